@@ -1,0 +1,9 @@
+"""Closed forms: when merging or routing low-rank adapters can work.
+
+Importing this package turns on 64-bit floats in JAX, because every closed form here is computed in
+float64. Code that wants 32-bit floats (the transformers in ``sim``) says so with explicit dtypes.
+"""
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
