@@ -58,11 +58,16 @@ def singular(update: LowRank) -> tuple[Array, Array, Array]:
     return q_b @ u, s, vt @ jnp.swapaxes(q_a, -1, -2)
 
 
+def from_singular(u: Array, s: Array, vt: Array) -> LowRank:
+    """Factors of u diag(s) vt with the singular values split evenly: B = u sqrt(s), A = sqrt(s) vt."""
+    root = jnp.sqrt(s)
+    return LowRank(u * root[..., None, :], root[..., :, None] * vt, 1.0)
+
+
 def truncated(update: LowRank, rank: int) -> LowRank:
     """The best rank-``rank`` approximation in Frobenius norm (Eckart-Young), singular values split evenly."""
     u, s, vt = singular(update)
-    root = jnp.sqrt(s[..., :rank])
-    return LowRank(u[..., :, :rank] * root[..., None, :], root[..., :, None] * vt[..., :rank, :], 1.0)
+    return from_singular(u[..., :, :rank], s[..., :rank], vt[..., :rank, :])
 
 
 def inner(left: LowRank, right: LowRank) -> Array:

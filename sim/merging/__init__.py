@@ -1,0 +1,11 @@
+"""Merge methods for low-rank updates, one family a file, behind one registry.
+
+    merge("ties", [first, second], density=0.5, rank=8)
+
+Importing a family registers its methods in ``METHODS``.
+"""
+
+from . import linear, sign
+from .registry import METHODS, Method, get, merge, method
+
+__all__ = ["METHODS", "Method", "get", "linear", "merge", "method", "sign"]

@@ -1,0 +1,54 @@
+"""Sign election: TIES and its relatives (Yadav et al. 2023, arXiv 2306.01708), on the entries of Delta W."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from theory.lowrank import LowRank
+
+from .elementwise import kept, map_rows, threshold
+from .registry import method
+
+VOTES = ("mass", "count")
+
+
+def elected_mean(entries: Float[Array, "K n in"], vote: str = "mass") -> Float[Array, "n in"]:
+    """Disjoint merge: the mean of the entries whose sign won the vote, 0 where none did.
+
+    vote "mass": the sign of sum_i tau_i. vote "count": the sign held by more updates (zeros abstain), a
+    draw settled by mass, so that negating every update negates the merge.
+    """
+    if vote not in VOTES:
+        raise ValueError(f"vote must be one of {', '.join(VOTES)}, not {vote!r}")
+    elected = jnp.sign(jnp.sum(entries, axis=0, keepdims=True))
+    if vote == "count":
+        ballots = jnp.sign(jnp.sum(jnp.sign(entries), axis=0, keepdims=True))
+        elected = jnp.where(ballots == 0, elected, ballots)
+    agrees = (jnp.sign(entries) == elected) & (entries != 0)
+    count = jnp.maximum(jnp.sum(agrees, axis=0), 1)
+    return jnp.sum(jnp.where(agrees, entries, 0), axis=0) / count.astype(entries.dtype)
+
+
+def trimmed(entries: Float[Array, "K n in"], at: Float[Array, "K"]) -> Float[Array, "K n in"]:
+    """Entries of magnitude at least ``at`` of their update; the others 0."""
+    return jnp.where(jnp.abs(entries) >= at[:, None, None], entries, 0)
+
+
+@method("sign", dense=True, identity={"density": 1.0})
+def ties(
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, density: float = 0.2, vote: str = "mass"
+) -> Float[Array, "out in"]:
+    """TIES: trim each Delta W to its largest entries, elect a sign an entry, average those that agree.
+
+    tau_i keeps the floor(density * out * in) entries of largest magnitude (entries tied with the last one
+    are kept too); with weighted entries w_i tau_i, the merge is the mean over the updates whose sign won
+    (by total mass, or by count). Dividing by the number of winners, not by weights, is the paper's rule
+    and PEFT's. density 0.2 is the paper's default.
+    """
+    out_dim, in_dim = updates[0].b.shape[0], updates[0].a.shape[1]
+    keep = jnp.full(len(updates), kept(density, out_dim * in_dim))
+    at = threshold(updates, keep)
+    return map_rows(
+        updates, lambda entries, rows: elected_mean(weights[:, None, None] * trimmed(entries, at), vote)
+    )
