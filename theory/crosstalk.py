@@ -1,0 +1,66 @@
+"""How strongly an edit stored at one prompt acts at another (theory/README.md, section 4)."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from theory import model as one_layer
+
+
+def arc_cosine(cosine: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
+    """(sin t + (pi - t) cos t) / pi for cos t = ``cosine``: the arc-cosine kernel of degree 1, 1 at t = 0.
+
+    E[relu(g.u) relu(g.v)] / E[relu(g.u)^2] for unit u, v at angle t and Gaussian g (Cho and Saul 2009).
+    """
+    cosine = jnp.clip(cosine, -1.0, 1.0)
+    angle = jnp.arccos(cosine)
+    # sin from the cosine, not from the angle: exact 1 at cosine 1 and a finite slope inside.
+    sine = jnp.sqrt(jnp.maximum(1.0 - jnp.square(cosine), 0.0))
+    return (sine + (jnp.pi - angle) * cosine) / jnp.pi
+
+
+def kappa(
+    stored: Float[Array, "*batch d"], read: Float[Array, "*batch d"], activation: str = "relu"
+) -> Float[Array, "*batch"]:
+    """Relative strength at ``read`` of an edit stored at ``stored``, both pre-feature vectors h.
+
+        relu:      (|v| / |u|) * arc_cosine(cos(u, v))      identity:  <u, v> / |u|^2
+
+    The limit m -> infinity of <phi(u), phi(v)> / |phi(u)|^2 for Gaussian U; the error is O(1/sqrt(m)).
+    """
+    stored_norm = jnp.linalg.norm(stored, axis=-1)
+    read_norm = jnp.linalg.norm(read, axis=-1)
+    cosine = jnp.sum(stored * read, axis=-1) / (stored_norm * read_norm)
+    ratio = read_norm / stored_norm
+    if activation == "identity":
+        return ratio * cosine
+    if activation == "relu":
+        return ratio * arc_cosine(cosine)
+    raise ValueError(f"unknown activation {activation!r}; use relu or identity")
+
+
+def prompt_kappa(
+    config: one_layer.ModelConfig, stored: Int[Array, "*batch length"], read: Int[Array, "*batch other"]
+) -> Float[Array, "*batch"]:
+    """kappa between two token prompts for orthonormal embeddings: only shared tokens in like places count.
+
+    With attention "sum": same relation and other entity 0.609, nothing shared 1/pi, p12 against p1
+    or p2 0.673. Needs no draw: it uses the standard basis, to which every orthonormal set can be turned.
+    """
+    tokens = config.tokens
+    basis = jnp.eye(2 * tokens, dtype=jnp.float64)
+    value = jnp.roll(basis, tokens, axis=0)  # maps e_t to the basis vector tokens + t
+    ideal = one_layer.Model(basis[:tokens], value, basis[:1])
+    return kappa(
+        one_layer.hidden(config, ideal, stored), one_layer.hidden(config, ideal, read), config.activation
+    )
+
+
+def edit_overlap(
+    keys: Float[Array, "facts m"], read: Float[Array, "prompts m"]
+) -> Float[Array, "facts prompts"]:
+    """c = Phi^+ phi(read): how strongly each fact of a least-squares adapter acts at other prompts.
+
+    The finite-F form of kappa. A full-rank least-squares adapter changes the logits at ``read`` by
+    R c, so c_k replaces <phi_k, phi> / |phi_k|^2, to which it reduces for orthogonal keys.
+    """
+    return jnp.linalg.lstsq(keys.T, read.T, rcond=None)[0]
