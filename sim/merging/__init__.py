@@ -5,7 +5,19 @@
 Importing a family registers its methods in ``METHODS``.
 """
 
-from . import linear, sign
+from . import data, linear, sign, sparse, spectral, spherical
 from .registry import METHODS, Method, get, merge, method
 
-__all__ = ["METHODS", "Method", "get", "linear", "merge", "method", "sign"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "data",
+    "get",
+    "linear",
+    "merge",
+    "method",
+    "sign",
+    "sparse",
+    "spectral",
+    "spherical",
+]

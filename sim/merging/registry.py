@@ -29,6 +29,8 @@ class Method:
     ``dense``: the result is an (out, in) matrix unless a rank is asked for.
     ``data_free``: reads nothing but the adapters. ``identity``: the options under which one adapter at
     weight 1 comes back unchanged; None if the method changes even a single adapter by design.
+    ``float64``: computed in float64 and returned in the dtype of the factors, for methods that divide by
+    small singular values.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Method:
     data_free: bool
     dense: bool
     normalises: bool
+    float64: bool
     identity: Mapping[str, Any] | None
     options: Mapping[str, Any]
     needs: tuple[str, ...]
@@ -55,6 +58,7 @@ def method(
     dense: bool = False,
     data_free: bool = True,
     normalises: bool = False,
+    float64: bool = False,
     identity: Mapping[str, Any] | None = MappingProxyType({}),
 ) -> Callable[[Callable], Callable]:
     """Register a merge function under its own name; the first line of its docstring is its summary."""
@@ -73,6 +77,7 @@ def method(
             data_free=data_free,
             dense=dense,
             normalises=normalises,
+            float64=float64,
             identity=identity,
             options=MappingProxyType({k: v for k, v in options.items() if k not in needs}),
             needs=needs,
@@ -138,12 +143,22 @@ def merge(
         options["key"] = key
     if record.uses_rank:
         options["rank"] = rank
+    if record.float64:
+        updates = [_cast(update, jnp.float64) for update in updates]
+        weights = weights.astype(jnp.float64)
     result = record.function(updates, weights, **options)
-    if rank is None:
-        return result
-    if not isinstance(result, LowRank):
-        return truncated_dense(result, rank)
-    return truncated(result, rank) if result.a.shape[-2] > rank else result
+    if rank is not None:
+        if not isinstance(result, LowRank):
+            result = truncated_dense(result, rank)
+        elif result.a.shape[-2] > rank:
+            result = truncated(result, rank)
+    if record.float64:
+        result = _cast(result, dtype) if isinstance(result, LowRank) else result.astype(dtype)
+    return result
+
+
+def _cast(update: LowRank, dtype: Any) -> LowRank:
+    return update._replace(b=update.b.astype(dtype), a=update.a.astype(dtype))
 
 
 def _check(record: Method, updates: Sequence[LowRank], rank: int | None, key: Any, options: Mapping) -> None:

@@ -1,0 +1,165 @@
+"""Sparsify, then combine: magnitude pruning, breadcrumbs, DARE, DELLA, SCE, on the entries of Delta W."""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from theory.lowrank import LowRank, norm
+
+from .elementwise import kept, map_rows, reduce_rows, threshold, uniform_rows
+from .registry import method
+from .sign import elected_mean, trimmed
+
+
+def _entries(updates: Sequence[LowRank]) -> int:
+    return updates[0].b.shape[0] * updates[0].a.shape[1]
+
+
+def _checked_density(density: float) -> float:
+    if not 0.0 < density <= 1.0:
+        raise ValueError(f"density must be in (0, 1], not {density}")
+    return density
+
+
+@method("sparse", dense=True, identity={"density": 1.0})
+def magnitude_prune(
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, density: float = 0.5
+) -> Float[Array, "out in"]:
+    """Keep the largest entries of each Delta W (a share ``density``), then take the weighted sum."""
+    at = threshold(updates, jnp.full(len(updates), kept(density, _entries(updates))))
+    return map_rows(updates, lambda entries, rows: jnp.einsum("k,kni->ni", weights, trimmed(entries, at)))
+
+
+@method("sparse", dense=True, identity={"density": 1.0, "gamma": 0.0})
+def breadcrumbs(
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, density: float = 0.85, gamma: float = 0.01
+) -> Float[Array, "out in"]:
+    """Model breadcrumbs: drop the largest entries (share gamma) and the smallest, keep ``density``; sum.
+
+    Davari and Belilovsky 2023 (arXiv 2312.06795), per tensor: of n entries the floor(gamma n) largest go,
+    the next floor(density n) are kept (never none, however small the tensor). density + gamma <= 1.
+    """
+    total = _entries(updates)
+    if gamma < 0 or density + gamma > 1.0 + 1e-9:
+        raise ValueError(f"breadcrumbs needs gamma >= 0, density + gamma <= 1; got {density} and {gamma}")
+    top = min(int(gamma * total + 1e-9), total - 1)
+    last = jnp.full(len(updates), min(top + kept(density, total), total))
+    at = threshold(updates, last)
+    above = threshold(updates, jnp.full(len(updates), top))
+
+    def rows_of(entries: Array, rows: Array) -> Array:
+        outlier = jnp.abs(entries) >= above[:, None, None]
+        return jnp.einsum("k,kni->ni", weights, jnp.where(outlier, 0, trimmed(entries, at)))
+
+    return map_rows(updates, rows_of)
+
+
+def _dropped(entries: Array, draws: Array, keep: float | Array) -> Array:
+    """DARE's step: an entry stays with probability ``keep`` and is divided by it: unchanged in mean."""
+    return jnp.where(draws < keep, entries / keep, 0)
+
+
+@method("sparse", dense=True, identity={"density": 1.0})
+def dare(
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, key: Array, density: float = 0.5
+) -> Float[Array, "out in"]:
+    """DARE: drop entries at random, rescale the kept by 1/density, take the weighted sum. Seeded.
+
+    Yu et al. 2024 (arXiv 2311.03099), on Delta W (not on A and B apart). Its mean over seeds is the sum.
+    """
+    _checked_density(density)
+
+    def rows_of(entries: Array, rows: Array) -> Array:
+        draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
+        return jnp.einsum("k,kni->ni", weights, _dropped(entries, draws, density))
+
+    return map_rows(updates, rows_of)
+
+
+@method("sparse", dense=True, identity={"density": 1.0})
+def dare_ties(
+    updates: Sequence[LowRank],
+    weights: Float[Array, "K"],
+    *,
+    key: Array,
+    density: float = 0.5,
+    vote: str = "mass",
+) -> Float[Array, "out in"]:
+    """DARE-TIES: DARE's random drop in place of the trim, then TIES' election and disjoint mean. Seeded."""
+    _checked_density(density)
+
+    def rows_of(entries: Array, rows: Array) -> Array:
+        draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
+        return elected_mean(weights[:, None, None] * _dropped(entries, draws, density), vote)
+
+    return map_rows(updates, rows_of)
+
+
+@method("sparse", dense=True, identity={"density": 1.0, "epsilon": 0.0})
+def della(
+    updates: Sequence[LowRank],
+    weights: Float[Array, "K"],
+    *,
+    key: Array,
+    density: float = 0.5,
+    epsilon: float = 0.2,
+    vote: str = "mass",
+) -> Float[Array, "out in"]:
+    """DELLA: drop at random, small entries of a row more often; rescale; elect signs; disjoint mean. Seeded.
+
+    Deep et al. 2024 (arXiv 2406.11617): the entry of rank j (0 the smallest) of n in its row is kept with
+    probability density - epsilon/2 + epsilon j/(n - 1), which must lie in (0, 1], and divided by it.
+    """
+    if epsilon < 0 or not (density - epsilon / 2 > 0.0 and density + epsilon / 2 <= 1.0 + 1e-9):
+        raise ValueError(f"della needs density +- epsilon/2 in (0, 1]; got {density} and {epsilon}")
+
+    def rows_of(entries: Array, rows: Array) -> Array:
+        last = max(entries.shape[-1] - 1, 1)
+        order = jnp.argsort(jnp.argsort(jnp.abs(entries), axis=-1), axis=-1).astype(entries.dtype)
+        keep = density - epsilon / 2 + epsilon * order / last
+        draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
+        return elected_mean(weights[:, None, None] * _dropped(entries, draws, keep), vote)
+
+    return map_rows(updates, rows_of)
+
+
+@method("sparse", dense=True, identity={"density": 1.0})
+def sce(
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, density: float = 0.5
+) -> Float[Array, "out in"]:
+    """SCE: select the entries that vary most between adapters, weigh adapters by energy, erase minorities.
+
+    FuseChat (Wan et al. 2024, arXiv 2408.07990). Select the share ``density`` of entries with the largest
+    variance across the w_i Delta W_i; coefficient eta_i = energy of adapter i there / total energy; erase
+    the entries whose sign is not that of the sum; merge = sum_i eta_i tau_i / sum_i eta_i over what is left.
+    """
+    count = len(updates)
+    if density < 1.0 and count > 1:
+
+        def variance(entries: Array) -> Array:
+            return jnp.var(weights[:, None, None] * entries, axis=0, keepdims=True)
+
+        at = threshold(updates, jnp.full(1, kept(density, _entries(updates))), variance)
+
+        def selected(entries: Array) -> Array:
+            entries = weights[:, None, None] * entries
+            return jnp.where(jnp.var(entries, axis=0, keepdims=True) >= at[:, None, None], entries, 0)
+
+        energy = reduce_rows(updates, lambda entries, rows: jnp.sum(jnp.square(selected(entries)), (1, 2)))
+    else:
+        _checked_density(density)
+
+        def selected(entries: Array) -> Array:
+            return weights[:, None, None] * entries
+
+        energy = jnp.square(weights * jnp.stack([norm(update) for update in updates]))
+    eta = (energy / jnp.maximum(jnp.sum(energy), jnp.finfo(energy.dtype).tiny))[:, None, None]
+
+    def rows_of(entries: Array, rows: Array) -> Array:
+        entries = selected(entries)
+        agrees = (jnp.sign(entries) == jnp.sign(jnp.sum(entries, axis=0, keepdims=True))) & (entries != 0)
+        mass = jnp.sum(jnp.where(agrees, eta, 0), axis=0)
+        return jnp.sum(jnp.where(agrees, eta * entries, 0), axis=0) / jnp.where(mass > 0, mass, 1)
+
+    return map_rows(updates, rows_of)

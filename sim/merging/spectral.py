@@ -1,0 +1,170 @@
+"""Spectral merges: KnOTS, TSV-M, Iso-C, Iso-CTS and WUDI, in factors.
+
+Each works in the singular vectors of the Delta W, which the factors give through small cores. Published
+versions take the full SVD of a dense Delta W; fed a rank-r update, that includes arbitrary null
+directions. Here only the supported directions (singular values above rounding) take part.
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from theory.lowrank import LowRank, absorbed, from_singular, scaled, singular
+
+from .elementwise import kept, threshold_of
+from .linear import combination
+from .registry import method
+from .sign import elected_mean, trimmed
+
+
+def supported(s: Float[Array, "r"]) -> Array:
+    """Which singular values (largest first) stand above rounding: s > 10 r eps s_1."""
+    return s > 10 * s.shape[0] * jnp.finfo(s.dtype).eps * s[0]
+
+
+def polar(columns: Float[Array, "n k"]) -> Float[Array, "n k"]:
+    """The nearest matrix with orthonormal columns (Procrustes), on the span of the columns only.
+
+    From P diag(s) Q^T it keeps P Q^T over the supported s, so zero columns stay zero.
+    """
+    q, r = jnp.linalg.qr(columns)
+    p, s, qt = jnp.linalg.svd(r, full_matrices=False)
+    return q @ jnp.where(supported(s)[None, :], p, 0) @ qt
+
+
+@method("spectral", float64=True, identity={"density": 1.0})
+def knots(
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, density: float = 0.2, vote: str = "mass"
+) -> LowRank:
+    """KnOTS: one SVD of [Delta W_1 ... Delta W_K], then TIES on the aligned parts S V_i^T. In factors.
+
+    Stoica et al. 2025 (arXiv 2410.19735). [Delta W_1 ... Delta W_K] = U S [V_1^T ... V_K^T]; the merge is U
+    TIES(w_i S V_i^T), whose trim counts the supported directions only. Rank: the sum of the ranks.
+    """
+    parts = [absorbed(update) for update in updates]
+    q_b, r_b = jnp.linalg.qr(jnp.concatenate([part.b for part in parts], axis=1))
+    q_a, r_a = zip(*(jnp.linalg.qr(part.a.T) for part in parts), strict=True)
+    # Delta W_i = Q_B (R_B)_i (R_Ai)^T Q_Ai^T, and the Q_Ai are orthonormal, so the SVD of the side-by-side
+    # matrix is that of the side-by-side cores.
+    edges = [0]
+    for part in parts:
+        edges.append(edges[-1] + part.a.shape[0])
+    cores = [r_b[:, edges[i] : edges[i + 1]] @ r_a[i].T for i in range(len(parts))]
+    u, s, _ = jnp.linalg.svd(jnp.concatenate(cores, axis=1), full_matrices=False)
+    alive = supported(s)
+    aligned = jnp.stack([u.T @ core @ q.T for core, q in zip(cores, q_a, strict=True)])
+    aligned = jnp.where(alive[None, :, None], aligned, 0)
+    in_dim = aligned.shape[-1]
+    fixed = kept(density, in_dim)  # raises on a bad density
+    keep = jnp.maximum(jnp.floor(density * jnp.sum(alive) * in_dim + 1e-9).astype(int), min(fixed, 1))
+    at = threshold_of(jnp.abs(aligned), jnp.full(len(parts), keep))
+    merged = elected_mean(weights[:, None, None] * trimmed(aligned, at), vote)
+    return LowRank(q_b @ u, merged, 1.0)
+
+
+@method("spectral", float64=True)
+def tsv_merge(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
+    """TSV-M: the singular vectors of all adapters side by side, each side orthogonalised, values kept.
+
+    Gargiulo et al. 2025 (arXiv 2412.00081): sum_i U_i S_i V_i^T with [U_1 ... U_K] and [V_1 ... V_K]
+    replaced by their nearest orthonormal matrices. The paper first cuts each full-rank update to 1/K of its
+    rank; an adapter is already that small, so all of its supported directions stay.
+    """
+    pieces = []
+    for update, weight in zip(updates, weights, strict=True):
+        u, s, vt = singular(scaled(update, weight))
+        alive = supported(s)
+        column = alive[None, :]
+        pieces.append((jnp.where(column, u, 0), jnp.where(alive, s, 0), jnp.where(column, vt.T, 0)))
+    us, ss, vs = zip(*pieces, strict=True)
+    u, v = polar(jnp.concatenate(us, axis=1)), polar(jnp.concatenate(vs, axis=1))
+    return from_singular(u, jnp.concatenate(ss), v.T)
+
+
+def _flattened(u: Array, s: Array, vt: Array, alive: Array) -> LowRank:
+    """Every supported singular value replaced by their mean."""
+    mean = jnp.sum(jnp.where(alive, s, 0)) / jnp.maximum(jnp.sum(alive), 1).astype(s.dtype)
+    return from_singular(u, jnp.where(alive, mean, 0), vt)
+
+
+@method("spectral", float64=True, identity=None)
+def iso_c(updates: Sequence[LowRank], weights: Float[Array, "K"], *, rank: int | None = None) -> LowRank:
+    """Iso-C: the weighted sum with its spectrum made flat: U V^T times the mean singular value. In factors.
+
+    Marczak et al. 2025 (arXiv 2502.04959), the mean over the supported singular values of the sum. A
+    ``rank`` cuts the sum before the spectrum is made flat: afterwards no direction is above another.
+    """
+    u, s, vt = singular(combination(updates, weights))
+    u, s, vt = u[:, :rank], s[:rank], vt[:rank]
+    return _flattened(u, s, vt, supported(s))
+
+
+@method("spectral", float64=True, identity=None)
+def iso_cts(
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, common: float = 0.8, rank: int | None = None
+) -> LowRank:
+    """Iso-CTS: top directions of the sum, the rest of the rank for each adapter's own; spectrum made flat.
+
+    Marczak et al. 2025 (arXiv 2502.04959). Of the supportable rank R = min(sum r_i, out, in, ``rank``) each
+    of the K adapters gets s = round((1 - common) R / K) directions and the sum gets the other R - K s. Own
+    directions are the top s of (I - U U^T) w_i Delta W_i; both sides are orthogonalised, all values set to
+    their mean.
+    """
+    if not 0.0 < common <= 1.0:
+        raise ValueError(f"common must be in (0, 1], not {common}")
+    supportable = min(sum(u.a.shape[0] for u in updates), updates[0].b.shape[0], updates[0].a.shape[1])
+    rank = min(supportable, rank or supportable)
+    # At most what the smallest adapter has, and the sum keeps at least one direction.
+    own = round((rank - int(common * rank)) / len(updates))
+    own = min(own, min(update.a.shape[0] for update in updates), (rank - 1) // len(updates))
+    shared = rank - own * len(updates)
+    u, s, vt = singular(combination(updates, weights))
+    alive = supported(s)[:shared]
+    u, s, vt = u[:, :shared], s[:shared], vt[:shared]
+    u = jnp.where(alive[None, :], u, 0)
+    sides = [(u, jnp.where(alive, s, 0), jnp.where(alive[:, None], vt, 0))]
+    for update, weight in zip(updates, weights, strict=True):
+        residual = absorbed(scaled(update, weight))
+        residual = residual._replace(b=residual.b - u @ (u.T @ residual.b))
+        own_u, own_s, own_vt = (part for part in singular(residual))
+        # Below the rounding of the update itself there is nothing left of it but noise.
+        floor = 10 * own_s.shape[0] * jnp.finfo(own_s.dtype).eps * s[0]
+        left = own_s[:own] > floor
+        sides.append(
+            (
+                jnp.where(left[None, :], own_u[:, :own], 0),
+                jnp.where(left, own_s[:own], 0),
+                jnp.where(left[:, None], own_vt[:own], 0),
+            )
+        )
+    us, ss, vts = zip(*sides, strict=True)
+    s = jnp.concatenate(ss)
+    v = polar(jnp.concatenate(vts, axis=0).T)
+    return _flattened(polar(jnp.concatenate(us, axis=1)), s, v.T, s > 0)
+
+
+@method("spectral", float64=True)
+def wudi(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
+    """WUDI: the update nearest to every adapter on that adapter's own row space, by its closed form.
+
+    Cheng et al. 2025 (arXiv 2503.08099) descend on sum_i |(D - w_i T_i) T_i^T|^2 / |T_i|^2, T_i = Delta W_i.
+    Its minimum of least norm is D = (sum_i w_i T_i G_i)(sum_i G_i)^+ with G_i = T_i^T T_i / |T_i|^2: RegMean
+    with the adapters' own Gram matrices. With C the stacked rows S_i V_i^T / |T_i|, so that C^T C = sum_i
+    G_i, this is [w_i U_i S_i^2 / |T_i|]_i (C^T)^+: one SVD of a (sum r_i) x in matrix.
+    """
+    pieces = [singular(update) for update in updates]
+    sizes = [jnp.sqrt(jnp.sum(jnp.square(s))) for _, s, _ in pieces]
+    rows = [
+        (s / jnp.where(size > 0, size, 1))[:, None] * vt
+        for size, (_, s, vt) in zip(sizes, pieces, strict=True)
+    ]
+    q, r = jnp.linalg.qr(jnp.concatenate(rows, axis=0).T)
+    p, s, wt = jnp.linalg.svd(r.T, full_matrices=False)  # C = p diag(s) wt q^T
+    alive = supported(s)
+    inverse = (p * jnp.where(alive, 1 / jnp.where(alive, s, 1), 0)[None, :]) @ wt @ q.T
+    columns = [
+        weight * u * (s**2 / size)[None, :]
+        for weight, size, (u, s, _) in zip(weights, sizes, pieces, strict=True)
+    ]
+    return LowRank(jnp.concatenate(columns, axis=1), inverse, 1.0)

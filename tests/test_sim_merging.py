@@ -1,0 +1,287 @@
+"""Every merge method against its dense float64 reference (dense_merges.py), and the properties all share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from dense_merges import REFERENCES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.merging import METHODS, elementwise, linear, merge
+from theory.lowrank import LowRank, dense, norm
+
+OUT, IN, RANK = 24, 36, 3
+
+
+def adapters(seed, count, dtype=jnp.float32, out_dim=OUT, in_dim=IN, rank=RANK):
+    """Random updates that overlap somewhat, with scales that differ."""
+    rng = np.random.default_rng(seed)
+    common_b, common_a = rng.normal(size=(out_dim, rank)), rng.normal(size=(rank, in_dim))
+    return [
+        LowRank(
+            jnp.asarray(0.8 * common_b + rng.normal(size=(out_dim, rank)), dtype),
+            jnp.asarray(0.8 * common_a + rng.normal(size=(rank, in_dim)), dtype),
+            float(rng.uniform(0.5, 2.0)),
+        )
+        for _ in range(count)
+    ]
+
+
+def statistics(name, count, seed=7, in_dim=IN, out_dim=OUT):
+    """The data a method asks for, by the name of its argument."""
+    rng = np.random.default_rng(seed)
+    inputs = [rng.normal(size=(4 * in_dim, in_dim)) for _ in range(count)]
+    made = {
+        "grams": [jnp.asarray(x.T @ x / len(x)) for x in inputs],
+        "fishers": [jnp.asarray(rng.uniform(0.1, 1.0, size=(out_dim, in_dim))) for _ in range(count)],
+    }
+    return {need: made[need] for need in METHODS[name].needs}
+
+
+def as_dense(merged):
+    return np.asarray(dense(merged) if isinstance(merged, LowRank) else merged, np.float64)
+
+
+@functools.cache
+def compiled(name, options, block):
+    """One jitted merge a method and set of options, shared by all tests (``block`` only keys the cache)."""
+    del block
+    return jax.jit(
+        lambda updates, weights, kwargs: merge(name, updates, weights, **kwargs, **dict(options)),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+
+
+def run(name, updates, weights=None, data=None, **options):
+    record = METHODS[name]
+    kwargs = {"key": jax.random.key(11)} if record.uses_key else {}
+    kwargs.update(data or statistics(name, len(updates)))
+    updates = [u._replace(scale=jnp.asarray(u.scale, u.b.dtype)) for u in updates]
+    weights = jnp.asarray([1.0] * len(updates) if weights is None else weights, updates[0].b.dtype)
+    function = compiled(name, tuple(sorted(options.items())), elementwise.BLOCK_ENTRIES)
+    return function(updates, weights, kwargs)
+
+
+def reference(name, updates, weights, **options):
+    """The dense float64 answer; the random methods are given the same uniform draws."""
+    record = METHODS[name]
+    deltas = [as_dense(LowRank(*(np.asarray(x, np.float64) for x in u))) for u in updates]
+    factors = [tuple(np.asarray(x, np.float64) for x in u) for u in updates]
+    if record.uses_key:
+        draws = elementwise.uniform_rows(
+            jax.random.key(11), jnp.arange(OUT), len(updates), IN, updates[0].b.dtype
+        )
+        options["draws"] = np.asarray(draws, np.float64)
+    options.update({k: [np.asarray(x) for x in v] for k, v in statistics(name, len(updates)).items()})
+    return REFERENCES[name](deltas, np.asarray(weights, float), factors=factors, **options)
+
+
+def members(name):
+    return 2 if name == "slerp" else 3
+
+
+def relative(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def cases():
+    variants = {
+        "ties": [{"vote": "count"}, {"density": 0.6}],
+        "dare_ties": [{"vote": "count"}],
+        "della": [{"vote": "count"}],
+        "knots": [{"vote": "count"}, {"density": 0.7}],
+        "sce": [{"density": 1.0}],
+        "regmean": [{"shrink": 1.0}],
+        "iso_cts": [{"common": 0.5}],
+        "breadcrumbs": [{"density": 0.5, "gamma": 0.1}],
+    }
+    for name in sorted(METHODS):
+        for options in [{}, *variants.get(name, [])]:
+            yield pytest.param(name, options, id="-".join([name, *(f"{k}={v}" for k, v in options.items())]))
+
+
+@pytest.mark.parametrize(("name", "options"), list(cases()))
+def test_equals_the_dense_float64_reference(name, options):
+    count = members(name)
+    updates = adapters(count, count)
+    weights = [0.7, 0.4, 0.9][:count]
+    merged = run(name, updates, weights, **options)
+    assert (merged.b if isinstance(merged, LowRank) else merged).dtype == jnp.float32
+    used = np.asarray(weights) / (sum(weights) if METHODS[name].normalises else 1)
+    expected = reference(name, updates, used, **{**METHODS[name].options, **options})
+    assert relative(as_dense(merged), expected) < 1e-5
+
+
+def test_every_method_has_a_reference_and_a_summary():
+    assert set(METHODS) == set(REFERENCES)
+    assert all(len(record.summary) > 20 for record in METHODS.values())
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_one_adapter_at_weight_one_is_unchanged(name):
+    record = METHODS[name]
+    update = adapters(5, 1)[0]
+    merged = run(name, [update], [1.0], **(record.identity or {}))
+    error = relative(as_dense(merged), as_dense(update))
+    if record.identity is None:
+        assert error > 1e-2, "the record says this method changes a single adapter"
+    elif record.family == "linear" and name != "linear_factors":
+        assert np.array_equal(as_dense(merged), as_dense(update))
+    else:
+        assert error < 1e-6
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**16), factor=st.sampled_from([-2.0, 0.25, 3.0]))
+def test_scaling_every_adapter_scales_the_merge(name, seed, factor):
+    updates = adapters(seed, members(name))
+    merged = as_dense(run(name, updates))
+    grown = as_dense(run(name, [update._replace(scale=factor * update.scale) for update in updates]))
+    assert relative(grown, factor * merged) < 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(n for n, r in METHODS.items() if not r.uses_key))
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**16), weight=st.floats(0.2, 0.8))
+def test_the_order_of_the_adapters_does_not_matter(name, seed, weight):
+    count = members(name)
+    updates, weights, data = adapters(seed, count), [weight, 1.3, 0.9][:count], statistics(name, count)
+    merged = as_dense(run(name, updates, weights, data))
+    turned = {need: values[::-1] for need, values in data.items()}
+    assert relative(as_dense(run(name, updates[::-1], weights[::-1], turned)), merged) < 1e-5
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+def test_vmap_gives_the_single_answer(name):
+    batch = [adapters(seed, members(name)) for seed in (1, 2)]
+    data = statistics(name, members(name))
+    stacked = jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(x, jnp.float32) for x in leaves]), *batch)
+    single = functools.partial(run, name, data=data)
+    merged = jax.vmap(single)(stacked)
+    for index, updates in enumerate(batch):
+        found = as_dense(jax.tree.map(lambda leaf, i=index: leaf[i], merged))
+        assert relative(found, as_dense(single(updates))) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["sum", "svd", "ties", "tsv_merge", "iso_c", "iso_cts"])
+def test_a_rank_truncates_the_answer(name):
+    updates = adapters(3, 3, jnp.float64)
+    merged = merge(name, updates, rank=2)
+    assert merged.b.shape == (OUT, 2) and merged.a.shape == (2, IN)
+    if name in ("iso_c", "iso_cts"):  # the sum is cut before its spectrum is made flat
+        u, s, vt = np.linalg.svd(as_dense(merge("sum", updates)))
+        expected = s[:2].mean() * u[:, :2] @ vt[:2]
+    else:
+        u, s, vt = np.linalg.svd(as_dense(merge(name, updates)))
+        expected = (u[:, :2] * s[:2]) @ vt[:2]
+    assert relative(as_dense(merged), expected) < 1e-9
+
+
+@pytest.mark.parametrize("name", sorted(n for n, r in METHODS.items() if r.dense))
+def test_elementwise_merges_do_not_depend_on_the_row_blocks(name, monkeypatch):
+    updates = adapters(4, 2)
+    whole = as_dense(run(name, updates))
+    monkeypatch.setattr(elementwise, "BLOCK_ENTRIES", 5 * IN)  # 5 blocks, the last one short
+    assert relative(as_dense(run(name, updates)), whole) < 1e-6
+
+
+def test_the_threshold_is_the_kth_largest_entry_exactly():
+    for dtype in (jnp.float32, jnp.float64):
+        update = adapters(8, 1, dtype)[0]
+        entries = elementwise.stack_rows([update], jnp.arange(OUT))
+        ordered = np.sort(np.abs(np.asarray(entries)).ravel())[::-1]
+        for keep in (1, 17, ordered.size):
+            assert elementwise.threshold([update], jnp.array([keep]))[0] == ordered[keep - 1]
+
+
+def test_truncating_a_large_dense_matrix_is_near_exact(monkeypatch):
+    matrix = jnp.asarray(np.random.default_rng(0).standard_t(4, size=(120, 150)))
+    exact = as_dense(elementwise.truncated_dense(matrix, 5))
+    monkeypatch.setattr(elementwise, "EXACT_SIDE", 10)
+    krylov = as_dense(elementwise.truncated_dense(matrix, 5))
+    residual = [np.linalg.norm(np.asarray(matrix) - part) for part in (krylov, exact)]
+    assert residual[0] <= residual[1] * (1 + 1e-8)
+
+
+def test_linear_factors_is_the_sum_plus_the_reported_cross_terms():
+    updates, weights = adapters(3, 3, jnp.float64), jnp.array([0.5, -0.25, 1.5])
+    mixed = as_dense(merge("linear_factors", updates, weights))
+    cross = linear.cross_terms(updates, weights)
+    np.testing.assert_allclose(mixed - as_dense(merge("sum", updates, weights)), as_dense(cross), atol=1e-12)
+    np.testing.assert_allclose(norm(cross), np.linalg.norm(as_dense(cross)), rtol=1e-12)
+    assert norm(cross) > 0.5 * np.linalg.norm(as_dense(merge("sum", updates, weights)))
+
+
+def test_dare_is_unbiased_and_seeded():
+    updates = adapters(6, 2, jnp.float64)
+    draw = jax.jit(jax.vmap(lambda key: merge("dare", updates, key=key, density=0.3)))
+    samples = draw(jax.random.split(jax.random.key(0), 1000))
+    exact = as_dense(merge("sum", updates))
+    error = np.asarray(samples.mean(0) - exact) / np.asarray(samples.std(0) / np.sqrt(1000))
+    assert np.abs(error).max() < 5.0  # 864 entries, each within 5 standard errors
+    again = merge("dare", updates, key=jax.random.key(1), density=0.3)
+    assert np.array_equal(again, merge("dare", updates, key=jax.random.key(1), density=0.3))
+    assert not np.array_equal(again, merge("dare", updates, key=jax.random.key(2), density=0.3))
+
+
+def test_breadcrumbs_keeps_something_of_the_smallest_tensor():
+    tiny = LowRank(jnp.array([[2.0]]), jnp.array([[3.0]]), 1.0)
+    np.testing.assert_allclose(merge("breadcrumbs", [tiny, tiny]), [[12.0]])
+
+
+def test_spectral_merges_ignore_null_directions():
+    """Factors padded with zero rows have the same Delta W, so the merge must be the same."""
+    updates = adapters(9, 2, jnp.float64)
+    padded = [
+        LowRank(jnp.pad(u.b, ((0, 0), (0, 2)), constant_values=1.0), jnp.pad(u.a, ((0, 2), (0, 0))), u.scale)
+        for u in updates
+    ]
+    for name in ("knots", "tsv_merge", "iso_c", "wudi"):
+        assert relative(as_dense(run(name, padded)), as_dense(run(name, updates))) < 1e-9, name
+
+
+def test_identical_adapters_average_to_themselves():
+    update = adapters(2, 1, jnp.float64)[0]
+    for name in ("average", "slerp", "multislerp", "karcher", "model_stock", "wudi", "regmean", "fisher"):
+        options = {"shrink": 1.0} if name == "regmean" else {}
+        merged = run(name, [update, update], **options)
+        assert relative(as_dense(merged), as_dense(update)) < 1e-8, name
+
+
+def test_model_stock_of_opposed_adapters_is_nothing():
+    update = adapters(2, 1, jnp.float64)[0]
+    assert np.all(as_dense(merge("model_stock", [update, update._replace(scale=-update.scale)])) == 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda us: merge("tie", us), r"unknown merge method 'tie'; known: average, .*wudi"),
+        (lambda us: merge("sum", []), "nothing to merge"),
+        (lambda us: merge("sum", us, [1.0]), "2 adapters need 2 weights"),
+        (lambda us: merge("average", us, [1.0, -1.0]), "sum of the weights, which is 0; use sum"),
+        (lambda us: merge("sum", us, rank=0), "rank must be at least 1"),
+        (lambda us: merge("dare", us), "draws at random: give a key"),
+        (lambda us: merge("ties", us, densty=0.1), "has no option 'densty'; it takes density, vote"),
+        (lambda us: merge("ties", us, density=0.0), r"density must be in \(0, 1\]"),
+        (lambda us: merge("ties", us, vote="loud"), "vote must be one of mass, count"),
+        (lambda us: merge("regmean", us), "not data-free: it needs 'grams'"),
+        (lambda us: merge("regmean", us, grams=[jnp.eye(IN)]), "2 adapters need 2 grams"),
+        (lambda us: merge("slerp", [*us, us[0]]), "takes two adapters, not 3"),
+        (lambda us: merge("della", us, key=jax.random.key(0), density=0.95), r"density \+- epsilon/2"),
+        (lambda us: merge("breadcrumbs", us, density=0.9, gamma=0.2), "density \\+ gamma <= 1"),
+        (lambda us: merge("sum", [us[0], LowRank(us[0].b, us[0].a[:, 1:], 1.0)]), "different"),
+        (lambda us: merge("sum", [LowRank(us[0].b, us[0].a[1:], 1.0)]), "factors must be"),
+        (
+            lambda us: merge("linear_factors", [us[0], LowRank(us[0].b[:, 1:], us[0].a[1:], 1.0)]),
+            "same rank",
+        ),
+    ],
+)
+def test_errors_name_the_thing_and_the_remedy(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(adapters(0, 2))
