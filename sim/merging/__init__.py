@@ -6,7 +6,7 @@ Importing a family registers its methods in ``METHODS``.
 """
 
 from . import data, linear, sign, sparse, spectral, spherical
-from .registry import METHODS, Method, get, merge, method
+from .registry import METHODS, Method, get, merge, method, refuse_zero_sum
 
 __all__ = [
     "METHODS",
@@ -16,6 +16,7 @@ __all__ = [
     "linear",
     "merge",
     "method",
+    "refuse_zero_sum",
     "sign",
     "sparse",
     "spectral",

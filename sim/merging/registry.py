@@ -99,6 +99,12 @@ def get(name: str) -> Method:
     return METHODS[name]
 
 
+def refuse_zero_sum(record: Method, weights: Sequence[float] | Array) -> None:
+    """Raise ValueError if a method that divides by the sum of the weights is given weights that sum to 0."""
+    if record.normalises and float(sum(weights)) == 0.0:
+        raise ValueError(f"{record.name} divides by the sum of the weights, which is 0; use sum instead")
+
+
 def merge(
     name: str,
     updates: Sequence[LowRank],
@@ -135,10 +141,9 @@ def merge(
     if weights.shape != (len(updates),):
         raise ValueError(f"{len(updates)} adapters need {len(updates)} weights, not shape {weights.shape}")
     if record.normalises:
-        total = jnp.sum(weights)
-        if not isinstance(total, jax.core.Tracer) and float(total) == 0.0:
-            raise ValueError(f"{name} divides by the sum of the weights, which is 0; use sum instead")
-        weights = weights / total
+        if not isinstance(weights, jax.core.Tracer):
+            refuse_zero_sum(record, weights)
+        weights = weights / jnp.sum(weights)
     if record.uses_key:
         options["key"] = key
     if record.uses_rank:
