@@ -1,0 +1,64 @@
+"""Many runs of one function: chunked, vmapped, sharded over devices. Knows nothing of LoRA.
+
+Every call runs the same compiled program on the same shapes, however many runs are asked for: the last
+chunk is padded by repeating a run. So a run's result does not depend on what it was batched with.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+
+def use_all_cores() -> None:
+    """One JAX device a CPU core (small matrices do not feed several). Call before JAX is first used."""
+    if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu"):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+def default_width() -> int:
+    """Runs a device holds at a time: 1 on a CPU, where batching small products gains nothing."""
+    return 1 if jax.default_backend() == "cpu" else 16
+
+
+def chunked(
+    function: Callable, width: int | None = None, devices: int | None = None
+) -> Callable[[list], Iterator]:
+    """A generator over the results of ``function``, one program call for devices * width runs.
+
+    Args:
+        function: pytree of arrays -> pytree of arrays; traced once.
+        width: runs vmapped on a device; ``default_width()`` if not given.
+        devices: how many devices to use; all if not given.
+
+    Returns:
+        ``mapped(inputs)``: takes a list of pytrees of equal shapes, yields ``(positions, results)`` for one
+        chunk after the other, results as a list of NumPy pytrees. Nothing is lost if the caller stops early.
+    """
+    width = width or default_width()
+    devices = min(devices or jax.device_count(), jax.device_count())
+    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+
+    def on_device(stacked):
+        if width == 1:
+            single = function(jax.tree.map(lambda leaf: leaf[0], stacked))
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
+        return jax.vmap(function)(stacked)
+
+    spec = PartitionSpec("runs")
+    program = jax.jit(jax.shard_map(on_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
+    size = width * devices
+
+    def mapped(inputs: list) -> Iterator[tuple[list[int], list]]:
+        for start in range(0, len(inputs), size):
+            chunk = inputs[start : start + size]
+            padded = chunk + [chunk[-1]] * (size - len(chunk))
+            stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *padded)
+            results = jax.tree.map(np.asarray, program(stacked))
+            singles = [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(chunk))]
+            yield list(range(start, start + len(chunk))), singles
+
+    return mapped

@@ -1,0 +1,159 @@
+"""The reuse experiment on one trained decoder: adapters on disjoint facts, every merge, every question.
+
+Pure functions of arrays, so that a cell can be run alone, vmapped or sharded (``sim.parallel``). Nothing
+here knows a prediction.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sim import closed_form, decoding, lora, merging
+from sim.training import Schedule, fit
+from sim.transformer import ATTENTION, MLP, Decoder, Params, forward, init
+from sim.worlds import Sequences, World
+from sim.worlds.two_hop import TwoHopConfig
+
+FAMILIES = ("lora", "lora_last", "closed_form")
+"""How adapters are made: gradient-trained on every matrix, on the last MLP output, or solved for there."""
+
+HOPS = ("hop1", "hop2")
+
+
+PRETRAINING = Schedule(400, 6e-3, (("facts", 128), ("direct", 128), ("traces", 64)), decay=0.3)
+"""Enough to know every fact and to answer held-out two-hop queries by chain of thought."""
+
+FINETUNING = Schedule(200, 2e-3, (("facts", 32), ("traces", 16)))
+"""The gentlest of the settings tried with which a single rank-4 adapter learns its own facts (recall 0.98
+or more for real and fake entities). Chosen on single adapters alone: stronger training makes an average keep
+more of the edits and does more damage, so a choice made on merges would be a choice of the result."""
+
+
+@dataclass(frozen=True)
+class ReuseConfig:
+    """Everything that decides the outcome of a cell, apart from its seed, entities and template."""
+
+    world: TwoHopConfig = field(default_factory=TwoHopConfig)
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    hidden: int = 256
+    pretraining: Schedule = PRETRAINING
+    finetuning: Schedule = FINETUNING
+    rank: int = 4
+    kinds: tuple[str, ...] = ATTENTION + MLP
+    methods: tuple[str, ...] = ("average", "sum", "concat", "svd", "ties")
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder whose vocabulary fits the world."""
+        return Decoder(self.world.vocab, self.layers, self.width, self.heads, self.hidden)
+
+
+def pretrain(config: ReuseConfig, world: World, key: Array) -> tuple[Params, Array]:
+    """(parameters, losses) of a base trained on ``world.pretraining``."""
+    decoder = config.decoder
+    start = init(decoder, jax.random.fold_in(key, 0))
+    return fit(
+        lambda params, tokens: forward(decoder, params, tokens),
+        start,
+        world.pretraining,
+        config.pretraining,
+        jax.random.fold_in(key, 1),
+    )
+
+
+def finetune(
+    config: ReuseConfig, params: Params, groups: dict[str, Sequences], names: tuple[str, ...], key: Array
+) -> tuple[lora.Adapter, Array]:
+    """(adapter, losses): rank-r LoRA on ``names``, trained on ``groups`` with the base frozen."""
+    decoder = config.decoder
+    start = lora.init(decoder, names, config.rank, jax.random.fold_in(key, 0))
+    factors = {name: (update.b, update.a) for name, update in start.items()}
+
+    def logits(factors, tokens):
+        adapter = {name: lora.LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
+        return forward(decoder, params, tokens, lora.adapted(adapter))
+
+    factors, losses = fit(logits, factors, groups, config.finetuning, jax.random.fold_in(key, 1))
+    return {name: lora.LowRank(b, a, 1.0) for name, (b, a) in factors.items()}, losses
+
+
+def library(config: ReuseConfig, params: Params, world: World, family: str, key: Array):
+    """({"hop1", "hop2", "joint"} -> adapter, losses (adapters, steps)) of one family."""
+    decoder = config.decoder
+    names = tuple(world.libraries)
+    if family == "closed_form":
+        solved = {
+            name: closed_form.closed_form_adapter(decoder, params, groups["facts"], config.rank)
+            for name, groups in world.libraries.items()
+        }
+        return solved, jnp.zeros((len(names), 1), jnp.float32)
+    modules = decoder.modules(config.kinds) if family == "lora" else (closed_form.last_module(decoder),)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *world.libraries.values())
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(len(names)))
+    adapters, losses = jax.vmap(lambda groups, k: finetune(config, params, groups, modules, k))(stacked, keys)
+    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], adapters) for i, name in enumerate(names)}, losses
+
+
+def merged(config: ReuseConfig, adapters: dict[str, lora.Adapter], method: str) -> dict:
+    """The data-free merge of the two hop adapters, module by module."""
+    first, second = (adapters[hop] for hop in HOPS)
+    rank = config.rank if method == "svd" else None
+    return {name: merging.merge(method, [first[name], second[name]], rank=rank) for name in first}
+
+
+def ask(config: ReuseConfig, params: Params, probes: dict[str, Sequences]) -> dict[str, Array]:
+    """Greedy answers to every probe, scored: metric -> (number right, number asked)."""
+    decoder = config.decoder
+
+    def logits(tokens):
+        return forward(decoder, params, tokens)
+
+    right = {}
+    for name, probe in probes.items():
+        completions = decoding.answers(logits, probe)
+        if name == "cot":
+            right |= {
+                f"cot_{step}": value
+                for step, value in decoding.trace_factors(
+                    completions, probe, config.world.name_tokens
+                ).items()
+            }
+        else:
+            right[name] = decoding.exact(completions, probe)
+    return {name: jnp.stack([jnp.sum(value), jnp.asarray(value.size)]) for name, value in right.items()}
+
+
+def run(config: ReuseConfig, params: Params, world: World, key: Array) -> dict:
+    """One cell: train or solve every adapter, merge, fold, ask.
+
+    Returns:
+        scores: {"family/method": {metric: (right, asked)}}, with "base" for the base;
+        linear: {"family/hop": logits} of base and single adapters at the hop prompts, for W-only families:
+            what a prediction may look at (it never sees a merged model);
+        losses: {family: (adapters, steps)}.
+    """
+    decoder = config.decoder
+    last = closed_form.last_module(decoder)
+    models, linear, losses = {"base": params}, {}, {}
+    for hop in HOPS:
+        linear[f"base/{hop}"] = closed_form.linear_logits(decoder, params, world.probes[hop])
+    for index, family in enumerate(FAMILIES):
+        adapters, losses[family] = library(config, params, world, family, jax.random.fold_in(key, index))
+        for name, adapter in adapters.items():
+            models[f"{family}/{name}"] = lora.fold(params, adapter)
+        for method in config.methods:
+            models[f"{family}/{method}"] = lora.fold(params, merged(config, adapters, method))
+        if family != "lora":
+            for name in HOPS:
+                for hop in HOPS:
+                    linear[f"{family}/{name}/{hop}"] = closed_form.linear_logits(
+                        decoder, params, world.probes[hop], adapters[name][last]
+                    )
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
+    scores = jax.lax.map(lambda model: ask(config, model, world.probes), stacked)
+    scores = {name: jax.tree.map(lambda leaf, i=i: leaf[i], scores) for i, name in enumerate(models)}
+    return {"scores": scores, "linear": linear, "losses": losses}

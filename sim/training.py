@@ -1,0 +1,101 @@
+"""Training as one ``lax.scan`` a run: the same loop pretrains a base and trains an adapter.
+
+The loss is the negative log-likelihood of a completion given its prompt, averaged over the sequences
+drawn from a group and summed over groups (theory/README.md, section 12).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float
+
+from sim.worlds import Sequences
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """AdamW with linear warm-up over a tenth of the steps and cosine decay to zero.
+
+    batch: sequences drawn per step from each group, by group name.
+    """
+
+    steps: int
+    rate: float
+    batch: tuple[tuple[str, int], ...]
+    decay: float = 0.0
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """The optax transformation; b2 = 0.98 because runs last hundreds of steps, not thousands."""
+        rate = optax.warmup_cosine_decay_schedule(0.0, self.rate, max(1, self.steps // 10), self.steps)
+        return optax.adamw(rate, b2=0.98, weight_decay=self.decay)
+
+
+def draw(group: Sequences, count: int, key: Array) -> Array:
+    """``count`` sequences with probability proportional to weight, by inverse cumulative weight."""
+    cumulative = jnp.cumsum(group.weight)
+    total = cumulative[-1]
+    # A group of weight zero draws its first sequence; its loss is multiplied by zero in ``loss``.
+    uniform = jax.random.uniform(key, (count,), jnp.float32) * total
+    index = jnp.searchsorted(cumulative, uniform, side="right")
+    return group.tokens[jnp.minimum(index, len(group.weight) - 1)]
+
+
+def negative_log_likelihood(logits: Callable, tokens: Array, prompt: int) -> Float[Array, ""]:
+    """Mean over sequences of -log p(completion | prompt), in nats a sequence."""
+    predicted = logits(tokens[:, :-1])[:, prompt - 1 :]
+    losses = optax.softmax_cross_entropy_with_integer_labels(predicted, tokens[:, prompt:])
+    return jnp.mean(jnp.sum(losses, axis=1))
+
+
+def fit(
+    logits: Callable[[dict, Array], Array],
+    trainable,
+    groups: Mapping[str, Sequences],
+    schedule: Schedule,
+    key: Array,
+):
+    """Minimise the completion loss of ``logits(trainable, tokens)`` over ``groups``.
+
+    Args:
+        logits: (trainable, tokens (B, T)) -> next-token logits (B, T, V).
+        trainable: pytree of float arrays, the start.
+        groups: sequences to draw from; a group whose weights are all zero adds nothing to the loss.
+        schedule: steps, rate, and the batch of each group.
+        key: randomness of the draws; step t of group g uses fold_in(fold_in(key, t), g).
+
+    Returns:
+        (trainable after the last step, loss of every step). Check the losses with ``require_finite``.
+    """
+    optimiser = schedule.optimiser()
+
+    def loss(value, step_key):
+        total = 0.0
+        for index, (name, count) in enumerate(schedule.batch):
+            group = groups[name]
+            tokens = draw(group, count, jax.random.fold_in(step_key, index))
+            present = (jnp.max(group.weight) > 0).astype(jnp.float32)
+            total += present * negative_log_likelihood(lambda t: logits(value, t), tokens, group.prompt)
+        return total
+
+    def step(carry, index):
+        value, state = carry
+        now, gradient = jax.value_and_grad(loss)(value, jax.random.fold_in(key, index))
+        updates, state = optimiser.update(gradient, state, value)
+        return (optax.apply_updates(value, updates), state), now
+
+    start = (trainable, optimiser.init(trainable))
+    (value, _), losses = jax.lax.scan(step, start, jnp.arange(schedule.steps))
+    return value, losses
+
+
+def require_finite(losses, what: str) -> None:
+    """Raise FloatingPointError, naming the run and the first bad step, if a loss is NaN or infinite."""
+    losses = np.asarray(losses)
+    bad = ~np.isfinite(losses.reshape(-1, losses.shape[-1]))
+    if bad.any():
+        step = int(np.flatnonzero(bad.any(axis=0))[0])
+        raise FloatingPointError(f"{what}: the loss is not finite at step {step}; lower the learning rate")

@@ -1,0 +1,127 @@
+"""A small decoder: RMSNorm, rotary positions, causal attention, ReLU MLP (theory/README.md, section 12).
+
+Shape letters: B batch, T tokens, D width, H heads, K head width, M hidden (MLP features), V vocabulary.
+Parameters are one flat dict from module name to array, weights stored (out, in) as in PEFT. Every
+product with an adaptable weight goes through ``project``, so adapters, routers and probes are functions
+handed to ``forward``, and the decoder knows nothing of LoRA.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+Params = dict[str, Array]
+Project = Callable[[str, Array, Array], Array]
+
+ATTENTION = ("q", "k", "v", "o")
+MLP = ("up", "down")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Shape of the decoder. ``width`` must be divisible by 2 * ``heads`` (rotary pairs)."""
+
+    vocab: int
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    hidden: int = 256
+
+    def __post_init__(self):
+        if self.layers < 1:
+            raise ValueError(f"layers is {self.layers}: a decoder has at least one")
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is not a multiple of 2 * heads = {2 * self.heads}")
+
+    def modules(self, kinds: tuple[str, ...] = ATTENTION + MLP) -> tuple[str, ...]:
+        """Names of the adaptable weights of the given kinds, layer by layer."""
+        return tuple(f"{layer}.{kind}" for layer in range(self.layers) for kind in kinds)
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """(out, in) of an adaptable weight."""
+        shapes = {"up": (self.hidden, self.width), "down": (self.width, self.hidden)}
+        return shapes.get(name.split(".")[1], (self.width, self.width))
+
+
+def init(decoder: Decoder, key: Array) -> Params:
+    """Fresh parameters, float32: weights N(0, 1/in), residual outputs divided by sqrt(2 layers), norms 1."""
+    names = decoder.modules()
+    keys = jax.random.split(key, len(names) + 2)
+    params = {
+        "embed": jax.random.normal(keys[-1], (decoder.vocab, decoder.width), jnp.float32),
+        "unembed": jax.random.normal(keys[-2], (decoder.vocab, decoder.width), jnp.float32)
+        / decoder.width**0.5,
+        "final_norm": jnp.ones(decoder.width, jnp.float32),
+    }
+    for name, name_key in zip(names, keys, strict=False):
+        out, into = decoder.shape(name)
+        residual = name.endswith((".o", ".down"))
+        spread = (into * (2 * decoder.layers if residual else 1)) ** -0.5
+        params[name] = spread * jax.random.normal(name_key, (out, into), jnp.float32)
+    for layer in range(decoder.layers):
+        params[f"{layer}.attention_norm"] = jnp.ones(decoder.width, jnp.float32)
+        params[f"{layer}.mlp_norm"] = jnp.ones(decoder.width, jnp.float32)
+    return params
+
+
+def plain(name: str, weight: Array, x_BTI: Array) -> Array:
+    """The bare product W x for row vectors x; the default ``project``."""
+    return x_BTI @ weight.T
+
+
+def rms_norm(x_BTD: Array, gain_D: Array) -> Array:
+    """x / sqrt(mean x^2 + 1e-6) * gain, over the last axis."""
+    scale = jax.lax.rsqrt(jnp.mean(jnp.square(x_BTD), axis=-1, keepdims=True) + 1e-6)
+    return x_BTD * scale * jnp.broadcast_to(gain_D, x_BTD.shape)
+
+
+def rotary(x_BTHK: Array) -> Array:
+    """Rotate pairs (k, k + K/2) at position t by the angle t * 100^(-2k/K) (short sequences, hence 100)."""
+    half = x_BTHK.shape[-1] // 2
+    rate_k = 100.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = jnp.arange(x_BTHK.shape[1], dtype=jnp.float32)[:, None] * rate_k[None, :]
+    cos, sin = (f(angle)[None, :, None, :] for f in (jnp.cos, jnp.sin))
+    first, second = x_BTHK[..., :half], x_BTHK[..., half:]
+    return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
+
+
+def attention(q_BTHK: Array, k_BTHK: Array, v_BTHK: Array) -> Array:
+    """Causal softmax attention, scores scaled by 1/sqrt(K)."""
+    tokens, width = q_BTHK.shape[1], q_BTHK.shape[-1]
+    scores_BHTS = jnp.einsum("bthk,bshk->bhts", rotary(q_BTHK), rotary(k_BTHK)) * width**-0.5
+    causal = jnp.tril(jnp.ones((tokens, tokens), bool))[None, None]
+    weights_BHTS = jax.nn.softmax(jnp.where(causal, scores_BHTS, -jnp.inf), axis=-1)
+    return jnp.einsum("bhts,bshk->bthk", weights_BHTS, v_BTHK)
+
+
+def hidden(decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], project: Project = plain) -> Array:
+    """The residual stream after the last layer, before the final norm: (B, T, D).
+
+    The final RMSNorm only rescales it, so the argmax of the logits is the argmax of
+    unembed @ (final_norm * hidden): linear in the last MLP output, which is what section 12 uses.
+    """
+    batch, tokens = tokens_BT.shape
+    heads_shape = (batch, tokens, decoder.heads, decoder.width // decoder.heads)
+    x = params["embed"][tokens_BT]
+    for layer in range(decoder.layers):
+
+        def to(kind, value, layer=layer):
+            return project(f"{layer}.{kind}", params[f"{layer}.{kind}"], value)
+
+        normed = rms_norm(x, params[f"{layer}.attention_norm"])
+        q, k, v = (to(kind, normed).reshape(heads_shape) for kind in ("q", "k", "v"))
+        x = x + to("o", attention(q, k, v).reshape(x.shape))
+        features = jax.nn.relu(to("up", rms_norm(x, params[f"{layer}.mlp_norm"])))
+        x = x + to("down", features)
+    return x
+
+
+def forward(
+    decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], project: Project = plain
+) -> Float[Array, "B T V"]:
+    """Next-token logits: unembed @ RMSNorm(hidden). Logits at t see tokens 0..t only."""
+    x = hidden(decoder, params, tokens_BT, project)
+    return rms_norm(x, params["final_norm"]) @ params["unembed"].T
