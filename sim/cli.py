@@ -1,5 +1,6 @@
 """What every command does alike: parse a typed dataclass, run, and end errors in one clear line."""
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TypeVar
@@ -9,18 +10,35 @@ import tyro
 Config = TypeVar("Config")
 
 
-def run_command(config: type[Config], main: Callable[[Config], None], program: str) -> None:
+def run_command(
+    config: type[Config],
+    main: Callable[[Config], None],
+    program: str,
+    interrupted: str = "nothing half-written was left behind",
+) -> None:
     """Parse ``sys.argv`` into ``config``, call ``main`` on it, and exit.
 
-    Exit codes: 0 done; 2 bad usage or bad files, with one line on stderr that names the thing and the
-    remedy; 130 interrupted. Programming errors keep their traceback.
+    Exit codes: 0 done; 2 bad usage (ValueError) or files that cannot be read or written (OSError); 1 training
+    that diverged (FloatingPointError), each with one line on stderr that names the thing and the remedy;
+    130 interrupted. Programming errors keep their traceback.
     """
     parsed = tyro.cli(config, prog=f"python -m {program}", description=config.__doc__)
     try:
         main(parsed)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output (head, less) has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename and error.strerror else ""
+        sys.exit(_say(f"error: {where}{error.strerror or error}", 2))
+    except ValueError as error:
+        sys.exit(_say(f"error: {error}", 2))
+    except FloatingPointError as error:
+        sys.exit(_say(f"error: {error}", 1))
     except KeyboardInterrupt:
-        print("interrupted: nothing half-written was left behind", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_say(f"interrupted: {interrupted}", 130))
+
+
+def _say(line: str, code: int) -> int:
+    print(" ".join(line.split()), file=sys.stderr)
+    return code

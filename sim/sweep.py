@@ -185,4 +185,5 @@ def table(summary: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    cli.run(lambda: main(tyro.cli(Sweep)))
+    kept = "what was finished is kept; run the same command again to go on"
+    cli.run_command(Sweep, main, "sim.sweep", kept)
