@@ -13,7 +13,7 @@ import tyro
 from tqdm import tqdm
 
 from sim.cli import run_command
-from sim.merging import METHODS, elementwise, get, merge
+from sim.merging import METHODS, elementwise, get, merge, refuse_zero_sum
 from sim.peft_files import Adapter, atomic_folder, check_mergeable, read_adapter, write_adapter
 from theory.lowrank import LowRank, norm, truncated
 
@@ -75,18 +75,17 @@ def merge_module(
 ) -> tuple[LowRank, jax.Array, jax.Array]:
     """Merge one module into factors: (update, |merge|^2, |what the rank cut off|^2).
 
-    A dense result is cut to ``rank``, or to the sum of the ranks if none is given. What a method that
-    handles the rank itself leaves out is not known here, and given as NaN.
+    A dense result is cut to ``rank``, or to the sum of the ranks if none is given. Both squares are 0 if
+    nothing was cut, and NaN for a method that handles the rank itself, where they are not known.
     """
     record = get(method)
-    merged = merge(
-        method, updates, weights, rank=rank if record.uses_rank else None, key=key, **dict(options)
-    )
+    own_rank = rank if record.uses_rank else None
+    merged = merge(method, updates, weights, rank=own_rank, key=key, **dict(options))
     if isinstance(merged, LowRank):
-        total = jnp.square(norm(merged))
         if rank is None or merged.a.shape[0] <= rank:
-            return merged, total, jnp.full_like(total, jnp.nan if record.uses_rank else 0)
-        kept = truncated(merged, rank)
+            unknown = jnp.full((), jnp.nan if record.uses_rank else 0.0)
+            return merged, unknown, unknown
+        kept, total = truncated(merged, rank), jnp.square(norm(merged))
     else:
         total = jnp.sum(jnp.square(merged))
         ranks = sum(update.a.shape[0] for update in updates)
@@ -109,9 +108,9 @@ def merge_adapters(
     """
     record = get(method)
     if record.needs:
-        raise ValueError(
-            f"{method} is not data-free: it needs {', '.join(record.needs)}; call it from Python"
-        )
+        raise ValueError(f"{method} is not data-free: it needs {', '.join(record.needs)}; use it from Python")
+    if weights:
+        refuse_zero_sum(record, weights)
     check_mergeable(adapters)
     if rank is not None:
         for name, update in adapters[0].modules.items():
@@ -142,9 +141,7 @@ def main(command: MergeCommand) -> None:
     get(command.method)
     options = parsed_options(command.method, command.option)
     if command.weight and len(command.weight) != len(command.adapters):
-        raise ValueError(
-            f"--weight takes {len(command.adapters)} numbers, one an adapter, not {len(command.weight)}"
-        )
+        raise ValueError(f"--weight: {len(command.weight)} numbers for {len(command.adapters)} adapters")
     if not np.isfinite(command.weight).all():
         raise ValueError("--weight must be finite numbers")
     adapters = [read_adapter(path) for path in command.adapters]

@@ -74,25 +74,22 @@ def read_adapter(path: str | Path) -> Adapter:
         found = re.fullmatch(rf"{re.escape(PREFIX)}(.+)\.lora_([AB])\.weight", key)
         if not found:
             raise ValueError(
-                f"{path / WEIGHTS}: cannot merge {key!r}{_why(key)}; only lora_A and lora_B weights"
+                f"{path / WEIGHTS}: holds {key!r}{_why(key)}; only lora_A and lora_B can be merged"
             )
         if tensor.ndim != 2:
             raise ValueError(
-                f"{path / WEIGHTS}: {key} is {tensor.ndim}-dimensional; only linear layers can be"
+                f"{path / WEIGHTS}: {key} has {tensor.ndim} dimensions; only linear layers can be merged"
             )
         if tensor.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
             raise ValueError(f"{path / WEIGHTS}: {key} is {tensor.dtype.name}, not a float type")
         tensor = tensor if tensor.dtype == np.float64 else tensor.astype(np.float32)
         if not np.isfinite(tensor).all():
-            raise ValueError(
-                f"{path / WEIGHTS}: {key} holds NaN or infinity; training diverged, or a bad copy"
-            )
+            raise ValueError(f"{path / WEIGHTS}: {key} holds NaN or infinity; use a checkpoint without them")
         factors.setdefault(found[1], {})[found[2]] = tensor
     if not factors:
         raise ValueError(f"{path / WEIGHTS}: holds no LoRA weights")
-    return Adapter(
-        path, config, {name: _update(path, config, name, factors[name]) for name in sorted(factors)}
-    )
+    modules = {name: _update(path, config, name, factors[name]) for name in sorted(factors)}
+    return Adapter(path, config, modules)
 
 
 def check_mergeable(adapters: Sequence[Adapter]) -> None:
@@ -120,8 +117,8 @@ def check_mergeable(adapters: Sequence[Adapter]) -> None:
 def write_adapter(folder: Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter]) -> None:
     """Write updates as a PEFT adapter into an existing folder, with the configuration of the sources.
 
-    Ranks and alphas that differ between modules go into rank_pattern and alpha_pattern; alpha is chosen so
-    that alpha/r is the scale exactly, and rsLoRA is off, so every PEFT version scales it alike.
+    Ranks and alphas that differ between modules go into rank_pattern and alpha_pattern; alpha/r is
+    the scale and rsLoRA is off, so every PEFT version scales the adapter alike.
     """
     tensors, ranks, alphas = {}, {}, {}
     for name, update in modules.items():
@@ -212,9 +209,7 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     file = path / WEIGHTS
     if not file.is_file():
         if (path / "adapter_model.bin").exists():
-            raise ValueError(
-                f"{path} holds only a pickle (adapter_model.bin), never read; save as safetensors"
-            )
+            raise ValueError(f"{path} holds only a pickle (adapter_model.bin): save it as safetensors")
         raise ValueError(f"{file} is missing")
     with file.open("rb") as stream:
         head = stream.read(4)
@@ -273,7 +268,7 @@ def _pattern(values: Mapping[str, float], default: float) -> dict[str, float]:
 
 
 def _alpha(scale: float, rank: int) -> float:
-    """The alpha whose alpha / rank is the scale to the last bit."""
+    """The alpha whose alpha / rank is the scale: to the last bit where such a float exists."""
     alpha = scale * rank
     for candidate in (alpha, math.nextafter(alpha, 0), math.nextafter(alpha, math.inf)):
         if candidate / rank == scale:

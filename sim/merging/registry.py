@@ -134,6 +134,7 @@ def merge(
     """
     record = get(name)
     _check(record, updates, rank, key, options)
+    updates = [LowRank(jnp.asarray(update.b), jnp.asarray(update.a), update.scale) for update in updates]
     dtype = updates[0].b.dtype
     if weights is None:
         weights = jnp.ones(len(updates), dtype)

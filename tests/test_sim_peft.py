@@ -1,0 +1,362 @@
+"""PEFT folders: golden files made by PEFT, round trips, the merge command, and every way a file can be bad.
+
+tests/data/make_peft_golden.py made the golden files with PEFT 0.21.2; the last test needs PEFT installed.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from sim import merge as command
+from sim.merging import merge
+from sim.peft_files import CONFIG, PREFIX, WEIGHTS, Adapter, atomic_folder, read_adapter, write_adapter
+from theory.lowrank import LowRank, dense
+
+DATA = Path(__file__).parent / "data"
+
+
+def pair(kind):
+    return [read_adapter(DATA / kind / name) for name in ("first", "second")]
+
+
+def golden(kind, case):
+    tensors = load_file(DATA / kind / "golden.safetensors")
+    return {key[len(case) + 1 :]: value for key, value in tensors.items() if key.startswith(case + ".")}
+
+
+def delta(update):
+    return np.asarray(dense(LowRank(*update)) if isinstance(update, tuple) else update)
+
+
+def assert_all_close(found, expected, tolerance=1e-5):
+    assert found.keys() == expected.keys() and found
+    for name, value in expected.items():
+        error = np.linalg.norm(delta(found[name]) - value) / np.linalg.norm(value)
+        assert error < tolerance, (name, error)
+
+
+def merged(adapters, method, weights=None, **options):
+    return {
+        name: merge(method, [adapter.modules[name] for adapter in adapters], weights, **options)
+        for name in adapters[0].modules
+    }
+
+
+@pytest.mark.parametrize("kind", ["plain", "equal_rank", "rslora"])
+def test_reading_gives_the_delta_that_peft_computes(kind):
+    for name, adapter in zip(("first", "second"), pair(kind), strict=True):
+        assert_all_close(adapter.modules, golden(kind, name), 1e-6)
+
+
+def test_scales_and_ranks_follow_the_patterns():
+    modules = pair("plain")[0].modules
+    found = {name: (update.a.shape[0], update.scale) for name, update in modules.items()}
+    assert found == {
+        "layers.0.q_proj": (2, 6 / 2),
+        "layers.0.v_proj": (4, 3 / 4),
+        "layers.1.q_proj": (2, 5 / 2),
+        "layers.1.v_proj": (2, 3 / 2),
+    }
+    assert {update.scale for update in pair("rslora")[0].modules.values()} == {6 / 2.0}
+
+
+@pytest.mark.parametrize(
+    ("case", "method", "weights", "options"),
+    [
+        ("cat", "concat", [0.7, -0.4], {}),
+        ("cat", "sum", [0.7, -0.4], {}),
+        ("svd", "svd", [0.7, 0.4], {"rank": 3}),
+        ("ties_total", "ties", None, {"density": 0.5}),
+        ("magnitude_prune", "magnitude_prune", [0.7, 0.4], {"density": 0.4}),
+    ],
+)
+def test_equals_peft_where_peft_is_right(case, method, weights, options):
+    assert_all_close(merged(pair("plain"), method, weights, **options), golden("plain", case))
+
+
+def test_linear_factors_is_peft_linear_and_not_the_sum():
+    adapters, weights = pair("equal_rank"), [0.7, -0.4]
+    assert_all_close(merged(adapters, "linear_factors", weights), golden("equal_rank", "linear"))
+    exact = merged(adapters, "sum", weights)
+    for name, value in golden("equal_rank", "linear").items():
+        assert np.linalg.norm(value - delta(exact[name])) > 0.3 * np.linalg.norm(value)
+
+
+def test_peft_scales_a_merge_of_rslora_adapters_by_the_root_of_the_new_rank():
+    """PEFT 0.21.2 copies use_rslora into the merge with alpha = r, so the scale is sqrt(r), not 1."""
+    adapters = pair("rslora")
+    for case, method, rank, weights in (("cat", "sum", 8, [0.7, -0.4]), ("svd", "svd", 3, [0.7, 0.4])):
+        wrong = {name: value / np.sqrt(rank) for name, value in golden("rslora", case).items()}
+        options = {"rank": rank} if method == "svd" else {}
+        assert_all_close(merged(adapters, method, weights, **options), wrong)
+
+
+def test_peft_count_vote_breaks_draws_towards_plus():
+    """Of two entries of opposite sign PEFT's "frequency" keeps the positive, ours the larger; else equal."""
+    adapters = pair("plain")
+    ours = merged(adapters, "ties", density=0.5, vote="count")
+    for name, value in golden("plain", "ties_frequency").items():
+        first, second = (delta(merge("magnitude_prune", [a.modules[name]], density=0.5)) for a in adapters)
+        conflict = first * second < 0
+        assert conflict.any()
+        np.testing.assert_allclose(delta(ours[name])[~conflict], value[~conflict], atol=2e-5)
+        np.testing.assert_allclose(np.maximum(first, second)[conflict], value[conflict], atol=2e-5)
+        larger = np.where(np.abs(first) > np.abs(second), first, second)
+        np.testing.assert_allclose(larger[conflict], delta(ours[name])[conflict], atol=2e-5)
+
+
+def test_peft_elects_signs_before_weighting():
+    """PEFT votes with the unweighted entries; ours (as mergekit) with w_i tau_i, which is what is merged."""
+    adapters, weights = pair("plain"), [2.0, 0.5]
+    ours = merged(adapters, "ties", weights, density=0.5)
+    differ = [
+        np.linalg.norm(delta(ours[name]) - value) > 1e-3 * np.linalg.norm(value)
+        for name, value in golden("plain", "ties_weighted").items()
+    ]
+    assert any(differ)
+    for name, value in golden("plain", "ties_weighted").items():
+        trimmed = [delta(merge("magnitude_prune", [a.modules[name]], density=0.5)) for a in adapters]
+        sign = np.where(sum(trimmed) >= 0, 1, -1)
+        agrees = [np.sign(t) == sign for t in trimmed]
+        expected = sum(w * t * a for w, t, a in zip(weights, trimmed, agrees, strict=True))
+        np.testing.assert_allclose(
+            expected / np.maximum(sum(a.astype(int) for a in agrees), 1), value, atol=5e-5
+        )
+
+
+def run(tmp_path, *arguments):
+    out = tmp_path / "out"
+    done = subprocess.run(
+        [sys.executable, "-m", "sim.merge", *map(str, arguments), "--out", str(out)],
+        capture_output=True,
+        text=True,
+        cwd=DATA.parent.parent,
+    )
+    return done, out
+
+
+@pytest.mark.parametrize("kind", ["plain", "rslora"])
+def test_one_adapter_at_weight_one_is_written_back_bit_for_bit(kind, tmp_path):
+    adapter = pair(kind)[0]
+    updates, _ = command.merge_adapters([adapter], "average", [1.0])
+    with atomic_folder(tmp_path / "out") as folder:
+        write_adapter(folder, updates, [adapter])
+    again = read_adapter(tmp_path / "out")
+    for name, update in adapter.modules.items():
+        copy = again.modules[name]
+        assert np.array_equal(copy.a, update.a) and np.array_equal(copy.b, update.b)
+        assert copy.scale == update.scale
+
+
+@pytest.mark.parametrize(("method", "kind"), [("average", "plain"), ("sum", "rslora")])
+def test_written_merges_read_back_exactly(method, kind, tmp_path):
+    adapters = pair(kind)
+    updates, _ = command.merge_adapters(adapters, method, [0.5, 1.5])
+    with atomic_folder(tmp_path / "out") as folder:
+        write_adapter(folder, updates, adapters)
+    again = read_adapter(tmp_path / "out")
+    weights = np.array([0.5, 1.5]) / (2.0 if method == "average" else 1.0)
+    for name, update in again.modules.items():
+        parts = [adapter.modules[name] for adapter in adapters]
+        assert update.a.shape[0] == sum(part.a.shape[0] for part in parts)
+        exact = sum(
+            w * p.scale * p.b.astype(float) @ p.a.astype(float) for w, p in zip(weights, parts, strict=True)
+        )
+        assert np.linalg.norm(delta(update) - exact) < 1e-6 * np.linalg.norm(exact)
+    config = json.loads((tmp_path / "out" / CONFIG).read_text())
+    assert config["use_rslora"] is False and config["target_modules"] == adapters[0].config["target_modules"]
+    assert config["fan_in_fan_out"] is (kind == "rslora")
+
+
+def test_a_pattern_never_catches_another_module(tmp_path):
+    """PEFT patterns match name endings: a module whose name ends like another's keeps its own rank."""
+    rng = np.random.default_rng(0)
+    ranks = {"q": 3, "enc.q": 2, "dec.enc.q": 3, "v": 2, "w": 2}
+    modules = {
+        name: LowRank(rng.normal(size=(5, r)), rng.normal(size=(r, 4)), 0.1 * (1 + i))
+        for i, (name, r) in enumerate(ranks.items())
+    }
+    source = Adapter(tmp_path, {"r": 2, "lora_alpha": 2, "target_modules": ["q", "v", "w"]}, modules)
+    with atomic_folder(tmp_path / "out") as folder:
+        write_adapter(folder, modules, [source])
+    again = read_adapter(tmp_path / "out")
+    assert {name: update.a.shape[0] for name, update in again.modules.items()} == ranks
+    for name, update in again.modules.items():
+        assert update.scale == pytest.approx(modules[name].scale, rel=1e-15)
+
+
+def test_the_command_merges_and_leaves_the_sources_alone(tmp_path):
+    sources = [shutil.copytree(DATA / "plain" / name, tmp_path / name) for name in ("first", "second")]
+    before = {file: file.read_bytes() for source in sources for file in source.iterdir()}
+    arguments = ["--method", "ties", "--option", "density=0.5", "--weight", "1", "-0.5", "--rank", "3"]
+    done, out = run(tmp_path, *sources, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "ties of 2 adapters, 4 modules, rank 3; the rank cut off" in done.stdout
+    assert sorted(file.name for file in out.iterdir()) == [CONFIG, WEIGHTS]
+    assert {file: file.read_bytes() for source in sources for file in source.iterdir()} == before
+    expected = merged(pair("plain"), "ties", [1, -0.5], density=0.5, rank=3)
+    assert_all_close(read_adapter(out).modules, {name: delta(update) for name, update in expected.items()})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "avg"], "unknown merge method 'avg'; known: average,"),
+        (["--method", "sum", "--rank", "0"], "--rank 0 must be between 1 and 10"),
+        (["--method", "sum", "--rank", "11"], "--rank 11 must be between 1 and 10"),
+        (["--method", "sum", "--weight", "1"], "--weight: 1 numbers for 2 adapters"),
+        (["--method", "average", "--weight", "1", "-1"], "sum of the weights, which is 0; use sum"),
+        (["--method", "ties", "--option", "densty=1"], "takes NAME=VALUE out of: density=0.2, vote=mass"),
+        (["--method", "ties", "--option", "density=x"], "density must be a float"),
+        (["--method", "ties", "--option", "density=7"], "density must be in (0, 1], not 7.0"),
+        (["--method", "regmean"], "regmean is not data-free: it needs grams"),
+        (["--method", "sum", "--weight", "1", "nan"], "--weight must be finite"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    sources = [str(DATA / "plain" / name) for name in ("first", "second")]
+    assert message in failure([*sources, *arguments, "--out", str(out)], monkeypatch, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def failure(arguments, monkeypatch, capsys):
+    """The one error line of a command that must exit with 2."""
+    monkeypatch.setattr(sys, "argv", ["merge", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        command.run_command(command.MergeCommand, command.main, "sim.merge")
+    assert stopped.value.code == 2
+    lines = [line for line in capsys.readouterr().err.split("\n") if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def edit_config(folder, **fields):
+    config = json.loads((folder / CONFIG).read_text())
+    (folder / CONFIG).write_text(json.dumps({**config, **fields}))
+
+
+def edit_tensors(folder, change):
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+KEY = f"{PREFIX}layers.0.q_proj.lora_A.weight"
+BREAKS = {
+    "truncated": (
+        lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-40]),
+        "is not a whole safetensors file",
+    ),
+    "header only": (lambda f: (f / WEIGHTS).write_bytes(b"\x07"), "is not a whole safetensors file"),
+    "zip in disguise": (lambda f: (f / WEIGHTS).write_bytes(b"PK\x03\x04" + bytes(99)), "is a zip archive"),
+    "pickle in disguise": (lambda f: (f / WEIGHTS).write_bytes(b"\x80\x02}q" + bytes(99)), "is a pickle"),
+    "only a pickle": (
+        lambda f: (f / WEIGHTS).rename(f / "adapter_model.bin"),
+        "only a pickle (adapter_model.bin): save it as safetensors",
+    ),
+    "no weights": (lambda f: (f / WEIGHTS).unlink(), f"{WEIGHTS} is missing"),
+    "no config": (lambda f: (f / CONFIG).unlink(), "is missing; is"),
+    "config not JSON": (lambda f: (f / CONFIG).write_text("{"), "is not valid JSON"),
+    "no rank": (lambda f: edit_config(f, r=None), "'r' must be a number, found None"),
+    "not LoRA": (lambda f: edit_config(f, peft_type="IA3"), "peft_type is 'IA3'; only LORA"),
+    "DoRA": (lambda f: edit_config(f, use_dora=True), "uses DoRA magnitudes"),
+    "lora_bias": (lambda f: edit_config(f, lora_bias=True), "biases on lora_B"),
+    "bias": (lambda f: edit_config(f, bias="all"), "trains biases (bias='all')"),
+    "saved modules": (lambda f: edit_config(f, modules_to_save=["head"]), "whole trained modules"),
+    "pissa": (lambda f: edit_config(f, init_lora_weights="pissa_niter_4"), "changes the base weights"),
+    "missing key": (lambda f: edit_tensors(f, lambda t: t.pop(KEY)), "layers.0.q_proj has no lora_A"),
+    "NaN": (lambda f: edit_tensors(f, lambda t: t[KEY].fill(np.nan)), f"{KEY} holds NaN"),
+    "wrong rank": (
+        lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((5, 12), np.float32)})),
+        "has lora_A (5, 12) and lora_B (10, 2), but adapter_config.json gives it rank 2",
+    ),
+    "other model": (
+        lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((2, 13), np.float32)})),
+        "these adapters belong to different base models",
+    ),
+    "embedding": (
+        lambda f: edit_tensors(f, lambda t: t.update({f"{PREFIX}e.lora_embedding_A": t[KEY]})),
+        "(an adapted embedding); only lora_A and lora_B can be merged",
+    ),
+    "convolution": (
+        lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((2, 3, 3, 3), np.float32)})),
+        "has 4 dimensions; only linear layers can be merged",
+    ),
+    "integers": (
+        lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((2, 12), np.int8)})),
+        "is int8, not a float type",
+    ),
+    "fewer modules": (
+        lambda f: edit_tensors(f, lambda t: [t.pop(k) for k in list(t) if "layers.1.v" in k]),
+        "does not adapt 'layers.1.v_proj'",
+    ),
+    "other layout": (lambda f: edit_config(f, fan_in_fan_out=True), "differ in fan_in_fan_out"),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_broken_files_are_one_line_and_leave_nothing(name, tmp_path, monkeypatch, capsys):
+    change, message = BREAKS[name]
+    folder = shutil.copytree(DATA / "plain" / "second", tmp_path / "second")
+    change(folder)
+    out = tmp_path / "out"
+    arguments = [str(DATA / "plain" / "first"), str(folder), "--method", "sum", "--out", str(out)]
+    assert message in failure(arguments, monkeypatch, capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["second"]
+
+
+def test_an_existing_or_unwritable_out_is_refused(tmp_path, monkeypatch, capsys):
+    sources = [str(DATA / "plain" / name) for name in ("first", "second")]
+    (tmp_path / "file").write_text("mine")
+    for out, message in (
+        (tmp_path, "exists already and is not empty"),
+        (tmp_path / "file", "exists already"),
+        (tmp_path / "file" / "below", "choose another --out"),
+    ):
+        assert message in failure([*sources, "--method", "sum", "--out", str(out)], monkeypatch, capsys)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_interrupt_leaves_no_folder(tmp_path):
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "out") as folder:
+        (folder / WEIGHTS).write_bytes(b"half")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_half_precision_is_read_without_loss(tmp_path):
+    import ml_dtypes
+
+    folder = shutil.copytree(DATA / "plain" / "first", tmp_path / "half")
+    for half in (np.float16, ml_dtypes.bfloat16):
+        exact = {k: v.astype(half) for k, v in load_file(DATA / "plain" / "first" / WEIGHTS).items()}
+        save_file(exact, folder / WEIGHTS)
+        read = read_adapter(folder).modules["layers.0.q_proj"].a
+        assert read.dtype == np.float32 and np.array_equal(read, exact[KEY].astype(np.float32))
+
+
+def test_a_folder_we_write_loads_in_peft_with_the_same_delta(tmp_path):
+    pytest.importorskip("peft", reason="needs the extra bench (torch, peft): pip install -e '.[bench]'")
+    sys.path.insert(0, str(DATA))
+    import make_peft_golden as maker
+    from peft import PeftModel
+
+    for kind, method in (("plain", "average"), ("plain", "ties"), ("rslora", "sum"), ("rslora", "svd")):
+        adapters = pair(kind)
+        updates, _ = command.merge_adapters(adapters, method, [0.7, 0.4])
+        out = tmp_path / f"{kind}-{method}"
+        with atomic_folder(out) as folder:
+            write_adapter(folder, updates, adapters)
+        model = PeftModel.from_pretrained(maker.Model(kind == "rslora"), out)
+        found = {name: value.numpy() for name, value in maker.delta(model, "default").items()}
+        assert_all_close(
+            {name: value for name, value in found.items()}, {n: delta(u) for n, u in updates.items()}
+        )
