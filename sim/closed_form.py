@@ -5,11 +5,15 @@ phi are the features that enter the last "down" matrix and h is the residual str
 rescales it). That is the one-layer memory of section 0, with h in place of W0 phi.
 """
 
+from dataclasses import dataclass
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.transformer import Decoder, Params, hidden, plain
+from sim.transformer import Decoder, Params, hidden, plain, rms_norm
 from sim.worlds import Sequences
+from theory import lowrank
 from theory.edits import least_squares_adapter
 from theory.lowrank import LowRank
 
@@ -19,21 +23,34 @@ def last_module(decoder: Decoder) -> str:
     return f"{decoder.layers - 1}.down"
 
 
-def memory(
-    decoder: Decoder, params: Params, group: Sequences
-) -> tuple[Float[Array, "S L M"], Float[Array, "S L D"]]:
-    """(features phi, residual stream h) where each token of each completion is decided.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Remembered(Sequences):
+    """Sequences with what the frozen decoder makes of them, where each completion token is decided.
 
-    Both are read with the right completion as context (teacher forcing), L tokens a completion.
+    features: phi, the input of the last "down" matrix (M numbers a token).
+    stream:   h, the residual stream after the last layer (D numbers a token).
     """
+
+    features: Float[Array, "S L M"] = None
+    stream: Float[Array, "S L D"] = None
+
+
+def remember(decoder: Decoder, params: Params, group: Sequences) -> Remembered:
+    """Run the decoder once over ``group``, the right completions given as context (teacher forcing)."""
     seen = {}
 
     def probe(name, weight, x):
-        seen[name] = x
+        seen[name] = x[:, group.prompt - 1 :]
         return plain(name, weight, x)
 
     stream = hidden(decoder, params, group.tokens[:, :-1], probe)[:, group.prompt - 1 :]
-    return seen[last_module(decoder)][:, group.prompt - 1 :], stream
+    return Remembered(group.tokens, group.weight, group.prompt, seen[last_module(decoder)], stream)
+
+
+def adapted_stream(group: Remembered, update: LowRank) -> Float[Array, "S L D"]:
+    """h + Delta W phi."""
+    return group.stream + lowrank.apply(update, group.features)
 
 
 def readout(params: Params) -> Float[Array, "V D"]:
@@ -41,14 +58,14 @@ def readout(params: Params) -> Float[Array, "V D"]:
     return params["unembed"] * params["final_norm"][None, :]
 
 
-def linear_logits(
-    decoder: Decoder, params: Params, group: Sequences, update: LowRank | None = None
-) -> Float[Array, "S L V"]:
-    """G (h + Delta W phi) at every completion token: linear in Delta W, same argmax as the decoder."""
-    features, stream = memory(decoder, params, group)
-    if update is not None:
-        stream = stream + (features @ update.a.T) @ update.b.T * update.scale
+def linear_logits(params: Params, stream: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """G h: same argmax as the decoder's logits, and linear in the stream."""
     return stream @ readout(params).T
+
+
+def logits(params: Params, stream: Float[Array, "... D"]) -> Float[Array, "... V"]:
+    """The decoder's own logits: unembed @ RMSNorm(h)."""
+    return rms_norm(stream, params["final_norm"]) @ params["unembed"].T
 
 
 def wanted_change(params: Params, stream: Float[Array, "F D"], target: Array) -> Float[Array, "F D"]:
@@ -67,17 +84,18 @@ def wanted_change(params: Params, stream: Float[Array, "F D"], target: Array) ->
     return 2.0 * margin * direction / jnp.where(size > 0, size, 1.0)
 
 
-def closed_form_adapter(decoder: Decoder, params: Params, group: Sequences, rank: int) -> dict[str, LowRank]:
+def solve(params: Params, group: Remembered, rank: int) -> LowRank:
     """The rank-r least-squares adapter for the facts of ``group`` that carry weight (section 1).
 
     Facts of weight zero get key zero and residual zero, which leaves them out exactly. Solved in float64
     from the decoder's float32 features, returned in float32.
     """
-    features, stream = memory(decoder, params, group)
-    features, stream = (x.reshape(-1, x.shape[-1]).astype(jnp.float64) for x in (features, stream))
+    features, stream = (
+        x.reshape(-1, x.shape[-1]).astype(jnp.float64) for x in (group.features, group.stream)
+    )
     target = group.tokens[:, group.prompt :].reshape(-1)
     present = jnp.repeat(group.weight > 0, group.tokens.shape[1] - group.prompt)[:, None]
     gain = {name: params[name].astype(jnp.float64) for name in ("unembed", "final_norm")}
     residual = jnp.where(present, wanted_change(gain, stream, target), 0.0)
     solved = least_squares_adapter(jnp.where(present, features, 0.0), residual, rank)
-    return {last_module(decoder): LowRank(solved.b.astype(jnp.float32), solved.a.astype(jnp.float32), 1.0)}
+    return LowRank(solved.b.astype(jnp.float32), solved.a.astype(jnp.float32), 1.0)

@@ -4,6 +4,7 @@ Pure functions of arrays, so that a cell can be run alone, vmapped or sharded (`
 here knows a prediction.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import jax
@@ -12,9 +13,10 @@ from jaxtyping import Array
 
 from sim import closed_form, decoding, lora, merging
 from sim.training import Schedule, fit
-from sim.transformer import ATTENTION, MLP, Decoder, Params, forward, init
+from sim.transformer import ATTENTION, MLP, Decoder, Params, completion_logits, forward, init
 from sim.worlds import Sequences, World
 from sim.worlds.two_hop import TwoHopConfig
+from theory.lowrank import LowRank
 
 FAMILIES = ("lora", "lora_last", "closed_form")
 """How adapters are made: gradient-trained on every matrix, on the last MLP output, or solved for there."""
@@ -25,7 +27,7 @@ HOPS = ("hop1", "hop2")
 PRETRAINING = Schedule(400, 6e-3, (("facts", 128), ("direct", 128), ("traces", 64)), decay=0.3)
 """Enough to know every fact and to answer held-out two-hop queries by chain of thought."""
 
-FINETUNING = Schedule(200, 2e-3, (("facts", 32), ("traces", 16)))
+FINETUNING = Schedule(200, 2e-3, (("facts", 32), ("traces", 8)))
 """The gentlest of the settings tried with which a single rank-4 adapter learns its own facts (recall 0.98
 or more for real and fake entities). Chosen on single adapters alone: stronger training makes an average keep
 more of the edits and does more damage, so a choice made on merges would be a choice of the result."""
@@ -55,46 +57,56 @@ class ReuseConfig:
 def pretrain(config: ReuseConfig, world: World, key: Array) -> tuple[Params, Array]:
     """(parameters, losses) of a base trained on ``world.pretraining``."""
     decoder = config.decoder
+
+    def logits(params, group):
+        return completion_logits(decoder, params, group.tokens, group.prompt)
+
     start = init(decoder, jax.random.fold_in(key, 0))
-    return fit(
-        lambda params, tokens: forward(decoder, params, tokens),
-        start,
-        world.pretraining,
-        config.pretraining,
-        jax.random.fold_in(key, 1),
-    )
+    return fit(logits, start, world.pretraining, config.pretraining, jax.random.fold_in(key, 1))
 
 
 def finetune(
-    config: ReuseConfig, params: Params, groups: dict[str, Sequences], names: tuple[str, ...], key: Array
+    config: ReuseConfig, params: Params, groups: dict[str, Sequences], family: str, key: Array
 ) -> tuple[lora.Adapter, Array]:
-    """(adapter, losses): rank-r LoRA on ``names``, trained on ``groups`` with the base frozen."""
-    decoder = config.decoder
+    """(adapter, losses): rank-r LoRA trained on ``groups`` with the base frozen.
+
+    The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
+    losses and gradients as running the whole decoder at every step.
+    """
+    decoder, last = config.decoder, closed_form.last_module(config.decoder)
+    names = (last,) if family == "lora_last" else decoder.modules(config.kinds)
     start = lora.init(decoder, names, config.rank, jax.random.fold_in(key, 0))
+    if family == "lora_last":
+        groups = {name: closed_form.remember(decoder, params, group) for name, group in groups.items()}
+
+    def logits(factors, group):
+        adapter = {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
+        if family == "lora_last":
+            return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
+        return completion_logits(decoder, params, group.tokens, group.prompt, lora.adapted(adapter))
+
     factors = {name: (update.b, update.a) for name, update in start.items()}
-
-    def logits(factors, tokens):
-        adapter = {name: lora.LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
-        return forward(decoder, params, tokens, lora.adapted(adapter))
-
     factors, losses = fit(logits, factors, groups, config.finetuning, jax.random.fold_in(key, 1))
-    return {name: lora.LowRank(b, a, 1.0) for name, (b, a) in factors.items()}, losses
+    return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}, losses
 
 
-def library(config: ReuseConfig, params: Params, world: World, family: str, key: Array):
+def library(
+    config: ReuseConfig, params: Params, world: World, family: str, key: Array
+) -> tuple[dict[str, lora.Adapter], Array]:
     """({"hop1", "hop2", "joint"} -> adapter, losses (adapters, steps)) of one family."""
-    decoder = config.decoder
     names = tuple(world.libraries)
-    if family == "closed_form":
-        solved = {
-            name: closed_form.closed_form_adapter(decoder, params, groups["facts"], config.rank)
-            for name, groups in world.libraries.items()
-        }
-        return solved, jnp.zeros((len(names), 1), jnp.float32)
-    modules = decoder.modules(config.kinds) if family == "lora" else (closed_form.last_module(decoder),)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *world.libraries.values())
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(len(names)))
-    adapters, losses = jax.vmap(lambda groups, k: finetune(config, params, groups, modules, k))(stacked, keys)
+
+    def make(groups, adapter_key):
+        if family == "closed_form":
+            facts = closed_form.remember(config.decoder, params, groups["facts"])
+            solved = closed_form.solve(params, facts, config.rank)
+            return {closed_form.last_module(config.decoder): solved}, jnp.zeros(1, jnp.float32)
+        return finetune(config, params, groups, family, adapter_key)
+
+    # vmap wants arrays: the constant scale 1 of the factors comes back as one per adapter.
+    adapters, losses = jax.vmap(make)(stacked, keys)
     return {name: jax.tree.map(lambda leaf, i=i: leaf[i], adapters) for i, name in enumerate(names)}, losses
 
 
@@ -136,11 +148,10 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array) -> dict:
             what a prediction may look at (it never sees a merged model);
         losses: {family: (adapters, steps)}.
     """
-    decoder = config.decoder
-    last = closed_form.last_module(decoder)
-    models, linear, losses = {"base": params}, {}, {}
-    for hop in HOPS:
-        linear[f"base/{hop}"] = closed_form.linear_logits(decoder, params, world.probes[hop])
+    last = closed_form.last_module(config.decoder)
+    asked = {hop: closed_form.remember(config.decoder, params, world.probes[hop]) for hop in HOPS}
+    models, losses = {"base": params}, {}
+    linear = {f"base/{hop}": closed_form.linear_logits(params, asked[hop].stream) for hop in HOPS}
     for index, family in enumerate(FAMILIES):
         adapters, losses[family] = library(config, params, world, family, jax.random.fold_in(key, index))
         for name, adapter in adapters.items():
@@ -148,11 +159,9 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array) -> dict:
         for method in config.methods:
             models[f"{family}/{method}"] = lora.fold(params, merged(config, adapters, method))
         if family != "lora":
-            for name in HOPS:
-                for hop in HOPS:
-                    linear[f"{family}/{name}/{hop}"] = closed_form.linear_logits(
-                        decoder, params, world.probes[hop], adapters[name][last]
-                    )
+            for name, hop in itertools.product(HOPS, HOPS):
+                stream = closed_form.adapted_stream(asked[hop], adapters[name][last])
+                linear[f"{family}/{name}/{hop}"] = closed_form.linear_logits(params, stream)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
     scores = jax.lax.map(lambda model: ask(config, model, world.probes), stacked)
     scores = {name: jax.tree.map(lambda leaf, i=i: leaf[i], scores) for i, name in enumerate(models)}

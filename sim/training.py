@@ -6,6 +6,7 @@ drawn from a group and summed over groups (theory/README.md, section 12).
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ import optax
 from jaxtyping import Array, Float
 
 from sim.worlds import Sequences
+
+Trainable = TypeVar("Trainable")
 
 
 @dataclass(frozen=True)
@@ -34,34 +37,33 @@ class Schedule:
         return optax.adamw(rate, b2=0.98, weight_decay=self.decay)
 
 
-def draw(group: Sequences, count: int, key: Array) -> Array:
-    """``count`` sequences with probability proportional to weight, by inverse cumulative weight."""
+def draw(group: Sequences, count: int, key: Array) -> Sequences:
+    """``count`` sequences with probability proportional to weight, with replacement."""
     cumulative = jnp.cumsum(group.weight)
-    total = cumulative[-1]
-    # A group of weight zero draws its first sequence; its loss is multiplied by zero in ``loss``.
-    uniform = jax.random.uniform(key, (count,), jnp.float32) * total
+    uniform = jax.random.uniform(key, (count,), jnp.float32) * cumulative[-1]
+    # A group of weight zero draws its last sequence; ``fit`` multiplies its loss by zero.
     index = jnp.searchsorted(cumulative, uniform, side="right")
-    return group.tokens[jnp.minimum(index, len(group.weight) - 1)]
+    return jax.tree.map(lambda leaf: leaf[jnp.minimum(index, len(group.weight) - 1)], group)
 
 
-def negative_log_likelihood(logits: Callable, tokens: Array, prompt: int) -> Float[Array, ""]:
-    """Mean over sequences of -log p(completion | prompt), in nats a sequence."""
-    predicted = logits(tokens[:, :-1])[:, prompt - 1 :]
-    losses = optax.softmax_cross_entropy_with_integer_labels(predicted, tokens[:, prompt:])
+def completion_loss(logits: Float[Array, "B L V"], group: Sequences) -> Float[Array, ""]:
+    """Mean over sequences of -log p(completion | prompt), in nats a sequence, from the logits that
+    decide the L completion tokens."""
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, group.tokens[:, group.prompt :])
     return jnp.mean(jnp.sum(losses, axis=1))
 
 
 def fit(
-    logits: Callable[[dict, Array], Array],
-    trainable,
+    logits: Callable[[Trainable, Sequences], Array],
+    trainable: Trainable,
     groups: Mapping[str, Sequences],
     schedule: Schedule,
     key: Array,
-):
-    """Minimise the completion loss of ``logits(trainable, tokens)`` over ``groups``.
+) -> tuple[Trainable, Array]:
+    """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
 
     Args:
-        logits: (trainable, tokens (B, T)) -> next-token logits (B, T, V).
+        logits: (trainable, sequences drawn) -> logits of the completion tokens (B, L, V).
         trainable: pytree of float arrays, the start.
         groups: sequences to draw from; a group whose weights are all zero adds nothing to the loss.
         schedule: steps, rate, and the batch of each group.
@@ -75,10 +77,9 @@ def fit(
     def loss(value, step_key):
         total = 0.0
         for index, (name, count) in enumerate(schedule.batch):
-            group = groups[name]
-            tokens = draw(group, count, jax.random.fold_in(step_key, index))
-            present = (jnp.max(group.weight) > 0).astype(jnp.float32)
-            total += present * negative_log_likelihood(lambda t: logits(value, t), tokens, group.prompt)
+            drawn = draw(groups[name], count, jax.random.fold_in(step_key, index))
+            present = (jnp.max(groups[name].weight) > 0).astype(jnp.float32)
+            total += present * completion_loss(logits(value, drawn), drawn)
         return total
 
     def step(carry, index):

@@ -125,3 +125,11 @@ def forward(
     """Next-token logits: unembed @ RMSNorm(hidden). Logits at t see tokens 0..t only."""
     x = hidden(decoder, params, tokens_BT, project)
     return rms_norm(x, params["final_norm"]) @ params["unembed"].T
+
+
+def completion_logits(
+    decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], prompt: int, project: Project = plain
+) -> Float[Array, "B L V"]:
+    """Logits that decide the L = T - prompt completion tokens, the right ones given (teacher forcing)."""
+    x = hidden(decoder, params, tokens_BT[:, :-1], project)[:, prompt - 1 :]
+    return rms_norm(x, params["final_norm"]) @ params["unembed"].T
