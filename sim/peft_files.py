@@ -211,15 +211,17 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         if (path / "adapter_model.bin").exists():
             raise ValueError(f"{path} holds only a pickle (adapter_model.bin): save it as safetensors")
         raise ValueError(f"{file} is missing")
-    with file.open("rb") as stream:
-        head = stream.read(4)
-    if head.startswith(b"PK") or head.startswith(b"\x80"):
-        kind = "zip archive (a torch.save file?)" if head.startswith(b"PK") else "pickle"
-        raise ValueError(f"{file} is a {kind}, not safetensors; never unpickled: save it as safetensors")
     try:
         return load_file(file)
     except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"{file} is not a whole safetensors file ({error}); copy it again") from None
+        reason = str(error)
+    # Only now: a sound safetensors file may begin with these bytes too, they are its header's length.
+    with file.open("rb") as stream:
+        head = stream.read(4)
+    for magic, kind in ((b"PK\x03\x04", "zip archive (a torch.save file?)"), (b"\x80", "pickle")):
+        if head.startswith(magic):
+            raise ValueError(f"{file} is a {kind}, not safetensors; never unpickled: save it as safetensors")
+    raise ValueError(f"{file} is not a whole safetensors file ({reason}); copy it again")
 
 
 def _why(key: str) -> str:

@@ -343,6 +343,18 @@ def test_half_precision_is_read_without_loss(tmp_path):
         assert read.dtype == np.float32 and np.array_equal(read, exact[KEY].astype(np.float32))
 
 
+@pytest.mark.parametrize("size", [0x0480, 0x4B50])
+def test_a_sound_file_that_begins_like_a_pickle_or_a_zip_is_read(size, tmp_path):
+    """The first bytes of a safetensors file are its header's length, which may spell 0x80 or PK."""
+    folder = shutil.copytree(DATA / "plain" / "first", tmp_path / "copy")
+    raw = (folder / WEIGHTS).read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = raw[8 : 8 + length].ljust(size)
+    (folder / WEIGHTS).write_bytes(size.to_bytes(8, "little") + header + raw[8 + length :])
+    assert (folder / WEIGHTS).read_bytes()[:1] in (b"\x80", b"P")
+    assert read_adapter(folder).modules.keys() == pair("plain")[0].modules.keys()
+
+
 def test_a_folder_we_write_loads_in_peft_with_the_same_delta(tmp_path):
     pytest.importorskip("peft", reason="needs the extra bench (torch, peft): pip install -e '.[bench]'")
     sys.path.insert(0, str(DATA))

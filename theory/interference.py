@@ -1,0 +1,65 @@
+"""What two low-rank updates do to each other, in factors (theory/README.md, sections 3, 5 and 10).
+
+All of it is exact algebra on singular triplets (u_k, s_k, v_k) of the Delta W, at O((out + in) r^2). An
+adapter reads inputs along its row space (the v_k) and writes along its column space (the u_k).
+"""
+
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from theory.lowrank import LowRank, apply, singular
+
+
+def effective_rank(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
+    """exp(entropy of s / sum(s)): r for equal singular values, 1 for a single one (Roy and Vetterli 2007)."""
+    share = s / jnp.sum(s, axis=-1, keepdims=True)
+    return jnp.exp(
+        -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0), axis=-1)
+    )
+
+
+def bases(update: LowRank) -> tuple[Array, Array, Array]:
+    """(u (out, r), s (r,), v (in, r)) of Delta W, directions below rounding set to 0 on both sides."""
+    u, s, vt = singular(update)
+    alive = s > 10 * s.shape[0] * jnp.finfo(s.dtype).eps * s[0]
+    return jnp.where(alive[None, :], u, 0), jnp.where(alive, s, 0), jnp.where(alive[:, None], vt, 0).T
+
+
+def principal_cosines(left: Float[Array, "d r"], right: Float[Array, "d q"]) -> Float[Array, "p"]:
+    """Cosines of the principal angles between two subspaces given orthonormal (or zero) columns.
+
+    Largest first, p = min(r, q). 1 is a shared direction; the mean squared cosine of random subspaces of R^d
+    is max(r, q)/d.
+    """
+    return jnp.linalg.svd(left.T @ right, compute_uv=False)
+
+
+def interference(of: LowRank, reads: Float[Array, "in r"]) -> Float[Array, ""]:
+    """|Delta W_j V_i|_F: what adapter j writes on the inputs that adapter i reads (V_i orthonormal columns).
+
+    0 when the row spaces are at right angles: then the sum serves each adapter's own inputs as it alone
+    would. Divide by |Delta W_i|_F for the strength relative to what i itself writes there.
+    """
+    return jnp.linalg.norm(apply(of, reads.T))
+
+
+def retained(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
+    """g_k = <u_k, (sum_j Delta W_j) v_k> / s_k for the directions of one adapter: 1 + what the others add.
+
+    Take direction k as one exact overwrite stored at key v_k. A merge lambda * sum_j Delta W_j gives it
+    lambda g_k of its full swing, so it survives iff lambda exceeds critical_lambda(1, 2 g_k) = 1/(2 g_k)
+    (``theory.coverage``): 1/2 without interference. [model]: facts need not lie along singular directions,
+    and what the others write outside u_k is left out. Directions below rounding give NaN.
+    """
+    u, s, v = bases(updates[adapter])
+    moved = sum(apply(update, v.T) for update in updates)
+    return jnp.sum(moved * u.T, axis=-1) / jnp.where(s > 0, s, jnp.nan)
+
+
+def arrow_gap(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
+    """1 - s_2 / s_1: how well determined Arrow's prototype v_1 is (0: any vector of a plane would do)."""
+    if s.shape[-1] == 1:
+        return jnp.ones_like(s[..., 0])
+    return 1 - s[..., 1] / s[..., 0]
