@@ -136,6 +136,10 @@ def ask(config: ReuseConfig, params: Params, probes: dict[str, Sequences]) -> di
             }
         else:
             right[name] = decoding.exact(completions, probe)
+        if name == "direct":
+            known = probe.tokens[:, probe.prompt :]
+            same = jnp.all(completions[:, None] == known[None], axis=-1)
+            right["direct_among_answers"] = jnp.any(same, axis=1)
     return {name: jnp.stack([jnp.sum(value), jnp.asarray(value.size)]) for name, value in right.items()}
 
 

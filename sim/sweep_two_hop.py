@@ -129,7 +129,7 @@ def cells(
 def rows_of(config: reuse.ReuseConfig, cell: Cell, world: World, result: dict) -> list[dict]:
     """The measurements of one cell as rows, each beside its prediction where there is one.
 
-    Predictions: direct two-hop at chance, 1/entities (section 2; a theorem for the one-layer model, a
+    Predictions: direct two-hop at chance, 1/edits (section 2; a theorem for the one-layer model, a
     claim here), and the recall of single and linearly merged adapters on the last MLP output from
     the logits of base and single adapters (section 12, exact).
     """

@@ -33,7 +33,7 @@ TEMPLATES = {
 class TwoHopConfig:
     """Sizes of the two-hop world.
 
-    entities:    real entities, all seen in pretraining; chance of a two-hop answer is 1/entities.
+    entities:    real entities, all seen in pretraining.
     relations:   relations of the graph; the edits change the first (hop 1) and the second (hop 2).
     edits:       facts taught to each adapter; as many subjects, bridges and answers.
     coverage:    share of all two-hop queries that pretraining shows, directly and as traces.
@@ -75,8 +75,12 @@ class TwoHopConfig:
 
     @property
     def chance(self) -> float:
-        """Accuracy of a guess among the real entities."""
-        return 1 / self.entities
+        """Direct two-hop accuracy of a guess among the edited answers: 1/edits.
+
+        An adapter learns which answers are common without learning which belongs where, so the chance
+        level is a guess among its own answers and not among all entities (theory/README.md, section 2).
+        """
+        return 1 / self.edits
 
 
 class _Writer:
@@ -156,7 +160,7 @@ def build(config: TwoHopConfig, seed: int, entities: str = "real", template: str
     # pretraining did not show and whose two facts the edits leave alone.
     others = ~np.isin(x, [subject, bridge]) & ~np.isin(y, [subject, bridge])
     bridges = _first(config.bridges, seen & others, "bridges")
-    held_out = _first(2 * count, ~seen & ~edited[r, x] & ~edited[s, y], "2 * edits")
+    held_out = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
     untouched = rng.permutation(_first(None, ~edited[fact_r, fact_x], "facts"))[: 2 * count]
 
     def asked(write_one, pick, weight=1.0):

@@ -1,0 +1,198 @@
+"""Training, batching and decoding: what is drawn, what is learned, and that batching changes nothing."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sim import decoding, parallel, training
+from sim.training import Schedule
+from sim.transformer import Decoder, forward, init
+from sim.worlds import Sequences
+
+
+def group(tokens, weight, prompt=1):
+    return Sequences(jnp.asarray(tokens, jnp.int32), jnp.asarray(weight, jnp.float32), prompt)
+
+
+def test_draws_follow_the_weights(key):
+    drawn = training.draw(group([[0], [1], [2], [3]], [0.0, 1.0, 3.0, 0.0]), 8000, key)
+    share = np.bincount(np.asarray(drawn.tokens[:, 0]), minlength=4) / 8000
+    np.testing.assert_array_equal(share[[0, 3]], 0)
+    assert abs(share[2] - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 8000)
+
+
+def test_completion_loss_is_the_log_likelihood():
+    logits = jnp.log(jnp.asarray([[[0.5, 0.5], [0.1, 0.9]]]))
+    loss = training.completion_loss(logits, group([[0, 1, 1]], [1.0]))
+    assert np.isclose(loss, -np.log(0.5 * 0.9))
+
+
+def quadratic(schedule, key, weight=1.0):
+    """Softmax regression of one token on nothing: its optimum is the empirical distribution."""
+    data = {"only": group([[0, 0], [0, 1], [0, 1], [0, 1]], [weight] * 4)}
+
+    def logits(value, drawn):
+        return jnp.broadcast_to(value, (len(drawn.tokens), 1, 2))
+
+    return training.fit(logits, jnp.zeros(2, jnp.float32), data, schedule, key)
+
+
+def test_fit_reaches_the_maximum_likelihood(key):
+    value, losses = quadratic(Schedule(400, 0.05, (("only", 64),)), key)
+    assert abs(float(jax.nn.softmax(value)[1]) - 0.75) < 0.04
+    assert losses.shape == (400,)
+
+
+def test_a_group_of_weight_zero_teaches_nothing(key):
+    value, losses = quadratic(Schedule(20, 0.05, (("only", 8),)), key, weight=0.0)
+    np.testing.assert_array_equal(value, 0)
+    np.testing.assert_array_equal(losses, 0)
+
+
+def test_fit_is_plain_optax(key):
+    schedule = Schedule(5, 0.1, (("only", 3),), decay=0.01)
+    value, _ = quadratic(schedule, key)
+    by_hand, optimiser = jnp.zeros(2, jnp.float32), schedule.optimiser()
+    state = optimiser.init(by_hand)
+    data = group([[0, 0], [0, 1], [0, 1], [0, 1]], [1.0] * 4)
+    for step in range(5):
+        drawn = training.draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
+        gradient = jax.grad(lambda v, d=drawn: training.completion_loss(jnp.broadcast_to(v, (3, 1, 2)), d))(
+            by_hand
+        )
+        updates, state = optimiser.update(gradient, state, by_hand)
+        by_hand = optax.apply_updates(by_hand, updates)
+    np.testing.assert_allclose(value, by_hand, atol=1e-6)
+
+
+def test_a_loss_that_is_not_finite_is_named():
+    with pytest.raises(FloatingPointError, match="base 7: the loss is not finite at step 2; lower"):
+        training.require_finite(np.asarray([[1.0, 2.0, np.nan], [1.0, 2.0, 3.0]]), "base 7")
+
+
+DECODER = Decoder(vocab=13, layers=1, width=16, heads=2, hidden=16)
+
+
+def run(job):
+    """A short training of a decoder: the sort of function that is batched."""
+    key = jax.random.wrap_key_data(job["key"])
+    data = {"facts": Sequences(job["tokens"], jnp.ones(6, jnp.float32), 1)}
+
+    def logits(params, drawn):
+        return forward(DECODER, params, drawn.tokens)[:, :-1]
+
+    return training.fit(logits, init(DECODER, key), data, Schedule(15, 1e-2, (("facts", 8),)), key)
+
+
+@functools.cache
+def mapped(width, devices=None):
+    """One compiled program for all tests that share a width and a number of devices."""
+    return parallel.chunked(run, width=width, devices=devices)
+
+
+def jobs(count):
+    rng = np.random.default_rng(3)
+    return [
+        {"key": jax.random.key_data(jax.random.key(i)), "tokens": rng.integers(0, 13, (6, 4), np.int32)}
+        for i in range(count)
+    ]
+
+
+def results(program, work):
+    out = {}
+    for positions, values in program(work):
+        out |= dict(zip(positions, values, strict=True))
+    return [out[i] for i in range(len(work))]
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_batch_chunk_and_shard_change_no_bit(width):
+    work = jobs(5)
+    together = results(mapped(width), work)
+    alone = [results(mapped(width), [job])[0] for job in work]
+    one_device = results(mapped(width, 1), work)
+    for other in (alone, one_device):
+        jax.tree.map(np.testing.assert_array_equal, together, other)
+
+
+def test_vmapped_equals_single_to_rounding():
+    work = jobs(3)
+    vmapped = results(mapped(3), work)
+    single = results(mapped(1), work)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), vmapped, single)
+
+
+def test_nothing_is_traced_twice():
+    traces = []
+
+    def counted(job):
+        traces.append(1)
+        return job["key"].sum()
+
+    program = parallel.chunked(counted, width=2)
+    list(program(jobs(5)))
+    list(program(jobs(1)))
+    assert len(traces) == 1
+
+
+class TestDecoding:
+    def test_greedy_matches_a_loop(self, key):
+        params = init(DECODER, key)
+
+        @jax.jit
+        def logits(tokens):
+            return forward(DECODER, params, tokens)
+
+        prompts = jnp.asarray([[1, 2, 3], [4, 5, 6]], jnp.int32)
+        by_hand = prompts
+        for _ in range(5):
+            nxt = jnp.argmax(logits(by_hand)[:, -1], axis=-1).astype(jnp.int32)
+            by_hand = jnp.concatenate([by_hand, nxt[:, None]], axis=1)
+        np.testing.assert_array_equal(decoding.greedy(logits, prompts, 5), by_hand[:, 3:])
+
+    def test_exact_match_is_teacher_forced_argmax_everywhere(self, key):
+        params = init(DECODER, key)
+
+        def logits(tokens):
+            return forward(DECODER, params, tokens)
+
+        prompts = jax.random.randint(key, (40, 2), 0, 13, jnp.int32)
+        truth = jnp.concatenate([prompts, decoding.greedy(logits, prompts, 3)], axis=1)
+        truth = truth.at[::2, 3].add(1) % 13  # every second completion is spoilt
+        probe = Sequences(truth, jnp.ones(40, jnp.float32), 2)
+        forced = jnp.all(jnp.argmax(logits(truth[:, :-1])[:, 1:], -1) == truth[:, 2:], axis=1)
+        scored = decoding.exact(decoding.answers(logits, probe), probe)
+        np.testing.assert_array_equal(scored, forced)
+        np.testing.assert_array_equal(scored, np.arange(40) % 2 == 1)
+
+    @pytest.mark.parametrize(
+        ("spoilt", "wrong"),
+        [
+            ((), ()),
+            ((0,), ("name_copied",)),
+            ((2,), ("template",)),
+            ((3,), ("hop1", "hop2", "name_copied")),
+            ((5,), ("name_copied",)),
+            ((8,), ("answer", "hop2")),
+        ],
+    )
+    def test_trace_factors(self, spoilt, wrong):
+        # x r A y SEP y s A z after a prompt of four tokens, names of one token
+        truth = np.asarray([[1, 50, 51, 61, 1, 50, 60, 2, 62, 2, 51, 60, 3]], np.int32)
+        written = truth[:, 4:].copy()
+        written[:, list(spoilt)] = 9
+        probe = Sequences(truth, np.ones(1, np.float32), 4)
+        factors = decoding.trace_factors(jnp.asarray(written), probe, name_tokens=1)
+        assert {name for name, value in factors.items() if not value[0]} == set(wrong)
+
+    def test_a_wrong_bridge_copied_faithfully_is_a_hop_error_not_a_copy_error(self):
+        truth = np.asarray([[1, 50, 51, 61, 1, 50, 60, 2, 62, 2, 51, 60, 3]], np.int32)
+        written = truth[:, 4:].copy()
+        written[:, [3, 5]] = 9
+        probe = Sequences(truth, np.ones(1, np.float32), 4)
+        factors = decoding.trace_factors(jnp.asarray(written), probe, name_tokens=1)
+        assert {name for name, value in factors.items() if value[0]} == {"answer", "template", "name_copied"}
