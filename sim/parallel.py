@@ -24,23 +24,20 @@ def default_width() -> int:
     return 1 if jax.default_backend() == "cpu" else 16
 
 
-def chunked(
-    function: Callable, width: int | None = None, devices: int | None = None
-) -> Callable[[list], Iterator]:
+def chunked(function: Callable, width: int | None = None) -> Callable[[list], Iterator]:
     """A generator over the results of ``function``, one program call for devices * width runs.
 
     Args:
         function: pytree of arrays -> pytree of arrays; traced once.
         width: runs vmapped on a device; ``default_width()`` if not given.
-        devices: how many devices to use; all if not given.
 
     Returns:
         ``mapped(inputs)``: takes a list of pytrees of equal shapes, yields ``(positions, results)`` for one
         chunk after the other, results as a list of NumPy pytrees. Nothing is lost if the caller stops early.
     """
     width = width or default_width()
-    devices = min(devices or jax.device_count(), jax.device_count())
-    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(AxisType.Auto,), devices=jax.devices()[:devices])
+    devices = jax.device_count()
+    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(AxisType.Auto,))
 
     def on_device(stacked):
         if width == 1:
