@@ -189,13 +189,19 @@ def test_elementwise_merges_do_not_depend_on_the_row_blocks(name, monkeypatch):
     assert relative(as_dense(run(name, updates)), whole) < 1e-6
 
 
-def test_the_threshold_is_the_kth_largest_entry_exactly():
-    for dtype in (jnp.float32, jnp.float64):
-        update = adapters(8, 1, dtype)[0]
-        entries = elementwise.stack_rows([update], jnp.arange(OUT))
-        ordered = np.sort(np.abs(np.asarray(entries)).ravel())[::-1]
-        for keep in (1, 17, ordered.size):
-            assert elementwise.threshold([update], jnp.array([keep]))[0] == ordered[keep - 1]
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_the_threshold_keeps_exactly_the_largest_entries(dtype):
+    update = adapters(8, 1, dtype)[0]
+    entries = np.abs(np.asarray(elementwise.stack_rows([update], jnp.arange(OUT)))).ravel()
+    find = jax.jit(lambda keep: elementwise.threshold([update], keep))
+    for keep in (0, 1, 17, entries.size - 1, entries.size):
+        at = find(jnp.array([keep]))[0]
+        kept = np.flatnonzero(entries >= at)
+        assert set(kept) == set(np.argsort(-entries)[:keep])
+    doubled = jnp.array([[[1.0, 3.0, 3.0, 3.0, 0.0, 2.0]]], dtype)
+    for keep, survivors in ((1, 3), (2, 3), (3, 3), (4, 4), (6, 6)):  # entries that tie are all kept
+        at = elementwise.threshold_of(doubled, jnp.array([keep]))[0]
+        assert int(jnp.sum(doubled >= at)) == survivors
 
 
 def test_truncating_a_large_dense_matrix_is_near_exact(monkeypatch):

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from theory.lowrank import LowRank
 
-from .elementwise import kept, map_rows, threshold
+from .elementwise import kept, map_rows, over, threshold
 from .registry import method
 
 VOTES = ("mass", "count")
@@ -21,13 +21,13 @@ def elected_mean(entries: Float[Array, "K n in"], vote: str = "mass") -> Float[A
     """
     if vote not in VOTES:
         raise ValueError(f"vote must be one of {', '.join(VOTES)}, not {vote!r}")
-    elected = jnp.sign(jnp.sum(entries, axis=0, keepdims=True))
+    elected = jnp.sign(over(entries))
     if vote == "count":
-        ballots = jnp.sign(jnp.sum(jnp.sign(entries), axis=0, keepdims=True))
+        ballots = jnp.sign(over(jnp.sign(entries)))
         elected = jnp.where(ballots == 0, elected, ballots)
-    agrees = (jnp.sign(entries) == elected) & (entries != 0)
-    count = jnp.maximum(jnp.sum(agrees, axis=0), 1)
-    return jnp.sum(jnp.where(agrees, entries, 0), axis=0) / count.astype(entries.dtype)
+    agrees = (jnp.sign(entries) == elected[None]) & (entries != 0)
+    count = jnp.maximum(over(agrees.astype(entries.dtype)), 1)
+    return over(jnp.where(agrees, entries, 0)) / count
 
 
 def trimmed(entries: Float[Array, "K n in"], at: Float[Array, "K"]) -> Float[Array, "K n in"]:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from theory.lowrank import LowRank, norm
 
-from .elementwise import kept, map_rows, reduce_rows, threshold, uniform_rows
+from .elementwise import kept, map_rows, over, reduce_rows, threshold, uniform_rows
 from .registry import method
 from .sign import elected_mean, trimmed
 
@@ -28,7 +28,7 @@ def magnitude_prune(
 ) -> Float[Array, "out in"]:
     """Keep the largest entries of each Delta W (a share ``density``), then take the weighted sum."""
     at = threshold(updates, jnp.full(len(updates), kept(density, _entries(updates))))
-    return map_rows(updates, lambda entries, rows: jnp.einsum("k,kni->ni", weights, trimmed(entries, at)))
+    return map_rows(updates, lambda entries, rows: over(weights[:, None, None] * trimmed(entries, at)))
 
 
 @method("sparse", dense=True, identity={"density": 1.0, "gamma": 0.0})
@@ -44,13 +44,13 @@ def breadcrumbs(
     if gamma < 0 or density + gamma > 1.0 + 1e-9:
         raise ValueError(f"breadcrumbs needs gamma >= 0, density + gamma <= 1; got {density} and {gamma}")
     top = min(int(gamma * total + 1e-9), total - 1)
-    last = jnp.full(len(updates), min(top + kept(density, total), total))
-    at = threshold(updates, last)
-    above = threshold(updates, jnp.full(len(updates), top))
+    counts = jnp.repeat(jnp.array([min(top + kept(density, total), total), top]), len(updates))
+    both = threshold(updates, counts, lambda entries: jnp.abs(jnp.concatenate([entries, entries])))
+    at, above = both[: len(updates)], both[len(updates) :]
 
     def rows_of(entries: Array, rows: Array) -> Array:
         outlier = jnp.abs(entries) >= above[:, None, None]
-        return jnp.einsum("k,kni->ni", weights, jnp.where(outlier, 0, trimmed(entries, at)))
+        return over(weights[:, None, None] * jnp.where(outlier, 0, trimmed(entries, at)))
 
     return map_rows(updates, rows_of)
 
@@ -72,7 +72,7 @@ def dare(
 
     def rows_of(entries: Array, rows: Array) -> Array:
         draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
-        return jnp.einsum("k,kni->ni", weights, _dropped(entries, draws, density))
+        return over(weights[:, None, None] * _dropped(entries, draws, density))
 
     return map_rows(updates, rows_of)
 
@@ -116,8 +116,10 @@ def della(
 
     def rows_of(entries: Array, rows: Array) -> Array:
         last = max(entries.shape[-1] - 1, 1)
-        order = jnp.argsort(jnp.argsort(jnp.abs(entries), axis=-1), axis=-1).astype(entries.dtype)
-        keep = density - epsilon / 2 + epsilon * order / last
+        order = jnp.argsort(jnp.abs(entries), axis=-1)
+        steps = jnp.broadcast_to(jnp.arange(entries.shape[-1], dtype=entries.dtype), entries.shape)
+        rank = jnp.put_along_axis(steps, order, steps, axis=-1, inplace=False)
+        keep = density - epsilon / 2 + epsilon * rank / last
         draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
         return elected_mean(weights[:, None, None] * _dropped(entries, draws, keep), vote)
 
@@ -135,31 +137,34 @@ def sce(
     the entries whose sign is not that of the sum; merge = sum_i eta_i tau_i / sum_i eta_i over what is left.
     """
     count = len(updates)
+    scale = weights[:, None, None]
     if density < 1.0 and count > 1:
 
         def variance(entries: Array) -> Array:
-            return jnp.var(weights[:, None, None] * entries, axis=0, keepdims=True)
+            mean = over(entries) / count
+            return over(jnp.square(entries - mean[None]))[None] / count
 
-        at = threshold(updates, jnp.full(1, kept(density, _entries(updates))), variance)
+        at = threshold(
+            updates, jnp.full(1, kept(density, _entries(updates))), lambda entries: variance(scale * entries)
+        )
 
         def selected(entries: Array) -> Array:
-            entries = weights[:, None, None] * entries
-            return jnp.where(jnp.var(entries, axis=0, keepdims=True) >= at[:, None, None], entries, 0)
+            return jnp.where(variance(scale * entries) >= at[:, None, None], scale * entries, 0)
 
         energy = reduce_rows(updates, lambda entries, rows: jnp.sum(jnp.square(selected(entries)), (1, 2)))
     else:
         _checked_density(density)
 
         def selected(entries: Array) -> Array:
-            return weights[:, None, None] * entries
+            return scale * entries
 
         energy = jnp.square(weights * jnp.stack([norm(update) for update in updates]))
     eta = (energy / jnp.maximum(jnp.sum(energy), jnp.finfo(energy.dtype).tiny))[:, None, None]
 
     def rows_of(entries: Array, rows: Array) -> Array:
         entries = selected(entries)
-        agrees = (jnp.sign(entries) == jnp.sign(jnp.sum(entries, axis=0, keepdims=True))) & (entries != 0)
-        mass = jnp.sum(jnp.where(agrees, eta, 0), axis=0)
-        return jnp.sum(jnp.where(agrees, eta * entries, 0), axis=0) / jnp.where(mass > 0, mass, 1)
+        agrees = (jnp.sign(entries) == jnp.sign(over(entries))[None]) & (entries != 0)
+        mass = over(jnp.where(agrees, eta, 0))
+        return over(jnp.where(agrees, eta * entries, 0)) / jnp.where(mass > 0, mass, 1)
 
     return map_rows(updates, rows_of)
