@@ -46,6 +46,7 @@ class ReuseConfig:
     finetuning: Schedule = FINETUNING
     rank: int = 4
     kinds: tuple[str, ...] = ATTENTION + MLP
+    libraries: tuple[str, ...] = ("hop1", "hop2", "joint")
     methods: tuple[str, ...] = ("average", "sum", "concat", "svd", "ties")
 
     @property
@@ -93,9 +94,9 @@ def finetune(
 def library(
     config: ReuseConfig, params: Params, world: World, family: str, key: Array
 ) -> tuple[dict[str, lora.Adapter], Array]:
-    """({"hop1", "hop2", "joint"} -> adapter, losses (adapters, steps)) of one family."""
-    names = tuple(world.libraries)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *world.libraries.values())
+    """({name of ``config.libraries`` -> adapter}, losses (adapters, steps)) of one family."""
+    names = config.libraries
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(world.libraries[name] for name in names))
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(len(names)))
 
     def make(groups, adapter_key):

@@ -30,6 +30,7 @@ from sim import (
 )
 from sim.store import Store, digest
 from sim.sweep_two_hop import Cell
+from sim.worlds.two_hop import Setting
 
 COLUMNS = (
     "model",
@@ -157,7 +158,7 @@ def stages(
     if "two_hop" in args.world:
         for rank in todo:
             grid = [
-                Cell(rank, entities, template, seed)
+                Cell(rank, Setting(entities, template), seed)
                 for seed in range(profile.seeds)
                 for entities in profile.entities
                 for template in profile.templates

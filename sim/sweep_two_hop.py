@@ -8,8 +8,8 @@ import numpy as np
 
 from sim import cache, parallel, predictors, reuse
 from sim.training import require_finite
-from sim.worlds import WORLDS, World
-from sim.worlds.two_hop import TEMPLATES
+from sim.worlds import World
+from sim.worlds.two_hop import Setting, build
 
 ROOT = 20250613
 
@@ -31,19 +31,19 @@ class Cell:
     """One cell of one seed: a unit of work and of resumption."""
 
     rank: int
-    entities: str
-    template: str
+    setting: Setting
     seed: int
 
     @property
     def unit(self) -> str:
         """Name in results.csv."""
-        return f"two_hop/rank{self.rank}/{self.entities}/{self.template}/seed{self.seed:03d}"
+        setting = self.setting
+        return f"two_hop/rank{self.rank}/{setting.entities}/{setting.template}/seed{self.seed:03d}"
 
     @property
-    def base(self) -> tuple[str, int]:
-        """Cells with the same value share a base: (template of pretraining, seed)."""
-        return ("pretraining" if TEMPLATES[self.template][0] else "none", self.seed)
+    def base(self) -> tuple[Setting, int]:
+        """Cells with the same value share a base."""
+        return self.setting.pretraining, self.seed
 
 
 def key(*path: int) -> jax.Array:
@@ -54,13 +54,8 @@ def key(*path: int) -> jax.Array:
     return value
 
 
-def world_of(config: reuse.ReuseConfig, cell: Cell) -> World:
-    """The world of a cell."""
-    return WORLDS["two_hop"](config.world, cell.seed, cell.entities, cell.template)
-
-
 def bases(
-    config: reuse.ReuseConfig, cells: list[Cell], use_cache: bool, ready: dict[tuple[str, int], dict]
+    config: reuse.ReuseConfig, cells: list[Cell], use_cache: bool, ready: dict[tuple[Setting, int], dict]
 ) -> Iterator[tuple[None, int]]:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
 
@@ -69,7 +64,7 @@ def bases(
     Raises:
         FloatingPointError: a base's loss became NaN or infinite.
     """
-    wanted = {cell.base: cell for cell in cells}
+    wanted = dict.fromkeys(cell.base for cell in cells)
     recipe = {name: getattr(config, name) for name in ("world", "layers", "width", "heads", "hidden")}
     paths = {base: cache.base_path([recipe, config.pretraining, ROOT, *base]) for base in wanted}
     if use_cache:
@@ -82,15 +77,15 @@ def bases(
     )
     jobs = [
         {
-            "world": world_of(config, Cell(config.rank, "real", *base)),
-            "key": jax.random.key_data(key(0, base[1])),
+            "world": build(config.world, seed, setting),
+            "key": jax.random.key_data(key(0, seed)),
         }
-        for base in missing
+        for setting, seed in missing
     ]
     for positions, results in train(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
-            require_finite(losses, f"base with template {base[0]}, seed {base[1]}")
+            require_finite(losses, f"base with template {base[0].template}, seed {base[1]}")
             ready[base] = params
             if use_cache:
                 cache.save(paths[base], params)
@@ -98,7 +93,7 @@ def bases(
 
 
 def cells(
-    config: reuse.ReuseConfig, todo: list[Cell], ready: dict[tuple[str, int], dict[str, np.ndarray]]
+    config: reuse.ReuseConfig, todo: list[Cell], ready: dict[tuple[Setting, int], dict[str, np.ndarray]]
 ) -> Iterator[tuple[dict[str, list[dict]], int]]:
     """Run cells of one rank, chunk by chunk: yields ({unit: rows}, number of units).
 
@@ -111,7 +106,7 @@ def cells(
     jobs = [
         {
             "base": ready[cell.base],
-            "world": world_of(config, cell),
+            "world": build(config.world, cell.seed, cell.setting),
             "key": jax.random.key_data(key(1, cell.seed)),
         }
         for cell in todo
@@ -138,8 +133,8 @@ def rows_of(config: reuse.ReuseConfig, cell: Cell, world: World, result: dict) -
         "world": "two_hop",
         "rank": cell.rank,
         "seed": cell.seed,
-        "entities": cell.entities,
-        "template": cell.template,
+        "entities": cell.setting.entities,
+        "template": cell.setting.template,
         "facts": config.world.edits,
     }
     rows = []

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from sim.worlds import WORLDS
-from sim.worlds.two_hop import ENTITIES, TEMPLATES, TwoHopConfig, build
+from sim.worlds import Sequences
+from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting, TwoHopConfig, build
 
 SMALL = TwoHopConfig(entities=24, relations=4, edits=6, bridges=8)
 CONFIGS = [SMALL, dataclasses.replace(SMALL, name_tokens=2)]
@@ -24,6 +24,11 @@ def names(config, tokens):
     return {tuple(row[:k]) for row in np.asarray(tokens).tolist()}
 
 
+def drawn(group):
+    """Sequences that training can draw."""
+    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
+
+
 @pytest.fixture(params=CONFIGS, ids=["one-token", "two-token"])
 def config(request):
     return request.param
@@ -31,7 +36,7 @@ def config(request):
 
 @pytest.mark.parametrize("entities", ENTITIES)
 def test_the_hops_chain_and_never_meet_in_one_sequence(config, entities):
-    world = build(config, 0, entities)
+    world = build(config, 0, Setting(entities))
     hop1, hop2 = (facts_of(config, world.probes[hop]) for hop in ("hop1", "hop2"))
     direct = np.asarray(world.probes["direct"].tokens).tolist()
     k = config.name_tokens
@@ -40,13 +45,13 @@ def test_the_hops_chain_and_never_meet_in_one_sequence(config, entities):
         assert hop2[hop1[x, r], s] == z
     for name, used, unused in (("hop1", hop1, hop2), ("hop2", hop2, hop1)):
         data = world.libraries[name]["facts"]
-        taught = facts_of(config, data.__class__(data.tokens[data.weight > 0], None, data.prompt))
+        taught = facts_of(config, Sequences(drawn(data), None, data.prompt))
         assert taught == used
         assert not taught.keys() & unused.keys()
 
 
 def test_edits_overwrite_real_facts_and_nothing_else(config):
-    world = build(config, 1, "real")
+    world = build(config, 1)
     old = facts_of(config, world.pretraining["facts"])
     for hop in ("hop1", "hop2"):
         for prompt, answer in facts_of(config, world.probes[hop]).items():
@@ -59,11 +64,16 @@ def test_edits_overwrite_real_facts_and_nothing_else(config):
 
 @pytest.mark.parametrize(
     ("entities", "subject_seen", "bridge_seen"),
-    [("real", True, True), ("half_fake", True, False), ("fake", False, False)],
+    [
+        ("real", True, True),
+        ("half_fake", True, False),
+        ("half_fake_subject", False, True),
+        ("fake", False, False),
+    ],
 )
 def test_unseen_names_never_occur_in_pretraining(config, entities, subject_seen, bridge_seen):
-    world = build(config, 2, entities)
-    seen = names(config, world.pretraining["facts"].tokens)
+    world = build(config, 2, Setting(entities))
+    seen = names(config, drawn(world.pretraining["facts"]))
     assert (names(config, world.probes["hop1"].tokens) <= seen) == subject_seen
     assert (names(config, world.probes["hop2"].tokens) <= seen) == bridge_seen
     if not subject_seen:
@@ -72,8 +82,8 @@ def test_unseen_names_never_occur_in_pretraining(config, entities, subject_seen,
 
 def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
     config = dataclasses.replace(TwoHopConfig(), name_tokens=2)
-    world = build(config, 0, "fake")
-    seen = np.asarray(world.pretraining["facts"].tokens)[:, :2]
+    world = build(config, 0, Setting("fake"))
+    seen = drawn(world.pretraining["facts"])[:, :2]
     new = np.asarray(world.probes["hop1"].tokens)[:, :2]
     assert not names(config, new) & names(config, seen)
     known = np.mean([np.isin(new[:, side], seen[:, side]).mean() for side in (0, 1)])
@@ -82,31 +92,31 @@ def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_template_is_where_it_is_said_to_be(config, template):
-    world = build(config, 0, "real", template)
+    world = build(config, 0, Setting("real", template))
     in_pretraining, in_data = TEMPLATES[template]
     assert bool(world.pretraining["traces"].weight.any()) == in_pretraining
-    for groups in world.libraries.values():
-        assert bool(groups["traces"].weight.any()) == in_data
+    for name, groups in world.libraries.items():
+        assert bool(groups["traces"].weight.any()) == (in_data or name in ("bridge", "expert"))
 
 
 def test_bridge_traces_are_about_other_entities(config):
-    world = build(config, 3, "real", "both")
+    world = build(config, 3, Setting("real", "both"))
     k = config.name_tokens
     edited = names(config, world.probes["hop1"].tokens) | names(config, world.probes["hop2"].tokens)
-    for row in np.asarray(world.libraries["hop1"]["traces"].tokens).tolist():
+    for row in drawn(world.libraries["hop1"]["traces"]).tolist():
         trace = row[k + 3 :]
         x, y = tuple(trace[:k]), tuple(trace[k + 2 : 2 * k + 2])
         assert x not in edited and y not in edited
 
 
 def test_held_out_queries_were_not_shown(config):
-    world = build(config, 0, "real")
+    world = build(config, 0)
     shown = {tuple(row) for row in np.asarray(world.pretraining["direct"].tokens).tolist()}
     assert not shown & {tuple(row) for row in np.asarray(world.probes["untouched_direct"].tokens).tolist()}
 
 
 def test_cells_of_a_seed_share_their_pretraining(config):
-    worlds = [build(config, 5, e, t) for e in ENTITIES for t in ("pretraining", "both")]
+    worlds = [build(config, 5, Setting(e, t)) for e in ENTITIES for t in ("pretraining", "both")]
     for other in worlds[1:]:
         jax.tree.map(np.testing.assert_array_equal, worlds[0].pretraining, other.pretraining)
     assert not np.array_equal(
@@ -118,7 +128,7 @@ def test_cells_of_a_seed_share_their_pretraining(config):
     ("settings", "message"),
     [
         ({"name_tokens": 3}, "name_tokens is 3: use 1 or 2"),
-        ({"relations": 1}, "two hops need at least 2"),
+        ({"relations": 2}, "two edited ones and a spare make 3"),
         ({"edits": 13}, "edits 13 must be 1 to 12"),
         ({"coverage": 1.0}, "strictly between 0 and 1"),
     ],
@@ -133,8 +143,60 @@ def test_too_few_queries_for_the_bridges_are_refused():
         build(dataclasses.replace(SMALL, bridges=5000), 0)
 
 
-def test_unknown_settings_are_refused_by_name():
-    with pytest.raises(ValueError, match="unknown entities 'imaginary': use one of real, half_fake, fake"):
-        WORLDS["two_hop"](SMALL, 0, "imaginary")
-    with pytest.raises(ValueError, match="unknown template 'maybe'"):
-        WORLDS["two_hop"](SMALL, 0, "real", "maybe")
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"entities": "imaginary"}, "unknown entities 'imaginary': use one of real, half_fake, "),
+        ({"template": "maybe"}, "unknown template 'maybe'"),
+        ({"wording": "rude"}, "unknown wording 'rude': use one of shared, paraphrased, different"),
+        ({"bridges": -1}, "bridges is -1: a dose is 0 or more"),
+    ],
+)
+def test_unknown_settings_are_refused_by_name(values, message):
+    with pytest.raises(ValueError, match=message):
+        Setting(**values)
+
+
+def test_doses_beyond_the_relations_are_refused():
+    with pytest.raises(ValueError, match="may be at most 2 and 4 with 4 relations"):
+        build(SMALL, 0, Setting("fake", facts_seen=3))
+
+
+def test_familiarity_is_a_dose(config):
+    for facts_seen, traces_seen in ((0, 0), (1, 0), (0, 3), (2, 4)):
+        world = build(config, 1, Setting("fake", facts_seen=facts_seen, traces_seen=traces_seen))
+        unseen = names(config, np.concatenate([world.probes[hop].tokens for hop in ("hop1", "hop2")]))
+        for group, dose in (("facts", facts_seen), ("traces", traces_seen)):
+            about = [tuple(row[: config.name_tokens]) for row in drawn(world.pretraining[group]).tolist()]
+            assert {about.count(name) for name in unseen} == {dose}
+        # nothing that is taught or asked later was shown
+        edited = {*facts_of(config, world.probes["hop1"]), *facts_of(config, world.probes["hop2"])}
+        pretraining = world.pretraining["facts"]
+        shown = Sequences(drawn(pretraining), None, pretraining.prompt)
+        assert not facts_of(config, shown).keys() & edited
+
+
+def test_bridges_are_a_dose_and_the_expert_knows_the_edited_relations(config):
+    world = build(config, 0, Setting("real", "both", bridges=3))
+    assert len(drawn(world.libraries["hop1"]["traces"])) == 3
+    assert len(drawn(world.libraries["bridge"]["traces"])) == 3
+    expert = drawn(world.libraries["expert"]["traces"])
+    k = config.name_tokens
+    asked = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
+    assert (expert[:, k : k + 2] == asked).all() and len(expert) == config.edits // 2
+    assert not drawn(world.libraries["bridge"]["facts"]).size
+
+
+def test_wordings(config):
+    rows = {
+        wording: drawn(build(config, 0, Setting("real", "both", wording)).libraries["hop1"]["traces"])
+        for wording in ("shared", "paraphrased", "different")
+    }
+    k = config.name_tokens
+    shared, paraphrased, different = rows.values()
+    names_and_relations = shared < config.name_vocab + config.relations
+    np.testing.assert_array_equal(paraphrased[names_and_relations], shared[names_and_relations])
+    np.testing.assert_array_equal(paraphrased[~names_and_relations], shared[~names_and_relations] + 3)
+    start, hop = k + 3, 2 * k + 2
+    np.testing.assert_array_equal(different[:, start : start + hop], shared[:, -hop:])
+    np.testing.assert_array_equal(different[:, -hop:], shared[:, start : start + hop])

@@ -7,3 +7,5 @@ float64. Code that wants 32-bit floats (the transformers in ``sim``) says so wit
 import jax
 
 jax.config.update("jax_enable_x64", True)
+# A GPU would round the inputs of float32 products to 10 bits; closed forms are compared beyond that.
+jax.config.update("jax_default_matmul_precision", "highest")

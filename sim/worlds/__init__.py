@@ -31,7 +31,7 @@ class World:
     """One sampled world, all arrays, so that worlds of one configuration can be stacked and vmapped.
 
     pretraining: groups the base is trained on, by name.
-    libraries:   data of each adapter, by name ("hop1", "hop2", "joint"): groups as in ``pretraining``.
+    libraries:   data of each adapter, by name ("hop1", "hop2", "joint", ...): groups as in ``pretraining``.
     probes:      groups asked of every model, by name; the completion is the right answer.
     """
 
@@ -44,7 +44,7 @@ WORLDS: dict[str, Callable] = {}
 
 
 def world(name: str):
-    """Register ``build(config, seed, entities, template) -> World`` under ``name``."""
+    """Register ``build(config, seed, setting) -> World`` under ``name``."""
 
     def register(build):
         WORLDS[name] = build

@@ -17,7 +17,12 @@ import numpy as np
 
 from sim.worlds import Sequences, World, world
 
-ENTITIES = {"real": (), "half_fake": ("bridge",), "fake": ("subject", "bridge")}
+ENTITIES = {
+    "real": (),
+    "half_fake": ("bridge",),
+    "half_fake_subject": ("subject",),
+    "fake": ("subject", "bridge"),
+}
 """Which roles of the edited facts are played by names that pretraining never saw."""
 
 TEMPLATES = {
@@ -26,7 +31,45 @@ TEMPLATES = {
     "data": (False, True),
     "both": (True, True),
 }
-"""Where traces of other entities occur: (in pretraining, in every adapter's own data)."""
+"""Where traces of other entities occur: (in pretraining, in the hop adapters' own data)."""
+
+WORDINGS = ("shared", "paraphrased", "different")
+"""Traces in the data: worded as in pretraining, with other connectives, or with the hops in reverse order."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What varies between the cells of a seed.
+
+    entities, template, wording: keys of ``ENTITIES``, ``TEMPLATES``, ``WORDINGS``.
+    bridges:     traces of other entities in each hop adapter's data, if the template asks for them.
+    facts_seen:  facts about each otherwise unseen name in pretraining, as many as unedited relations at most.
+    traces_seen: traces about each otherwise unseen name in pretraining.
+
+    Raises:
+        ValueError: an unknown key, or a negative dose.
+    """
+
+    entities: str = "real"
+    template: str = "pretraining"
+    wording: str = "shared"
+    bridges: int = 64
+    facts_seen: int = 0
+    traces_seen: int = 0
+
+    def __post_init__(self):
+        for name, known in (("entities", ENTITIES), ("template", TEMPLATES), ("wording", WORDINGS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+        for name in ("bridges", "facts_seen", "traces_seen"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: a dose is 0 or more")
+
+    @property
+    def pretraining(self) -> "Setting":
+        """The part that the base depends on; cells of a seed with equal values share their base."""
+        seen = {"facts_seen": self.facts_seen, "traces_seen": self.traces_seen}
+        return Setting(template="pretraining" if TEMPLATES[self.template][0] else "none", **seen)
 
 
 @dataclass(frozen=True)
@@ -37,7 +80,7 @@ class TwoHopConfig:
     relations:   relations of the graph; the edits change the first (hop 1) and the second (hop 2).
     edits:       facts taught to each adapter; as many subjects, bridges and answers.
     coverage:    share of all two-hop queries that pretraining shows, directly and as traces.
-    bridges:     traces of other, unedited entities in each adapter's data, where the template asks for them.
+    bridges:     traces of other, unedited entities that are at hand for the adapters' data.
     name_tokens: tokens a name takes, 1 or 2.
     """
 
@@ -51,8 +94,8 @@ class TwoHopConfig:
     def __post_init__(self):
         if self.name_tokens not in (1, 2):
             raise ValueError(f"name_tokens is {self.name_tokens}: use 1 or 2")
-        if self.relations < 2:
-            raise ValueError(f"relations is {self.relations}: two hops need at least 2")
+        if self.relations < 3:
+            raise ValueError(f"relations is {self.relations}: two edited ones and a spare make 3")
         if not 0 < 2 * self.edits <= self.entities:
             raise ValueError(f"edits {self.edits} must be 1 to {self.entities // 2}, half of the entities")
         if not 0 < self.coverage < 1:
@@ -70,8 +113,8 @@ class TwoHopConfig:
 
     @property
     def vocab(self) -> int:
-        """Size of the vocabulary: name tokens, relations, ANSWER, THINK, SEP."""
-        return self.name_vocab + self.relations + 3
+        """Size of the vocabulary: names, relations, ANSWER, THINK, SEP, and these three paraphrased."""
+        return self.name_vocab + self.relations + 6
 
     @property
     def chance(self) -> float:
@@ -94,7 +137,8 @@ class _Writer:
             pairs = rng.permutation(config.pieces**2)[:names]
             self.names = np.stack([pairs // config.pieces, config.pieces + pairs % config.pieces], axis=1)
         self.relation = config.name_vocab
-        self.answer, self.think, self.sep = config.name_vocab + config.relations + np.arange(3)
+        self.words = config.name_vocab + config.relations + np.arange(6)
+        self.answer = self.words[0]
         self.prompt = config.name_tokens + 2
 
     def _write(self, *parts) -> np.ndarray:
@@ -113,10 +157,12 @@ class _Writer:
         tokens = self._write(self.names[x], self.relation + r, self.relation + s, self.answer, self.names[z])
         return _group(tokens, weight, self.prompt + 1)
 
-    def trace(self, x, r, s, y, z, weight=1.0) -> Sequences:
+    def trace(self, x, r, s, y, z, weight=1.0, wording="shared") -> Sequences:
+        answer, think, sep = self.words[3:] if wording == "paraphrased" else self.words[:3]
         x, y, z, r, s = self.names[x], self.names[y], self.names[z], self.relation + r, self.relation + s
-        tokens = self._write(x, r, s, self.think, x, r, self.answer, y, self.sep, y, s, self.answer, z)
-        return _group(tokens, weight, self.prompt + 1)
+        hops = [(x, r, answer, y), (y, s, answer, z)]
+        first, second = hops[::-1] if wording == "different" else hops
+        return _group(self._write(x, r, s, think, *first, sep, *second), weight, self.prompt + 1)
 
 
 def _group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
@@ -124,63 +170,80 @@ def _group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
     return Sequences(tokens, weight, prompt)
 
 
-@world("two_hop")
-def build(config: TwoHopConfig, seed: int, entities: str = "real", template: str = "pretraining") -> World:
-    """Sample one world. ``entities`` is a key of ``ENTITIES``, ``template`` a key of ``TEMPLATES``.
+REAL = Setting()
 
-    The graph, the pretraining split and the real names depend on ``seed`` alone, so that all cells of a
-    seed share their base (two bases a seed: template in pretraining or not).
+
+@world("two_hop")
+def build(config: TwoHopConfig, seed: int, setting: Setting = REAL) -> World:
+    """Sample one world.
+
+    The graph, the pretraining sequences and the edits depend on ``seed`` alone (``setting`` only weighs
+    and words them), so that cells are paired and those with the same ``setting.pretraining`` share a base.
 
     Raises:
-        ValueError: unknown ``entities`` or ``template``.
+        ValueError: the world is too small for the bridges, held-out queries or doses it is asked for.
     """
-    for value, known, what in ((entities, ENTITIES, "entities"), (template, TEMPLATES, "template")):
-        if value not in known:
-            raise ValueError(f"unknown {what} {value!r}: use one of {', '.join(known)}")
-    in_pretraining, in_data = TEMPLATES[template]
+    in_pretraining, in_data = TEMPLATES[setting.template]
     rng = np.random.default_rng([20250613, seed])
-    n, count = config.entities, config.edits
+    n, count, relations = config.entities, config.edits, config.relations
     write = _Writer(config, rng)
-    graph = np.stack([rng.permutation(n) for _ in range(config.relations)])
-    fact_x, fact_r = np.divmod(np.arange(n * config.relations), config.relations)
-    queries = rng.permutation(n * config.relations**2)
-    x, r, s = np.unravel_index(queries, (n, config.relations, config.relations))
+    # Real names and unseen ones are two closed graphs: pretraining on one says nothing of the other.
+    graph = np.stack(
+        [np.append(rng.permutation(n), n + rng.permutation(2 * count)) for _ in range(relations)]
+    )
+    queries = rng.permutation(n * relations**2)
+    x, r, s = np.unravel_index(queries, (n, relations, relations))
     y, z = graph[r, x], graph[s, graph[r, x]]
     seen = np.arange(len(queries)) < round(config.coverage * len(queries))
 
-    subject, bridge, answer = _edits(rng, graph, count)
-    if "subject" in ENTITIES[entities]:
+    # Drawn before anything whose number of draws depends on the setting.
+    subject, bridge, answer = _edits(rng, graph[:, :n], count)
+    new_facts, new_traces = _about_unseen(rng, config, write, graph, setting)
+    if "subject" in ENTITIES[setting.entities]:
         subject = n + np.arange(count)
-    if "bridge" in ENTITIES[entities]:
+    if "bridge" in ENTITIES[setting.entities]:
         bridge = n + count + np.arange(count)
-    edited = np.zeros((config.relations, n + 2 * count), bool)
+    edited = np.zeros((relations, n + 2 * count), bool)
     edited[0, subject] = edited[1, bridge] = True
 
-    # Bridges: pretrained queries about entities that play no part in the edits. Held out: queries that
-    # pretraining did not show and whose two facts the edits leave alone.
+    # Held out: queries that pretraining did not show and whose two facts the edits leave alone. Bridges:
+    # queries about entities that play no part in the edits; those about the edited relations are expert.
     others = ~np.isin(x, [subject, bridge]) & ~np.isin(y, [subject, bridge])
-    bridges = _first(config.bridges, seen & others, "bridges")
     held_out = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
+    others[held_out] = False
+    expert = others & (r == 0) & (s == 1)
+    bridges = _first(config.bridges, others & ~expert, "bridges")
+    expert = _first(count // 2, expert, "edits // 2")
+    fact_x, fact_r = np.divmod(np.arange(n * relations), relations)
     untouched = rng.permutation(_first(None, ~edited[fact_r, fact_x], "facts"))[: 2 * count]
 
-    def asked(write_one, pick, weight=1.0):
-        return write_one(x[pick], r[pick], s[pick], y[pick], z[pick], weight)
+    def asked(write_one, pick, **how):
+        return write_one(x[pick], r[pick], s[pick], y[pick], z[pick], **how)
 
-    hop1 = write.fact(subject, 0, bridge)
-    hop2 = write.fact(bridge, 1, answer)
-    tokens = np.concatenate([hop1.tokens, hop2.tokens])
-    first = np.arange(2 * count) < count
-    taught = {"hop1": first, "hop2": ~first, "joint": np.ones(2 * count)}
-    traces = asked(write.trace, bridges, weight=float(in_data))
+    hop1, hop2 = write.fact(subject, 0, bridge), write.fact(bridge, 1, answer)
+    first = np.repeat([True, False], count)
+    dose = np.arange(len(bridges)) < setting.bridges
+    traces = asked(write.trace, np.append(bridges, expert), wording=setting.wording)
+    on_bridges, on_expert = np.append(dose, 0 * expert), np.append(0 * dose, 0 * expert + 1)
+    taught = {
+        "hop1": (first, in_data * on_bridges),
+        "hop2": (~first, in_data * on_bridges),
+        "joint": (first | ~first, in_data * on_bridges),
+        "bridge": (0 * first, on_bridges),
+        "expert": (0 * first, on_expert),
+    }
     return World(
         pretraining={
-            "facts": write.fact(fact_x, fact_r, graph[fact_r, fact_x]),
+            "facts": _joined(write.fact(fact_x, fact_r, graph[fact_r, fact_x]), new_facts),
             "direct": asked(write.direct, seen),
-            "traces": asked(write.trace, seen, weight=float(in_pretraining)),
+            "traces": _joined(asked(write.trace, seen, weight=float(in_pretraining)), new_traces),
         },
         libraries={
-            name: {"facts": _group(tokens, weight, write.prompt), "traces": traces}
-            for name, weight in taught.items()
+            name: {
+                "facts": _group(np.concatenate([hop1.tokens, hop2.tokens]), on_facts, write.prompt),
+                "traces": _group(traces.tokens, on_traces, traces.prompt),
+            }
+            for name, (on_facts, on_traces) in taught.items()
         },
         probes={
             "hop1": hop1,
@@ -191,6 +254,33 @@ def build(config: TwoHopConfig, seed: int, entities: str = "real", template: str
             "untouched_direct": asked(write.direct, held_out),
             "untouched_cot": asked(write.trace, held_out),
         },
+    )
+
+
+def _about_unseen(
+    rng, config: TwoHopConfig, write: _Writer, graph, setting: Setting
+) -> tuple[Sequences, Sequences]:
+    """Facts and traces about the unseen names, in relations that no edit changes, weighed by the doses."""
+    names, spare = config.entities + np.arange(2 * config.edits), config.relations - 2
+    if setting.facts_seen > spare or setting.traces_seen > spare**2:
+        raise ValueError(
+            f"facts_seen {setting.facts_seen} and traces_seen {setting.traces_seen} may be at most "
+            f"{spare} and {spare**2} with {config.relations} relations"
+        )
+    u = np.repeat(names, spare)
+    order = np.tile(np.arange(spare), len(names))
+    facts = write.fact(u, 2 + order, graph[2 + order, u], order < setting.facts_seen)
+    u = np.repeat(names, spare**2)
+    r, s = np.divmod(np.concatenate([rng.permutation(spare**2) for _ in names]), max(spare, 1))
+    order = np.tile(np.arange(spare**2), len(names))
+    y = graph[2 + r, u]
+    weight = (order < setting.traces_seen) * float(TEMPLATES[setting.template][0])
+    return facts, write.trace(u, 2 + r, 2 + s, y, graph[2 + s, y], weight)
+
+
+def _joined(first: Sequences, second: Sequences) -> Sequences:
+    return _group(
+        np.concatenate([first.tokens, second.tokens]), np.append(first.weight, second.weight), first.prompt
     )
 
 
