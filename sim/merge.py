@@ -101,6 +101,7 @@ def merge_adapters(
     rank: int | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    progress: bool = True,
 ) -> tuple[dict[str, LowRank], float]:
     """Merge whole adapters module by module: (updates by module, share of |merge|^2 lost to the rank).
 
@@ -119,7 +120,8 @@ def merge_adapters(
                 raise ValueError(f"--rank {rank} must be between 1 and {largest}, the smaller side of {name}")
     given = tuple(sorted((options or {}).items()))
     merged, total, lost = {}, 0.0, 0.0
-    for index, name in enumerate(tqdm(adapters[0].modules, desc=f"merging by {method}", unit="module")):
+    bar = tqdm(adapters[0].modules, desc=f"merging by {method}", unit="module", disable=not progress)
+    for index, name in enumerate(bar):
         updates = [adapter.modules[name] for adapter in adapters]
         key = jax.random.fold_in(jax.random.key(seed), index) if record.uses_key else None
         dtype = np.result_type(*(update.b.dtype for update in updates))

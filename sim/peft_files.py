@@ -187,10 +187,11 @@ def _read_config(path: Path) -> dict[str, Any]:
     if not isinstance(config, dict) or config.get("peft_type", "LORA") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
         raise ValueError(f"{file}: peft_type is {kind!r}; only LORA adapters can be merged")
-    for field in ("r", "lora_alpha"):
-        value = config.get(field)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"{file}: {field!r} must be a number, found {value!r}")
+    for field, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
+        values = {field: config.get(field), **_checked_pattern(file, pattern, config.get(pattern) or {})}
+        for name, value in values.items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{file}: {name!r} must be a number, found {value!r}")
     for field, meaning in UNSUPPORTED.items():
         if config.get(field):
             raise ValueError(f"{path} uses {meaning}, which a low-rank merge cannot carry; not supported")
@@ -203,6 +204,15 @@ def _read_config(path: Path) -> dict[str, Any]:
             "(PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
         )
     return config
+
+
+def _checked_pattern(file: Path, field: str, pattern: Any) -> Mapping[str, Any]:
+    try:
+        for key in pattern:
+            re.compile(key)
+        return dict(pattern)
+    except (re.error, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {field} is not a table of regular expressions ({error})") from None
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -243,7 +253,7 @@ def _update(path: Path, config: Mapping, name: str, factors: Mapping[str, np.nda
     a, b = factors["A"], factors["B"]
     rank = _matched(config.get("rank_pattern"), name, config["r"])
     alpha = _matched(config.get("alpha_pattern"), name, config["lora_alpha"])
-    if a.shape[0] != rank or b.shape[1] != rank:
+    if a.shape[0] != rank or b.shape[1] != rank or rank < 1:
         raise ValueError(
             f"{path}: {name} has lora_A {a.shape} and lora_B {b.shape}, but {CONFIG} gives it rank {rank}"
         )

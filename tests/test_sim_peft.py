@@ -265,6 +265,13 @@ BREAKS = {
     "no config": (lambda f: (f / CONFIG).unlink(), "is missing; is"),
     "config not JSON": (lambda f: (f / CONFIG).write_text("{"), "is not valid JSON"),
     "no rank": (lambda f: edit_config(f, r=None), "'r' must be a number, found None"),
+    "rank in words": (lambda f: edit_config(f, rank_pattern={"q_proj": "two"}), "'q_proj' must be a number"),
+    "bad pattern": (lambda f: edit_config(f, alpha_pattern={"(": 2}), "not a table of regular expressions"),
+    "pattern list": (lambda f: edit_config(f, rank_pattern=[4]), "not a table of regular expressions"),
+    "rank 0": (
+        lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((0, 12), np.float32)})),
+        "has lora_A (0, 12)",
+    ),
     "not LoRA": (lambda f: edit_config(f, peft_type="IA3"), "peft_type is 'IA3'; only LORA"),
     "DoRA": (lambda f: edit_config(f, use_dora=True), "uses DoRA magnitudes"),
     "lora_bias": (lambda f: edit_config(f, lora_bias=True), "biases on lora_B"),

@@ -51,7 +51,7 @@ def task_arithmetic(
     return combination(updates, coefficient * weights)
 
 
-@method("linear")
+@method("linear", float64=True)
 def svd(updates: Sequence[LowRank], weights: Float[Array, "K"], *, rank: int | None = None) -> LowRank:
     """The weighted sum cut to the best approximation of rank ``rank`` (default: the largest input rank).
 

@@ -30,7 +30,7 @@ class Method:
     ``data_free``: reads nothing but the adapters. ``identity``: the options under which one adapter at
     weight 1 comes back unchanged; None if the method changes even a single adapter by design.
     ``float64``: computed in float64 and returned in the dtype of the factors, for methods that divide by
-    small singular values.
+    small singular values or tell close ones apart, where float32 would lose digits.
     """
 
     name: str
@@ -153,14 +153,11 @@ def merge(
         updates = [_cast(update, jnp.float64) for update in updates]
         weights = weights.astype(jnp.float64)
     result = record.function(updates, weights, **options)
-    if rank is not None:
-        if not isinstance(result, LowRank):
-            result = truncated_dense(result, rank)
-        elif result.a.shape[-2] > rank:
-            result = truncated(result, rank)
-    if record.float64:
-        result = _cast(result, dtype) if isinstance(result, LowRank) else result.astype(dtype)
-    return result
+    if rank is not None and not isinstance(result, LowRank):
+        result = truncated_dense(result, rank)
+    elif rank is not None and result.a.shape[-2] > rank:
+        result = truncated(_cast(result, jnp.float64), rank)  # singular values may be close: see ``float64``
+    return _cast(result, dtype) if isinstance(result, LowRank) else result.astype(dtype)
 
 
 def _cast(update: LowRank, dtype: Any) -> LowRank:

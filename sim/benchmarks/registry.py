@@ -1,0 +1,48 @@
+"""The registry of benchmarks, and the machine's own speed to hold their times against."""
+
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A named benchmark: ``run()`` measures and returns one row a measurement."""
+
+    name: str
+    run: Callable[[], pd.DataFrame]
+    summary: str
+
+
+BENCHMARKS: dict[str, Benchmark] = {}
+
+
+def benchmark(function: Callable[[], pd.DataFrame]) -> Callable[[], pd.DataFrame]:
+    """Register a benchmark under its function's name."""
+    summary = (inspect.getdoc(function) or "").split("\n")[0]
+    BENCHMARKS[function.__name__] = Benchmark(function.__name__, function, summary)
+    return function
+
+
+def seconds(call: Callable[[], object], repeats: int = 3) -> float:
+    """The shortest of ``repeats`` wall times of a call, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def machine_speed() -> tuple[float, float]:
+    """(bytes copied a second, float32 operations a second) of this machine, measured."""
+    block = np.ones(1 << 26, np.float32)
+    target = np.empty_like(block)
+    bandwidth = 2 * block.nbytes / seconds(lambda: np.copyto(target, block))
+    side = 2048
+    left = np.ones((side, side), np.float32)
+    return bandwidth, 2 * side**3 / seconds(lambda: left @ left)

@@ -1,0 +1,66 @@
+"""The benchmark command on a small case: its columns mean what they say, its errors are one line."""
+
+import json
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sim import bench
+from sim.benchmarks import BENCHMARKS, merge
+
+
+def run(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
+    try:
+        bench.run_command(bench.BenchCommand, bench.main, "sim.bench")
+        code = 0
+    except SystemExit as stopped:
+        code = stopped.code
+    return code, *capsys.readouterr()
+
+
+def test_a_small_run_is_exact_and_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(merge, "SIZES", {32: 3})
+    monkeypatch.setattr(merge.importlib.util, "find_spec", lambda name: None)  # ours alone
+    code, _, _ = run(["merge", "--out", tmp_path], monkeypatch, capsys)
+    assert code == 0
+    table = pd.read_csv(tmp_path / "merge.csv")
+    assert list(table.method) == ["sum", "svd", "linear_factors"] and set(table.modules) == {3}
+    assert (table.seconds > 0).all() and (table.first >= 0).all() and (table.floor_seconds > 0).all()
+    assert (table.error[table.method != "linear_factors"] < 1e-6).all()
+    report = json.loads((tmp_path / "merge.json").read_text())
+    assert report["machine"]["jax"] and len(report["rows"]) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["merge.csv", "merge.json"]
+
+
+def test_the_floor_counts_every_factor_once():
+    moved, _ = merge.floor("sum", 100, 2)
+    assert moved == 2 * 4 * (2 * 2 * 100 * 16 + 2 * 100 * 32)  # two adapters in, rank 32 out, both factors
+    assert merge.floor("svd", 100, 2)[0] < moved
+
+
+def test_error_is_zero_for_the_exact_answer_and_one_for_nothing():
+    adapters = merge.library(20, 1)
+    exact = sum(
+        2.0 * u.b.astype(float) @ u.a.astype(float) for u in (a.modules["layers.0"] for a in adapters)
+    )
+    assert merge.error(adapters, "sum", exact) == 0
+    assert merge.error(adapters, "sum", np.zeros((20, 20))) == 1
+
+
+def test_list_and_unknown_name(tmp_path, monkeypatch, capsys):
+    code, out, _ = run([], monkeypatch, capsys)
+    assert code == 0 and all(name in out for name in BENCHMARKS)
+    code, _, err = run(["merg", "--out", tmp_path / "out"], monkeypatch, capsys)
+    assert code == 2 and "unknown benchmark 'merg'; known: merge" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_peft_agrees_where_it_is_installed():
+    pytest.importorskip("peft", reason="needs the extra bench (torch, peft): pip install -e '.[bench]'")
+    adapters = merge.library(40, 2)
+    for method in ("sum", "svd"):
+        elapsed, delta = merge.peft_seconds(adapters, method, 1)
+        assert elapsed > 0 and merge.error(adapters, method, delta) < 1e-5
