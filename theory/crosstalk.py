@@ -1,5 +1,8 @@
 """How strongly an edit stored at one prompt acts at another (theory/README.md, section 4)."""
 
+from dataclasses import replace
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -44,12 +47,11 @@ def prompt_kappa(
     """kappa between two token prompts for orthonormal embeddings: only shared tokens in like places count.
 
     With attention "sum": same relation and other entity 0.609, nothing shared 1/pi, p12 against p1
-    or p2 0.673. Needs no draw: it uses the standard basis, to which every orthonormal set can be turned.
+    or p2 0.673. No chance is left in it: only the embeddings are used, never U.
     """
-    tokens = config.tokens
-    basis = jnp.eye(2 * tokens, dtype=jnp.float64)
-    value = jnp.roll(basis, tokens, axis=0)  # maps e_t to the basis vector tokens + t
-    ideal = one_layer.Model(basis[:tokens], value, basis[:1])
+    ideal = one_layer.make(
+        replace(config, embeddings="orthonormal", dim=2 * config.tokens), jax.random.key(0)
+    )
     return kappa(
         one_layer.hidden(config, ideal, stored), one_layer.hidden(config, ideal, read), config.activation
     )
@@ -64,3 +66,20 @@ def edit_overlap(
     R c, so c_k replaces <phi_k, phi> / |phi_k|^2, to which it reduces for orthogonal keys.
     """
     return jnp.linalg.lstsq(keys.T, read.T, rcond=None)[0]
+
+
+def mean_overlap(
+    facts: int,
+    keys: Float[Array, ""] | float,
+    own: Float[Array, ""] | float,
+    other: Float[Array, ""] | float,
+) -> Float[Array, ""]:
+    """c_kk of ``edit_overlap`` when facts are exchangeable, from the three kernel values alone.
+
+    ``keys`` = q is kappa between the keys of two facts, ``own`` between a fact's key and its own other
+    prompt, ``other`` between a fact's key and another fact's other prompt. With the Gram matrix
+    (1-q) I + q 11^T:  alpha + beta,  alpha = (own - other)/(1-q),  beta = (other - alpha q)/(1 + q(F-1)).
+    Asymptotic in m. At F = 1 it is ``own``.
+    """
+    alpha = (own - other) / (1.0 - keys)
+    return alpha + (other - alpha * keys) / (1.0 + keys * (facts - 1))

@@ -77,6 +77,29 @@ def least_squares_adapter(
     return LowRank(jnp.swapaxes(vectors, -1, -2), a)
 
 
+def exact_adapter(keys: Float[Array, "facts m"], residual: Float[Array, "facts n"]) -> LowRank:
+    """R Phi^+ in factors B = R (n, F), A = Phi^+ (F, m): the least-squares adapter no rank limits.
+
+    Fits every fact when the keys are independent, and then changes nothing outside their span.
+    """
+    return LowRank(jnp.swapaxes(residual, -1, -2), jnp.linalg.pinv(jnp.swapaxes(keys, -1, -2)))
+
+
+def starved_adapter(exact: LowRank, start: Float[Array, "rank facts"]) -> LowRank:
+    """R P Phi^+ with P (F, F) the projector on the row space of ``start``: ``exact_adapter`` cut to rank r.
+
+    When the singular values of R tie, every such P minimises the loss, and LoRA gradient descent from
+    B = 0, A = start, on orthonormal keys, lands on this one exactly (theory/README.md, section 6): P is Haar
+    for a Gaussian start. Raises ValueError when ``start`` has more rows than facts.
+    """
+    if start.shape[-2] > start.shape[-1]:
+        raise ValueError(
+            f"start has rank {start.shape[-2]} for {start.shape[-1]} facts; use exact_adapter there"
+        )
+    frame = jnp.linalg.qr(jnp.swapaxes(start, -1, -2))[0]
+    return LowRank(exact.b @ frame, jnp.swapaxes(frame, -1, -2) @ exact.a, exact.scale)
+
+
 def least_squares_loss(
     keys: Float[Array, "facts m"], residual: Float[Array, "facts n"], rank: int
 ) -> Float[Array, ""]:

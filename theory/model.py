@@ -75,10 +75,9 @@ def make(config: ModelConfig, key: Array) -> Model:
     gain = 2.0 if config.activation == "relu" else 1.0
     up = jax.random.normal(keys[0], (config.features, dim), jnp.float64) * (gain / config.features) ** 0.5
     if config.embeddings == "orthonormal":
-        frame = jax.random.normal(keys[1], (dim, 2 * tokens), jnp.float64)
-        frame = jnp.linalg.qr(frame)[0]
-        written, read = frame[:, :tokens], frame[:, tokens:]
-        return Model(written.T, read @ written.T, up)
+        # The standard basis is every orthonormal set: U is Gaussian, so its law ignores rotations.
+        basis = jnp.eye(dim, dtype=jnp.float64)
+        return Model(basis[:tokens], jnp.roll(basis, tokens, axis=0), up)  # V moves e_t to place tokens + t
     embed = jax.random.normal(keys[1], (tokens, dim), jnp.float64) / dim**0.5
     value = jax.random.normal(keys[2], (dim, dim), jnp.float64) / dim**0.5
     return Model(embed, value, up)
