@@ -24,6 +24,11 @@ def default_width() -> int:
     return 1 if jax.default_backend() == "cpu" else 16
 
 
+def each(function: Callable, stacked):
+    """``function`` over the leading axis inside a program: one at a time on a CPU, all at once on a GPU."""
+    return jax.lax.map(function, stacked) if default_width() == 1 else jax.vmap(function)(stacked)
+
+
 def chunked(function: Callable, width: int | None = None) -> Callable[[list], Iterator]:
     """A generator over the results of ``function``, one program call for devices * width runs.
 

@@ -5,15 +5,26 @@ here knows a prediction.
 """
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from sim import closed_form, decoding, lora, merging
+from sim import closed_form, decoding, lora, merging, parallel
 from sim.training import Schedule, fit
-from sim.transformer import ATTENTION, MLP, Decoder, Params, completion_logits, forward, init
+from sim.transformer import (
+    ATTENTION,
+    MLP,
+    Decoder,
+    Params,
+    Project,
+    completion_logits,
+    forward,
+    init,
+    plain,
+)
 from sim.worlds import Sequences, World
 from sim.worlds.two_hop import TwoHopConfig
 from theory.lowrank import LowRank
@@ -67,9 +78,18 @@ def pretrain(config: ReuseConfig, world: World, key: Array) -> tuple[Params, Arr
 
 
 def finetune(
-    config: ReuseConfig, params: Params, groups: dict[str, Sequences], family: str, key: Array
+    config: ReuseConfig,
+    params: Params,
+    groups: dict[str, Sequences],
+    family: str,
+    key: Array,
+    ranks: dict[str, Array] | None = None,
 ) -> tuple[lora.Adapter, Array]:
     """(adapter, losses): rank-r LoRA trained on ``groups`` with the base frozen.
+
+    ``ranks`` gives modules ranks of their own, 0 to ``config.rank``, as traced numbers, so that one
+    program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
+    zero) and stay zero.
 
     The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
     losses and gradients as running the whole decoder at every step.
@@ -86,13 +106,21 @@ def finetune(
             return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
         return completion_logits(decoder, params, group.tokens, group.prompt, lora.adapted(adapter))
 
+    if ranks is not None:
+        rows = jnp.arange(config.rank)[:, None]
+        start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
     factors = {name: (update.b, update.a) for name, update in start.items()}
     factors, losses = fit(logits, factors, groups, config.finetuning, jax.random.fold_in(key, 1))
     return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}, losses
 
 
 def library(
-    config: ReuseConfig, params: Params, world: World, family: str, key: Array
+    config: ReuseConfig,
+    params: Params,
+    world: World,
+    family: str,
+    key: Array,
+    ranks: dict[str, Array] | None = None,
 ) -> tuple[dict[str, lora.Adapter], Array]:
     """({name of ``config.libraries`` -> adapter}, losses (adapters, steps)) of one family."""
     names = config.libraries
@@ -104,37 +132,41 @@ def library(
             facts = closed_form.remember(config.decoder, params, groups["facts"])
             solved = closed_form.solve(params, facts, config.rank)
             return {closed_form.last_module(config.decoder): solved}, jnp.zeros(1, jnp.float32)
-        return finetune(config, params, groups, family, adapter_key)
+        return finetune(config, params, groups, family, adapter_key, ranks)
 
     # vmap wants arrays: the constant scale 1 of the factors comes back as one per adapter.
     adapters, losses = jax.vmap(make)(stacked, keys)
     return {name: jax.tree.map(lambda leaf, i=i: leaf[i], adapters) for i, name in enumerate(names)}, losses
 
 
-def merged(config: ReuseConfig, adapters: dict[str, lora.Adapter], method: str) -> dict:
-    """The data-free merge of the two hop adapters, module by module."""
-    first, second = (adapters[hop] for hop in HOPS)
+def merged(config: ReuseConfig, adapters: Sequence[lora.Adapter], method: str) -> dict:
+    """The data-free merge of adapters of the same modules, module by module."""
     rank = config.rank if method == "svd" else None
-    return {name: merging.merge(method, [first[name], second[name]], rank=rank) for name in first}
+    return {
+        name: merging.merge(method, [adapter[name] for adapter in adapters], rank=rank)
+        for name in adapters[0]
+    }
 
 
-def ask(config: ReuseConfig, params: Params, probes: dict[str, Sequences]) -> dict[str, Array]:
-    """Greedy answers to every probe, scored: metric -> (number right, number asked)."""
+def ask(
+    config: ReuseConfig,
+    params: Params,
+    probes: dict[str, Sequences],
+    project_for: Callable[[str], Project] = lambda probe: plain,
+) -> dict[str, Array]:
+    """Greedy answers to every probe, scored: metric -> (number right, number asked).
+
+    ``project_for(probe name)`` is the projection the decoder runs with: plain weights, or a router.
+    """
     decoder = config.decoder
-
-    def logits(tokens):
-        return forward(decoder, params, tokens)
-
     right = {}
     for name, probe in probes.items():
-        completions = decoding.answers(logits, probe)
+        project = project_for(name)
+        completions = decoding.answers(lambda tokens, p=project: forward(decoder, params, tokens, p), probe)
         if name == "cot":
-            right |= {
-                f"cot_{step}": value
-                for step, value in decoding.trace_factors(
-                    completions, probe, config.world.name_tokens
-                ).items()
-            }
+            steps = decoding.trace_factors(completions, probe, config.world.name_tokens)
+            right |= {f"cot_{step}": value for step, value in steps.items()}
+            right["cot_exact"] = decoding.exact(completions, probe)
         else:
             right[name] = decoding.exact(completions, probe)
         if name == "direct":
@@ -142,6 +174,13 @@ def ask(config: ReuseConfig, params: Params, probes: dict[str, Sequences]) -> di
             same = jnp.all(completions[:, None] == known[None], axis=-1)
             right["direct_among_answers"] = jnp.any(same, axis=1)
     return {name: jnp.stack([jnp.sum(value), jnp.asarray(value.size)]) for name, value in right.items()}
+
+
+def ask_each(config: ReuseConfig, models: dict[str, Params], probes: dict[str, Sequences]) -> dict[str, dict]:
+    """``ask`` of every model, one program for all: {model: {metric: (right, asked)}}."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
+    scores = parallel.each(lambda model: ask(config, model, probes), stacked)
+    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], scores) for i, name in enumerate(models)}
 
 
 def run(config: ReuseConfig, params: Params, world: World, key: Array) -> dict:
@@ -162,12 +201,11 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array) -> dict:
         for name, adapter in adapters.items():
             models[f"{family}/{name}"] = lora.fold(params, adapter)
         for method in config.methods:
-            models[f"{family}/{method}"] = lora.fold(params, merged(config, adapters, method))
+            models[f"{family}/{method}"] = lora.fold(
+                params, merged(config, [adapters[hop] for hop in HOPS], method)
+            )
         if family != "lora":
             for name, hop in itertools.product(HOPS, HOPS):
                 stream = closed_form.adapted_stream(asked[hop], adapters[name][last])
                 linear[f"{family}/{name}/{hop}"] = closed_form.linear_logits(params, stream)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
-    scores = jax.lax.map(lambda model: ask(config, model, world.probes), stacked)
-    scores = {name: jax.tree.map(lambda leaf, i=i: leaf[i], scores) for i, name in enumerate(models)}
-    return {"scores": scores, "linear": linear, "losses": losses}
+    return {"scores": ask_each(config, models, world.probes), "linear": linear, "losses": losses}

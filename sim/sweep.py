@@ -166,8 +166,8 @@ def stages(
             todo[rank] = [cell for cell in grid if cell.unit not in done]
         everything = [cell for cells in todo.values() for cell in cells]
         ready: dict = {}
-        count = len({cell.base for cell in everything})
-        yield "pretraining", count, sweep_two_hop.bases(profile.reuse, everything, args.cache, ready)
+        count = len({jobs.base_of(cell) for cell in everything})
+        yield "pretraining", count, jobs.bases(profile.reuse, everything, args.cache, ready)
         for rank, cells in todo.items():
             settings = dataclasses.replace(profile.reuse, rank=rank)
             yield f"two-hop cells, rank {rank}", len(cells), sweep_two_hop.cells(settings, cells, ready)

@@ -1,17 +1,11 @@
-"""The two-hop half of the sweep: bases, cells, and their rows."""
+"""The two-hop half of the sweep: its cells and their rows."""
 
 import dataclasses
 from collections.abc import Iterator
 
-import jax
-import numpy as np
-
-from sim import cache, parallel, predictors, reuse
-from sim.training import require_finite
+from sim import jobs, predictors, reuse
 from sim.worlds import World
-from sim.worlds.two_hop import Setting, build
-
-ROOT = 20250613
+from sim.worlds.two_hop import Setting
 
 SCORES = {
     "hop1": "hop1_recall",
@@ -40,85 +34,19 @@ class Cell:
         setting = self.setting
         return f"two_hop/rank{self.rank}/{setting.entities}/{setting.template}/seed{self.seed:03d}"
 
-    @property
-    def base(self) -> tuple[Setting, int]:
-        """Cells with the same value share a base."""
-        return self.setting.pretraining, self.seed
-
-
-def key(*path: int) -> jax.Array:
-    """The key at a path of numbers below the root, by repeated fold_in."""
-    value = jax.random.key(ROOT)
-    for number in path:
-        value = jax.random.fold_in(value, number)
-    return value
-
-
-def bases(
-    config: reuse.ReuseConfig, cells: list[Cell], use_cache: bool, ready: dict[tuple[Setting, int], dict]
-) -> Iterator[tuple[None, int]]:
-    """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
-
-    Yields (None, how many more are ready).
-
-    Raises:
-        FloatingPointError: a base's loss became NaN or infinite.
-    """
-    wanted = dict.fromkeys(cell.base for cell in cells)
-    recipe = {name: getattr(config, name) for name in ("world", "layers", "width", "heads", "hidden")}
-    paths = {base: cache.base_path([recipe, config.pretraining, ROOT, *base]) for base in wanted}
-    if use_cache:
-        found = {base: cache.load(path) for base, path in paths.items()}
-        ready |= {base: params for base, params in found.items() if params is not None}
-        yield None, len(ready)
-    missing = [base for base in wanted if base not in ready]
-    train = parallel.chunked(
-        lambda job: reuse.pretrain(config, job["world"], jax.random.wrap_key_data(job["key"]))
-    )
-    jobs = [
-        {
-            "world": build(config.world, seed, setting),
-            "key": jax.random.key_data(key(0, seed)),
-        }
-        for setting, seed in missing
-    ]
-    for positions, results in train(jobs):
-        for position, (params, losses) in zip(positions, results, strict=True):
-            base = missing[position]
-            require_finite(losses, f"base with template {base[0].template}, seed {base[1]}")
-            ready[base] = params
-            if use_cache:
-                cache.save(paths[base], params)
-        yield None, len(positions)
-
 
 def cells(
-    config: reuse.ReuseConfig, todo: list[Cell], ready: dict[tuple[Setting, int], dict[str, np.ndarray]]
+    config: reuse.ReuseConfig, todo: list[Cell], ready: dict[jobs.Base, dict]
 ) -> Iterator[tuple[dict[str, list[dict]], int]]:
-    """Run cells of one rank, chunk by chunk: yields ({unit: rows}, number of units).
+    """Run cells of one rank, chunk by chunk: yields ({unit: rows}, number of units)."""
 
-    Raises:
-        FloatingPointError: an adapter's loss became NaN or infinite.
-    """
-    work = parallel.chunked(
-        lambda job: reuse.run(config, job["base"], job["world"], jax.random.wrap_key_data(job["key"]))
-    )
-    jobs = [
-        {
-            "base": ready[cell.base],
-            "world": build(config.world, cell.seed, cell.setting),
-            "key": jax.random.key_data(key(1, cell.seed)),
-        }
-        for cell in todo
-    ]
-    for positions, results in work(jobs):
-        finished = {}
-        for position, result in zip(positions, results, strict=True):
-            cell = todo[position]
-            for family, losses in result["losses"].items():
-                require_finite(losses, f"{family} adapters of {cell.unit}")
-            finished[cell.unit] = rows_of(config, cell, jobs[position]["world"], result)
-        yield finished, len(finished)
+    def work(_, params, world, key):
+        return reuse.run(config, params, world, key)
+
+    def rows(cell, world, result):
+        return rows_of(config, cell, world, result)
+
+    return jobs.run(config, todo, ready, work, rows)
 
 
 def rows_of(config: reuse.ReuseConfig, cell: Cell, world: World, result: dict) -> list[dict]:
@@ -176,5 +104,6 @@ def recall_prediction(linear: dict, world: World, family: str, method: str, hop:
         return None
     singles = [linear[f"{family}/{name}/{hop}"] for name in reuse.HOPS]
     probe = world.probes[hop]
-    logits = predictors.tangent_logits(linear[f"base/{hop}"], singles, lams)
-    return predictors.accuracy(logits, probe.tokens[:, probe.prompt :])
+    logits = predictors.tangent(linear[f"base/{hop}"], singles, lams)
+    right = predictors.right(logits, probe.tokens[:, probe.prompt :])
+    return float(right.all(axis=-1).mean())
