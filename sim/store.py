@@ -70,11 +70,18 @@ def environment() -> dict:
     )
     return {
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in packages},
+        "versions": {name: _version(name) for name in packages},
         "device": f"{len(devices)} x {devices[0].device_kind}",
         "platform": platform.platform(),
         "commit": commit.stdout.strip() or "unknown",
     }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # run from a source tree that was not installed
+        return "not installed"
 
 
 class Store:

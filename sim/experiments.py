@@ -1,0 +1,149 @@
+"""The experiments of the paper in miniature: which cells each one runs, one setting varied at a time.
+
+An experiment is a function from a profile name to ``Part``s; ``@experiment`` makes the command, its help
+text and the figures know it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from sim.reuse import ReuseConfig
+from sim.training import Schedule
+from sim.transformer import ATTENTION, MLP
+from sim.worlds.two_hop import ENTITIES, TEMPLATES, WORDINGS, Setting, TwoHopConfig
+
+DEFAULT = ReuseConfig(
+    world=TwoHopConfig(bridges=256),
+    libraries=("hop1", "hop2", "joint", "bridge", "expert"),
+    methods=("average", "sum", "ties", "svd"),
+)
+"""The point around which settings vary: 2 layers of width 64, rank 4 on every matrix."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Cells that share one compiled program: a configuration, and per cell a label, a setting and ranks.
+
+    ``ranks`` gives kinds of matrices a rank of their own (0: not adapted); others have ``config.rank``.
+    """
+
+    config: ReuseConfig
+    cells: tuple[tuple[str, Setting, tuple[tuple[str, int], ...]], ...]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named set of parts. ``summary`` is its line in the help text."""
+
+    name: str
+    summary: str
+    parts: Callable[[str], Iterator[Part]] = field(repr=False)
+
+
+EXPERIMENTS: dict[str, Experiment] = {}
+
+
+def experiment(function: Callable[[str], Iterator[Part]]) -> Callable[[str], Iterator[Part]]:
+    """Register ``function(profile) -> parts`` under its own name, its docstring as the help line."""
+    name = function.__name__
+    EXPERIMENTS[name] = Experiment(name, (function.__doc__ or "").strip().split("\n")[0], function)
+    return function
+
+
+def _plain(config: ReuseConfig, settings: list[tuple[str, Setting]]) -> Part:
+    return Part(config, tuple((label, setting, ()) for label, setting in settings))
+
+
+@experiment
+def familiarity(profile: str) -> Iterator[Part]:
+    """Library and method against who the facts are about and where the template occurs (main figure)."""
+    templates = TEMPLATES if profile == "paper" else ("none", "both")
+    entities = ENTITIES if profile == "paper" else ("real", "fake")
+    yield _plain(DEFAULT, [(f"{e}/{t}", Setting(e, t)) for e in entities for t in templates])
+
+
+@experiment
+def names(profile: str) -> Iterator[Part]:
+    """The same with names of two tokens, where an unseen name is a new pair of known pieces."""
+    entities = ENTITIES if profile == "paper" else ("real", "fake")
+    config = replace(DEFAULT, world=replace(DEFAULT.world, name_tokens=2), layers=3)
+    config = replace(config, pretraining=replace(config.pretraining, steps=1200))
+    yield _plain(config, [(e, Setting(e, "both")) for e in entities])
+
+
+@experiment
+def bridges(profile: str) -> Iterator[Part]:
+    """Dose of traces in both adapters' data: how many, worded how, on a base that knows them or not."""
+    doses = (0, 4, 16, 64, 256) if profile == "paper" else (4, 64)
+    wordings = WORDINGS if profile == "paper" else ("shared",)
+    templates = ("data", "both") if profile == "paper" else ("both",)
+    yield _plain(
+        DEFAULT,
+        [
+            (f"{template}/{wording}/{dose}", Setting("real", template, wording, dose))
+            for template in templates
+            for wording in wordings
+            for dose in doses
+        ],
+    )
+
+
+@experiment
+def exposure(profile: str) -> Iterator[Part]:
+    """Familiarity as a dose on two axes: facts and traces about the names that pretraining saw."""
+    facts = (0, 1, 2, 4) if profile == "paper" else (0, 4)
+    traces = (0, 1, 4, 16) if profile == "paper" else (0, 16)
+    yield _plain(
+        DEFAULT,
+        [
+            (f"facts{f}/traces{t}", Setting("fake", "both", facts_seen=f, traces_seen=t))
+            for f in facts
+            for t in traces
+        ],
+    )
+
+
+@experiment
+def rank(profile: str) -> Iterator[Part]:
+    """Rank 1 to 64, and LoRA on all matrices, on attention or on the MLP."""
+    ranks = (1, 2, 4, 8, 16, 32, 64) if profile == "paper" else (1, 16)
+    largest = max(ranks)
+    everything = {f"rank{r}": dict.fromkeys(ATTENTION + MLP, r) for r in ranks}
+    if profile == "paper":
+        everything["attention"] = dict.fromkeys(ATTENTION, 4) | dict.fromkeys(MLP, 0)
+        everything["mlp"] = dict.fromkeys(MLP, 4) | dict.fromkeys(ATTENTION, 0)
+    setting = Setting("real", "both")
+    yield Part(
+        # No "svd": it would truncate to the largest rank, not to the cell's.
+        replace(DEFAULT, rank=largest, methods=("average", "sum", "ties")),
+        tuple((label, setting, tuple(sorted(by_kind.items()))) for label, by_kind in everything.items()),
+    )
+
+
+@experiment
+def size(profile: str) -> Iterator[Part]:
+    """Depth 1, 2, 4 and width 64, 128, 256 of the decoder."""
+    shapes = ((1, 64), (2, 64), (4, 64), (2, 128), (2, 256)) if profile == "paper" else ((1, 64),)
+    for layers, width in shapes:
+        # Wide models need a smaller step; rate times width is kept.
+        pretraining = replace(DEFAULT.pretraining, rate=DEFAULT.pretraining.rate * 64 / width)
+        finetuning = replace(DEFAULT.finetuning, rate=DEFAULT.finetuning.rate * 64 / width)
+        config = replace(
+            DEFAULT,
+            layers=layers,
+            width=width,
+            hidden=4 * width,
+            pretraining=pretraining,
+            finetuning=finetuning,
+        )
+        yield _plain(config, [(f"layers{layers}/width{width}", Setting("real", "both"))])
+
+
+@experiment
+def damage(profile: str) -> Iterator[Part]:
+    """What gentler training keeps: steps 50 to 400 at one rate, retention against damage."""
+    for steps in (50, 100, 200, 400) if profile == "paper" else (100,):
+        schedule = Schedule(steps, DEFAULT.finetuning.rate, DEFAULT.finetuning.batch)
+        yield _plain(
+            replace(DEFAULT, finetuning=schedule), [(f"steps{steps}", Setting("real", "pretraining"))]
+        )
