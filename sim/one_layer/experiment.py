@@ -1,0 +1,52 @@
+"""Runs every part of the one-layer experiment for a batch of seeds and lays the numbers out in rows."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sim import parallel
+from sim.one_layer import coverage, retention, starvation, two_hop
+from sim.one_layer.config import OneLayerConfig
+
+_PARTS = (two_hop, retention, starvation, coverage)
+
+
+def rows(config: OneLayerConfig) -> list[dict[str, Any]]:
+    """The rows one seed fills in, without seed and measurement; a prediction needs no more than these."""
+    shared = {"model": "one_layer", "world": "one_layer", "rank": config.rank, "entities": ""}
+    return [{**shared, **entry} for part in _PARTS for entry in part.rows(config)]
+
+
+@functools.lru_cache(maxsize=8)
+def _mapped(config: OneLayerConfig) -> Callable:
+    """All parts for one seed as one program, run over any number of seeds (compiled once per config)."""
+
+    def one(seed: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.key(config.root), seed)
+        values = [part.measure(config, jax.random.fold_in(key, index)) for index, part in enumerate(_PARTS)]
+        return jnp.concatenate(values)
+
+    return parallel.chunked(one)
+
+
+def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Measure every row of ``rows(config)`` for every seed; each row gains ``seed`` and ``measured``.
+
+    A seed's numbers do not depend on the seeds it is run with. ``measured`` is a mean over ``trials``
+    binary trials, an exact tie of k answers counted 1/k. Raises ValueError for a negative seed.
+    """
+    seeds = [int(seed) for seed in seeds]
+    if any(seed < 0 for seed in seeds):
+        raise ValueError(f"seed {min(seeds)} is negative; give whole numbers from 0 on")
+    if not seeds:
+        return []
+    template, table = rows(config), []
+    for positions, results in _mapped(config)([np.uint32(seed) for seed in seeds]):
+        for position, values in zip(positions, results, strict=True):
+            for entry, value in zip(template, values, strict=True):
+                table.append({**entry, "seed": seeds[position], "measured": float(value)})
+    return table
