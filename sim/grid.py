@@ -93,9 +93,7 @@ def main(args: Grid) -> None:
         config = {"experiment": name, "profile": args.profile, "seeds": seeds, "parts": parts}
         results = store.Store(parent / name, config, COLUMNS, command)
         for label, total, work in stages(name, parts, seeds, args.cache, results.done):
-            with tqdm(
-                total=total, desc=f"{name}, {label}", unit="unit", disable=None if total else True
-            ) as bar:
+            with tqdm(total=total, desc=f"{name}, {label}", unit="unit", disable=not total) as bar:
                 for finished, advance in work:
                     if finished:
                         results.add(finished)

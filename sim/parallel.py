@@ -14,9 +14,14 @@ from jax.sharding import AxisType, PartitionSpec
 
 
 def use_all_cores() -> None:
-    """One JAX device a CPU core (small matrices do not feed several). Call before JAX is first used."""
+    """Set JAX up for many small runs. Call before JAX is first used.
+
+    On a CPU one device a core, since small matrices do not feed several. On a GPU no tuning of matrix
+    products: with matrices this small it takes minutes to compile and gains nothing.
+    """
     if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu"):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
 
 
 def default_width() -> int:

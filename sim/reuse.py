@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
 from sim import closed_form, decoding, lora, merging, parallel
@@ -34,6 +35,15 @@ FAMILIES = ("lora", "lora_last", "closed_form")
 
 HOPS = ("hop1", "hop2")
 
+ProjectFor = Callable[[tuple[str, ...]], Project]
+
+
+def always(project: Project) -> ProjectFor:
+    """The same projection for every probe."""
+    return lambda names: project
+
+
+ASIS = always(plain)
 
 PRETRAINING = Schedule(400, 6e-3, (("facts", 128), ("direct", 128), ("traces", 64)), decay=0.3)
 """Enough to know every fact and to answer held-out two-hop queries by chain of thought."""
@@ -149,31 +159,53 @@ def merged(config: ReuseConfig, adapters: Sequence[lora.Adapter], method: str) -
 
 
 def ask(
-    config: ReuseConfig,
-    params: Params,
-    probes: dict[str, Sequences],
-    project_for: Callable[[str], Project] = lambda probe: plain,
+    config: ReuseConfig, params: Params, probes: dict[str, Sequences], project_for: ProjectFor = ASIS
 ) -> dict[str, Array]:
     """Greedy answers to every probe, scored: metric -> (number right, number asked).
 
-    ``project_for(probe name)`` is the projection the decoder runs with: plain weights, or a router.
+    ``project_for(probe names)`` is the projection the decoder runs with on these probes: plain weights, or
+    a router. Probes of one shape are decoded together, rows in the order of the names.
     """
     decoder = config.decoder
+    completions = {}
+    for names in of_one_shape(probes):
+        together = stacked_rows([probes[name] for name in names])
+        project = project_for(names)
+        written = decoding.answers(lambda tokens, p=project: forward(decoder, params, tokens, p), together)
+        completions |= split_rows(written, names, probes)
     right = {}
     for name, probe in probes.items():
-        project = project_for(name)
-        completions = decoding.answers(lambda tokens, p=project: forward(decoder, params, tokens, p), probe)
         if name == "cot":
-            steps = decoding.trace_factors(completions, probe, config.world.name_tokens)
+            steps = decoding.trace_factors(completions[name], probe, config.world.name_tokens)
             right |= {f"cot_{step}": value for step, value in steps.items()}
-            right["cot_exact"] = decoding.exact(completions, probe)
+            right["cot_exact"] = decoding.exact(completions[name], probe)
         else:
-            right[name] = decoding.exact(completions, probe)
+            right[name] = decoding.exact(completions[name], probe)
         if name == "direct":
             known = probe.tokens[:, probe.prompt :]
-            same = jnp.all(completions[:, None] == known[None], axis=-1)
+            same = jnp.all(completions[name][:, None] == known[None], axis=-1)
             right["direct_among_answers"] = jnp.any(same, axis=1)
     return {name: jnp.stack([jnp.sum(value), jnp.asarray(value.size)]) for name, value in right.items()}
+
+
+def of_one_shape(probes: dict[str, Sequences]) -> list[tuple[str, ...]]:
+    """Names of the probes that share prompt and total length, group by group."""
+    groups: dict[tuple[int, int], list[str]] = {}
+    for name, probe in probes.items():
+        groups.setdefault((probe.prompt, probe.tokens.shape[1]), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def stacked_rows(groups: list[Sequences]) -> Sequences:
+    """Probes of one shape as one, rows one after the other."""
+    tokens = jnp.concatenate([group.tokens for group in groups])
+    return Sequences(tokens, jnp.concatenate([group.weight for group in groups]), groups[0].prompt)
+
+
+def split_rows(rows: Array, names: tuple[str, ...], probes: dict[str, Sequences]) -> dict[str, Array]:
+    """The inverse of ``stacked_rows`` for anything computed row by row."""
+    ends = np.cumsum([len(probes[name].tokens) for name in names])[:-1]
+    return dict(zip(names, jnp.split(rows, ends), strict=True))
 
 
 def ask_each(config: ReuseConfig, models: dict[str, Params], probes: dict[str, Sequences]) -> dict[str, dict]:

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sim import lora, predictors, reuse, routing
-from sim.reuse import HOPS, ReuseConfig
-from sim.transformer import Params, Project, completion_logits, plain
+from sim.reuse import HOPS, ProjectFor, ReuseConfig
+from sim.transformer import Params, completion_logits, plain
 from sim.worlds import Sequences, World
 from theory import lowrank
 
@@ -28,30 +28,39 @@ FORECAST = ("hop1", "hop2", "direct", "cot", "untouched", "untouched_cot")
 """Probes whose outcome is predicted, token by token."""
 
 
-def gates(probe: Sequences, name_tokens: int) -> Float[Array, "T 2"]:
-    """The oracle router's choice of hop adapter for every input position of a probe about both hops.
+def gates(name: str, probe: Sequences, name_tokens: int) -> Float[Array, "T 2"]:
+    """The oracle router's choice of hop adapter for every input position of a probe.
 
-    The question "x r s" sends x and r to hop 1 and s onwards to hop 2; a trace sends its first half (up to
-    and with the bridge as written) to hop 1 and SEP onwards to hop 2.
+    One-hop questions go to their own adapter, untouched ones to none. The question "x r s" sends x and r to
+    hop 1 and the rest to hop 2; in a trace, THINK and the first half up to the bridge as written go to hop 1
+    and SEP onwards to hop 2.
     """
     position = jnp.arange(probe.tokens.shape[1])
-    start = name_tokens + 3  # THINK or ANSWER has been read, a trace begins
-    second = position == name_tokens + 1
-    if probe.tokens.shape[1] > start + name_tokens:
-        second |= position >= start + 2 * name_tokens + 2
-    else:
-        second |= position >= name_tokens + 1
+    second = position > name_tokens
+    if name == "cot":
+        second = (position == name_tokens + 1) | (position >= 3 * name_tokens + 5)
+    if name not in ("cot", "direct"):
+        choice = {"hop1": [1.0, 0.0], "hop2": [0.0, 1.0]}.get(name, [0.0, 0.0])
+        return jnp.broadcast_to(jnp.asarray(choice, jnp.float32), (len(position), 2))
     return jax.nn.one_hot(second.astype(int), 2, dtype=jnp.float32)
 
 
-def oracle(library: list[lora.Adapter], weights: Float[Array, "T 2"]) -> Project:
-    """W x + sum_i g_i(position) Delta W_i x, the gates given."""
+def oracle(library: list[lora.Adapter], probes: dict[str, Sequences], name_tokens: int) -> ProjectFor:
+    """W x + sum_i g_i(probe, position) Delta W_i x with the gates of the oracle router."""
 
-    def project(name, weight, x):
-        rows = jnp.broadcast_to(weights[: x.shape[1]], (*x.shape[:2], 2))
-        return plain(name, weight, x) + routing.route([adapter[name] for adapter in library], rows, x)
+    def project_for(names):
+        rows = [
+            jnp.broadcast_to(gates(n, probes[n], name_tokens), (*probes[n].tokens.shape, 2)) for n in names
+        ]
+        weights = jnp.concatenate(rows)
 
-    return project
+        def project(name, weight, x):
+            updates = [adapter[name] for adapter in library]
+            return plain(name, weight, x) + routing.route(updates, weights[:, : x.shape[1]], x)
+
+        return project
+
+    return project_for
 
 
 def run(config: ReuseConfig, params: Params, world: World, key: Array, ranks: dict | None = None) -> dict:
@@ -73,20 +82,18 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array, ranks: di
             update = reuse.merged(config, [adapters[name] for name in members], method)
             models[f"{label}/{method}"] = lora.fold(params, update)
     hops = [adapters[hop] for hop in HOPS]
+    both = {name: lowrank.dense(update) for name, update in linear(hops, 1.0).items()}
     for lam in GRID:
-        models[f"hops/lambda={lam:g}"] = lora.fold(params, linear(hops, lam))
+        models[f"hops/lambda={lam:g}"] = lora.fold(
+            params, {name: lam * delta for name, delta in both.items()}
+        )
     scores = reuse.ask_each(config, models, world.probes)
 
     for label, members in LIBRARIES.items():
-        router = routing.routed([adapters[name] for name in members])
-        scores[f"{label}/arrow"] = reuse.ask(config, params, world.probes, lambda _, r=router: r)
-    chosen = {
-        "hop1": lora.adapted(hops[0]),
-        "hop2": lora.adapted(hops[1]),
-        "cot": oracle(hops, gates(world.probes["cot"], config.world.name_tokens)),
-        "direct": oracle(hops, gates(world.probes["direct"], config.world.name_tokens)),
-    }
-    scores["hops/oracle"] = reuse.ask(config, params, world.probes, lambda name: chosen.get(name, plain))
+        router = reuse.always(routing.routed([adapters[name] for name in members]))
+        scores[f"{label}/arrow"] = reuse.ask(config, params, world.probes, router)
+    chosen = oracle(hops, world.probes, config.world.name_tokens)
+    scores["hops/oracle"] = reuse.ask(config, params, world.probes, chosen)
 
     read = functools.partial(teacher_forced, config, params, world)
     return {
@@ -108,13 +115,13 @@ def teacher_forced(
     config: ReuseConfig, params: Params, world: World, adapter: lora.Adapter
 ) -> dict[str, Array]:
     """Completion logits (S, L, V) of the adapted base at every probe of ``FORECAST``."""
-    project = lora.adapted(adapter)
-    return {
-        name: completion_logits(
-            config.decoder, params, world.probes[name].tokens, world.probes[name].prompt, project
-        )
-        for name in FORECAST
-    }
+    project, logits = lora.adapted(adapter), {}
+    probes = {name: world.probes[name] for name in FORECAST}
+    for names in reuse.of_one_shape(probes):
+        together = reuse.stacked_rows([probes[name] for name in names])
+        found = completion_logits(config.decoder, params, together.tokens, together.prompt, project)
+        logits |= reuse.split_rows(found, names, probes)
+    return logits
 
 
 def forecast(config: ReuseConfig, world: World, read, hops: list[lora.Adapter]) -> dict:

@@ -19,13 +19,14 @@ from tqdm import tqdm
 from sim import (
     cache,
     cli,
+    jobs,
     lora,
     merging,
     one_layer,
-    one_layer_rows,
     parallel,
     reuse,
     sweep_figure,
+    sweep_one_layer,
     sweep_two_hop,
 )
 from sim.store import Store, digest
@@ -93,7 +94,7 @@ class Sweep:
 
 
 def main(args: Sweep) -> None:
-    """Run the sweep. Raises what ``cli.run`` turns into one line and an exit code."""
+    """Run the sweep. Raises what ``cli.run_command`` turns into one line and an exit code."""
     profile, config = configure(args)
     parallel.use_all_cores()
     if args.cache:
@@ -102,7 +103,7 @@ def main(args: Sweep) -> None:
     store = Store(folder, config, COLUMNS, shlex.join(["python", "-m", "sim.sweep", *sys.argv[1:]]))
     done = store.done
     for label, total, work in stages(args, profile, config, done):
-        with tqdm(total=total, desc=label, unit="unit", disable=None if total else True) as bar:
+        with tqdm(total=total, desc=label, unit="unit", disable=not total) as bar:
             for finished, advance in work:
                 if finished:
                     store.add(finished)
@@ -139,7 +140,7 @@ def configure(args: Sweep) -> tuple[Profile, dict]:
         if "two_hop" in args.world:
             lora.check_rank(settings.decoder, settings.decoder.modules(settings.kinds), rank)
         if "one_layer" in args.world:
-            config["one_layer"] = one_layer.OneLayerConfig(rank=rank, methods=settings.methods)
+            config[f"one_layer_rank{rank}"] = one_layer.for_rank(rank, methods=settings.methods)
     return profile, config | {"settings": profile}
 
 
@@ -147,28 +148,26 @@ def stages(
     args: Sweep, profile: Profile, config: dict, done: set[str]
 ) -> Iterator[tuple[str, int, Iterator]]:
     """(label, number of units, iterator of (finished {unit: rows}, units advanced)) for each stage."""
-    todo = {rank: [] for rank in config["rank"]}
     if "one_layer" in args.world:
         for rank in config["rank"]:
-            settings = dataclasses.replace(config["one_layer"], rank=rank)
-            seeds = [
-                s for s in range(profile.one_layer_seeds) if one_layer_rows.unit(settings, s) not in done
-            ]
-            yield f"one-layer model, rank {rank}", len(seeds), one_layer_rows.work(settings, seeds)
+            seeds = range(profile.one_layer_seeds)
+            todo = [seed for seed in seeds if sweep_one_layer.unit(rank, seed) not in done]
+            work = sweep_one_layer.work(config[f"one_layer_rank{rank}"], todo)
+            yield f"one-layer model, rank {rank}", len(todo), work
     if "two_hop" in args.world:
-        for rank in todo:
-            grid = [
-                Cell(rank, Setting(entities, template), seed)
-                for seed in range(profile.seeds)
-                for entities in profile.entities
-                for template in profile.templates
-            ]
-            todo[rank] = [cell for cell in grid if cell.unit not in done]
-        everything = [cell for cells in todo.values() for cell in cells]
+        grid = [
+            Cell(rank, Setting(entities, template), seed)
+            for rank in config["rank"]
+            for seed in range(profile.seeds)
+            for entities in profile.entities
+            for template in profile.templates
+        ]
+        left = [cell for cell in grid if cell.unit not in done]
         ready: dict = {}
-        count = len({jobs.base_of(cell) for cell in everything})
-        yield "pretraining", count, jobs.bases(profile.reuse, everything, args.cache, ready)
-        for rank, cells in todo.items():
+        count = len({jobs.base_of(cell) for cell in left})
+        yield "pretraining", count, jobs.bases(profile.reuse, left, args.cache, ready)
+        for rank in config["rank"]:
+            cells = [cell for cell in left if cell.rank == rank]
             settings = dataclasses.replace(profile.reuse, rank=rank)
             yield f"two-hop cells, rank {rank}", len(cells), sweep_two_hop.cells(settings, cells, ready)
 
@@ -178,7 +177,7 @@ SHOWN = ("two_hop_direct", "two_hop_cot", "hop1_recall", "hop2_recall", "untouch
 
 def table(summary: pd.DataFrame) -> str:
     """A short table: means of the metrics that matter, methods down, one block a setting."""
-    shown = summary[summary["metric"].isin(SHOWN) & summary["adapter"].isin(("", "lora", "least_squares"))]
+    shown = summary[summary["metric"].isin(SHOWN) & summary["adapter"].isin(("", "lora"))]
     index = ["model", "rank", "entities", "template", "method"]
     wide = shown.pivot_table(index=index, columns="metric", values="mean", sort=False, dropna=False)
     wide = wide.dropna(how="all")[[name for name in SHOWN if name in wide.columns]]
