@@ -44,6 +44,16 @@ def read_features(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); write it again") from None
 
 
+KEY = """\
+eff. rank, arrow gap (1 - s2/s1): the least of the adapters; the other columns: the largest
+cos: of two Delta W; row cos, col cos: largest cosine between two row or column spaces
+interf.: |DW_j V_i| / |DW_i|; arrow cos: of two prototypes; cross: cross terms / average, norms
+min lambda: keeps every direction"""
+FEATURE_KEY = """
+kappa: median over tokens of |DW_i x| / full swing, largest of the adapters
+covered: share of tokens that some adapter decides under the average, 2 kappa / K > 1"""
+
+
 def module_table(report: Mapping[str, Any]) -> pd.DataFrame:
     """One row a module. Over pairs and adapters the worst case is shown: the largest overlap or lambda."""
     rows = []
@@ -180,6 +190,7 @@ def main(command: DiagnoseCommand) -> None:
     command.out.mkdir(parents=True, exist_ok=True)
     write(report, command.out)
     print(module_table(report).to_string(float_format=lambda value: f"{value:.3f}"))
+    print(KEY + (FEATURE_KEY if features else ""))
     print("\n" + "\n".join(verdict(report)))
     print(f"\nwrote {command.out / 'diagnosis'}.json, .pdf, .png")
 

@@ -135,7 +135,7 @@ def test_one_adapter_at_weight_one_is_unchanged(name):
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**16), factor=st.sampled_from([-2.0, 0.25, 3.0]))
 def test_scaling_every_adapter_scales_the_merge(name, seed, factor):
     updates = adapters(seed, members(name))
@@ -145,7 +145,7 @@ def test_scaling_every_adapter_scales_the_merge(name, seed, factor):
 
 
 @pytest.mark.parametrize("name", sorted(n for n, r in METHODS.items() if not r.uses_key))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**16), weight=st.floats(0.2, 0.8))
 def test_the_order_of_the_adapters_does_not_matter(name, seed, weight):
     count = members(name)
@@ -225,9 +225,9 @@ def test_linear_factors_is_the_sum_plus_the_reported_cross_terms():
 def test_dare_is_unbiased_and_seeded():
     updates = adapters(6, 2, jnp.float64)
     draw = jax.jit(jax.vmap(lambda key: merge("dare", updates, key=key, density=0.3)))
-    samples = draw(jax.random.split(jax.random.key(0), 1000))
+    samples = draw(jax.random.split(jax.random.key(0), 400))
     exact = as_dense(merge("sum", updates))
-    error = np.asarray(samples.mean(0) - exact) / np.asarray(samples.std(0) / np.sqrt(1000))
+    error = np.asarray(samples.mean(0) - exact) / np.asarray(samples.std(0) / np.sqrt(400))
     assert np.abs(error).max() < 5.0  # 864 entries, each within 5 standard errors
     again = merge("dare", updates, key=jax.random.key(1), density=0.3)
     assert np.array_equal(again, merge("dare", updates, key=jax.random.key(1), density=0.3))

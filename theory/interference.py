@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from theory.lowrank import LowRank, apply, singular
+from theory.lowrank import LowRank, apply, singular, supported
 
 
 def effective_rank(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
@@ -23,7 +23,7 @@ def effective_rank(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
 def bases(update: LowRank) -> tuple[Array, Array, Array]:
     """(u (out, r), s (r,), v (in, r)) of Delta W, directions below rounding set to 0 on both sides."""
     u, s, vt = singular(update)
-    alive = s > 10 * s.shape[0] * jnp.finfo(s.dtype).eps * s[0]
+    alive = supported(s)
     return jnp.where(alive[None, :], u, 0), jnp.where(alive, s, 0), jnp.where(alive[:, None], vt, 0).T
 
 

@@ -64,6 +64,11 @@ def from_singular(u: Array, s: Array, vt: Array) -> LowRank:
     return LowRank(u * root[..., None, :], root[..., :, None] * vt, 1.0)
 
 
+def supported(s: Float[Array, "r"]) -> Array:
+    """Which singular values (largest first) stand above rounding: s > 10 r eps s_1."""
+    return s > 10 * s.shape[0] * jnp.finfo(s.dtype).eps * s[0]
+
+
 def truncated(update: LowRank, rank: int) -> LowRank:
     """The best rank-``rank`` approximation in Frobenius norm (Eckart-Young), singular values split evenly."""
     u, s, vt = singular(update)

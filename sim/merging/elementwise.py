@@ -157,10 +157,15 @@ def reaching(values: Float[Array, "m n in"], trial: Array) -> Int[Array, "m"]:
     return jnp.sum(patterns >= trial[:, None, None], axis=(1, 2))
 
 
-def kept(density: float, entries: int) -> int:
-    """How many of ``entries`` a density keeps: floor, as TIES and PEFT count, but never none."""
+def check_density(density: float) -> None:
+    """Raise ValueError unless 0 < density <= 1."""
     if not 0.0 < density <= 1.0:
         raise ValueError(f"density must be in (0, 1], not {density}")
+
+
+def kept(density: float, entries: int) -> int:
+    """How many of ``entries`` a density keeps: floor, as TIES and PEFT count, but never none."""
+    check_density(density)
     # The small addition undoes the rounding of products such as 0.29 * 100 = 28.999999999999996.
     return max(1, int(density * entries + 1e-9))
 

@@ -7,19 +7,13 @@ from jaxtyping import Array, Float
 
 from theory.lowrank import LowRank, norm
 
-from .elementwise import kept, map_rows, over, reduce_rows, threshold, uniform_rows
+from .elementwise import check_density, kept, map_rows, over, reduce_rows, threshold, uniform_rows
 from .registry import method
 from .sign import elected_mean, trimmed
 
 
 def _entries(updates: Sequence[LowRank]) -> int:
     return updates[0].b.shape[0] * updates[0].a.shape[1]
-
-
-def _checked_density(density: float) -> float:
-    if not 0.0 < density <= 1.0:
-        raise ValueError(f"density must be in (0, 1], not {density}")
-    return density
 
 
 @method("sparse", dense=True, identity={"density": 1.0})
@@ -68,7 +62,7 @@ def dare(
 
     Yu et al. 2024 (arXiv 2311.03099), on Delta W (not on A and B apart). Its mean over seeds is the sum.
     """
-    _checked_density(density)
+    check_density(density)
 
     def rows_of(entries: Array, rows: Array) -> Array:
         draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
@@ -87,7 +81,7 @@ def dare_ties(
     vote: str = "mass",
 ) -> Float[Array, "out in"]:
     """DARE-TIES: DARE's random drop in place of the trim, then TIES' election and disjoint mean. Seeded."""
-    _checked_density(density)
+    check_density(density)
 
     def rows_of(entries: Array, rows: Array) -> Array:
         draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
@@ -153,7 +147,7 @@ def sce(
 
         energy = reduce_rows(updates, lambda entries, rows: jnp.sum(jnp.square(selected(entries)), (1, 2)))
     else:
-        _checked_density(density)
+        check_density(density)
 
         def selected(entries: Array) -> Array:
             return scale * entries

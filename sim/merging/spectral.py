@@ -10,17 +10,12 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from theory.lowrank import LowRank, absorbed, from_singular, scaled, singular
+from theory.lowrank import LowRank, absorbed, from_singular, scaled, singular, supported
 
-from .elementwise import kept, threshold_of
+from .elementwise import check_density, threshold_of
 from .linear import combination
 from .registry import method
 from .sign import elected_mean, trimmed
-
-
-def supported(s: Float[Array, "r"]) -> Array:
-    """Which singular values (largest first) stand above rounding: s > 10 r eps s_1."""
-    return s > 10 * s.shape[0] * jnp.finfo(s.dtype).eps * s[0]
 
 
 def polar(columns: Float[Array, "n k"]) -> Float[Array, "n k"]:
@@ -42,6 +37,7 @@ def knots(
     Stoica et al. 2025 (arXiv 2410.19735). [Delta W_1 ... Delta W_K] = U S [V_1^T ... V_K^T]; the merge is U
     TIES(w_i S V_i^T), whose trim counts the supported directions only. Rank: the sum of the ranks.
     """
+    check_density(density)
     parts = [absorbed(update) for update in updates]
     q_b, r_b = jnp.linalg.qr(jnp.concatenate([part.b for part in parts], axis=1))
     q_a, r_a = zip(*(jnp.linalg.qr(part.a.T) for part in parts), strict=True)
@@ -55,9 +51,7 @@ def knots(
     alive = supported(s)
     aligned = jnp.stack([u.T @ core @ q.T for core, q in zip(cores, q_a, strict=True)])
     aligned = jnp.where(alive[None, :, None], aligned, 0)
-    in_dim = aligned.shape[-1]
-    fixed = kept(density, in_dim)  # raises on a bad density
-    keep = jnp.maximum(jnp.floor(density * jnp.sum(alive) * in_dim + 1e-9).astype(int), min(fixed, 1))
+    keep = jnp.maximum(jnp.floor(density * jnp.sum(alive) * aligned.shape[-1] + 1e-9).astype(int), 1)
     at = threshold_of(jnp.abs(aligned), jnp.full(len(parts), keep))
     merged = elected_mean(weights[:, None, None] * trimmed(aligned, at), vote)
     return LowRank(q_b @ u, merged, 1.0)
