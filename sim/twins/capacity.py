@@ -1,0 +1,79 @@
+"""Twin of ``theory.capacity``: random memories, truncated by a real SVD (theory/README.md, section 7)."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+_QUERIES = 1000
+_CHUNK_BYTES = 200e6
+
+
+def _memory(key: Array, facts: int, dim: int, rank: int) -> tuple[Array, Array, Array]:
+    """(keys U, values V, truncated M_r) with M = V U^T; facts are columns."""
+    draws = [jax.random.normal(jax.random.fold_in(key, i), (dim, facts), jnp.float64) for i in range(2)]
+    keys, values = (draw / dim**0.5 for draw in draws)
+    u, s, vt = jnp.linalg.svd(values @ keys.T)
+    return keys, values, (u[:, :rank] * s[None, :rank]) @ vt[:rank]
+
+
+def _map(one, key: Array, draws: int, numbers: int):
+    """``one`` of every fold_in(key, i), vmapped in chunks; ``numbers`` floats are held a draw."""
+    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(draws))
+    return jax.lax.map(one, keys, batch_size=max(1, min(draws, int(_CHUNK_BYTES / (8 * numbers)))))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 5))
+def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws: int) -> Array:
+    queries = min(candidates, _QUERIES)
+
+    def one(key):
+        keys, values, memory = _memory(key, facts, dim, rank)
+        scores = values[:, :candidates].T @ (memory @ keys[:, :queries])
+        return jnp.mean(jnp.argmax(scores, axis=0) == jnp.arange(queries))
+
+    return _map(one, key, draws, 2 * dim * facts + 3 * dim * dim + candidates * queries)
+
+
+def recall(
+    facts: int, dim: int, rank: int, candidates: int | None = None, *, key: Array, draws: int
+) -> Float[Array, "draws"]:
+    """Measured recall of each of ``draws`` memories, for ``theory.capacity.recall`` and ``recall_large``.
+
+    Facts are exchangeable: the first ``candidates`` (all F by default) are asked, 1000 at most, and compete.
+    """
+    return _recalls(facts, dim, rank, facts if candidates is None else candidates, key, draws)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 4))
+def _traces(facts: int, dim: int, rank: int, key: Array, draws: int) -> Array:
+    def one(key):
+        keys, values, memory = _memory(key, facts, dim, rank)
+        scores = values.T @ memory @ keys
+        return jnp.stack([jnp.trace(scores), jnp.sum(scores**2), jnp.sum(scores * scores.T)]) / facts
+
+    return _map(one, key, draws, 2 * dim * facts + 3 * dim * dim + 2 * facts * facts)
+
+
+def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:
+    """(tr K, |K|_F^2, tr K^2) / F of each draw at width ``dim``: twin of ``theory.capacity.traces``."""
+    return _traces(round(load * dim), dim, round(share * dim), key, draws)
+
+
+def gap_curve(
+    sizes: Int[np.ndarray, "sizes 3"], predicted: Sequence[float], *, key: Array, draws: Sequence[int]
+) -> tuple[Float[np.ndarray, "sizes"], Float[np.ndarray, "sizes"]]:
+    """(measured - predicted recall, its standard error) at each (facts, dim, rank): a convergence curve.
+
+    The predictions are passed in; ``draws`` says how many memories to average at each size.
+    """
+    gaps, errors = [], []
+    for index, ((facts, dim, rank), value, count) in enumerate(zip(sizes, predicted, draws, strict=True)):
+        size = (int(facts), int(dim), int(rank))
+        runs = np.asarray(recall(*size, key=jax.random.fold_in(key, index), draws=count))
+        gaps.append(runs.mean() - value)
+        errors.append(runs.std(ddof=1) / len(runs) ** 0.5)
+    return np.asarray(gaps), np.asarray(errors)
