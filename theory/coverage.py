@@ -110,15 +110,16 @@ def decides(
 
 
 def covers(
-    lam: Float[Array, "*adapters"],
+    lam: float | Float[Array, "adapters"],
     overlap: Float[Array, "adapters steps"],
     share: Float[Array, "adapters steps"],
     margin: float = 1.0,
     swing: float = 2.0,
 ) -> Array:
-    """A merged library solves a solution trace iff for every step some adapter's edit decides it.
+    """A merged library solves a solution trace iff sum_i lambda_i kappa_i rho_i Delta > M_old at every step.
 
-    ``lam`` is one number or (adapters,); an adapter that says nothing about a step has share 0 there.
+    The sum runs over the adapters that teach the step's answer (share 0 for one that says nothing about it).
+    When each step is taught by one adapter this is the coverage law for some adapter at every step.
     """
-    lam = jnp.asarray(lam, jnp.float64).reshape(-1, 1)
-    return jnp.all(jnp.any(decides(lam, overlap, share, margin, swing), axis=0))
+    lam = jnp.broadcast_to(jnp.asarray(lam, jnp.float64).reshape(-1, 1), overlap.shape)
+    return jnp.all(jnp.sum(strength(lam, overlap, share), axis=0) * swing > margin)

@@ -112,8 +112,8 @@ def cycle_shares(length: int, rank: int) -> float:
     """Mean share rho of a rank-r adapter for overwrites that move L answers round one cycle.
 
     The residual (shift - identity) has singular values 2|sin(pi j / L)|, so by symmetry every fact's share
-    is sum of the r largest sin^2(pi j / L), times 2/L: r/L + sin(pi r / L) / (L sin(pi / L)) for odd r or
-    r = L (no pair of equal singular values is cut). Below r = L it exceeds r/L: a cycle is easier to
+    is sum of the r largest sin^2(pi j / L), times 2/L: r/L + sin(pi r / L) / (L sin(pi / L)) when
+    r + L is odd (no pair of equal singular values is cut). Below r = L it exceeds r/L: a cycle is easier to
     overwrite than distinct answers. Raises ValueError for length below 2 or rank below 1.
     """
     _check(length, rank)

@@ -20,7 +20,7 @@ class OneLayerConfig:
 
     ``rank`` of every adapter. ``entities`` = 20: chance is 1/20, and an edit of 4 facts fills
     a fifth of the output rows, the default density of TIES. ``features`` = 256: more than
-    the facts of any part, so that keys are independent. ``methods``: merge methods of ``sim.merging`` for the two-hop part.
+    the facts of any part, so that keys are independent. ``methods``: merges of the two-hop part.
     ``lambdas``: both sides of the retention threshold 1/2, close and far, and the tie itself.
     ``libraries``: sizes K whose average is taken. ``facts``: fact counts F of the starvation part, around the
     overwrite threshold 2 r lambda and the insertion threshold e^(r/2) of rank 4. ``strengths``: lambda

@@ -74,7 +74,7 @@ def measure(config: OneLayerConfig, key: Array) -> Float[Array, "rows"]:
         ]
         merged = [merging.merge(name, updates) for name in config.methods]
         deltas = [jnp.zeros_like(base), *map(dense, updates), *map(_matrix, merged)]
-        weights = base + jnp.stack(deltas)
+        weights = base[None] + jnp.stack(deltas)
         answered = [
             (first, weights, new1),
             (second, weights, new2 + entities),
