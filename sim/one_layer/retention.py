@@ -41,7 +41,7 @@ def measure(config: OneLayerConfig, key: Array) -> Float[Array, "rows"]:
         return jnp.mean(recalled(logits, subjects[:count] + total))
 
     own = keys[:facts]
-    scaled = base[:facts] + jnp.asarray(config.lambdas)[:, None, None] * apply(updates[0], own)[None]
+    scaled = base[None, :facts] + jnp.asarray(config.lambdas)[:, None, None] * apply(updates[0], own)[None]
     target = jnp.broadcast_to(subjects[:facts] + total, scaled.shape[:2])
     alone = jnp.mean(recalled(scaled, target), axis=1)
     averaged = [kept(merging.merge("average", updates[:size]), size * facts) for size in config.libraries]
