@@ -7,10 +7,6 @@ from typing import TypeVar
 
 import tyro
 
-# JAX's QR and SVD on a CPU run in SciPy's OpenBLAS, whose threads wait by spinning: on the tall thin factors
-# here they only cost time (50 times as long on two busy cores). OpenBLAS reads this when first used.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 Config = TypeVar("Config")
 
 

@@ -23,6 +23,10 @@ def _method_table() -> str:
     return "\n".join(f"{record.name}: {record.summary}{_options_note(record)}" for record in free)
 
 
+def _named(flag: str) -> str:
+    return ", ".join(record.name for record in METHODS.values() if record.data_free and getattr(record, flag))
+
+
 def _options_note(record: Any) -> str:
     return f" [{', '.join(f'{k}={v}' for k, v in record.options.items())}]" if record.options else ""
 
@@ -32,19 +36,22 @@ class MergeCommand:
     """Merge PEFT LoRA adapters of one base model into one adapter, without data and without the base."""
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
-    """Two or more PEFT folders (adapter_config.json, adapter_model.safetensors). Never modified."""
+    """One or more PEFT folders (adapter_config.json, adapter_model.safetensors). Never modified."""
     method: Annotated[str, tyro.conf.arg(help=_method_table())]
     out: Path
     """The folder to write. It must not exist, or be empty."""
-    weight: tuple[float, ...] = ()
-    """One number an adapter, negative allowed; used as given unless the method normalises (average, slerp,
-    multislerp, karcher, model_stock). Default: 1 each."""
+    weight: Annotated[
+        tuple[float, ...],
+        tyro.conf.arg(
+            help="One number an adapter, negative allowed (1 each by default); used as given, but divided by "
+            f"their sum by {_named('normalises')}."
+        ),
+    ] = ()
     rank: int | None = None
-    """Truncate every module to this rank. Default: the sum of the adapters' ranks."""
+    """Truncate every module to this rank. Default: the sum of the adapters' ranks (svd: the largest)."""
     option: tuple[str, ...] = ()
     """Options of the method, as NAME=VALUE, for example density=0.5 vote=count."""
-    seed: int = 0
-    """Seed of the methods that draw at random (dare, dare_ties, della)."""
+    seed: Annotated[int, tyro.conf.arg(help=f"Seed of the methods that draw: {_named('uses_key')}.")] = 0
 
 
 def parsed_options(method: str, texts: Sequence[str]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def iso_cts(
     for update, weight in zip(updates, weights, strict=True):
         residual = absorbed(scaled(update, weight))
         residual = residual._replace(b=residual.b - u @ (u.T @ residual.b))
-        own_u, own_s, own_vt = (part for part in singular(residual))
+        own_u, own_s, own_vt = singular(residual)
         # Below the rounding of the update itself there is nothing left of it but noise.
         floor = 10 * own_s.shape[0] * jnp.finfo(own_s.dtype).eps * s[0]
         left = own_s[:own] > floor
@@ -149,10 +149,8 @@ def wudi(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
     """
     pieces = [singular(update) for update in updates]
     sizes = [jnp.sqrt(jnp.sum(jnp.square(s))) for _, s, _ in pieces]
-    rows = [
-        (s / jnp.where(size > 0, size, 1))[:, None] * vt
-        for size, (_, s, vt) in zip(sizes, pieces, strict=True)
-    ]
+    sizes = [jnp.where(size > 0, size, 1) for size in sizes]
+    rows = [(s / size)[:, None] * vt for size, (_, s, vt) in zip(sizes, pieces, strict=True)]
     q, r = jnp.linalg.qr(jnp.concatenate(rows, axis=0).T)
     p, s, wt = jnp.linalg.svd(r.T, full_matrices=False)  # C = p diag(s) wt q^T
     alive = supported(s)
