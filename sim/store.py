@@ -160,7 +160,7 @@ class Store:
         self.rows = self.rows.sort_values("unit", kind="stable", ignore_index=True)
         write_atomically(self.results, self.rows.to_csv(index=False))
         summary = summarise(self.rows)
-        write_atomically(self.folder / "summary.csv", summary.to_csv(index=False))
+        write_atomically(self.folder / "summary.csv", summary.to_csv(index=False, float_format="%.4g"))
         self.save_manifest(finished=True)
         return summary
 
