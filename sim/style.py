@@ -42,10 +42,12 @@ RC = {
 }
 
 
+matplotlib.rcParams.update(RC)
+
+
 def figure(width: float = COLUMN, height: float = 2.3, **subplots):
     """``plt.subplots`` at a size in inches, in the house style, laid out without overlaps."""
-    with plt.rc_context(RC):
-        return plt.subplots(figsize=(width, height), layout="constrained", **subplots)
+    return plt.subplots(figsize=(width, height), layout="constrained", **subplots)
 
 
 def points(axes, x, mean, low, high, series: int, label: str | None = None, hollow: bool = False):
@@ -70,7 +72,6 @@ def points(axes, x, mean, low, high, series: int, label: str | None = None, holl
 
 def save(drawn: Figure, stem: Path) -> None:
     """Write stem.pdf (vector) and stem.png, without a date, so that equal data give equal files."""
-    with plt.rc_context(RC):
-        drawn.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
-        drawn.savefig(stem.with_suffix(".png"))
+    drawn.savefig(stem.with_suffix(".pdf"), metadata={"CreationDate": None})
+    drawn.savefig(stem.with_suffix(".png"))
     plt.close(drawn)

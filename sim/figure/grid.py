@@ -13,7 +13,10 @@ from sim.store import read_table
 TABLES = Path(__file__).parents[2] / "figures" / "grid"
 """Where the committed tables of ``python -m sim.grid --profile paper`` are kept."""
 
-SEEDS = "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; 20 seeds a cell."
+SEEDS = (
+    "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; "
+    "20 seeds a cell."
+)
 
 ENTITIES = ("real", "half_fake", "half_fake_subject", "fake")
 
@@ -102,9 +105,9 @@ def library_and_familiarity(rows: pd.DataFrame):
 
 
 @figure(
-    "Reuse falls with familiarity, fake below half fake below real, when a name is a new pair of known pieces.",
-    "Two-hop world with names of two tokens, template in pretraining and in both data sets; 3 layers, rank 4; "
-    "20 seeds a cell, 16 edits each. Dashed: chance among the edited answers.",
+    "Reuse falls with familiarity, fake below half fake below real, when a name is a pair of known pieces.",
+    "Two-hop world with names of two tokens, template in pretraining and in both data sets; 3 layers, "
+    "rank 4; 20 seeds a cell, 16 edits each. Dashed: chance among the edited answers.",
     "experiment names",
     lambda profile: measured(
         "names",
@@ -165,8 +168,8 @@ def bridge_dose(rows: pd.DataFrame):
 
 
 @figure(
-    "Familiarity is a dose of traces, not of facts: names seen in four facts and no trace stay at chance, names "
-    "seen in traces and no separate fact do not.",
+    "Familiarity is a dose of traces, not of facts: names seen in four facts and no trace stay at chance, "
+    "names seen in traces and no separate fact do not.",
     SEEDS + " Otherwise unseen names; sum of the two adapters, template in pretraining and data.",
     "experiment exposure",
     lambda profile: measured(
@@ -189,7 +192,7 @@ def familiarity_dose(rows: pd.DataFrame):
         axes.text(0.03, 0.98, title, transform=axes.transAxes, va="top")
     _chance(panels[0])
     panels[0].set_ylabel("share of queries")
-    panels[0].legend(title="facts seen", loc="upper left", bbox_to_anchor=(0, 0.92), fontsize=6)
+    panels[0].legend(title="facts seen", loc="upper left", bbox_to_anchor=(0, 0.92))
     return picture
 
 
@@ -231,8 +234,8 @@ def _forecasts(_: str) -> pd.DataFrame:
 
 
 @figure(
-    "Single adapters predict their merge: adding what each does alone at its own coefficient is good to a few "
-    "hundredths up to λ = 1/2 and overrates the edits beyond; the coverage law, blind to damage, fails there.",
+    "Single adapters predict their merge: adding what each does alone at its own coefficient is good to a "
+    "few hundredths up to λ = 1/2 and overrates the edits beyond; the coverage law, blind to damage, fails.",
     SEEDS
     + " All 16 settings of the main experiment. Left: predicted against measured accuracy of the merged "
     "model, one point a setting, probe and λ. Right: mean absolute error a seed against λ.",
@@ -281,8 +284,8 @@ def _trade(_: str) -> pd.DataFrame:
 
 
 @figure(
-    "A sum keeps the edits and damages what nobody edited, an average does the reverse; the best coefficient lies "
-    "between, and single adapters predict it.",
+    "A sum keeps the edits and damages what nobody edited, an average does the reverse; the best coefficient "
+    "lies between, and single adapters predict it.",
     SEEDS + " Real entities. Lines: disentangled prediction; points: the merged model.",
     "experiment familiarity",
     _trade,
@@ -304,5 +307,5 @@ def retention_and_damage(rows: pd.DataFrame):
         template = {"real/pretraining": "in pretraining", "real/both": "in both"}[label]
         axes.text(0.97, 0.02, f"template {template}", transform=axes.transAxes, ha="right", fontsize=6)
     panels[0].set_ylabel("facts recalled")
-    panels[0].legend(loc="lower left", bbox_to_anchor=(0.0, 0.1))
+    panels[1].legend(loc="center right")
     return picture
