@@ -86,3 +86,12 @@ def test_mean_overlap_of_least_squares_adapters(key):
 def test_unknown_activation():
     with pytest.raises(ValueError, match="unknown activation 'gelu'; use relu or identity"):
         crosstalk.kappa(jnp.ones(2), jnp.ones(2), "gelu")
+
+
+def test_shared_relation_word_cancels_in_the_linear_model(key):
+    """16 facts and a new relation word: raw kappa 1/2, whitened 16/17 in the limit of many features."""
+    assert float(crosstalk.mean_overlap(16, 0.5, 0.5, 0.0)) == pytest.approx(16 / 17)
+    config = one_layer.ModelConfig(16, 80, 20000, activation="identity", fillers=1)
+    read = jnp.stack([jnp.arange(16), jnp.full(16, config.tokens - 1)], axis=1)
+    samples = np.asarray(twin.mean_overlap(16, config, read, key=key, draws=4))
+    assert samples.mean() == pytest.approx(16 / 17, abs=0.02)
