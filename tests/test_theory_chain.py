@@ -16,7 +16,7 @@ FACTS = 8
 
 @pytest.mark.parametrize("hops", [1, 2, 3, 4])
 def test_decoded_chains_are_products_of_steps(key, hops):
-    """Window 1 (kappa = 1), rank 6 of 8 facts, 24 worlds: identity exact, laws in 3 errors."""
+    """Window 1 (kappa = 1), rank 6 of 8, 24 worlds: identity exact, laws in 3 errors."""
     setting = twin.Setting(FACTS, hops, rank=6, lam=1.0, window=1, template=False, features=512)
     runs = twin.run(setting, key, 24)
     forced, decoded = np.asarray(runs.forced), np.asarray(runs.decoded)
@@ -48,7 +48,7 @@ def test_contexts_amplify_edits_and_the_kernel_knows_by_how_much(key):
 
 
 def _kernel(setting, key):
-    """kappa of the own fact and margin of old over new in context, (hops, F), in the limit of many features."""
+    """kappa of the own fact and margin of old over new in context, (hops, F), for m -> infinity."""
     layout, _ = chain.words(2 * FACTS, setting.hops)
     edited = jnp.arange(FACTS)
     old, new = twin.graph(setting, key)
