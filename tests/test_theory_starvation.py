@@ -10,7 +10,7 @@ from theory import edits, starvation
 from theory.lowrank import apply
 from theory.model import gaussian
 
-CELLS = [(6, 4), (8, 2), (16, 8), (32, 4), (32, 20), (64, 8)]
+CELLS = [(6, 4), (8, 2), (32, 4), (32, 20)]
 DRAWS = 160
 
 

@@ -51,15 +51,20 @@ def two_hop_accuracy(
     Raises FloatingPointError when a logit is not finite.
     """
     config = one_layer.ModelConfig(entities, 4 * entities + 4, 16 * entities)
-    run = functools.partial(_hits, config, rank, merge, gate, two_hop_in_base, train)
     s1_key, key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
     r1, s1 = (jax.random.permutation(jax.random.fold_in(s1_key, i), entities) for i in range(2))
     every = jnp.asarray(bijections(entities))
     pairs = (every[:, r1], every[:, s1]) if relabel else (jnp.broadcast_to(r1, every.shape), every)
-    hits, finite = jax.jit(lambda pairs: jax.lax.map(lambda pair: run(key, *pair), pairs))(pairs)
+    hits, finite = _every(config, rank, merge, gate, two_hop_in_base, train, key, pairs)
     if not finite.all():
         raise FloatingPointError("a logit is not finite; lower the training step")
     return int(hits.sum()), hits.size
+
+
+@functools.partial(jax.jit, static_argnums=range(6))
+def _every(config, rank, merge, gate, two_hop_in_base, train, key, pairs):
+    run = functools.partial(_hits, config, rank, merge, gate, two_hop_in_base, train, key)
+    return jax.lax.map(lambda pair: run(*pair), pairs)
 
 
 def _hits(config, rank, merge, gate, two_hop_in_base, train, key, r1, s1):
