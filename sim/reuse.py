@@ -94,12 +94,13 @@ def finetune(
     family: str,
     key: Array,
     ranks: dict[str, Array] | None = None,
+    used: dict[str, Array] | None = None,
 ) -> tuple[lora.Adapter, Array]:
     """(adapter, losses): rank-r LoRA trained on ``groups`` with the base frozen.
 
     ``ranks`` gives modules ranks of their own, 0 to ``config.rank``, as traced numbers, so that one
     program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
-    zero) and stay zero.
+    zero) and stay zero. ``used``: see ``training.fit``.
 
     The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
     losses and gradients as running the whole decoder at every step.
@@ -120,7 +121,7 @@ def finetune(
         rows = jnp.arange(config.rank)[:, None]
         start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
     factors = {name: (update.b, update.a) for name, update in start.items()}
-    factors, losses = fit(logits, factors, groups, config.finetuning, jax.random.fold_in(key, 1))
+    factors, losses = fit(logits, factors, groups, config.finetuning, jax.random.fold_in(key, 1), used)
     return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}, losses
 
 
@@ -142,10 +143,14 @@ def library(
             facts = closed_form.remember(config.decoder, params, groups["facts"])
             solved = closed_form.solve(params, facts, config.rank)
             return {closed_form.last_module(config.decoder): solved}, jnp.zeros(1, jnp.float32)
-        return finetune(config, params, groups, family, adapter_key, ranks)
+        return finetune(config, params, groups, family, adapter_key, ranks, used)
 
-    # vmap wants arrays: the constant scale 1 of the factors comes back as one per adapter.
-    adapters, losses = jax.vmap(make)(stacked, keys)
+    used = {group: jnp.any(stacked[group].weight > 0) for group in stacked}
+    if family == "closed_form":
+        # One at a time: batched LAPACK calls wait for each other's threads on a CPU and can hang.
+        adapters, losses = jax.lax.map(lambda each: make(*each), (stacked, keys))
+    else:
+        adapters, losses = jax.vmap(make)(stacked, keys)
     return {name: jax.tree.map(lambda leaf, i=i: leaf[i], adapters) for i, name in enumerate(names)}, losses
 
 

@@ -158,9 +158,9 @@ def stages(
         grid = [
             Cell(rank, Setting(entities, template), seed)
             for rank in config["rank"]
+            for template in profile.templates  # cells that cost alike side by side
             for seed in range(profile.seeds)
             for entities in profile.entities
-            for template in profile.templates
         ]
         left = [cell for cell in grid if cell.unit not in done]
         ready: dict = {}

@@ -59,6 +59,7 @@ def fit(
     groups: Mapping[str, Sequences],
     schedule: Schedule,
     key: Array,
+    used: Mapping[str, Array] | None = None,
 ) -> tuple[Trainable, Array]:
     """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
 
@@ -68,18 +69,30 @@ def fit(
         groups: sequences to draw from; a group whose weights are all zero adds nothing to the loss.
         schedule: steps, rate, and the batch of each group.
         key: randomness of the draws; step t of group g uses fold_in(fold_in(key, t), g).
+        used: whether a group carries weight at all, if that is known for all runs of a vmap together:
+            work on a group without weight is then skipped, not multiplied by zero.
 
     Returns:
         (trainable after the last step, loss of every step). Check the losses with ``require_finite``.
     """
     optimiser = schedule.optimiser()
+    used = {name: jnp.max(group.weight) > 0 for name, group in groups.items()} if used is None else used
+
+    def group_loss(value, name, count, draw_key):
+        drawn = draw(groups[name], count, draw_key)
+        present = (jnp.max(groups[name].weight) > 0).astype(jnp.float32)
+        return present * completion_loss(logits(value, drawn), drawn)
 
     def loss(value, step_key):
         total = 0.0
         for index, (name, count) in enumerate(schedule.batch):
-            drawn = draw(groups[name], count, jax.random.fold_in(step_key, index))
-            present = (jnp.max(groups[name].weight) > 0).astype(jnp.float32)
-            total += present * completion_loss(logits(value, drawn), drawn)
+            draw_key = jax.random.fold_in(step_key, index)
+            total += jax.lax.cond(
+                used[name],
+                lambda value, n=name, c=count, k=draw_key: group_loss(value, n, c, k),
+                lambda value: jnp.zeros((), jnp.float32),
+                value,
+            )
         return total
 
     def step(carry, index):
