@@ -8,8 +8,11 @@ from jaxtyping import Array, Bool, Int
 
 from sim.worlds import Sequences
 
+NextLogits = Callable[[Array, Array], Array]
+"""(tokens (B, T), position) -> logits (B, V) of the token after that position."""
 
-def greedy(logits: Callable[[Array], Array], prompts: Int[Array, "B P"], length: int) -> Int[Array, "B L"]:
+
+def greedy(next_logits: NextLogits, prompts: Int[Array, "B P"], length: int) -> Int[Array, "B L"]:
     """Append the most likely token ``length`` times; ties go to the smaller token number.
 
     The whole buffer is run at every step: at these lengths that costs less than keeping a cache, and
@@ -19,16 +22,16 @@ def greedy(logits: Callable[[Array], Array], prompts: Int[Array, "B P"], length:
     buffer = jnp.concatenate([prompts, jnp.zeros((batch, length), prompts.dtype)], axis=1)
 
     def step(buffer, index):
-        token = jnp.argmax(logits(buffer[:, :-1])[:, index - 1], axis=-1).astype(buffer.dtype)
+        token = jnp.argmax(next_logits(buffer[:, :-1], index - 1), axis=-1).astype(buffer.dtype)
         return jax.lax.dynamic_update_slice_in_dim(buffer, token[:, None], index, axis=1), None
 
     buffer, _ = jax.lax.scan(step, buffer, start + jnp.arange(length))
     return buffer[:, start:]
 
 
-def answers(logits: Callable[[Array], Array], probe: Sequences) -> Int[Array, "B L"]:
+def answers(next_logits: NextLogits, probe: Sequences) -> Int[Array, "B L"]:
     """The greedy completion of every prompt of a probe, as long as the right one."""
-    return greedy(logits, probe.tokens[:, : probe.prompt], probe.tokens.shape[1] - probe.prompt)
+    return greedy(next_logits, probe.tokens[:, : probe.prompt], probe.tokens.shape[1] - probe.prompt)
 
 
 def exact(completions: Int[Array, "B L"], probe: Sequences) -> Bool[Array, " B"]:

@@ -1,9 +1,9 @@
 """95% intervals over seeds (every measured figure carries one)."""
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
-Z = float(stats.norm.ppf(0.975))
+Z = float(special.ndtri(0.975))
 
 
 def proportion(right, asked) -> tuple[float, float, float]:
@@ -38,5 +38,5 @@ def mean(values) -> tuple[float, float, float]:
     centre = float(values.mean())
     if len(values) < 2:
         return centre, -np.inf, np.inf
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values)))
     return centre, centre - half, centre + half

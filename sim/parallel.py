@@ -60,12 +60,21 @@ def chunked(function: Callable, width: int | None = None) -> Callable[[list], It
     size = width * devices
 
     def mapped(inputs: list) -> Iterator[tuple[list[int], list]]:
+        # One chunk ahead: the device computes the next chunk while the caller deals with this one.
+        ahead = None
         for start in range(0, len(inputs), size):
             chunk = inputs[start : start + size]
             padded = chunk + [chunk[-1]] * (size - len(chunk))
             stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *padded)
-            results = jax.tree.map(np.asarray, program(stacked))
-            singles = [jax.tree.map(lambda leaf, i=i: leaf[i], results) for i in range(len(chunk))]
-            yield list(range(start, start + len(chunk))), singles
+            running = (list(range(start, start + len(chunk))), program(stacked))
+            if ahead is not None:
+                yield collected(*ahead)
+            ahead = running
+        if ahead is not None:
+            yield collected(*ahead)
+
+    def collected(positions: list[int], values) -> tuple[list[int], list]:
+        values = jax.tree.map(np.asarray, values)
+        return positions, [jax.tree.map(lambda leaf, i=i: leaf[i], values) for i in range(len(positions))]
 
     return mapped

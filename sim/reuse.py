@@ -22,8 +22,8 @@ from sim.transformer import (
     Params,
     Project,
     completion_logits,
-    forward,
     init,
+    next_logits,
     plain,
 )
 from sim.worlds import Sequences, World
@@ -176,7 +176,9 @@ def ask(
     for names in of_one_shape(probes):
         together = stacked_rows([probes[name] for name in names])
         project = project_for(names)
-        written = decoding.answers(lambda tokens, p=project: forward(decoder, params, tokens, p), together)
+        written = decoding.answers(
+            lambda tokens, position, p=project: next_logits(decoder, params, tokens, position, p), together
+        )
         completions |= split_rows(written, names, probes)
     right = {}
     for name, probe in probes.items():

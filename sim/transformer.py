@@ -133,3 +133,13 @@ def completion_logits(
     """Logits that decide the L = T - prompt completion tokens, the right ones given (teacher forcing)."""
     x = hidden(decoder, params, tokens_BT[:, :-1], project)[:, prompt - 1 :]
     return rms_norm(x, params["final_norm"]) @ params["unembed"].T
+
+
+def next_logits(
+    decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], position: Array, project: Project = plain
+) -> Float[Array, "B V"]:
+    """Logits of the token after ``position`` alone: the readout of one position instead of T."""
+    x = jax.lax.dynamic_index_in_dim(
+        hidden(decoder, params, tokens_BT, project), position, axis=1, keepdims=False
+    )
+    return rms_norm(x, params["final_norm"]) @ params["unembed"].T

@@ -10,7 +10,7 @@ import pytest
 
 from sim import decoding, parallel, training
 from sim.training import Schedule
-from sim.transformer import Decoder, forward, init
+from sim.transformer import Decoder, forward, init, next_logits
 from sim.worlds import Sequences
 
 
@@ -147,25 +147,32 @@ class TestDecoding:
         def logits(tokens):
             return forward(DECODER, params, tokens)
 
+        def after(tokens, position):
+            return next_logits(DECODER, params, tokens, position)
+
         prompts = jnp.asarray([[1, 2, 3], [4, 5, 6]], jnp.int32)
         by_hand = prompts
         for _ in range(5):
             nxt = jnp.argmax(logits(by_hand)[:, -1], axis=-1).astype(jnp.int32)
             by_hand = jnp.concatenate([by_hand, nxt[:, None]], axis=1)
-        np.testing.assert_array_equal(decoding.greedy(logits, prompts, 5), by_hand[:, 3:])
+        np.testing.assert_array_equal(decoding.greedy(after, prompts, 5), by_hand[:, 3:])
 
     def test_exact_match_is_teacher_forced_argmax_everywhere(self, key):
         params = init(DECODER, key)
 
+        @jax.jit
         def logits(tokens):
             return forward(DECODER, params, tokens)
 
+        def after(tokens, position):
+            return next_logits(DECODER, params, tokens, position)
+
         prompts = jax.random.randint(key, (40, 2), 0, 13, jnp.int32)
-        truth = jnp.concatenate([prompts, decoding.greedy(logits, prompts, 3)], axis=1)
+        truth = jnp.concatenate([prompts, decoding.greedy(after, prompts, 3)], axis=1)
         truth = truth.at[::2, 3].add(1) % 13  # every second completion is spoilt
         probe = Sequences(truth, jnp.ones(40, jnp.float32), 2)
         forced = jnp.all(jnp.argmax(logits(truth[:, :-1])[:, 1:], -1) == truth[:, 2:], axis=1)
-        scored = decoding.exact(decoding.answers(logits, probe), probe)
+        scored = decoding.exact(decoding.answers(after, probe), probe)
         np.testing.assert_array_equal(scored, forced)
         np.testing.assert_array_equal(scored, np.arange(40) % 2 == 1)
 
