@@ -9,6 +9,9 @@ import tyro
 
 Config = TypeVar("Config")
 
+RESUME = "what was finished is kept; run the same command again to go on"
+"""What a resumable command says when it is interrupted."""
+
 
 def run_command(
     config: type[Config],

@@ -178,5 +178,4 @@ def rows_of(cell: Cell, _: World, result: dict) -> list[dict]:
 
 
 if __name__ == "__main__":
-    kept = "what was finished is kept; run the same command again to go on"
-    cli.run_command(Grid, main, "sim.grid", kept)
+    cli.run_command(Grid, main, "sim.grid", cli.RESUME)

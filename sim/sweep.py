@@ -185,5 +185,4 @@ def table(summary: pd.DataFrame) -> str:
 
 
 if __name__ == "__main__":
-    kept = "what was finished is kept; run the same command again to go on"
-    cli.run_command(Sweep, main, "sim.sweep", kept)
+    cli.run_command(Sweep, main, "sim.sweep", cli.RESUME)
