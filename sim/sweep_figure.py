@@ -7,6 +7,13 @@ import pandas as pd
 
 from sim import style
 
+ALIKE = {
+    "hop1_recall": "one-hop recall",
+    "hop2_recall": "one-hop recall",
+    "coverage_rule_exact": "coverage_rule",
+}
+"""Metrics that share a series in the comparison of prediction and measurement."""
+
 METHODS = ("hop1", "hop2", "joint")
 """Single adapters, shown after the base and before the merges."""
 
@@ -16,7 +23,7 @@ def draw(summary: pd.DataFrame, folder: Path) -> None:
     predicted = summary[summary["predicted"].notna()]
     asked = summary[(summary["model"] == "transformer") & summary["adapter"].isin(("", "lora"))]
     panels = [(_agreement, predicted)] * (not predicted.empty) + [(_two_hop, asked)] * (not asked.empty)
-    widths = {_agreement: 1.0, _two_hop: 1.9}
+    widths = {_agreement: 1.0, _two_hop: 1.7}
     figure, axes = style.figure(
         style.PAGE if len(panels) == 2 else style.COLUMN,
         2.6,
@@ -32,11 +39,11 @@ def draw(summary: pd.DataFrame, folder: Path) -> None:
 def _agreement(axes, rows: pd.DataFrame) -> None:
     """Every prediction of the sweep against its measurement; theory is the diagonal."""
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
-    for series, (metric, group) in enumerate(rows.groupby("metric", sort=True)):
-        x, mean = group["predicted"], group["mean"]
-        style.points(axes, x, mean, group["low"], group["high"], series, metric.replace("_", " "))
+    names = rows["metric"].replace(ALIKE).str.replace("_", " ")
+    for series, (name, group) in enumerate(rows.groupby(names, sort=True)):
+        style.points(axes, group["predicted"], group["mean"], group["low"], group["high"], series, name)
     axes.set(xlabel="predicted", ylabel="measured (95% interval)", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    axes.legend(loc="upper left", handletextpad=0.2, borderpad=0, fontsize=6)
+    axes.legend(loc="lower right", handletextpad=0.2, borderpad=0, labelspacing=0.2, fontsize=6)
 
 
 def _two_hop(axes, rows: pd.DataFrame) -> None:
@@ -66,6 +73,5 @@ def _two_hop(axes, rows: pd.DataFrame) -> None:
             )
     axes.set_xticks(range(len(methods)), methods, rotation=30, ha="right")
     axes.set(ylabel="two-hop accuracy", ylim=(-0.03, 1.03))
-    axes.legend(
-        loc="upper right", fontsize=6, title="filled: chain of thought, hollow: direct", title_fontsize=6
-    )
+    title = "filled: chain of thought, hollow: direct"
+    axes.legend(loc="upper left", fontsize=6, title=title, title_fontsize=6, alignment="left")
