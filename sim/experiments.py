@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from sim.reuse import ReuseConfig
-from sim.training import Schedule
 from sim.transformer import ATTENTION, MLP
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, WORDINGS, Setting, TwoHopConfig
 
@@ -120,30 +119,37 @@ def rank(profile: str) -> Iterator[Part]:
     )
 
 
+SMALL = replace(DEFAULT, libraries=("hop1", "hop2", "joint"), methods=("average", "sum", "ties"))
+"""The two hop adapters and the ceiling alone: programs of many shapes must compile quickly."""
+
+
+def _shaped(layers: int, width: int) -> Part:
+    """The default cell at another depth or width; wide models need a smaller step: rate * width is kept."""
+    rates = {
+        name: replace(getattr(SMALL, name), rate=getattr(SMALL, name).rate * 64 / width)
+        for name in ("pretraining", "finetuning")
+    }
+    config = replace(SMALL, layers=layers, width=width, hidden=4 * width, **rates)
+    return _plain(config, [(f"layers{layers}/width{width}", Setting("real", "both"))])
+
+
 @experiment
-def size(profile: str) -> Iterator[Part]:
-    """Depth 1, 2, 4 and width 64, 128, 256 of the decoder."""
-    shapes = ((1, 64), (2, 64), (4, 64), (2, 128), (2, 256)) if profile == "paper" else ((1, 64),)
-    for layers, width in shapes:
-        # Wide models need a smaller step; rate times width is kept.
-        pretraining = replace(DEFAULT.pretraining, rate=DEFAULT.pretraining.rate * 64 / width)
-        finetuning = replace(DEFAULT.finetuning, rate=DEFAULT.finetuning.rate * 64 / width)
-        config = replace(
-            DEFAULT,
-            layers=layers,
-            width=width,
-            hidden=4 * width,
-            pretraining=pretraining,
-            finetuning=finetuning,
-        )
-        yield _plain(config, [(f"layers{layers}/width{width}", Setting("real", "both"))])
+def depth(profile: str) -> Iterator[Part]:
+    """Depth 1, 2, 4 of the decoder."""
+    for layers in (1, 2, 4) if profile == "paper" else (1,):
+        yield _shaped(layers, 64)
+
+
+@experiment
+def width(profile: str) -> Iterator[Part]:
+    """Width 64, 128, 256 of the decoder."""
+    for wide in (64, 128, 256) if profile == "paper" else (32,):
+        yield _shaped(2, wide)
 
 
 @experiment
 def damage(profile: str) -> Iterator[Part]:
     """What gentler training keeps: steps 50 to 400 at one rate, retention against damage."""
     for steps in (50, 100, 200, 400) if profile == "paper" else (100,):
-        schedule = Schedule(steps, DEFAULT.finetuning.rate, DEFAULT.finetuning.batch)
-        yield _plain(
-            replace(DEFAULT, finetuning=schedule), [(f"steps{steps}", Setting("real", "pretraining"))]
-        )
+        schedule = replace(SMALL.finetuning, steps=steps)
+        yield _plain(replace(SMALL, finetuning=schedule), [(f"steps{steps}", Setting("real", "pretraining"))])

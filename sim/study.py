@@ -19,7 +19,7 @@ from sim.worlds import Sequences, World
 from theory import lowrank
 
 LIBRARIES = {"hops": HOPS, "bridge": (*HOPS, "bridge"), "expert": (*HOPS, "expert")}
-"""The libraries that are merged: the two hops alone, and with a third adapter."""
+"""The libraries that are merged, if their adapters are trained: the two hops alone, and with a third."""
 
 GRID = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25)
 """Common coefficients of the linear merges of the two hop adapters."""
@@ -75,9 +75,12 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array, ranks: di
         losses: {family: (adapters, steps)}.
     """
     adapters, losses = reuse.library(config, params, world, "lora", key, ranks)
+    libraries = {
+        label: members for label, members in LIBRARIES.items() if set(members) <= set(config.libraries)
+    }
     models = {"single/base": params}
     models |= {f"single/{name}": lora.fold(params, adapter) for name, adapter in adapters.items()}
-    for label, members in LIBRARIES.items():
+    for label, members in libraries.items():
         for method in config.methods:
             update = reuse.merged(config, [adapters[name] for name in members], method)
             models[f"{label}/{method}"] = lora.fold(params, update)
@@ -89,7 +92,7 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array, ranks: di
         )
     scores = reuse.ask_each(config, models, world.probes)
 
-    for label, members in LIBRARIES.items():
+    for label, members in libraries.items():
         router = reuse.always(routing.routed([adapters[name] for name in members]))
         scores[f"{label}/arrow"] = reuse.ask(config, params, world.probes, router)
     chosen = oracle(hops, world.probes, config.world.name_tokens)
