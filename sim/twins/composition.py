@@ -26,6 +26,11 @@ def bijections(entities: int) -> Int[np.ndarray, "factorial entities"]:
     return np.array(list(itertools.permutations(range(entities))))
 
 
+def shifts(entities: int) -> Int[np.ndarray, "entities entities"]:
+    """The N cyclic shifts, in (N, N): each subject meets each bridge exactly once."""
+    return (np.arange(entities)[:, None] + np.arange(entities)[None, :]) % entities
+
+
 def summed(first: LowRank, second: LowRank) -> Array:
     """Delta W_1 + Delta W_2."""
     return dense(first) + dense(second)
@@ -40,10 +45,12 @@ def two_hop_accuracy(
     gate: Gate | None = None,
     two_hop_in_base: bool = False,
     relabel: bool = False,
+    every: Int[np.ndarray, "count entities"] | None = None,
     train: Callable[[Array, Array, Array, int, Array], LowRank] | None = None,
 ) -> tuple[int, int]:
     """(right, trials): two-hop answers counted over all N! bijections s1 and all N subjects.
 
+    ``every`` replaces all N! by the given rows; ``shifts`` are balanced too and stay few at large N.
     Without ``relabel`` the base's r1 is fixed and s1 runs through every bijection (Theorem 2a). With it, r1
     and a random s1 are both followed by every relabelling of the bridges' output rows (Theorem 2b), which
     is what merges that mix the adapters' rows need. ``gate`` replaces ``merge`` by coefficients per
@@ -53,7 +60,7 @@ def two_hop_accuracy(
     config = one_layer.ModelConfig(entities, 4 * entities + 4, 16 * entities)
     s1_key, key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
     r1, s1 = (jax.random.permutation(jax.random.fold_in(s1_key, i), entities) for i in range(2))
-    every = jnp.asarray(bijections(entities))
+    every = jnp.asarray(bijections(entities) if every is None else every)
     pairs = (every[:, r1], every[:, s1]) if relabel else (jnp.broadcast_to(r1, every.shape), every)
     hits, finite = _every(config, rank, merge, gate, two_hop_in_base, train, key, pairs)
     if not finite.all():
