@@ -50,6 +50,7 @@ def main(args: Draw) -> None:
         for item in bar:
             bar.set_postfix_str(item.name)
             draw(item, args.out, args.recompute, args.profile)
+    write_atomically(args.out / "README.md", index(args.out))
 
 
 def draw(item: Figure, folder: Path, recompute: bool, profile: str) -> None:
@@ -62,6 +63,24 @@ def draw(item: Figure, folder: Path, recompute: bool, profile: str) -> None:
         write_atomically(path, table.to_csv(index=False, float_format="%.5g"))
         write_atomically(stem.with_suffix(".md"), caption(item, profile, time.monotonic() - start))
     style.save(item.draw(pd.read_csv(path, keep_default_na=True)), stem)
+
+
+def index(folder: Path) -> str:
+    """The page of the folder: a line for every figure that is there."""
+    lines = [
+        "# Figures",
+        "",
+        "`CLAIMS.md` sets the claims of the paper against them; `grid/` holds the tables of `sim.grid`.",
+        "",
+        "| Figure | Claim | Source | Command and run time |",
+        "|---|---|---|---|",
+    ]
+    for item in FIGURES.values():
+        path = folder / f"{item.name}.md"
+        if path.exists():
+            command = path.read_text().rpartition("Command: ")[2].strip().rstrip(".")
+            lines.append(f"| [{item.name}]({item.name}.pdf) | {item.claim} | {item.section} | {command} |")
+    return "\n".join(lines) + "\n"
 
 
 def caption(item: Figure, profile: str, seconds: float) -> str:

@@ -224,7 +224,47 @@ def rank(rows: pd.DataFrame):
     return picture
 
 
-PREDICTED = ("hop1", "hop2", "cot", "direct", "untouched", "untouched_cot")
+def _sizes(_: str) -> pd.DataFrame:
+    methods = tuple(pair for pair, _ in SIZE_METHODS)
+    return pd.concat(
+        [measured(name, ("cot_answer",), methods) for name in ("depth", "width")], ignore_index=True
+    )
+
+
+SIZE_METHODS = (
+    (("single", "joint"), "joint"),
+    (("hops", "oracle"), "oracle"),
+    (("hops", "sum"), "sum"),
+    (("hops", "average"), "average"),
+    (("hops", "arrow"), "arrow"),
+)
+
+
+@figure(
+    "The pattern holds at every depth and width; at fixed rank and step budget deeper and wider bases are "
+    "harder to edit through the trace, for the joint adapter as for the merges.",
+    SEEDS.replace("2 layers of width 64", "depth or width as shown") + " Template in pretraining and data.",
+    "experiments depth, width",
+    _sizes,
+)
+def depth_and_width(rows: pd.DataFrame):
+    """Chain-of-thought accuracy against layers and against width, by method."""
+    picture, panels = style.figure(style.COLUMN, 2.3, ncols=2, sharey=True)
+    places = (
+        ("layers", [f"layers{n}/width64" for n in (1, 2, 4)], ["1", "2", "4"]),
+        ("width", [f"layers2/width{n}" for n in (64, 128, 256)], ["64", "128", "256"]),
+    )
+    for axes, (name, labels, ticks) in zip(panels, places, strict=True):
+        _chance(axes)
+        for series, ((library, method), label) in enumerate(SIZE_METHODS):
+            chosen = rows[(rows["library"] == library) & (rows["method"] == method)]
+            found = chosen.drop_duplicates("label").set_index("label").loc[labels]
+            _line(axes, np.arange(3) + (series - 2) * 0.08, found, series, label)
+        axes.set_xticks(range(3), ticks)
+        axes.set(xlabel=name, ylim=(-0.03, 1.03))
+    panels[0].set_ylabel("two-hop accuracy (CoT)")
+    panels[1].legend(loc="center left", bbox_to_anchor=(-0.02, 0.46), fontsize=6, handletextpad=0.2)
+    return picture
 
 
 def _forecasts(_: str) -> pd.DataFrame:
