@@ -263,7 +263,7 @@ def depth_and_width(rows: pd.DataFrame):
         axes.set_xticks(range(3), ticks)
         axes.set(xlabel=name, ylim=(-0.03, 1.03))
     panels[0].set_ylabel("two-hop accuracy (CoT)")
-    panels[1].legend(loc="center left", bbox_to_anchor=(-0.02, 0.46), fontsize=6, handletextpad=0.2)
+    panels[1].legend(loc="center left", bbox_to_anchor=(-0.02, 0.5), fontsize=6, handletextpad=0.2)
     return picture
 
 
