@@ -6,6 +6,7 @@ Fact k is recalled among n candidates when v_k^T M_r u_k is the largest v_j^T M_
 when facts far outnumber dimensions (F >> d, r >> log F), ``recall`` at any load F/d and any rank.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +23,14 @@ def _check(facts: float, dim: int, rank: int) -> None:
         raise ValueError(f"rank {rank} must be a whole number from 1 to the dimension {dim}")
 
 
+@functools.cache
+def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [-1, 1]: an eigenvalue problem, solved once."""
+    return np.polynomial.legendre.leggauss(count)
+
+
 def _legendre(low: float, high: float, count: int = _NODES) -> tuple[np.ndarray, np.ndarray]:
-    nodes, weights = np.polynomial.legendre.leggauss(count)
+    nodes, weights = _gauss(count)
     return low + (high - low) * (nodes + 1) / 2, weights * (high - low) / 2
 
 

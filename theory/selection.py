@@ -12,11 +12,19 @@ distinct answers out of n equally likely ones, 0 for an edit that keeps the answ
 answers). Scores are in units of sigma: s_i = |<x, v_i>| / sigma, |N(mean_i, spread_i^2)| in the limit.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Float
 from scipy import special
 
 _NODES = 400
+
+
+@functools.cache
+def _gauss() -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [-1, 1]: an eigenvalue problem, solved once."""
+    return np.polynomial.legendre.leggauss(_NODES)
 
 
 def _check(theta, aspect, sight) -> None:
@@ -133,7 +141,7 @@ def selection(
     Raises ValueError unless there is one mean and one positive spread an adapter.
     """
     mean, spread = _scores(mean, spread)
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
+    nodes, weights = _gauss()
     top = np.max(mean + 9 * spread)
     x, weights = top * (nodes + 1) / 2, weights * top / 2
     density = _folded_pdf(x[None], mean[:, None], spread[:, None])

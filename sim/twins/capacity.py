@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 _QUERIES = 1000
-_CHUNK_BYTES = 200e6
 
 
 def _memory(key: Array, facts: int, dim: int, rank: int) -> tuple[Array, Array, Array]:
@@ -20,10 +19,10 @@ def _memory(key: Array, facts: int, dim: int, rank: int) -> tuple[Array, Array, 
     return keys, values, (u[:, :rank] * s[None, :rank]) @ vt[:rank]
 
 
-def _map(one, key: Array, draws: int, numbers: int):
-    """``one`` of every fold_in(key, i), vmapped in chunks; ``numbers`` floats are held a draw."""
+def _map(one, key: Array, draws: int):
+    """``one`` of every fold_in(key, i), one at a time: batched LAPACK gains nothing on a CPU and can hang."""
     keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(draws))
-    return jax.lax.map(one, keys, batch_size=max(1, min(draws, int(_CHUNK_BYTES / (8 * numbers)))))
+    return jax.lax.map(one, keys)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 5))
@@ -35,7 +34,7 @@ def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws
         scores = values[:, :candidates].T @ (memory @ keys[:, :queries])
         return jnp.mean(jnp.argmax(scores, axis=0) == jnp.arange(queries))
 
-    return _map(one, key, draws, 2 * dim * facts + 3 * dim * dim + candidates * queries)
+    return _map(one, key, draws)
 
 
 def recall(
@@ -55,7 +54,7 @@ def _traces(facts: int, dim: int, rank: int, key: Array, draws: int) -> Array:
         scores = values.T @ memory @ keys
         return jnp.stack([jnp.trace(scores), jnp.sum(scores**2), jnp.sum(scores * scores.T)]) / facts
 
-    return _map(one, key, draws, 2 * dim * facts + 3 * dim * dim + 2 * facts * facts)
+    return _map(one, key, draws)
 
 
 def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:

@@ -16,7 +16,7 @@ from sim import routing
 from theory import model as one_layer
 from theory.lowrank import LowRank
 
-Edit = Literal["sighted", "permuted"]
+Edit = Literal["sighted", "blind", "permuted"]
 
 
 def directions(facts: int, sight: float) -> Float[Array, "F F"]:
@@ -78,7 +78,7 @@ def one_layer_library(
 
     x runs over the first F subjects (even relations) or bridges (odd ones), as in the two-hop world.
     """
-    change = directions(facts, 1.0) if edit == "sighted" else permuted(facts)
+    change = permuted(facts) if edit == "permuted" else directions(facts, float(edit == "sighted"))
     library = []
     for index in range(relations.shape[0]):
         entity = jnp.arange(facts) + (index % 2) * config.entities
