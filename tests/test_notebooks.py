@@ -1,0 +1,80 @@
+"""The notebooks: committed without outputs, define nothing, import the packages alone, run top to bottom."""
+
+import ast
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+ALLOWED = {"numpy", "pandas", "matplotlib", "jax", "IPython", "theory", "sim"} | set(sys.stdlib_module_names)
+DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+SECONDS = 120
+
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def code_of(path):
+    notebook = nbformat.read(path, as_version=4)
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_there_are_six():
+    assert [path.stem[0] for path in NOTEBOOKS] == list("123456")
+
+
+@every_notebook
+def test_is_valid_and_has_no_outputs(path):
+    nbformat.validate(nbformat.read(path, as_version=4))
+    for cell in code_of(path):
+        assert cell.outputs == [] and cell.execution_count is None
+        assert "execution" not in cell.metadata
+
+
+@every_notebook
+def test_defines_nothing_and_imports_only_the_packages(path):
+    for cell in code_of(path):
+        for node in ast.walk(ast.parse(cell.source)):
+            assert not isinstance(node, DEFINITIONS), f"{path.stem} defines something:\n{cell.source}"
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= ALLOWED
+            if isinstance(node, ast.ImportFrom):
+                assert node.level == 0 and node.module.split(".")[0] in ALLOWED
+
+
+def test_tables_are_found_from_the_root_and_from_the_folder(monkeypatch):
+    """The line that looks for figures/ gives the same folder wherever the notebook is started."""
+    lines = {
+        line
+        for path in NOTEBOOKS
+        for cell in code_of(path)
+        for line in cell.source.splitlines()
+        if line.startswith("figures = ")
+    }
+    assert len(lines) == 1
+    for start in (FOLDER, FOLDER.parent):
+        monkeypatch.chdir(start)
+        found = {"Path": Path}
+        exec(lines.copy().pop(), found)
+        assert found["figures"] == FOLDER.parent / "figures"
+
+
+@pytest.mark.slow
+@every_notebook
+def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
+    """In a fresh kernel of this very interpreter, with an empty cache, in under two minutes a cell."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    # No folders to search: "python3" is then this interpreter, whatever kernels the machine has installed.
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    notebook = nbformat.read(path, as_version=4)
+    place = {"metadata": {"path": str(FOLDER)}}
+    NotebookClient(notebook, km=kernel, timeout=SECONDS, resources=place).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert not [output for output in shown if output.output_type == "error"]
+    assert any("image/png" in output.get("data", {}) for output in shown)
