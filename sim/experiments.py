@@ -19,6 +19,15 @@ DEFAULT = ReuseConfig(
 """The point around which settings vary: 2 layers of width 64, rank 4 on every matrix."""
 
 
+SMALL = replace(DEFAULT, libraries=("hop1", "hop2", "joint"), methods=("average", "sum", "ties"))
+"""The two hop adapters and the ceiling alone: for programs that must compile quickly."""
+
+
+def default(profile: str) -> ReuseConfig:
+    """``DEFAULT`` in the paper profile, ``SMALL`` in the quick one."""
+    return DEFAULT if profile == "paper" else SMALL
+
+
 @dataclass(frozen=True)
 class Part:
     """Cells that share one compiled program: a configuration, and per cell a label, a setting and ranks.
@@ -58,15 +67,16 @@ def familiarity(profile: str) -> Iterator[Part]:
     """Library and method against who the facts are about and where the template occurs (main figure)."""
     templates = TEMPLATES if profile == "paper" else ("none", "both")
     entities = ENTITIES if profile == "paper" else ("real", "fake")
-    yield _plain(DEFAULT, [(f"{e}/{t}", Setting(e, t)) for e in entities for t in templates])
+    yield _plain(default(profile), [(f"{e}/{t}", Setting(e, t)) for e in entities for t in templates])
 
 
 @experiment
 def names(profile: str) -> Iterator[Part]:
     """The same with names of two tokens, where an unseen name is a new pair of known pieces."""
     entities = ENTITIES if profile == "paper" else ("real", "fake")
-    config = replace(DEFAULT, world=replace(DEFAULT.world, name_tokens=2), layers=3)
-    config = replace(config, pretraining=replace(config.pretraining, steps=1200))
+    config = replace(default(profile), world=replace(DEFAULT.world, name_tokens=2), layers=3)
+    steps = 1200 if profile == "paper" else 600
+    config = replace(config, pretraining=replace(config.pretraining, steps=steps))
     yield _plain(config, [(e, Setting(e, "both")) for e in entities])
 
 
@@ -77,7 +87,7 @@ def bridges(profile: str) -> Iterator[Part]:
     wordings = WORDINGS if profile == "paper" else ("shared",)
     templates = ("data", "both") if profile == "paper" else ("both",)
     yield _plain(
-        DEFAULT,
+        default(profile),
         [
             (f"{template}/{wording}/{dose}", Setting("real", template, wording, dose))
             for template in templates
@@ -93,7 +103,7 @@ def exposure(profile: str) -> Iterator[Part]:
     facts = (0, 1, 2, 4) if profile == "paper" else (0, 4)
     traces = (0, 1, 4, 16) if profile == "paper" else (0, 16)
     yield _plain(
-        DEFAULT,
+        default(profile),
         [
             (f"facts{f}/traces{t}", Setting("fake", "both", facts_seen=f, traces_seen=t))
             for f in facts
@@ -114,13 +124,9 @@ def rank(profile: str) -> Iterator[Part]:
     setting = Setting("real", "both")
     yield Part(
         # No "svd": it would truncate to the largest rank, not to the cell's.
-        replace(DEFAULT, rank=largest, methods=("average", "sum", "ties")),
+        replace(default(profile), rank=largest, methods=("average", "sum", "ties")),
         tuple((label, setting, tuple(sorted(by_kind.items()))) for label, by_kind in everything.items()),
     )
-
-
-SMALL = replace(DEFAULT, libraries=("hop1", "hop2", "joint"), methods=("average", "sum", "ties"))
-"""The two hop adapters and the ceiling alone: programs of many shapes must compile quickly."""
 
 
 def _shaped(layers: int, width: int) -> Part:
