@@ -29,6 +29,12 @@ def _gauss(count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.polynomial.legendre.leggauss(count)
 
 
+@functools.cache
+def _hermite(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights of a Gaussian mean, likewise."""
+    return np.polynomial.hermite_e.hermegauss(count)
+
+
 def _legendre(low: float, high: float, count: int = _NODES) -> tuple[np.ndarray, np.ndarray]:
     nodes, weights = _gauss(count)
     return low + (high - low) * (nodes + 1) / 2, weights * (high - low) / 2
@@ -69,7 +75,7 @@ def recall_at_snr(ratio: float, candidates: float, self_noise: float = 1.0) -> f
     ``self_noise`` is the standard deviation of the right score in units of a rival's: 1 when crosstalk is
     all there is (F >> d), sqrt(2) for a symmetric score matrix (section 6 of theory/README.md).
     """
-    nodes, weights = np.polynomial.hermite_e.hermegauss(80)
+    nodes, weights = _hermite(80)
     hit = special.ndtr(ratio + self_noise * nodes) ** (candidates - 1)
     return float(weights @ hit / weights.sum())
 
@@ -159,7 +165,7 @@ def recall(facts: float, dim: int, rank: int, candidates: float | None = None) -
     held, held_mass = _share_nodes(facts, kept)
     along = t * np.sqrt(facts / (kept * e))
     across = np.sqrt(max((e + q - 2 * t**2 * facts / kept) / e, 0.0) / facts)
-    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    nodes, weights = _hermite(60)
     cosine = np.clip(along * np.sqrt(held)[:, None] + across * nodes[None, :], -1 + 1e-9, 1 - 1e-9)
     x = np.sqrt(facts - 1) * cosine / np.sqrt(1 - cosine**2)
     hit = special.ndtr(x) ** ((facts if candidates is None else candidates) - 1)

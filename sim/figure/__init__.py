@@ -1,6 +1,6 @@
 """All figures. Importing a module of this package registers its figures in ``FIGURES``."""
 
-from sim.figure import grid, memories, one_layer
+from sim.figure import edits, fidelity, grid, learning, memory, one_layer
 from sim.figure.registry import FIGURES, Figure, figure
 
-__all__ = ["FIGURES", "Figure", "figure", "grid", "memories", "one_layer"]
+__all__ = ["FIGURES", "Figure", "edits", "fidelity", "figure", "grid", "learning", "memory", "one_layer"]
