@@ -29,7 +29,8 @@ def proportion(right, asked) -> tuple[float, float, float]:
     n = total / effect
     centre = (mean + Z**2 / (2 * n)) / (1 + Z**2 / n)
     half = Z / (1 + Z**2 / n) * np.sqrt(binomial / n + Z**2 / (4 * n**2))
-    return float(mean), float(min(centre - half, mean)), float(max(centre + half, mean))
+    # Rounding must not push a bound past the mean or out of [0, 1].
+    return float(mean), float(np.clip(centre - half, 0.0, mean)), float(np.clip(centre + half, mean, 1.0))
 
 
 def mean(values) -> tuple[float, float, float]:
