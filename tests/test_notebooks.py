@@ -64,7 +64,7 @@ def test_tables_are_found_from_the_root_and_from_the_folder(monkeypatch):
 @pytest.mark.slow
 @every_notebook
 def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
-    """In a fresh kernel of this very interpreter, with an empty cache, in under two minutes a cell."""
+    """In a fresh kernel of this very interpreter, with an empty cache; no cell may take two minutes."""
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from nbclient import NotebookClient
