@@ -15,9 +15,10 @@ from sim.twins import selection as routers
 from theory import dynamics as flow_law
 from theory import model as one_layer
 from theory import selection as laws
-from theory.lowrank import dense
+from theory.lowrank import LowRank, dense
 
 EDITS = {"sighted": (1.0, "sighted (τ = 1)"), "partly": (0.8, "τ = 0.8"), "blind": (0.0, "blind (τ = 0)")}
+LIBRARIES = ("sighted", "blind", "permuted")
 WIDTH = 24  # entities, facts and features of the one-layer model, so that theta^2 = 24 and c = 1
 
 # tokens after a subject a and a bridge b, (load, seen) of adapter 1 and of adapter 2, noise
@@ -47,6 +48,17 @@ def _keys(root: jax.Array, draws: int) -> jax.Array:
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _alignments(theta, aspect: float, features: int, sight, keys) -> jax.Array:
     one = functools.partial(routers.alignment, theta, aspect, sight, features)
+    return jax.lax.map(one, keys)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _gates(config: one_layer.ModelConfig, prompt, relations, keys) -> jax.Array:
+    """Share of the prompts that go to adapter 1, for each draw and each of ``LIBRARIES``."""
+
+    def one(key):
+        found = [routers.prompt_gates(config, WIDTH, prompt, edit, 1, relations, key) for edit in LIBRARIES]
+        return jnp.stack(found).mean(axis=1)[:, 0]
+
     return jax.lax.map(one, keys)
 
 
@@ -80,18 +92,11 @@ def _arrow(profile: str) -> pd.DataFrame:
     for place, (kind, (build, first, second, noise)) in enumerate(PROMPTS.items()):
         columns = build(subjects, subjects + WIDTH)
         prompt = jnp.stack([jnp.broadcast_to(jnp.asarray(column), (WIDTH,)) for column in columns], axis=-1)
-        for edit in ("sighted", "blind", "permuted"):
-            gates = jax.jit(
-                lambda keys, edit=edit, prompt=prompt: jax.lax.map(
-                    lambda key: routers.prompt_gates(config, WIDTH, prompt, edit, 1, relations, key).mean(
-                        axis=0
-                    )[0],
-                    keys,
-                )
-            )
-            runs = np.asarray(gates(_keys(_key(1, place), _more(profile, 48))))
+        runs = np.asarray(_gates(config, prompt, relations, _keys(_key(1, place), _more(profile, 48))))
+        for column, edit in enumerate(LIBRARIES):
             predicted = _choice(edit, first, second, noise)
-            rows.append(point(predicted, runs, panel="selection", edit=edit, prompt=kind, place=place))
+            where = {"panel": "selection", "edit": edit, "prompt": kind, "place": place}
+            rows.append(point(predicted, runs[:, column], **where))
     cases = ((3.0, 1.0), (2.0, 0.8), (1.0, 1.0), (3.0, 0.0))
     for place, (theta, sight) in enumerate(cases):
         for features, count in ((16, 96), (32, 96), (64, 48), (128, 24), (256, 8)):
@@ -107,7 +112,7 @@ def _arrow(profile: str) -> pd.DataFrame:
     "edit moves the answer marginal: sighted Arrow follows the last relation, blind Arrow the entity.",
     "Left: spiked features, c = m/F = 1, m = 96, 24 draws. Middle: one-layer model without relu, "
     "F = N = m = 24, two adapters, 48 draws; bars: law, which takes a flat spectrum; permuted answers, "
-    "drawn hollow, have an uneven one. Right: measured minus limit, c = 1, 96, 96, 48, 24, 8 draws at "
+    "drawn hollow, have an uneven one and no law of their own. Right: measured minus limit, c = 1, 96, 96, 48, 24, 8 draws at "
     "m = 16 to 256 (quick profile; paper: 8 times as many).",
     "section 10",
     _arrow,
@@ -124,12 +129,7 @@ def arrow(rows: pd.DataFrame):
     left.set(xlabel="θ = |μ|/σ", ylabel="⟨v₁, μ̂⟩²", ylim=(-0.03, 1.25))
     left.legend(loc="upper left")
     chosen = rows[rows["panel"] == "selection"]
-    series_of = {
-        "sighted": (0, "sighted", -0.2),
-        "blind": (2, "blind", 0.05),
-        "permuted": (3, "permuted", 0.25),
-    }
-    for edit, (series, label, shift) in series_of.items():
+    for edit, series, shift in zip(LIBRARIES, (0, 2, 3), (-0.2, 0.05, 0.25), strict=True):
         part = chosen[chosen["edit"] == edit]
         if edit != "permuted":
             middle.hlines(
@@ -179,7 +179,7 @@ def _flow(profile: str) -> pd.DataFrame:
         return jnp.linalg.svd(product, compute_uv=False)[:RANK]
 
     def zero(start):
-        return flow_law.flow(gradient, start, 0.0)._replace(b=jnp.zeros((OUT, RANK)), a=start)
+        return LowRank(jnp.zeros((OUT, RANK), jnp.float64), start)
 
     def starts(size, root):
         return jax.lax.map(lambda key: descents.start_on(keys, RANK, size, key), _keys(root, draws))
@@ -207,22 +207,27 @@ def _flow(profile: str) -> pd.DataFrame:
             rows.append({**row, "measured": found, "low": found, "high": found, "draws": 1})
 
     end = 1.2
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def distances(starts, wanted, steps):
+        def one(pair):
+            found = descents.descend(keys, residual, zero(pair[0]), end / steps, steps)
+            return jnp.linalg.norm(dense(found) - pair[1]) / jnp.linalg.norm(pair[1])
+
+        return jax.lax.map(one, (starts, wanted))
+
+    at_end = jax.jit(lambda some: jax.lax.map(lambda a: dense(flow_law.flow(gradient, a, end)), some))
     for place, size in enumerate((0.05, 0.5, 2.0)):
         some = starts(size, _key(5, place))
-        exact = jax.jit(lambda a: jax.lax.map(lambda b: dense(flow_law.flow(gradient, b, end)), a))(some)
+        exact = at_end(some)
         for steps in (20, 40, 80, 160, 320, 640):
+            runs = np.asarray(distances(some, exact, steps))
+            rows.append(point(np.nan, runs, panel="step", size=size, step=end / steps))
 
-            def distance(pair, steps=steps):
-                start, wanted = pair
-                found = descents.descend(keys, residual, zero(start), end / steps, steps)
-                return jnp.linalg.norm(dense(found) - wanted) / jnp.linalg.norm(wanted)
-
-            runs = jax.jit(lambda pairs: jax.lax.map(distance, pairs))((some, exact))
-            rows.append(point(np.nan, np.asarray(runs), panel="step", size=size, step=end / steps))
-
+    half_times = jax.jit(functools.partial(_half_times, gradient))
     for place, size in enumerate((1e-1, 1e-2, 1e-3, 1e-4, 1e-5)):
         some = starts(size, _key(6, place))
-        errors = np.asarray(jax.jit(functools.partial(_half_times, gradient))(some))
+        errors = np.asarray(half_times(some))
         rows.append(point(0.0, errors, panel="half-times", size=size))
     return pd.DataFrame(rows)
 
@@ -254,8 +259,8 @@ def _half_times(gradient, starts) -> jax.Array:
     "proportion to the step; the rank is spent on the first r modes to be learned.",
     "Whitened keys, 6 facts with modes 3, 2.2, 1.5, 1, 0.6, 0.3, rank 3, B = 0. Left: singular values of ΔW "
     "from one start with |A₀| = 0.05, optax.sgd with step 0.005; dotted: modes. Middle: relative "
-    "distance to the flow at t = 1.2, 8 starts; dashed: proportional to the step, through the smallest. "
-    "Right: error of the predicted half-times against the exact flow, 8 starts (quick profile; paper: 8 times as many).",
+    "distance to the flow at t = 1.2, 8 starts; dashed: proportional to the step. "
+    "Right: error of the predicted half-times against the exact flow, 8 starts (paper profile: 64).",
     "section 11",
     _flow,
 )
@@ -265,10 +270,11 @@ def lora_flow(rows: pd.DataFrame):
     for series in range(RANK):
         part = rows[(rows["panel"] == "path") & (rows["mode"] == series + 1)]
         line(left, part, "time", series)
-        points(left, part, "time", series, f"σ{'₁₂₃'[series]}")
-        left.axhline(part["strength"].iloc[0], color=style.COLOURS[series], linewidth=0.6, linestyle=":")
-    left.set(xlabel="time (steps × step size)", ylabel="singular values of ΔW")
-    left.legend(loc="center right", bbox_to_anchor=(1.0, 0.25))
+        points(left, part, "time", series)
+        top = part["strength"].iloc[0]
+        left.text(0, top + 0.03, f"mode {series + 1}", color=style.COLOURS[series], fontsize=7)
+        left.axhline(top, color=style.COLOURS[series], linewidth=0.6, linestyle=":")
+    left.set(xlabel="time (steps × step size)", ylabel="singular values of ΔW", ylim=(-0.1, 3.4))
     steps = rows[rows["panel"] == "step"]
     for series, (size, part) in enumerate(steps.groupby("size")):
         points(middle, part, "step", series, f"|A₀| = {size:g}")
@@ -277,6 +283,9 @@ def lora_flow(rows: pd.DataFrame):
         guide = first["measured"] * x / first["step"]
         middle.plot(x, guide, color=style.COLOURS[series], linestyle="--", linewidth=0.8)
     middle.set(xscale="log", yscale="log", xlabel="step size", ylabel="relative distance to the flow")
+    middle.set_ylim(top=5)
+    middle.set_xticks([0.003, 0.01, 0.03], ["0.003", "0.01", "0.03"])
+    middle.minorticks_off()
     middle.legend(loc="upper left")
     points(right, rows[rows["panel"] == "half-times"], "size", 0)
     right.set(xscale="log", xlabel="|A₀|", ylabel="relative error of half-times", ylim=(0, None))

@@ -21,6 +21,7 @@ from theory import model as one_layer
 
 SHARE = 0.125  # r / d of the truncated memories
 LOADS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+WIDE = 4096  # width of a line without points, to show where the laws go
 HELD = {64: (4, 8, 16, 64), 128: (8, 32)}  # ranks at which facts held are measured, by width
 
 
@@ -78,14 +79,19 @@ def _capacity(profile: str) -> pd.DataFrame:
             rows.append(
                 point(laws.recall(facts, dim, rank), np.asarray(runs), load=exact, facts=facts, **setting)
             )
+    for load in np.geomspace(0.35, 5.6, 25):
+        size = tuple(int(size) for size in laws.sizes_at_load([WIDE], SHARE, load)[0])
+        rows.append(law(laws.recall(*size), panel="recall", dim=WIDE, load=load, facts=size[0]))
     for dim, ranks in HELD.items():
+        for rank in np.unique(np.geomspace(ranks[0], ranks[-1], 17).round().astype(int)):
+            setting = {"dim": dim, "rank": rank, "parameters": rank * dim}
+            rows.append(law(laws.facts_at_recall(dim, rank), panel="held", **setting))
+            rows.append(law(laws.facts_small_share(dim, rank), panel="count", **setting))
         for rank in ranks:
             predicted = laws.facts_at_recall(dim, rank)
             setting = {"panel": "held", "dim": dim, "rank": rank, "parameters": rank * dim}
             found = _held(dim, rank, _more(profile, 8), _key(1, dim, rank))
             rows.append({**setting, "predicted": predicted, **found})
-            count = laws.facts_small_share(dim, rank)
-            rows.append(law(count, **{**setting, "panel": "count"}))
     for place, (dim, draws) in enumerate(((16, 400), (32, 200), (64, 80), (128, 24), (256, 6))):
         facts, _, rank = (int(size) for size in laws.sizes_at_load([dim], SHARE, 2.0)[0])
         runs = np.asarray(memories.recall(facts, dim, rank, key=_key(2, place), draws=_more(profile, draws)))
@@ -96,10 +102,11 @@ def _capacity(profile: str) -> pd.DataFrame:
 
 
 @figure(
-    "A memory of rank r collapses near F ln F = f d²/2, and holds fewer facts than its 2rd parameters "
-    "suggest until r is far above 2 ln F; the law for any load and rank says how many.",
+    "Recall collapses around F ln F = f d²/2, ever more sharply with d; a memory of rank r holds fewer facts "
+    "than the count F ln F = 2rd, far fewer at small r, and the law for any load and rank says how many.",
     "Gaussian keys and values, Hebbian memory truncated to rank r by SVD; stored values compete. Left: "
-    "r = d/8, 60, 40, 12 draws at d = 32, 64, 128. Middle: facts at which half are recalled, 8 draws a size, "
+    "r = d/8, 60, 40, 12 draws at d = 32, 64, 128; dashed: law at d = 4096. Middle: facts at which half are "
+    "recalled, 8 draws a size, "
     "bisected on a grid of ratio √2; dotted: F ln F = 2rd. Right: measured minus predicted recall, r = d/8, "
     "load 2, with 400, 200, 80, 24, 6 draws at d = 16 to 256 (quick profile; paper: 8 times as many).",
     "section 7",
@@ -112,6 +119,8 @@ def capacity(rows: pd.DataFrame):
         part = rows[(rows["panel"] == "recall") & (rows["dim"] == dim)]
         line(left, part, "load", series)
         points(left, part, "load", series, f"d = {dim}")
+    wide = rows[(rows["panel"] == "recall") & (rows["dim"] == WIDE)]
+    line(left, wide, "load", 6, linestyle="--", label=f"d = {WIDE}")
     left.axvline(1.0, color="black", linewidth=0.6, linestyle=":")
     left.set_xscale("log")
     left.set_xticks([0.5, 1, 2, 4], ["0.5", "1", "2", "4"])
@@ -123,7 +132,8 @@ def capacity(rows: pd.DataFrame):
         line(middle, part, "parameters", series)
         points(middle, part, "parameters", series, f"d = {dim}")
     line(middle, rows[rows["panel"] == "count"].drop_duplicates("parameters"), "parameters", 6, ls=":")
-    middle.set(xscale="log", yscale="log", xlabel="r d", ylabel="facts held (recall ½)")
+    _sizes(middle, (256, 1024, 4096))
+    middle.set(yscale="log", xlabel="r d", ylabel="facts held (recall ½)")
     middle.legend(loc="lower right")
     right.axhline(0, color="black", linewidth=0.8)
     for series, curve in enumerate(("any load", "F ≫ d")):
@@ -131,7 +141,7 @@ def capacity(rows: pd.DataFrame):
         points(right, part, "dim", series, curve)
     _sizes(right, (16, 32, 64, 128, 256))
     right.set(xlabel="d", ylabel="measured − law")
-    right.legend(loc="center right", title="law for")
+    right.legend(loc="lower right", title="law for")
     return picture
 
 
