@@ -197,8 +197,8 @@ def familiarity_dose(rows: pd.DataFrame):
 
 
 @figure(
-    "More rank lets the average keep its edits and makes the sum break the trace: the best data-free merge "
-    "changes with the rank, and a router that picks one adapter gains from it throughout.",
+    "More rank lets the average keep its edits, and beyond rank 16 makes the sum break the copying of names: "
+    "the best data-free merge changes with the rank, and Arrow gains from it throughout.",
     SEEDS.replace("rank 4", "the rank shown") + " Real entities, template in pretraining and data.",
     "experiment rank",
     lambda profile: measured(
