@@ -1,4 +1,4 @@
-"""Figures of one memory: rank starvation, crosstalk, and the threshold of cross-entropy adapters."""
+"""Figures of one adapter: rank starvation, crosstalk, and the threshold of cross-entropy adapters."""
 
 import math
 
@@ -193,8 +193,9 @@ def _cross_entropy(profile: str) -> pd.DataFrame:
     "Cross-entropy adapters overshoot, so they survive dilution and small rank where least squares fails; "
     "the margins of single adapters say when.",
     "One-layer relu model, 24 facts a hop, two adapters summed at λ, 2000 steps of SGD; 3 seeds of 48 "
-    "facts (12 in the paper profile). Left: rank in the legend, shaded where an exact overwrite "
-    "survives; right: λ = 1, least squares with 12 adapters of 24 facts. Lines: margins of single adapters; the Beta law for least squares.",
+    "facts (12 in the paper profile). Left: rank in the legend, shaded where an exact overwrite survives; "
+    "right: λ = 1, least squares with 12 adapters of 24 facts. Lines: margins of single adapters; the Beta "
+    "law for least squares.",
     "section 6",
     _cross_entropy,
 )
