@@ -112,8 +112,8 @@ def _arrow(profile: str) -> pd.DataFrame:
     "edit moves the answer marginal: sighted Arrow follows the last relation, blind Arrow the entity.",
     "Left: spiked features, c = m/F = 1, m = 96, 24 draws. Middle: one-layer model without relu, "
     "F = N = m = 24, two adapters, 48 draws; bars: law, which takes a flat spectrum; permuted answers, "
-    "drawn hollow, have an uneven one and no law of their own. Right: measured minus limit, c = 1, 96, 96, 48, 24, 8 draws at "
-    "m = 16 to 256 (quick profile; paper: 8 times as many).",
+    "drawn hollow, have an uneven one and no law of their own. Right: measured minus limit, "
+    "c = 1, 96, 96, 48, 24, 8 draws at m = 16 to 256 (quick profile; paper: 8 times as many).",
     "section 10",
     _arrow,
 )
