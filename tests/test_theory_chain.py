@@ -14,7 +14,7 @@ from theory import model as one_layer
 FACTS = 8
 
 
-@pytest.mark.parametrize("hops", [1, 2, 3, 4])
+@pytest.mark.parametrize("hops", [1, 2, pytest.param(3, marks=pytest.mark.slow), 4])
 def test_decoded_chains_are_products_of_steps(key, hops):
     """Window 1 (kappa = 1), rank 6 of 8, 24 worlds: identity exact, laws in 3 errors."""
     setting = twin.Setting(FACTS, hops, rank=6, lam=1.0, window=1, template=False, features=512)

@@ -14,6 +14,11 @@ from theory.lowrank import dense
 
 FACTS, WIDTH, OUT, RANK = 6, 9, 7, 3
 
+# One compiled program for all tests and seeds.
+FLOW = jax.jit(twin.flow, static_argnums=4)
+DESCEND = jax.jit(twin.descend, static_argnums=4)
+LAW, EARLY = jax.jit(dynamics.flow), jax.jit(dynamics.early)
+
 
 def problem(seed):
     """Whitened keys and a residual with well separated modes 3, 2.2, 1.5, 1, .6, .3."""
@@ -40,9 +45,9 @@ def test_early_law_is_the_linearised_flow_and_its_error_is_the_product_of_the_fa
     for size in (1e-2, 1e-3):
         # any start will do here: rows outside the span of the keys included
         start = twin.orthogonal_start(RANK, WIDTH, size, key)
-        found = twin.flow(keys, residual, start, 1.0, 4000)
-        richer = twin.flow(keys, residual, start, 1.0, 8000)
-        law = dynamics.early(gradient(keys, residual), start, 1.0)
+        found = FLOW(keys, residual, start, 1.0, 4000)
+        richer = FLOW(keys, residual, start, 1.0, 8000)
+        law = EARLY(gradient(keys, residual), start, 1.0)
         # Richardson: 2 * (half step) - (step) leaves O(step^2).
         errors.append(relative(2 * richer.b - found.b, law.b))
         assert relative(2 * richer.a - found.a, law.a) < 2 * errors[-1]
@@ -55,8 +60,8 @@ def test_early_law_is_the_linearised_flow_and_its_error_is_the_product_of_the_fa
 def test_descent_approaches_the_exact_flow_in_proportion_to_the_step(size):
     keys, residual, key = problem(1)
     start = twin.start_on(keys, RANK, size, key)
-    law = dynamics.flow(gradient(keys, residual), start, 1.2)
-    found = [twin.flow(keys, residual, start, 1.2, steps) for steps in (500, 1000, 2000)]
+    law = LAW(gradient(keys, residual), start, 1.2)
+    found = [FLOW(keys, residual, start, 1.2, steps) for steps in (500, 1000, 2000)]
     errors = [relative(dense(each), dense(law)) for each in found]
     slopes = np.log2(errors[:-1]) - np.log2(errors[1:])
     np.testing.assert_allclose(slopes, 1.0, atol=0.03)
@@ -73,6 +78,7 @@ def test_flow_conserves_the_balance_and_solves_its_equation():
     keys, residual, key = problem(2)
     full, start = gradient(keys, residual), twin.start_on(keys, RANK, 0.7, key)
 
+    @jax.jit
     def square(time):
         at = dynamics.flow(full, start, time)
         stacked = jnp.concatenate([at.b, at.a.T])
@@ -83,7 +89,7 @@ def test_flow_conserves_the_balance_and_solves_its_equation():
         corner = 0.49 / 2
         block = jnp.block([[-corner * jnp.eye(OUT), full], [full.T, corner * jnp.eye(WIDTH)]])
         np.testing.assert_allclose(slope, block @ q + q @ block - q @ q, atol=1e-10)
-        at = dynamics.flow(full, start, time)
+        at = LAW(full, start, time)
         eigenvalues = jnp.linalg.eigvalsh(at.a @ at.a.T - at.b.T @ at.b)
         np.testing.assert_allclose(eigenvalues, 0.49, atol=1e-10)
     np.testing.assert_allclose(dense(dynamics.flow(full, start, 0.0)), 0.0, atol=1e-12)
@@ -95,13 +101,11 @@ def test_the_limit_is_the_rank_r_solution_to_rounding_for_the_flow_and_for_desce
     start = twin.start_on(keys, RANK, 0.3, key)
     wanted = dense(least_squares_adapter(keys, residual, RANK))
     full = gradient(keys, residual)
-    found = jax.jit(twin.descend, static_argnums=4)(
-        keys, residual, dynamics.flow(full, start, 0.0)._replace(a=start), 0.1, 2000
-    )
+    found = DESCEND(keys, residual, LAW(full, start, 0.0)._replace(a=start), 0.1, 2000)
     # Rows of A0 outside the span of the keys never move and multiply no key: compare on the keys.
     np.testing.assert_allclose(dense(found) @ keys.T, wanted @ keys.T, atol=1e-10)
-    np.testing.assert_allclose(dense(dynamics.flow(full, start, 60.0)) @ keys.T, wanted @ keys.T, atol=1e-10)
-    late = dense(dynamics.flow(full, start, 1e4))
+    np.testing.assert_allclose(dense(LAW(full, start, 60.0)) @ keys.T, wanted @ keys.T, atol=1e-10)
+    late = dense(LAW(full, start, 1e4))
     np.testing.assert_allclose(late @ keys.T, wanted @ keys.T, atol=1e-10)
 
 
@@ -112,7 +116,7 @@ def test_general_keys_reach_the_same_loss():
         keys = jax.random.normal(jax.random.fold_in(root, 0), (FACTS, WIDTH), jnp.float64) / 3
         _, residual, key = problem(seed)
         start = jax.random.normal(key, (RANK, WIDTH), jnp.float64) / 3
-        found = jax.jit(twin.flow, static_argnums=4)(keys, residual, start, 2000.0, 20000)
+        found = FLOW(keys, residual, start, 2000.0, 20000)
         best = least_squares_loss(keys, residual, RANK)
         assert abs(2 * twin.loss(found, keys, residual) / best - 1) < 1e-8
 
@@ -123,7 +127,7 @@ def test_one_mode_laws():
     keys, target = jnp.asarray([[1.0, 0.0]]), jnp.asarray([[strength, 0.0, 0.0]])
     start = jnp.asarray([[lam**0.5, 0.0]])
     for time in times:
-        exact = dense(jax.jit(dynamics.flow)(target.T @ keys, start, time))[0, 0]
+        exact = dense(LAW(target.T @ keys, start, time))[0, 0]
         np.testing.assert_allclose(dynamics.aligned_mode(strength, lam, time), exact, rtol=1e-11)
     half = dynamics.learning_time(strength, lam)
     np.testing.assert_allclose(dynamics.aligned_mode(strength, lam, half), strength / 2, rtol=1e-11)

@@ -19,6 +19,32 @@ def draws(function, count, seed=0):
     return np.asarray(jax.jit(lambda keys: jax.lax.map(function, keys))(keys))
 
 
+@functools.cache
+def alignments(aspect, features):
+    """(theta, sight, keys) -> one alignment a key, compiled once for each size."""
+    return jax.jit(
+        lambda theta, sight, keys: jax.lax.map(
+            lambda key: twin.alignment(theta, aspect, sight, features, key), keys
+        )
+    )
+
+
+def aligned(theta, aspect, sight, features, count):
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(count))
+    return np.asarray(alignments(aspect, features)(theta, sight, keys))
+
+
+@functools.cache
+def mean_gates(aspect, adapters, features, seen, top_k):
+    """(theta, sight, temperature, keys) -> mean gates of each key's library, compiled once for each form."""
+
+    def one(theta, sight, temperature, key):
+        options = {"sight": sight, "seen": seen, "temperature": temperature, "top_k": top_k}
+        return twin.gates(theta, aspect, adapters, features, key, **options).mean(axis=0)
+
+    return jax.jit(lambda *values: jax.lax.map(lambda key: one(*values[:3], key), values[3]))
+
+
 @pytest.mark.parametrize(
     ("theta", "aspect", "sight"), [(3.0, 1.0, 1.0), (2.0, 2.0, 1.0), (2.0, 1.0, 0.8), (1.5, 0.5, 1.0)]
 )
@@ -26,7 +52,7 @@ def test_alignment_converges_to_the_law(theta, aspect, sight):
     """16 draws a size: within 4 standard errors + 2/m of the limit, and within .05."""
     law = selection.alignment(theta, aspect, sight)
     for features in (24, 72):
-        found = draws(lambda key, m=features: twin.alignment(theta, aspect, sight, m, key), 16)
+        found = aligned(theta, aspect, sight, features, 16)
         error = 4 * found.std() / 4 + 2 / features
         assert abs(found.mean() - law) < error, (features, found.mean(), law)
     assert abs(found.mean() - law) < 0.05
@@ -38,8 +64,7 @@ def test_the_finite_size_gap_shrinks_with_size():
         assert selection.alignment(theta, 1.0, sight) == 0
         gaps = []
         for m in (16, 32, 64):
-            run = functools.partial(twin.alignment, theta, 1.0, sight, m)
-            gaps.append(draws(run, 16).mean())
+            gaps.append(aligned(theta, 1.0, sight, m, 16).mean())
         assert gaps[0] > gaps[1] > gaps[2], gaps
         assert gaps[2] < (1.0 if theta == 1.0 else 0.6) * gaps[0], gaps
 
@@ -49,9 +74,14 @@ def test_edits_that_keep_the_answer_marginal_never_see_the_mean():
     config = one_layer.ModelConfig(entities=10, dim=44, features=30, activation="identity")
     model = one_layer.make(config, jax.random.key(0))
     library = twin.one_layer_library(config, model, jnp.asarray([20, 21]), "permuted", 10)
-    for update in library:
+
+    @jax.jit
+    def cosine_after_move(update):
         moved = update._replace(a=update.a + 10.0 * jnp.mean(update.a, axis=0, keepdims=True))
-        cosine = twin.routing.arrow(moved)[0] @ twin.routing.arrow(update)[0]
+        return twin.routing.arrow(moved)[0] @ twin.routing.arrow(update)[0]
+
+    for update in library:
+        cosine = cosine_after_move(update)
         assert abs(float(cosine)) == pytest.approx(1.0, abs=1e-10)
 
 
@@ -80,12 +110,9 @@ def test_orthogonal_keys_are_exact():
 def test_gates_follow_the_law(theta, aspect, adapters, sight, top_k, temperature, seen):
     """16 libraries at m = 48, 48 prompts each: mean gate of the right adapter within 4 errors + .02."""
     features = 48
-
-    def run(key):
-        options = {"sight": sight, "seen": bool(seen), "temperature": temperature, "top_k": top_k}
-        return twin.gates(theta, aspect, adapters, features, key, **options).mean(axis=0)
-
-    found = draws(run, 16)
+    keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(16))
+    run = mean_gates(aspect, adapters, features, bool(seen), top_k)
+    found = np.asarray(run(theta, sight, temperature, keys))
     right = selection.score_law(theta, aspect, seen=seen, sight=sight)
     wrong = selection.score_law(theta, aspect, 0.0, other=1.0, features=features, sight=sight)
     if sight == 0 and not seen:  # a blind prototype meets mu by chance, its own adapter's no less
