@@ -289,7 +289,7 @@ def _overlaps(profile: str) -> list[dict]:
 
 @figure(
     "k hops by chain of thought are solved as often as the product of k steps says; a trace that repeats "
-    "name and relation amplifies the edit, so that an average of adapters (λ = ½) works in context. "
+    "name and relation amplifies the edit, so that an average (λ = ½), a tie on plain prompts, keeps edits. "
     "The step law leaves third answers out and overrates long contexts.",
     "One-layer model, 8 facts a hop, m = 1024 features, one adapter a hop; 48 worlds a point. Left: λ = 1, "
     "a hop attends to one earlier token. Middle: λ = ½, attention over the trace, base that knows it. "
