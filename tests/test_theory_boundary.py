@@ -10,6 +10,8 @@ from sim.twins import boundary as twin
 from theory import model as one_layer
 from theory.composition import two_hop_accuracy
 
+pytestmark = pytest.mark.slow  # minutes of compilation, all told
+
 N = 5
 CONFIG = one_layer.ModelConfig(entities=N, dim=2 * (2 * N + 2), features=60)
 LAM = jnp.asarray([0.5, 1.0])

@@ -11,6 +11,8 @@ from sim.twins import chain as twin
 from theory import chain, crosstalk, starvation
 from theory import model as one_layer
 
+pytestmark = pytest.mark.slow  # minutes of compilation, all told
+
 FACTS = 8
 
 

@@ -12,6 +12,8 @@ from theory import dynamics
 from theory.edits import least_squares_adapter, least_squares_loss
 from theory.lowrank import dense
 
+pytestmark = pytest.mark.slow  # minutes of compilation, all told
+
 FACTS, WIDTH, OUT, RANK = 6, 9, 7, 3
 
 # One compiled program for all tests and seeds.

@@ -9,6 +9,8 @@ import pytest
 from sim import one_layer
 from sim.one_layer_predictions import predict
 
+pytestmark = pytest.mark.slow  # minutes of compilation, all told
+
 SEEDS = range(64)
 CONFIG = one_layer.for_rank(4)
 

@@ -11,6 +11,8 @@ from sim.twins import selection as twin
 from theory import model as one_layer
 from theory import selection
 
+pytestmark = pytest.mark.slow  # minutes of compilation, all told
+
 
 def draws(function, count, seed=0):
     """One compiled loop over ``count`` keys (not vmap: batched decompositions gain nothing on a CPU)."""
