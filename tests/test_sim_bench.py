@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim import bench
-from sim.benchmarks import BENCHMARKS, merge
+from sim.bench import BENCHMARKS, merge
+from sim.bench import __main__ as bench
 
 
 def run(arguments, monkeypatch, capsys):

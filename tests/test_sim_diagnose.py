@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sim import diagnose as command
-from sim.diagnosis import diagnose, natural
-from sim.peft_files import Adapter, read_adapter
+from sim.diagnose import __main__ as command
+from sim.diagnose.measure import diagnose, natural
+from sim.merge.peft_files import Adapter, read_adapter
 from theory import interference
 from theory.lowrank import LowRank, dense
 

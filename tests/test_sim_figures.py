@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-
-from sim import figures
-from sim.figure import FIGURES
 from sim.figure.edits import kappa_variance
-from sim.figure.fidelity import r_squared, summary
+
+from sim.figures import FIGURES
+from sim.figures import __main__ as figures
+from sim.figures.fidelity import r_squared, summary
 from theory import composition, coverage, starvation
 
 TABLES = Path(__file__).parents[1] / "figures"

@@ -10,7 +10,8 @@ from dense_merges import REFERENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.merging import METHODS, elementwise, linear, merge
+from sim.merge import METHODS, merge
+from sim.merge.methods import elementwise, linear
 from theory.lowrank import LowRank, dense, norm
 
 OUT, IN, RANK = 24, 36, 3

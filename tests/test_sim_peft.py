@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sim import merge as command
-from sim.merging import merge
-from sim.peft_files import CONFIG, PREFIX, WEIGHTS, Adapter, atomic_folder, read_adapter, write_adapter
+from sim.merge import __main__ as command
+from sim.merge import merge
+from sim.merge.peft_files import CONFIG, PREFIX, WEIGHTS, Adapter, atomic_folder, read_adapter, write_adapter
 from theory.lowrank import LowRank, dense
 
 DATA = Path(__file__).parent / "data"

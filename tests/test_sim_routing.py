@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim import lora, routing
-from sim.transformer import Decoder, forward, init
+from sim.model import lora, routing
+from sim.model.transformer import Decoder, forward, init
 from theory.lowrank import LowRank, apply, dense
 
 OUT, IN = 18, 26

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from sim import intervals, store
-from sim.store import Store
+from sim.lab import intervals, store
+from sim.lab.store import Store
 
 COLUMNS = ("seed", "method", "metric", "predicted", "measured", "trials")
 CONFIG = {"rank": [4], "deep": {"width": 64}}

@@ -10,10 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim import cli, grid, lora, predictors, reuse, study
-from sim.experiments import DEFAULT, EXPERIMENTS
-from sim.training import Schedule
-from sim.transformer import forward, init
+from sim.experiments import grid
+from sim.experiments.all import DEFAULT, EXPERIMENTS
+from sim.lab import cli
+from sim.model import lora
+from sim.model.training import Schedule
+from sim.model.transformer import forward, init
+from sim.reuse import cell as reuse
+from sim.reuse import predictors, study
 from sim.worlds.two_hop import Setting, TwoHopConfig, build
 from theory.lowrank import LowRank, dense
 

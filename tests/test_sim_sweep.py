@@ -9,8 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from sim import cli, reuse, store, sweep
-from sim.training import Schedule
+from sim.lab import cli, store
+from sim.model.training import Schedule
+from sim.reuse import cell as reuse
+from sim.sweep import __main__ as sweep
 from sim.worlds.two_hop import TwoHopConfig
 
 TINY = sweep.Profile(

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from sim import decoding, parallel, training
-from sim.training import Schedule
-from sim.transformer import Decoder, forward, init, next_logits
+from sim.lab import parallel
+from sim.model import decoding, training
+from sim.model.training import Schedule
+from sim.model.transformer import Decoder, forward, init, next_logits
 from sim.worlds import Sequences
 
 

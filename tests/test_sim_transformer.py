@@ -6,17 +6,8 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from sim import closed_form, lora
-from sim.transformer import (
-    ATTENTION,
-    MLP,
-    Decoder,
-    completion_logits,
-    forward,
-    hidden,
-    init,
-    rotary,
-)
+from sim.model import closed_form, lora
+from sim.model.transformer import ATTENTION, MLP, Decoder, completion_logits, forward, hidden, init, rotary
 from sim.worlds import Sequences
 from theory.lowrank import LowRank, dense
 

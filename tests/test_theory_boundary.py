@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sim import intervals
+from sim.lab import intervals
 from sim.twins import boundary as twin
 from theory import model as one_layer
 from theory.composition import two_hop_accuracy

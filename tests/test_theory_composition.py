@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sim import merging
+from sim import merge as merging
 from sim.twins import composition as twin
 from theory import composition
 from theory import model as one_layer

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sim import one_layer
-from sim.one_layer_predictions import predict
+from sim.experiments.one_layer import predict
 
 pytestmark = pytest.mark.slow  # minutes of compilation, all told
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim import merging
+from sim import merge as merging
 from theory.edits import check_rank
 from theory.model import ModelConfig
 

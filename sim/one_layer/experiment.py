@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sim import parallel
+from sim.lab import parallel
 from sim.one_layer import coverage, retention, starvation, two_hop
 from sim.one_layer.config import OneLayerConfig
 

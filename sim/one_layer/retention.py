@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim import merging
+from sim import merge as merging
 from sim.one_layer.config import OneLayerConfig, recalled, row
 from theory import model as one_layer
 from theory.edits import exact_adapter

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from sim import lora
-from sim.transformer import Decoder, forward, init
+from sim.model import lora
+from sim.model.transformer import Decoder, forward, init
 from sim.twins.cross_entropy import Loss, loss_of
 from theory import model as one_layer
 from theory.lowrank import LowRank, dense

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from sim import routing
+from sim.model import routing
 from theory import model as one_layer
 from theory.lowrank import LowRank
 

@@ -1,0 +1,66 @@
+"""``python -m sim.bench [NAME ...]``: measure, print, and write <NAME>.csv and <NAME>.json."""
+
+import json
+import os
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+import tyro
+
+from sim.bench import BENCHMARKS
+from sim.lab.cli import run_command
+
+
+@dataclass(frozen=True)
+class BenchCommand:
+    """Time the toolkit's main operations on this machine."""
+
+    names: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Benchmarks to run; none lists them."""
+    out: Path = Path("runs/bench")
+    """Folder for the tables; those of an earlier run are replaced."""
+
+
+def machine() -> dict[str, str | int | None]:
+    """Where the numbers come from: processor, cores, and versions of what was timed."""
+    found = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    for package in ("jax", "numpy", "torch", "peft"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def write(name: str, table: pd.DataFrame, out: Path) -> None:
+    """<name>.csv and <name>.json (with the machine), each replaced whole."""
+    out.mkdir(parents=True, exist_ok=True)
+    report = {"machine": machine(), "rows": json.loads(table.to_json(orient="records"))}
+    for suffix, text in (("csv", table.to_csv(index=False)), ("json", json.dumps(report, indent=1) + "\n")):
+        partial = out / f".{name}.{suffix}.partial"
+        partial.write_text(text)
+        os.replace(partial, out / f"{name}.{suffix}")
+
+
+def main(command: BenchCommand) -> None:
+    """Run the named benchmarks. Raises ValueError for an unknown name, listing the known ones."""
+    for name in command.names:
+        if name not in BENCHMARKS:
+            raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(sorted(BENCHMARKS))}")
+    if not command.names:
+        for record in BENCHMARKS.values():
+            print(f"{record.name}: {record.summary}")
+        return
+    command.out.mkdir(parents=True, exist_ok=True)
+    for name in command.names:
+        table = BENCHMARKS[name].run()
+        write(name, table, command.out)
+        print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
+        print(f"wrote {command.out / name}.csv, .json")
+
+
+if __name__ == "__main__":
+    run_command(BenchCommand, main, "sim.bench")

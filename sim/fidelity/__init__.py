@@ -1,6 +1,0 @@
-"""Every result of the theory against its twin, at several settings. Importing registers all checks."""
-
-from sim.fidelity import deeper, one_layer
-from sim.fidelity.registry import CHECKS, Check, Row
-
-__all__ = ["CHECKS", "Check", "Row", "deeper", "one_layer"]

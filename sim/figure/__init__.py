@@ -1,6 +1,0 @@
-"""All figures. Importing a module of this package registers its figures in ``FIGURES``."""
-
-from sim.figure import edits, fidelity, grid, learning, memory, one_layer
-from sim.figure.registry import FIGURES, Figure, figure
-
-__all__ = ["FIGURES", "Figure", "edits", "fidelity", "figure", "grid", "learning", "memory", "one_layer"]

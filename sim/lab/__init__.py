@@ -1,0 +1,1 @@
+"""The laboratory: run, keep, measure, draw. Knows nothing of LoRA."""

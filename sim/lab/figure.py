@@ -1,0 +1,124 @@
+"""Figures: where the numbers come from and how they are drawn, kept apart.
+
+A figure is a ``collect`` function (numbers, from theory, twins or runs) and a ``draw`` function (a picture,
+from that table alone). Its table has the common columns predicted, measured, low, high and seeds beside its
+setting; ``law``, ``point`` and ``gap`` make such rows.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure as Picture
+
+from sim.lab import intervals, style
+from sim.lab.registry import Registry
+from sim.lab.seeds import EFFORTS, Effort
+from sim.lab.store import read_table
+
+COMMON = ("predicted", "measured", "low", "high", "seeds")
+"""Columns of every figure's table; the others say which point it is."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a figure may collect from: an amount of computing, and a folder of runs.
+
+    runs: holds one run folder an experiment, as ``python -m sim.sweep NAME --out RUNS`` writes them.
+    """
+
+    runs: Path
+    effort: Effort = EFFORTS["quick"]
+
+    def summary(self, experiment: str) -> pd.DataFrame:
+        """The summary of an experiment's run.
+
+        Raises:
+            ValueError: there is none; the message names the command that makes it.
+        """
+        path = self.runs / experiment / "summary.csv"
+        if not path.exists():
+            raise ValueError(f"{path} is missing; make it with: python -m sim.sweep {experiment} --out {self.runs}")
+        return read_table(path)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure of the paper.
+
+    claim:   what a reader should see, one sentence; opens the caption.
+    setting: sizes and seeds, for the caption.
+    section: section of theory/README.md, or the experiment it draws.
+    collect: source -> table; every number of the picture is in it.
+    draw:    table -> picture, in the house style.
+    experiments: the runs that ``collect`` reads; empty for a figure that computes its own numbers.
+    """
+
+    name: str
+    claim: str
+    setting: str
+    section: str
+    collect: Callable[[Source], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], Picture]
+    experiments: tuple[str, ...]
+
+
+FIGURES: Registry[Figure] = Registry("figure")
+
+
+def figure(
+    claim: str,
+    setting: str,
+    section: str,
+    collect: Callable[[Source], pd.DataFrame],
+    experiments: tuple[str, ...] = (),
+):
+    """Register a ``draw`` function under its own name, together with what it draws."""
+
+    def register(draw: Callable[[pd.DataFrame], Picture]) -> Callable[[pd.DataFrame], Picture]:
+        name = draw.__name__
+        FIGURES.add(name, Figure(name, claim, setting, section, collect, style.styled(draw), experiments))
+        return draw
+
+    return register
+
+
+def law(predicted: float, **setting) -> dict:
+    """One node of a theory line, with no measurement."""
+    return {**setting, "predicted": float(predicted)}
+
+
+def point(predicted: float, values, **setting) -> dict:
+    """A prediction beside the mean of one real value a seed, with its 95% interval (``intervals.mean``)."""
+    return _beside(predicted, intervals.mean(values), len(values), setting)
+
+
+def share(predicted: float, shares, trials: int, **setting) -> dict:
+    """A prediction beside a success rate: one share of ``trials`` trials a seed (``intervals.proportion``)."""
+    right = [value * trials for value in shares]
+    return _beside(predicted, intervals.proportion(right, [trials] * len(right)), len(right), setting)
+
+
+def _beside(predicted: float, interval: tuple[float, float, float], seeds: int, setting: dict) -> dict:
+    measured, low, high = interval
+    found = {"measured": measured, "low": low, "high": high, "seeds": seeds}
+    return {**setting, "predicted": float(predicted), **found}
+
+
+def gap(predicted: float, values, **setting) -> dict:
+    """The difference measured - predicted, one a seed, whose own law is 0."""
+    row = point(0.0, [value - predicted for value in values], **setting)
+    return {**row, "law": float(predicted)}
+
+
+def line(axes, rows: pd.DataFrame, x: str, series: int, **options) -> None:
+    """Predictions of ``rows`` as a line in the colour of a series."""
+    rows = rows.sort_values(x)
+    axes.plot(rows[x], rows["predicted"], color=style.COLOURS[series], **options)
+
+
+def points(axes, rows: pd.DataFrame, x: str, series: int, label: str | None = None, hollow=False, shift=0.0):
+    """Measurements of ``rows`` with their bars; ``shift`` sets series apart that share places."""
+    rows = rows.dropna(subset="measured").sort_values(x)
+    style.points(axes, rows[x] + shift, rows["measured"], rows["low"], rows["high"], series, label, hollow)

@@ -1,0 +1,60 @@
+"""LoRA on any subset of the decoder's matrices (theory/README.md, section 0).
+
+An adapter is a dict from module name to ``LowRank`` factors; training starts from B = 0 and
+A ~ N(0, 1/in), so the adapted model starts at the base.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sim.model.transformer import Decoder, Params, Project, plain
+from theory import lowrank
+from theory.lowrank import LowRank
+
+Adapter = Mapping[str, LowRank]
+
+
+def check_rank(decoder: Decoder, names: tuple[str, ...], rank: int) -> None:
+    """Raise ValueError unless 1 <= rank <= the smallest side of every adapted matrix."""
+    limit = min(min(decoder.shape(name)) for name in names)
+    if not 1 <= rank <= limit:
+        raise ValueError(f"rank {rank} is outside 1..{limit}, the smallest side of the adapted matrices")
+
+
+def init(decoder: Decoder, names: tuple[str, ...], rank: int, key: Array) -> dict[str, LowRank]:
+    """B = 0 (out, rank), A ~ N(0, 1/in) (rank, in), scale 1, float32, for each named module.
+
+    Raises:
+        ValueError: the rank does not fit the matrices (``check_rank``).
+    """
+    check_rank(decoder, names, rank)
+    adapter = {}
+    for index, name in enumerate(names):
+        out, into = decoder.shape(name)
+        a = jax.random.normal(jax.random.fold_in(key, index), (rank, into), jnp.float32) * into**-0.5
+        adapter[name] = LowRank(jnp.zeros((out, rank), jnp.float32), a, 1.0)
+    return adapter
+
+
+def adapted(adapter: Adapter) -> Project:
+    """The projection W x + scale B (A x), in factors, for the modules that the adapter holds."""
+
+    def project(name, weight, x):
+        y = plain(name, weight, x)
+        return y + lowrank.apply(adapter[name], x) if name in adapter else y
+
+    return project
+
+
+def fold(params: Params, update: Mapping[str, LowRank | Array]) -> Params:
+    """Weights W + Delta W, for decoding. Accepts factors or the dense result of an elementwise merge."""
+    deltas = {
+        name: lowrank.dense(delta) if isinstance(delta, LowRank) else delta for name, delta in update.items()
+    }
+    return {
+        **params,
+        **{name: params[name] + delta.astype(params[name].dtype) for name, delta in deltas.items()},
+    }

@@ -1,0 +1,154 @@
+"""Routers: per token, per module, which adapters of a library act and how strongly (theory/README.md, 10).
+
+A router is its prototypes: each adapter i gets rows P_i (p, in) from its factors alone, an input x scores
+s_i(x) = |P_i x|, and the gate is a softmax of the scores over the top k at a temperature. Arrow's P_i is the
+top right singular vector; SpectR's is the whole right space times the singular values, so s_i = |DW_i x|.
+Prototypes are computed once; ``gate`` and ``route`` are pure, jit-able, and act on any leading axes of x.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from sim.model.transformer import Project, plain
+from theory.lowrank import LowRank, absorbed, apply, concatenated, scaled, singular
+
+
+@dataclass(frozen=True)
+class Router:
+    """A named way to make prototypes: the function from one update to (p, in) rows, and its summary."""
+
+    name: str
+    prototype: Callable[[LowRank], Float[Array, "p in"]]
+    summary: str
+
+
+ROUTERS: dict[str, Router] = {}
+
+
+def router(function: Callable[[LowRank], Array]) -> Callable[[LowRank], Array]:
+    """Register a prototype function under its own name."""
+    summary = (inspect.getdoc(function) or "").split("\n")[0]
+    ROUTERS[function.__name__] = Router(function.__name__, function, summary)
+    return function
+
+
+@router
+def arrow(update: LowRank) -> Float[Array, "1 in"]:
+    """Arrow: the top right singular vector of Delta W, exactly (QR of the factors, SVD of the small core).
+
+    Ostapenko et al. 2024 (arXiv 2405.11157). Scores |<v_1, x>| whatever the sign and the scale.
+    """
+    return singular(update)[2][:1]
+
+
+@router
+def spectr(update: LowRank) -> Float[Array, "r in"]:
+    """SpectR: the whole right space with its singular values, S V^T, so that the score is |Delta W x|.
+
+    Fleshman and Van Durme 2025 (arXiv 2504.03454).
+    """
+    _, s, vt = singular(update)
+    return s[:, None] * vt
+
+
+@router
+def seqr(update: LowRank) -> Float[Array, "r in"]:
+    """SEQR: R A with B = Q R, which scores |Delta W x| as SpectR does with a QR in place of an SVD.
+
+    Fleshman and Van Durme 2025 (arXiv 2509.18093), without its calibration, which needs data.
+    """
+    update = absorbed(update)
+    return jnp.linalg.qr(update.b)[1] @ update.a
+
+
+def prototypes(name: str, updates: Sequence[LowRank]) -> Float[Array, "K p in"]:
+    """The prototypes of every adapter of one module, padded with zero rows to the largest p.
+
+    Raises: ValueError for an unknown router, naming the known ones.
+    """
+    if name not in ROUTERS:
+        raise ValueError(f"unknown router {name!r}; known: {', '.join(sorted(ROUTERS))}")
+    rows = [ROUTERS[name].prototype(update) for update in updates]
+    most = max(row.shape[0] for row in rows)
+    return jnp.stack([jnp.pad(row, ((0, most - row.shape[0]), (0, 0))) for row in rows])
+
+
+def scores(x: Float[Array, "*tokens in"], protos: Float[Array, "K p in"]) -> Float[Array, "*tokens K"]:
+    """s_i(x) = |P_i x|_2: how much of each token lies along each adapter's prototype rows."""
+    squares = jnp.sum(jnp.square(jnp.einsum("...i,kpi->...kp", x, protos)), axis=-1)
+    # The root of 0 has no finite slope; an adapter that is still B = 0 must not turn gradients into NaN.
+    return jnp.where(squares > 0, jnp.sqrt(jnp.where(squares > 0, squares, 1)), 0)
+
+
+def gate(
+    x: Float[Array, "*tokens in"],
+    protos: Float[Array, "K p in"],
+    *,
+    top_k: int | None = None,
+    temperature: float = 1.0,
+) -> Float[Array, "*tokens K"]:
+    """Weights of the adapters, token by token: softmax of scores / temperature over the top k, 0 elsewhere.
+
+    They sum to 1. Exactly ``top_k`` are kept (all by default); of equal scores the lower index is.
+    Raises: ValueError unless 1 <= top_k <= K and temperature > 0.
+    """
+    count = protos.shape[0]
+    top_k = count if top_k is None else top_k
+    if not 1 <= top_k <= count:
+        raise ValueError(f"top_k must be between 1 and the {count} adapters of the library, not {top_k}")
+    if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
+        raise ValueError(f"temperature must be above 0, not {temperature}; use top_k=1 for a hard choice")
+    found = scores(x, protos)
+    _, best = jax.lax.top_k(found, top_k)
+    kept = jnp.any(jax.nn.one_hot(best, count, dtype=bool), axis=-2)
+    return jax.nn.softmax(jnp.where(kept, found / temperature, -jnp.inf), axis=-1)
+
+
+def route(
+    updates: Sequence[LowRank], gates: Float[Array, "*tokens K"], x: Float[Array, "*tokens in"]
+) -> Float[Array, "*tokens out"]:
+    """sum_i g_i(x) Delta W_i x in factors: O(K (out + in) r) a token."""
+    return sum(gates[..., i : i + 1] * apply(update, x) for i, update in enumerate(updates))
+
+
+def general_subtracted(updates: Sequence[LowRank], general: Sequence[LowRank]) -> list[LowRank]:
+    """GenKnowSub: each Delta W_i minus the mean Delta W of the general adapters, in factors. Exact.
+
+    Bagherifard et al. 2025 (arXiv 2505.10939). On Delta W: subtracting the means of A and of B apart, as PEFT
+    does, leaves cross terms. Ranks add up.
+    """
+    mean = [scaled(update, -1.0 / len(general)) for update in general]
+    return [concatenated([update, *mean]) for update in updates]
+
+
+def routed(
+    library: Sequence[Mapping[str, LowRank]],
+    name: str = "arrow",
+    *,
+    top_k: int | None = None,
+    temperature: float = 1.0,
+) -> Project:
+    """The projection W x + sum_i g_i(x) Delta W_i x of a decoder, gated by each module's own input.
+
+    ``library`` holds adapters that change the same modules. Raises: ValueError if they do not.
+    """
+    names = {frozenset(adapter) for adapter in library}
+    if len(names) != 1:
+        raise ValueError("the adapters of a routed library must change the same modules")
+    protos = {
+        module: prototypes(name, [adapter[module] for adapter in library]) for module in next(iter(names))
+    }
+
+    def project(module: str, weight: Array, x: Array) -> Array:
+        y = plain(module, weight, x)
+        if module not in protos:
+            return y
+        gates = gate(x, protos[module], top_k=top_k, temperature=temperature)
+        return y + route([adapter[module] for adapter in library], gates, x)
+
+    return project
