@@ -1,0 +1,147 @@
+"""The registry of figures, the committed tables, and the fidelity of theory to experiment they hold."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot as plt
+from sim.figure.edits import kappa_variance
+
+from sim.figures import FIGURES
+from sim.figures import __main__ as figures
+from sim.figures.fidelity import r_squared, summary
+from theory import composition, coverage, starvation
+
+TABLES = Path(__file__).parents[1] / "figures"
+
+
+def table(name):
+    return pd.read_csv(TABLES / f"{name}.csv")
+
+
+def test_every_figure_says_claim_setting_and_section():
+    assert len(FIGURES) >= 14
+    for name, item in FIGURES.items():
+        assert item.name == name and item.draw.__name__ == name
+        assert item.claim.endswith(".") and item.setting and item.section, name
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+def test_every_committed_table_draws(name, tmp_path):
+    rows = table(name)
+    assert len(rows) > 3
+    picture = FIGURES[name].draw(rows)
+    picture.savefig(tmp_path / f"{name}.pdf")
+    plt.close(picture)
+    assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+    assert (TABLES / f"{name}.md").read_text().startswith(f"**{name}**")
+
+
+def test_list_prints_every_figure_and_draws_none(tmp_path, capsys):
+    figures.main(figures.Draw(list=True, out=tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == list(FIGURES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_name_is_one_line_and_exit_code_2(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["sim.figures", "no_such_figure"])
+    with pytest.raises(SystemExit) as stopped:
+        figures.cli.run_command(figures.Draw, figures.main, "sim.figures", "figures already written are kept")
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()
+    assert len(message) == 1 and "unknown figure 'no_such_figure'" in message[0]
+
+
+def test_theory_columns_are_the_closed_forms():
+    rows = table("no_latent_composition")
+    direct = rows[~rows["method"].str.contains("CoT")]
+    law = [composition.two_hop_accuracy(int(n)) for n in direct["entities"]]
+    np.testing.assert_allclose(direct["predicted"], law, rtol=1e-4)
+    rows = table("rank_starvation")
+    for row in rows.iloc[::5].itertuples():
+        law = getattr(starvation, row.kind)(row.facts, row.rank)
+        np.testing.assert_allclose(row.predicted, law, rtol=1e-4, atol=1e-6)
+    rows = table("retention")
+    exact = rows[(rows["panel"] == "lambda") & (rows["rank_share"] == 1)]
+    np.testing.assert_array_equal(exact["predicted"], coverage.retention(exact["x"].to_numpy()))
+    rows = table("coverage_phase")
+    for row in rows.iloc[::31].itertuples():
+        law = starvation.overwrite_recall(16, round(16 * row.rho), row.lam * row.kappa)
+        np.testing.assert_allclose(row.predicted, law, rtol=1e-3, atol=1e-4)
+
+
+def test_the_direct_answer_is_chance_and_the_written_one_is_not():
+    rows = table("no_latent_composition")
+    written = rows["method"].str.contains("CoT")
+    rowwise = rows[rows["method"].isin(["average", "sum", "concat", "ties"])]
+    np.testing.assert_allclose(rowwise["measured"] * rowwise["entities"], 1.0, rtol=1e-4)
+    assert (rows["low"] <= rows["predicted"] * 1.0001).all() and rows[written]["measured"].min() > 0.95
+
+
+def test_the_phase_boundary_separates_kept_from_lost():
+    rows = table("coverage_phase")
+    rows = rows[rows["panel"] == "lambda"]
+    strength = 2 * rows["lam"] * rows["kappa"] * rows["rho"]
+    assert rows[strength > 1.2]["measured"].min() > 0.9
+    assert rows[strength < 0.8]["measured"].max() < 0.1
+
+
+def test_crosstalk_error_is_the_delta_method():
+    rows = table("crosstalk")
+    rows = rows[rows["panel"] == "error"]
+    np.testing.assert_allclose(rows["predicted"] * rows["features"], kappa_variance(60.0), rtol=1e-3)
+    assert ((rows["low"] < rows["predicted"]) & (rows["predicted"] < rows["high"])).mean() >= 0.75
+
+
+def test_r_squared():
+    assert r_squared([0.0, 1.0], [0.0, 1.0]) == 1.0
+    assert r_squared([0.5, 0.5], [0.0, 1.0]) == 0.0
+    assert r_squared([0.2, 0.2], [0.2, 0.2]) == 1.0 and np.isnan(r_squared([0.2, 0.2], [0.3, 0.3]))
+
+
+def test_fidelity_covers_every_section_and_its_flags_are_its_intervals():
+    rows = table("fidelity")
+    sections = set(rows["section"].astype(str).str.extract(r"(\d+)")[0].astype(int))
+    assert sections == set(range(1, 12))
+    sampled = rows[rows["tag"] != "exact"]
+    slack = 1e-4 * sampled["measured"].abs() + 1e-9
+    within = (sampled["low"] - slack <= sampled["predicted"]) & (
+        sampled["predicted"] <= sampled["high"] + slack
+    )
+    assert (within | ~sampled["inside"]).all()
+
+
+@pytest.mark.parametrize("tag", ["exact", "law"])
+def test_exact_results_and_laws_hold(tag):
+    """At least 95% of all rows inside; each law R^2 >= 0.99, exact results all inside."""
+    found = summary(table("fidelity"))
+    found = found[found["tag"] == tag]
+    assert found["inside"].sum() >= 0.95 * found["rows"].sum()
+    assert (found["r2"] >= 0.99).all(), found[["result", "r2"]]
+    if tag == "exact":
+        assert (found["inside"] == found["rows"]).all(), found
+
+
+def gaps(rows, result, size):
+    """|measured - predicted| of a result's rows whose setting starts with or holds ``size``."""
+    chosen = rows[(rows["result"] == result) & rows["setting"].str.contains(size)]
+    return (chosen["measured"] - chosen["predicted"]).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("result", "small", "large"),
+    [
+        ("capacity: recall of a truncated memory", "d=16,", "d=128, r=16"),
+        ("depth: direct two-hop accuracy", "d=16,", "d=128,"),
+        ("kappa, arc-cosine kernel", "m=64,", "m=4096,"),
+        ("whitened overlap", "m=64,", "m=512,"),
+        ("Arrow: alignment of the prototype", "m=16", "m=128"),
+        ("LoRA flow: early law", "=0.1,", "=0.001,"),
+        ("LoRA flow: half-times of the modes", "=0.1,", "=1e-06,"),
+    ],
+)
+def test_the_gap_of_an_asymptotic_result_shrinks_with_size(result, small, large):
+    rows = table("fidelity")
+    assert gaps(rows, result, large) < gaps(rows, result, small)

@@ -1,0 +1,93 @@
+"""Theorem 2 beyond its assumptions: adapters anywhere, cross entropy, any depth (section 2, Boundaries)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sim.lab import intervals
+from sim.twins import boundary as twin
+from theory import model as one_layer
+from theory.composition import two_hop_accuracy
+
+pytestmark = pytest.mark.slow  # minutes of compilation, all told
+
+N = 5
+CONFIG = one_layer.ModelConfig(entities=N, dim=2 * (2 * N + 2), features=60)
+LAM = jnp.asarray([0.5, 1.0])
+
+
+def outcomes(setting, draws, config=CONFIG):
+    keys = [jax.random.fold_in(jax.random.key(0), draw) for draw in range(draws)]
+    run = [twin.two_hop(config, setting, LAM, key) for key in keys]
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *run)
+
+
+def rate(hits):
+    """Mean and interval over draws: hits (draws, ...)."""
+    hits = hits.reshape(hits.shape[0], -1)
+    return intervals.mean(hits.mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("module", "base", "kind"),
+    [
+        ("w", "fake", "cross_entropy"),
+        ("up", "fake", "cross_entropy"),
+        ("value", "one_hop", "cross_entropy"),
+        ("up", "one_hop", "squared"),
+    ],
+)
+def test_without_a_link_any_adapter_is_right_exactly_once_in_n(module, base, kind):
+    """4 draws x 5 shifts x 5 subjects, average and sum: equal answer logits, accuracy exactly 1/N."""
+    found = outcomes(twin.Setting(module, base, kind=kind), 4)
+    assert found.hop1.mean() > 0.9 and found.hop2.mean() > 0.9  # the adapters did learn
+    assert np.max(np.ptp(found.answers, axis=1)) < 1e-9
+    np.testing.assert_array_equal(found.two_hop.mean(axis=(1, 3)), two_hop_accuracy(N))
+
+
+def test_nor_is_one_adapter_trained_on_both_data_sets():
+    found = outcomes(twin.Setting("up", "one_hop", joint=True), 3)
+    assert found.hop1[:, :, 1].mean() > 0.9 and found.hop2[:, :, 1].mean() > 0.9
+    np.testing.assert_array_equal(found.two_hop.mean(axis=(1, 3)), two_hop_accuracy(N))
+
+
+def test_cross_entropy_on_w_touches_the_answers_but_adds_one_number_to_all_of_them():
+    """Base that fits its facts: Delta W_1 has equal C-rows, so a base left in place is at 1/N too."""
+    found = outcomes(twin.Setting("w", "one_hop", fixed_base=True), 4)
+    assert np.max(np.ptp(found.answers, axis=1)) > 0.5  # the answer logits do depend on s1
+    centred = found.answers - found.answers.mean(axis=-1, keepdims=True)
+    assert np.max(np.ptp(centred, axis=1)) < 1e-9  # but not their differences
+    np.testing.assert_array_equal(found.two_hop.mean(axis=(1, 3)), two_hop_accuracy(N))
+
+
+@pytest.mark.parametrize(("module", "base"), [("w", "fake"), ("up", "one_hop"), ("value", "one_hop")])
+def test_with_the_base_left_in_place_only_the_mean_over_bases_is_1_over_n(module, base):
+    """12 draws: the logit differences depend on s1, single draws leave 1/N, the mean's interval holds it."""
+    found = outcomes(twin.Setting(module, base, fixed_base=True), 12)
+    centred = found.answers - found.answers.mean(axis=-1, keepdims=True)
+    assert np.max(np.ptp(centred, axis=1)) > 0.1
+    if module != "w":
+        assert np.ptp(found.two_hop.mean(axis=(1, 3))) > 0.05
+    mean, low, high = rate(found.two_hop)
+    assert low <= two_hop_accuracy(N) <= high, (mean, low, high)
+
+
+def test_a_base_with_two_hop_answers_links_them_and_the_law_fails():
+    """12 draws, second hop unedited: W adapters give 1/N, U adapters less (they damage the base)."""
+    on_w = outcomes(twin.Setting("w", "two_hop", fixed_base=True, second=False), 12)
+    np.testing.assert_array_equal(on_w.two_hop.mean(axis=(1, 3)), two_hop_accuracy(N))
+    on_u = outcomes(twin.Setting("up", "two_hop", fixed_base=True, second=False), 12)
+    assert rate(on_u.two_hop)[2] < two_hop_accuracy(N)
+
+
+@pytest.mark.slow
+def test_any_depth_needs_a_link_and_an_identity_bridge_is_one():
+    """2 layers, N = 4, LoRA on every matrix, 1 draw: exactly 1/N; pretraining on "b -> b" breaks that."""
+    key = jax.random.key(0)
+    hits, alone, answers = twin.decoder_two_hop(4, 2, False, 150, key)
+    assert alone.mean() == 1.0
+    assert float(jnp.max(jnp.ptp(answers, axis=0))) < 1e-8
+    assert float(hits.mean()) == two_hop_accuracy(4)
+    linked = twin.decoder_two_hop(4, 2, True, 150, key)[2]
+    assert float(jnp.max(jnp.ptp(linked, axis=0))) > 1.0

@@ -1,0 +1,108 @@
+"""Section 2: no latent composition, by enumerating every bijection."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sim import merge as merging
+from sim.twins import composition as twin
+from theory import composition
+from theory import model as one_layer
+from theory.lowrank import dense, singular
+
+
+def _svd(first, second):
+    return dense(merging.merge("svd", [first, second]))
+
+
+def _ties(first, second):
+    return merging.merge("ties", [first, second])
+
+
+def _average(first, second):
+    return 0.5 * (dense(first) + dense(second))
+
+
+def _prompt_gate(first, second, phi):
+    """Any functions of the prompt will do."""
+    del first, second
+    total = jnp.sum(phi, axis=1)
+    return jnp.sin(9 * total), jnp.cos(7 * total)
+
+
+def _arrow(first, second, phi):
+    """Arrow: softmax of |<phi, v_1>| over the adapters; its prototype v_1 of Delta W_1 depends on s1."""
+    scores = jnp.stack([jnp.abs(phi @ singular(update)[2][0]) for update in (first, second)])
+    gates = jax.nn.softmax(scores, axis=0)
+    return gates[0], gates[1]
+
+
+@pytest.mark.parametrize(
+    "merge, in_base, rank",
+    [
+        (twin.summed, False, 1),
+        (twin.summed, True, 3),
+        (_average, True, 1),
+        (_ties, False, 2),
+        (_ties, True, 3),
+    ],
+)
+def test_all_bijections_give_exactly_one_in_n(key, merge, in_base, rank):
+    right, trials = twin.two_hop_accuracy(4, key=key, rank=rank, merge=merge, two_hop_in_base=in_base)
+    assert (right, trials) == (24, 96)
+    assert right / trials == composition.two_hop_accuracy(4)
+
+
+@pytest.mark.parametrize("in_base", [False, True])
+def test_a_gate_that_reads_the_prompt_gives_exactly_one_in_n(key, in_base):
+    right, trials = twin.two_hop_accuracy(4, key=key, rank=4, gate=_prompt_gate, two_hop_in_base=in_base)
+    assert (right, trials) == (24, 96)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize(
+    "options", [{"merge": _svd}, {"gate": _arrow}, {"train": twin.cross_entropy}], ids=["svd", "arrow", "ce"]
+)
+def test_relabelled_bridges_give_exactly_one_in_n_whatever_mixes_the_rows(options, seed):
+    """Theorem 2b: these do let the answer rows depend on s1, yet no labelling of the bridges is favoured."""
+    right, trials = twin.two_hop_accuracy(4, key=jax.random.key(seed), rank=2, relabel=True, **options)
+    assert (right, trials) == (24, 96)
+
+
+def test_truncation_does_make_the_answer_rows_depend_on_s1(key):
+    """Why Theorem 2a excludes it: at a fixed r1 the count over all s1 moves off 24 for some seed."""
+    counts = [
+        twin.two_hop_accuracy(4, key=jax.random.fold_in(key, seed), rank=2, merge=_svd)[0]
+        for seed in range(6)
+    ]
+    assert any(count != 24 for count in counts), counts
+
+
+def test_cross_entropy_adapter_touches_the_answer_rows_and_learns_its_hop(key):
+    """The relabelling test above is about a trained adapter that works and does write to answer rows."""
+    config = one_layer.ModelConfig(4, 20, 64)
+    phi = one_layer.features(config, one_layer.make(config, key), one_layer.prompt1(config, jnp.arange(4)))
+    update = twin.cross_entropy(jnp.zeros((8, 64)), phi, jnp.array([2, 0, 3, 1]), 2, key)
+    assert jnp.abs(dense(update)[4:]).max() > 1e-2
+    np.testing.assert_array_equal(jnp.argmax(phi @ dense(update).T, axis=1), [2, 0, 3, 1])
+
+
+def test_bound_and_deviation():
+    assert composition.two_hop_bound(np.full(5, 0.2)) == pytest.approx(composition.two_hop_accuracy(5))
+    np.testing.assert_allclose(composition.two_hop_bound(np.array([[0.7, 0.2, 0.1], [0, 0, 1]])), [0.7, 1.0])
+    # For any map t the number of hits of a random bijection has mean 1 and variance at most 1.
+    for target in ([0, 1, 2, 3], [0, 0, 2, 3], [1, 1, 1, 1]):
+        hits = (twin.bijections(4) == np.array(target)).sum(axis=1)
+        assert hits.mean() == 1.0
+        assert hits.std() / 4 <= composition.two_hop_deviation(4) + 1e-12
+    assert composition.two_hop_deviation(4, draws=16) == pytest.approx(1 / 16)
+
+
+def test_errors_name_the_remedy():
+    with pytest.raises(ValueError, match="entities is 0; give a whole number of at least 1"):
+        composition.two_hop_accuracy(0)
+    with pytest.raises(ValueError, match="sum to 1 over the last axis; normalise it"):
+        composition.two_hop_bound(np.array([0.5, 0.6]))
+    with pytest.raises(ValueError, match="draws is 0"):
+        composition.two_hop_deviation(3, draws=0)

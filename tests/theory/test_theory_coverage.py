@@ -1,0 +1,126 @@
+"""Sections 3 and 5: retention and the coverage law."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sim.twins import coverage as twin
+from theory import coverage, crosstalk, edits
+from theory.lowrank import apply
+from theory.model import gaussian
+
+
+def test_critical_lambda_is_where_the_argmax_flips(key):
+    margin = jnp.array([1.0, 0.4, 2.0, 1.0, 0.5])
+    swing = jnp.array([2.0, 3.0, 2.5, -1.0, 0.0])
+    np.testing.assert_allclose(
+        coverage.critical_lambda(margin, swing), twin.critical_lambda(margin, swing, key=key), atol=1e-10
+    )
+
+
+@pytest.mark.parametrize("margin, swing", [(1.0, 2.0), (0.5, 2.5), (2.0, 3.0)])
+def test_retention_against_a_scaled_edit(key, margin, swing):
+    tie = margin / swing
+    lam = jnp.array([0.05, tie - 1e-6, tie, tie + 1e-6, 0.9, 1.0])
+    predicted = coverage.retention(lam, margin, swing)
+    np.testing.assert_array_equal(predicted, twin.retention(lam, margin, swing, key=key))
+    assert predicted[2] == 0.5
+
+
+def test_exact_overwrites_survive_above_one_half():
+    np.testing.assert_array_equal(coverage.retention(jnp.array([0.49, 0.5, 0.51])), [0.0, 0.5, 1.0])
+    np.testing.assert_array_equal(coverage.retention(1 / jnp.array([1.0, 2.0, 3.0])), [1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(
+    "critical, largest", [(0.5, 1), (1 / 3, 2), (0.3, 3), (0.1, 9), (1.2, 0), (jnp.inf, 0)]
+)
+def test_largest_library(critical, largest):
+    assert coverage.largest_library(critical) == largest
+    if largest:
+        assert coverage.retention(1 / largest, critical, 1.0) == 1.0
+    assert coverage.retention(1 / (largest + 1), critical, 1.0) < 1.0
+
+
+def test_largest_library_is_set_by_the_weakest_fact():
+    assert coverage.largest_library(jnp.array([0.1, 0.3, 0.2])) == 3
+    with pytest.raises(ValueError, match="library of any size keeps them"):
+        coverage.largest_library(jnp.zeros(2))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**20))
+def test_best_lambda_beats_a_fine_grid(seed):
+    key = jax.random.key(seed)
+    draw = [jnp.abs(gaussian(jax.random.fold_in(key, index), (6,))) for index in range(4)]
+    edit_margin, edit_swing, kept_margin, kept_swing = draw
+    lam, accuracy = coverage.best_lambda(edit_margin, edit_swing, kept_margin, kept_swing)
+
+    def right(lam):
+        kept = (lam * kept_swing < kept_margin).sum()
+        return ((lam * edit_swing > edit_margin).sum() + kept) / 12
+
+    assert float(right(lam)) == pytest.approx(float(accuracy))
+    assert max(float(right(rival)) for rival in np.linspace(0.001, 1, 400)) <= float(accuracy) + 1e-12
+    low, high = coverage.lambda_window(*draw)
+    if low < min(float(high), 1.0):
+        assert low < lam < high and accuracy == 1.0
+
+
+def test_coverage_law_decides_every_fact_with_orthogonal_keys(key):
+    draws = jax.random.uniform(key, (3, 3000), jnp.float64)
+    lam, overlap, share = draws
+    predicted = coverage.decides(lam, overlap, share)
+    np.testing.assert_array_equal(predicted, twin.decides(lam, overlap, share, key=key))
+    assert 0.02 < predicted.mean() < 0.5
+
+
+def test_threshold_in_each_factor_is_sharp(key):
+    ones = jnp.ones(2)
+    edge = jnp.array([0.5 - 1e-6, 0.5 + 1e-6])
+    for cells in ((edge, ones, ones), (ones, edge, ones), (ones, ones, edge)):
+        np.testing.assert_array_equal(twin.decides(*cells, key=key), [False, True])
+        np.testing.assert_array_equal(coverage.decides(*cells), [False, True])
+
+
+def test_margin_form():
+    assert coverage.decides(0.5, 1.0, 1.0, margin=0.9, swing=2.0)
+    assert not coverage.decides(0.5, 1.0, 1.0, margin=1.1, swing=2.0)
+
+
+def test_covers_needs_every_step_and_adds_adapters(key):
+    lam = jnp.array([0.6, 0.6])
+    overlap = jnp.array([[1.0, 0.0, 0.7], [0.0, 1.0, 0.7]])
+    share = jnp.ones((2, 3))
+    assert coverage.covers(lam, overlap, share)  # step 3 by both together: 2 (0.42 + 0.42) > 1
+    assert twin.covers(lam, overlap, share, key=key)
+    weaker = overlap.at[1, 2].set(0.0)
+    assert not coverage.covers(lam, weaker, share)
+    assert not twin.covers(lam, weaker, share, key=key)
+    assert coverage.covers(1.0, weaker, share) == twin.covers(jnp.ones(2), weaker, share, key=key)
+
+
+def test_whitened_form_decides_new_against_old_with_correlated_keys(key):
+    """2 lambda (P c_k)_k > 1 with c = Phi^+ phi, whatever the keys; the split form errs on some facts."""
+    facts = 10
+    shared = gaussian(jax.random.fold_in(key, 0), (1, 60))
+    keys = gaussian(jax.random.fold_in(key, 1), (facts, 60)) + shared
+    read = 0.8 * keys + 0.6 * gaussian(jax.random.fold_in(key, 2), (facts, 60))
+    residual = jnp.concatenate([-jnp.eye(facts), jnp.eye(facts)], axis=1)
+    exact = edits.exact_adapter(keys, residual)
+    overlap = crosstalk.edit_overlap(keys, read)
+    right = 0
+    for index in range(20):
+        start = gaussian(jax.random.fold_in(key, 3 + index), (6, facts))
+        frame = jnp.linalg.qr(start.T)[0]
+        whole = jnp.diagonal(frame @ frame.T @ overlap)
+        logits = apply(edits.starved_adapter(exact, start), read)
+        logits = logits.at[:, :facts].add(jnp.eye(facts))  # the base holds the old answer at the prompt too
+        leads = jnp.diagonal(logits[:, facts:]) > jnp.diagonal(logits[:, :facts])
+        np.testing.assert_array_equal(2 * whole > 1, leads)
+        shares = edits.shares(edits.starved_adapter(exact, start), keys, residual)
+        right += int((coverage.decides(1.0, jnp.diagonal(overlap), shares) == leads).sum())
+    assert 0.8 < right / 200 < 1.0

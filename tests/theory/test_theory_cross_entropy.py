@@ -1,0 +1,108 @@
+"""Cross-entropy adapters: overshoot along the flow, and retention predicted by single-adapter margins."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sim.twins import cross_entropy as twin
+from theory import coverage, cross_entropy, starvation
+from theory import model as one_layer
+
+CONFIG = one_layer.ModelConfig(entities=24, dim=100, features=300)
+LAM = jnp.linspace(0.02, 1.0, 25)
+
+
+@functools.cache
+def library(rank, draw):
+    key = jax.random.fold_in(jax.random.key(0), draw)
+    return twin.two_adapters(CONFIG, key, rank=rank, step=0.02, steps=2000)
+
+
+def one_fact(answers, step, steps):
+    """(logits, loss per fact): 5 orthonormal keys, rank 5, B alone trained: descent on logits."""
+    keys = jnp.eye(5, dtype=jnp.float64)
+    base = jnp.eye(answers, 5, dtype=jnp.float64)
+    target = (jnp.arange(5) + 1) % 5
+    found = twin.train(base, keys, target, jax.random.key(0), rank=5, step=step, steps=steps, freeze_a=True)
+    logits = keys @ base.T + keys @ found.a.T @ found.b.T
+    return logits, float(twin.loss_of(logits, target, "cross_entropy")) / 5
+
+
+@pytest.mark.parametrize(("answers", "time"), [(6, 0.5), (8, 5.0), (40, 20.0)])
+def test_the_loss_alone_gives_the_logits_and_the_critical_lambda(answers, time):
+    """Descent in 1000 and 2000 steps: the gap to the flow's curve falls with the step."""
+    gaps = []
+    for steps in (1000, 2000):
+        logits, loss = one_fact(answers, time / steps, steps)
+        new, old, rest = cross_entropy.logits_at_loss(loss, answers)
+        found = np.array([logits[0, 1], logits[0, 0], logits[0, -1]])
+        gaps.append(np.max(np.abs(found - [new, old, rest])))
+        np.testing.assert_allclose(logits[0, 2:], logits[0, -1], atol=1e-10)
+        swing = 1 + found[0] - found[1]
+        np.testing.assert_allclose(cross_entropy.critical_lambda_at_loss(loss, answers), 1 / swing, rtol=5e-3)
+    assert gaps[0] < 2e-3 * abs(new - old) + 1e-3
+    assert gaps[1] < 0.6 * gaps[0]
+
+
+def test_two_answers_follow_the_wright_function():
+    keys, base = jnp.ones((1, 1)), jnp.asarray([[1.0], [0.0]])
+    leads = []
+    for steps in (1000, 2000):
+        train = functools.partial(twin.train, base, keys, jnp.asarray([1]), jax.random.key(0), rank=1)
+        found = train(step=3.0 / steps, steps=steps, freeze_a=True)
+        moved = found.b[:, 0] * found.a[0, 0]
+        leads.append(moved[1] - moved[0] - 1)
+    np.testing.assert_allclose(2 * leads[1] - leads[0], cross_entropy.trained_lead(3.0), rtol=1e-6)
+    assert cross_entropy.trained_lead(0.0) == pytest.approx(-1.0, abs=1e-12)
+
+
+def test_the_loss_that_an_average_of_k_asks_for():
+    for adapters in (2, 3, 8):
+        loss = cross_entropy.loss_for_library(adapters, 10)
+        assert cross_entropy.critical_lambda_at_loss(loss, 10) == pytest.approx(1 / adapters, rel=1e-9)
+    assert cross_entropy.loss_for_library(12, 10) == pytest.approx(9 * np.exp(-11.0), rel=0.6)
+    start = np.log(np.e + 9)
+    assert cross_entropy.logits_at_loss(start, 10) == pytest.approx((0.0, 1.0, 0.0), abs=1e-9)
+    assert cross_entropy.critical_lambda_at_loss(start, 10) == np.inf
+
+
+@pytest.mark.parametrize("rank", [2, 4, 12])
+def test_single_adapter_margins_predict_the_retention_curve_of_the_merge(rank):
+    """2 draws x 48 facts x 25 coefficients; the prediction runs no merge. Gap: crosstalk."""
+    predicted, measured = [], []
+    for draw in range(2):
+        found = library(rank, draw)
+        margin, swing, third = twin.margins(found)
+        critical = np.where(third > 0, coverage.critical_lambda(margin, swing), np.inf)
+        predicted.append(np.mean(np.asarray(LAM)[:, None, None] > critical[None], axis=(1, 2)))
+        measured.append(np.mean(twin.merged_recall(found, LAM), axis=(1, 2)))
+    gap = np.abs(np.mean(predicted, 0) - np.mean(measured, 0))
+    assert np.mean(measured, 0)[-1] > 0.75  # learned (rank 2 not to the end)
+    assert gap.mean() < 0.02, gap
+    assert np.all(np.diff(np.mean(predicted, 0)) >= 0)
+
+
+def test_cross_entropy_overshoots_where_least_squares_ties_or_starves():
+    """F = 24: rank 4 keeps overwrites at lambda = 1/4; least squares keeps none at any lambda <= 1."""
+    recall = np.mean(
+        [np.mean(twin.merged_recall(library(4, draw), jnp.asarray([0.25]))) for draw in range(2)]
+    )
+    assert recall > 0.95
+    assert starvation.overwrite_recall(24, 4, 1.0) < 0.02 and starvation.overwrite_recall(24, 24, 0.25) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: cross_entropy.logits_at_loss(0.0, 5), "loss must be above 0"),
+        (lambda: cross_entropy.logits_at_loss(9.0, 5), "at most the base's"),
+        (lambda: cross_entropy.logits_at_loss(0.1, 1), "needs at least 2"),
+        (lambda: cross_entropy.loss_for_library(0, 5), "adapters is 0"),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
