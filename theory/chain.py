@@ -9,7 +9,6 @@ and the prompt in the adapter's data. Facts meet at random along the chain: that
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,54 +86,6 @@ def bounds(steps: Float[np.ndarray, "hops"]) -> tuple[float, float]:
     """[max(0, sum p - (k - 1)), min p]: all the step accuracies alone allow, however correlated (Frechet)."""
     steps = np.asarray(steps, np.float64)
     return float(max(0.0, steps.sum() - (len(steps) - 1))), float(steps.min())
-
-
-class Words(NamedTuple):
-    """Token numbers of a k-hop world: names of levels 0..k-1, relations 1..k, two marks."""
-
-    names: tuple[int, ...]  # first token of each level
-    relations: tuple[int, ...]
-    think: int
-    sep: int
-
-
-def words(entities: int, hops: int) -> tuple[Words, int]:
-    """The token layout of a k-hop world and the number of fillers its ``ModelConfig`` needs.
-
-    Levels 0 and 1 and the first two relations are the model's own; further levels and relations, THINK and
-    SEP are fillers. Output rows: entity j of level l is row (l - 1) N + j. Raises ValueError for hops < 1.
-    """
-    if hops < 1:
-        raise ValueError(f"hops is {hops}; give a whole number of at least 1")
-    first = 2 * entities + 2
-    more = max(hops - 2, 0)
-    names = [0, entities, *(first + level * entities for level in range(more))]
-    after = first + more * entities
-    relations = [2 * entities, 2 * entities + 1, *(after + index for index in range(more))]
-    marks = after + more
-    return Words(tuple(names[:hops]), tuple(relations[:hops]), marks, marks + 1), more * (entities + 1) + 2
-
-
-def plain_prompt(layout: Words, hop: int, entity: Int[Array, "*batch"]) -> Int[Array, "*batch 2"]:
-    """ "x REL_hop", as in an adapter's data; hop counts from 0 and x is an entity of level ``hop``."""
-    relation = jnp.full(entity.shape, layout.relations[hop], entity.dtype)
-    return jnp.stack([layout.names[hop] + entity, relation], axis=-1)
-
-
-def trace_prompt(layout: Words, path: Int[Array, "*batch depth"]) -> Int[Array, "*batch length"]:
-    """The trace up to the hop that follows ``path``, entities of levels 0..depth-1 as written so far:
-
-    x REL_1 .. REL_k THINK | x REL_1 y SEP y REL_2 z SEP z REL_3 ...
-    """
-    hops = path.shape[-1]
-    fixed = lambda token: jnp.full(path.shape[:-1], token, path.dtype)  # noqa: E731
-    tokens = [layout.names[0] + path[..., 0], *map(fixed, layout.relations), fixed(layout.think)]
-    for hop in range(hops):
-        name = layout.names[hop] + path[..., hop]
-        if hop:
-            tokens += [name, fixed(layout.sep)]
-        tokens += [name, fixed(layout.relations[hop])]
-    return jnp.stack(tokens, axis=-1)
 
 
 def kernel_overlap(

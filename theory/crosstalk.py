@@ -1,9 +1,11 @@
 """How strongly an edit stored at one prompt acts at another (theory/README.md, section 4)."""
 
+import math
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from theory import model as one_layer
@@ -39,6 +41,18 @@ def kappa(
     if activation == "relu":
         return ratio * arc_cosine(cosine)
     raise ValueError(f"unknown activation {activation!r}; use relu or identity")
+
+
+def kappa_variance(angle: float) -> float:
+    """m Var of <phi(u), phi(v)> / |phi(u)|^2 at unit vectors at this angle (relu), as m -> infinity.
+
+    The delta method: with x = 2 relu(g.u) relu(g.v), y = 2 relu(g.u)^2 and E y = 1 it is E[(x - kappa y)^2],
+    one integral over the circle, since the radius of g in the plane of u and v has E rho^4 = 8.
+    """
+    psi = (np.arange(4096) + 0.5) * 2 * np.pi / 4096
+    u, v = np.maximum(np.cos(psi), 0), np.maximum(np.cos(psi - angle), 0)
+    limit = (math.sin(angle) + (math.pi - angle) * math.cos(angle)) / math.pi
+    return float(32 * np.mean(np.square(u * (v - limit * u))))
 
 
 def prompt_kappa(
@@ -83,3 +97,33 @@ def mean_overlap(
     """
     alpha = (own - other) / (1.0 - keys)
     return alpha + (other - alpha * keys) / (1.0 + keys * (facts - 1))
+
+
+def turned_overlap(facts: int, angle: float | Float[Array, "..."]) -> Float[Array, "..."]:
+    """Whitened kappa of F facts "a REL" read at a relation word turned by ``angle``, from the kernel alone.
+
+    One-layer relu model, orthonormal embeddings, attention "sum": V e_a + e_R has cosine 1/2 with another
+    fact, (1 + cos)/2 with its own paraphrase and cos/2 with another fact's (``mean_overlap``). It falls from
+    1 at 0 to about one half at pi.
+    """
+    turn = jnp.cos(jnp.asarray(angle, jnp.float64))
+    return mean_overlap(facts, arc_cosine(jnp.asarray(0.5)), arc_cosine((1 + turn) / 2), arc_cosine(turn / 2))
+
+
+def turned_angle(facts: int, overlap: float | Float[Array, "..."]) -> Float[Array, "..."]:
+    """The angle in [0, pi] at which ``turned_overlap`` has the value ``overlap``, by bisection.
+
+    Raises ValueError for an overlap that no angle gives.
+    """
+    overlap = jnp.asarray(overlap, jnp.float64)
+    least = float(turned_overlap(facts, jnp.pi))
+    if not bool(jnp.all((overlap >= least) & (overlap <= 1.0))):
+        raise ValueError(f"overlap is {overlap}; with {facts} facts a turn gives {least:.3f} to 1")
+
+    def halve(_, ends):
+        middle = (ends[0] + ends[1]) / 2
+        further = turned_overlap(facts, middle) > overlap
+        return jnp.where(further, middle, ends[0]), jnp.where(further, ends[1], middle)
+
+    ends = jnp.zeros_like(overlap), jnp.full_like(overlap, jnp.pi)
+    return jax.lax.fori_loop(0, 52, halve, ends)[0]

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from theory import chain, edits, lowrank
+from theory import edits, lowrank
 from theory import model as one_layer
 
 _TIE = 1e-8  # size of the generic matrix that picks the column space among tied ones
@@ -37,7 +37,7 @@ class Setting:
     @property
     def model(self) -> one_layer.ModelConfig:
         """The one-layer model with room for every level, relation and mark."""
-        fillers = chain.words(2 * self.facts, self.hops)[1]
+        fillers = one_layer.words(2 * self.facts, self.hops)[1]
         tokens = 4 * self.facts + 2 + fillers
         return one_layer.ModelConfig(
             2 * self.facts, 2 * tokens, self.features, window=self.window, fillers=fillers
@@ -87,15 +87,15 @@ def follow(maps: Array, starts: Array) -> Array:
 def base_facts(setting: Setting, old: Array) -> list[tuple[Array, Array]]:
     """(prompts, output rows) of what the base knows: plain facts, and traces with ``template``."""
     size = 2 * setting.facts
-    layout, _ = chain.words(size, setting.hops)
+    layout, _ = one_layer.words(size, setting.hops)
     everyone = jnp.arange(size)
     groups = [
-        (chain.plain_prompt(layout, hop, everyone), hop * size + old[hop]) for hop in range(setting.hops)
+        (one_layer.plain_prompt(layout, hop, everyone), hop * size + old[hop]) for hop in range(setting.hops)
     ]
     if setting.template:
         paths = follow(old, everyone)
         groups += [
-            (chain.trace_prompt(layout, paths[:, : hop + 1]), hop * size + paths[:, hop + 1])
+            (one_layer.trace_prompt(layout, paths[:, : hop + 1]), hop * size + paths[:, hop + 1])
             for hop in range(setting.hops)
         ]
     return groups
@@ -103,7 +103,7 @@ def base_facts(setting: Setting, old: Array) -> list[tuple[Array, Array]]:
 
 def _one(setting: Setting, key: Array) -> Run:
     config, size = setting.model, 2 * setting.facts
-    layout, _ = chain.words(size, setting.hops)
+    layout, _ = one_layer.words(size, setting.hops)
     parts = [jax.random.fold_in(key, index) for index in range(3)]
     frozen = one_layer.make(config, parts[0])
     old, new = graph(setting, parts[1])
@@ -118,7 +118,7 @@ def _one(setting: Setting, key: Array) -> Run:
     edited = jnp.arange(setting.facts)
     adapters, shares = [], []
     for hop in range(setting.hops):
-        stored = phi(chain.plain_prompt(layout, hop, edited))
+        stored = phi(one_layer.plain_prompt(layout, hop, edited))
         residual = one_layer.one_hot(hop * size + new[hop], outputs) - stored @ base.T
         tie = _TIE * jax.random.normal(jax.random.fold_in(parts[2], hop), residual.shape, jnp.float64)
         adapters.append(edits.least_squares_adapter(stored, residual, setting.rank, tie))
@@ -126,7 +126,7 @@ def _one(setting: Setting, key: Array) -> Run:
     update = lowrank.concatenated(adapters)
 
     def logits(path):
-        features = phi(chain.trace_prompt(layout, path))
+        features = phi(one_layer.trace_prompt(layout, path))
         return features @ base.T, lowrank.apply(update, features)
 
     truth = follow(new, edited)

@@ -13,7 +13,7 @@ from sim.figures import __main__ as figures
 from sim.figures.fidelity import r_squared, summary
 from theory import composition, coverage, starvation
 
-TABLES = Path(__file__).parents[1] / "figures"
+TABLES = Path(__file__).parents[2] / "figures"
 
 
 def table(name):

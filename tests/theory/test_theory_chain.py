@@ -51,7 +51,7 @@ def test_contexts_amplify_edits_and_the_kernel_knows_by_how_much(key):
 
 def _kernel(setting, key):
     """kappa of the own fact and margin of old over new in context, (hops, F), for m -> infinity."""
-    layout, _ = chain.words(2 * FACTS, setting.hops)
+    layout, _ = one_layer.words(2 * FACTS, setting.hops)
     edited = jnp.arange(FACTS)
     old, new = twin.graph(setting, key)
     path = twin.follow(new, edited)
@@ -60,8 +60,8 @@ def _kernel(setting, key):
     targets = one_layer.one_hot(jnp.concatenate([rows for _, rows in groups]), setting.hops * size)
     overlaps, margins = [], []
     for hop in range(setting.hops):
-        read = chain.trace_prompt(layout, path[:, : hop + 1])
-        own = chain.kernel_overlap(setting.model, [chain.plain_prompt(layout, hop, edited)], read)
+        read = one_layer.trace_prompt(layout, path[:, : hop + 1])
+        own = chain.kernel_overlap(setting.model, [one_layer.plain_prompt(layout, hop, edited)], read)
         base = targets.T @ chain.kernel_overlap(setting.model, [prompts for prompts, _ in groups], read)
         overlaps.append(own[path[:, hop], edited])
         rows = hop * size + old[hop][path[:, hop]], hop * size + path[:, hop + 1]
@@ -71,11 +71,11 @@ def _kernel(setting, key):
 
 def test_kernel_overlap_is_the_limit_of_finite_features(key):
     """m = 512, 8192, 4 draws: the root mean square error falls like 1/sqrt(m) (by 2 at least)."""
-    layout, fillers = chain.words(4, 2)
+    layout, fillers = one_layer.words(4, 2)
     config = one_layer.ModelConfig(4, 2 * (10 + fillers), 1, fillers=fillers)
     subjects = jnp.arange(4)
-    stored = chain.plain_prompt(layout, 0, subjects)
-    read = chain.trace_prompt(layout, jnp.stack([subjects, subjects[::-1]], axis=-1))
+    stored = one_layer.plain_prompt(layout, 0, subjects)
+    read = one_layer.trace_prompt(layout, jnp.stack([subjects, subjects[::-1]], axis=-1))
     limit = chain.kernel_overlap(config, [stored], read)
     errors = []
     for features in (512, 8192):
@@ -122,9 +122,9 @@ def test_step_accuracy_is_the_overwrite_law_at_the_overlap():
 
 
 def test_trace_prompts_spell_the_trace():
-    layout, fillers = chain.words(4, 3)
+    layout, fillers = one_layer.words(4, 3)
     assert fillers == 4 + 1 + 2 and len(set(layout.relations)) == 3
-    trace = chain.trace_prompt(layout, jnp.asarray([[1, 2]]))[0].tolist()
+    trace = one_layer.trace_prompt(layout, jnp.asarray([[1, 2]]))[0].tolist()
     a, b = layout.names[0] + 1, layout.names[1] + 2
     r1, r2, r3 = layout.relations
     assert trace == [a, r1, r2, r3, layout.think, a, r1, b, layout.sep, b, r2]
@@ -133,7 +133,7 @@ def test_trace_prompts_spell_the_trace():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: chain.words(4, 0), "hops is 0"),
+        (lambda: one_layer.words(4, 0), "hops is 0"),
         (lambda: chain.matched(np.array([0.5]), 1), "at least 2"),
         (lambda: chain.matched(np.array([1.5]), 4), "shares from 0 to 1"),
     ],
