@@ -1,24 +1,10 @@
-"""Merge methods for low-rank updates, one family a file, behind one registry.
+"""Merge methods for low-rank updates, behind one registry; a method is one function in ``methods``.
 
     merge("ties", [first, second], density=0.5, rank=8)
-
-Importing a family registers its methods in ``METHODS``.
 """
 
-from . import data, linear, sign, sparse, spectral, spherical
-from .registry import METHODS, Method, get, merge, method, refuse_zero_sum
+from sim.merge import methods
+from sim.merge.module import merge
+from sim.merge.registry import METHODS, Method, method
 
-__all__ = [
-    "METHODS",
-    "Method",
-    "data",
-    "get",
-    "linear",
-    "merge",
-    "method",
-    "refuse_zero_sum",
-    "sign",
-    "sparse",
-    "spectral",
-    "spherical",
-]
+__all__ = ["METHODS", "Method", "merge", "method", "methods"]

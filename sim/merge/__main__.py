@@ -13,8 +13,8 @@ import tyro
 from tqdm import tqdm
 
 from sim.lab.cli import run_command
-from sim.merge import METHODS, get, merge, refuse_zero_sum
-from sim.merge.methods import elementwise
+from sim.merge import METHODS, elementwise, merge
+from sim.merge.module import refuse_zero_sum
 from sim.merge.peft_files import Adapter, atomic_folder, check_mergeable, read_adapter, write_adapter
 from theory.lowrank import LowRank, norm, truncated
 
@@ -57,7 +57,7 @@ class MergeCommand:
 
 def parsed_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE texts as the method's options, each in the type of its default. Raises ValueError."""
-    record = get(method)
+    record = METHODS[method]
     options = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -86,7 +86,7 @@ def merge_module(
     A dense result is cut to ``rank``, or to the sum of the ranks if none is given. Both squares are 0 if
     nothing was cut, and NaN for a method that handles the rank itself, where they are not known.
     """
-    record = get(method)
+    record = METHODS[method]
     own_rank = rank if record.uses_rank else None
     merged = merge(method, updates, weights, rank=own_rank, key=key, **dict(options))
     if isinstance(merged, LowRank):
@@ -115,7 +115,7 @@ def merge_adapters(
 
     Raises: ValueError for a method that needs data, mismatched adapters, or anything ``merge`` refuses.
     """
-    record = get(method)
+    record = METHODS[method]
     if record.needs:
         raise ValueError(f"{method} is not data-free: it needs {', '.join(record.needs)}; use it from Python")
     if weights:
@@ -148,7 +148,7 @@ def main(command: MergeCommand) -> None:
     """Read, merge, write; prints what was done. Raises ValueError with one line for anything wrong."""
     if not command.adapters:
         raise ValueError("give at least one adapter folder to merge")
-    get(command.method)
+    METHODS[command.method]
     options = parsed_options(command.method, command.option)
     if command.weight and len(command.weight) != len(command.adapters):
         raise ValueError(f"--weight: {len(command.weight)} numbers for {len(command.adapters)} adapters")

@@ -1,30 +1,26 @@
-"""The registry of merge methods and the one entry point that runs them.
+"""The registry of merge methods: a method is one decorated function, and its signature is its record.
 
-A method is one decorated function ``f(updates, weights, *, options) -> LowRank | dense (out, in)``.
-Its signature is its record: keyword-only parameters are its options, one without a default must be
-supplied, and the parameters named ``key`` and ``rank`` receive the random key and the target rank.
-The sweep, the commands' help and the parity tests read the registry, so a new method needs no other edit.
+``f(updates, weights, *, options) -> LowRank | dense (out, in)``: keyword-only parameters are its options, one
+without a default must be supplied, and the parameters named ``key`` and ``rank`` receive the random key and
+the target rank. The sweep, the commands' help and the parity tests read the registry, so a new method needs
+no other edit.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float
-
-from theory.lowrank import LowRank, truncated
-
-from .elementwise import truncated_dense
+from sim.lab.registry import Registry
 
 
 @dataclass(frozen=True)
 class Method:
     """What is known of a merge method without running it.
 
+    ``coefficient``: K -> c where the merge of K adapters is exactly c sum_i Delta W_i at the default weights
+    and options; None for a method that is not linear in the Delta W.
     ``normalises``: weights are divided by their sum, and default to 1/K (else they default to 1).
     ``dense``: the result is an (out, in) matrix unless a rank is asked for.
     ``data_free``: reads nothing but the adapters. ``identity``: the options under which one adapter at
@@ -37,6 +33,7 @@ class Method:
     function: Callable[..., Any]
     family: str
     summary: str
+    coefficient: Callable[[int], float] | None
     data_free: bool
     dense: bool
     normalises: bool
@@ -48,13 +45,14 @@ class Method:
     uses_rank: bool
 
 
-METHODS: dict[str, Method] = {}
+METHODS: Registry[Method] = Registry("merge method")
 
 
 def method(
     family: str,
     *,
     name: str | None = None,
+    coefficient: Callable[[int], float] | None = None,
     dense: bool = False,
     data_free: bool = True,
     normalises: bool = False,
@@ -66,7 +64,6 @@ def method(
     def register(function: Callable) -> Callable:
         parameters = inspect.signature(function).parameters.values()
         keywords = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        uses_key, uses_rank = "key" in keywords, "rank" in keywords
         options = {k: v for k, v in keywords.items() if k not in ("key", "rank")}
         needs = tuple(k for k, v in options.items() if v is inspect.Parameter.empty)
         record = Method(
@@ -74,6 +71,7 @@ def method(
             function=function,
             family=family,
             summary=(inspect.getdoc(function) or "").split("\n")[0],
+            coefficient=coefficient,
             data_free=data_free,
             dense=dense,
             normalises=normalises,
@@ -81,109 +79,10 @@ def method(
             identity=identity,
             options=MappingProxyType({k: v for k, v in options.items() if k not in needs}),
             needs=needs,
-            uses_key=uses_key,
-            uses_rank=uses_rank,
+            uses_key="key" in keywords,
+            uses_rank="rank" in keywords,
         )
-        if record.name in METHODS:
-            raise ValueError(f"merge method {record.name!r} is registered twice")
-        METHODS[record.name] = record
+        METHODS.add(record.name, record)
         return function
 
     return register
-
-
-def get(name: str) -> Method:
-    """The record of a method. Raises ValueError naming the known ones."""
-    if name not in METHODS:
-        raise ValueError(f"unknown merge method {name!r}; known: {', '.join(sorted(METHODS))}")
-    return METHODS[name]
-
-
-def refuse_zero_sum(record: Method, weights: Sequence[float] | Array) -> None:
-    """Raise ValueError if a method that divides by the sum of the weights is given weights that sum to 0."""
-    if record.normalises and float(sum(weights)) == 0.0:
-        raise ValueError(f"{record.name} divides by the sum of the weights, which is 0; use sum instead")
-
-
-def merge(
-    name: str,
-    updates: Sequence[LowRank],
-    weights: Sequence[float] | Float[Array, "K"] | None = None,
-    *,
-    rank: int | None = None,
-    key: Array | None = None,
-    **options: Any,
-) -> LowRank | Float[Array, "out in"]:
-    """Merge the updates of ONE module: K low-rank updates of one (out, in) weight into one.
-
-    Pure, with static shapes: ``jax.jit`` and ``jax.vmap`` apply (batch the factors and scales on their
-    leading axes). Computes in the dtype of the factors.
-
-    Args:
-        name: a key of ``METHODS``.
-        updates: K updates with 2-D factors; ranks may differ unless the method says otherwise.
-        weights: K numbers, negative allowed; None is 1 each, or 1/K for a method that normalises.
-        rank: truncate the result to this rank (Eckart-Young). Methods that are dense then return factors.
-        key: a ``jax.random.key`` for the methods that draw (DARE, DELLA).
-        options: the method's own, see ``METHODS[name].options`` and ``.needs``.
-
-    Returns: a LowRank, or an (out, in) array if ``METHODS[name].dense`` and ``rank`` is None.
-
-    Raises: ValueError for an unknown method or option, a missing key or statistic, a wrong number of
-    weights, factors whose shapes do not match, or a rank below 1.
-    """
-    record = get(name)
-    _check(record, updates, rank, key, options)
-    updates = [LowRank(jnp.asarray(update.b), jnp.asarray(update.a), update.scale) for update in updates]
-    dtype = updates[0].b.dtype
-    if weights is None:
-        weights = jnp.ones(len(updates), dtype)
-    weights = jnp.asarray(weights, dtype)
-    if weights.shape != (len(updates),):
-        raise ValueError(f"{len(updates)} adapters need {len(updates)} weights, not shape {weights.shape}")
-    if record.normalises:
-        if not isinstance(weights, jax.core.Tracer):
-            refuse_zero_sum(record, weights)
-        weights = weights / jnp.sum(weights)
-    if record.uses_key:
-        options["key"] = key
-    if record.uses_rank:
-        options["rank"] = rank
-    if record.float64:
-        updates = [_cast(update, jnp.float64) for update in updates]
-        weights = weights.astype(jnp.float64)
-    result = record.function(updates, weights, **options)
-    if rank is not None and not isinstance(result, LowRank):
-        result = truncated_dense(result, rank)
-    elif rank is not None and result.a.shape[-2] > rank:
-        result = truncated(_cast(result, jnp.float64), rank)  # singular values may be close: see ``float64``
-    return _cast(result, dtype) if isinstance(result, LowRank) else result.astype(dtype)
-
-
-def _cast(update: LowRank, dtype: Any) -> LowRank:
-    return update._replace(b=update.b.astype(dtype), a=update.a.astype(dtype))
-
-
-def _check(record: Method, updates: Sequence[LowRank], rank: int | None, key: Any, options: Mapping) -> None:
-    """Everything about the call that can be wrong before any arithmetic."""
-    if not updates:
-        raise ValueError("nothing to merge: give at least one adapter")
-    shapes = {(u.b.shape[-2], u.a.shape[-1]) for u in updates}
-    if any(u.b.ndim != 2 or u.a.ndim != 2 or u.b.shape[1] != u.a.shape[0] for u in updates):
-        found = [(u.b.shape, u.a.shape) for u in updates]
-        raise ValueError(f"factors must be B (out, r) and A (r, in); found {found}; use vmap for a batch")
-    if len(shapes) > 1:
-        raise ValueError(f"adapters of different (out, in) shapes cannot be merged: {sorted(shapes)}")
-    if rank is not None and rank < 1:
-        raise ValueError(f"rank must be at least 1, not {rank}")
-    if record.uses_key and key is None:
-        raise ValueError(f"{record.name} draws at random: give a key (a seed on the command line)")
-    known = {*record.options, *record.needs}
-    for option in options:
-        if option not in known:
-            raise ValueError(
-                f"{record.name} has no option {option!r}; it takes {', '.join(sorted(known)) or 'none'}"
-            )
-    for need in record.needs:
-        if need not in options:
-            raise ValueError(f"{record.name} is not data-free: it needs {need!r}")

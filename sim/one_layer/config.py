@@ -53,7 +53,7 @@ class OneLayerConfig:
                 "raise entities or lower the rank"
             )
         for name in self.methods:
-            merging.get(name)
+            merging.METHODS[name]  # raises for an unknown name
         for name in ("methods", "lambdas", "libraries", "facts", "strengths", "angles", "shares"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give at least one value")

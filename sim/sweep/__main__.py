@@ -121,7 +121,7 @@ def configure(args: Sweep) -> tuple[Profile, dict]:
         if world not in SWEPT:
             raise ValueError(f"unknown world {world!r}; use one or more of: {', '.join(SWEPT)}")
     for method in args.method:
-        record = merging.get(method)
+        record = merging.METHODS[method]
         if not record.data_free:
             raise ValueError(f"method {method!r} needs data, which this sweep does not give; leave it out")
     if args.seeds is not None and args.seeds < 1:

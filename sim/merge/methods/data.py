@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.merge.elementwise import map_rows
+from sim.merge.methods.linear import combination
+from sim.merge.registry import method
 from theory.lowrank import LowRank, absorbed, inner, scaled
-
-from .elementwise import map_rows
-from .linear import combination
-from .registry import method
 
 
 @method("data", data_free=False, identity={"shrink": 1.0})

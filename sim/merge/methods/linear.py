@@ -9,9 +9,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.merge.registry import method
 from theory.lowrank import LowRank, concatenated, scaled, truncated
-
-from .registry import method
 
 
 def combination(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
@@ -21,27 +20,31 @@ def combination(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRa
     return concatenated([scaled(update, weight) for update, weight in zip(updates, weights, strict=True)])
 
 
-@method("linear", normalises=True)
+@method("linear", normalises=True, coefficient=lambda count: 1 / count)
 def average(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
     """Uniform (or weighted) mean of the Delta W: sum_i w_i Delta W_i with sum_i w_i = 1. Exact."""
     return combination(updates, weights)
 
 
-@method("linear", name="sum")
+@method("linear", name="sum", coefficient=lambda count: 1.0)
 def sum_(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
     """Weighted sum of the Delta W, weights taken as given (1 by default). Exact."""
     return combination(updates, weights)
 
 
-@method("linear")
+@method("linear", coefficient=lambda count: 1.0)
 def concat(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
     """The weighted sum under PEFT's name for it (``cat``): factors stacked, rank sum(r_i). Exact."""
     return combination(updates, weights)
 
 
-@method("linear", identity={"coefficient": 1.0})
+TASK_COEFFICIENT = 0.3
+"""What Ilharco et al. recommend where no held-out data can choose."""
+
+
+@method("linear", coefficient=lambda count: TASK_COEFFICIENT, identity={"coefficient": 1.0})
 def task_arithmetic(
-    updates: Sequence[LowRank], weights: Float[Array, "K"], *, coefficient: float = 0.3
+    updates: Sequence[LowRank], weights: Float[Array, "K"], *, coefficient: float = TASK_COEFFICIENT
 ) -> LowRank:
     """Task arithmetic: coefficient * sum_i w_i Delta W_i, the coefficient fixed beforehand. Exact.
 

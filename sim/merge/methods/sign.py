@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.merge.elementwise import kept, map_rows, over, threshold
+from sim.merge.registry import method
 from theory.lowrank import LowRank
-
-from .elementwise import kept, map_rows, over, threshold
-from .registry import method
 
 VOTES = ("mass", "count")
 

@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.merge.elementwise import check_density, kept, map_rows, over, reduce_rows, threshold, uniform_rows
+from sim.merge.methods.sign import elected_mean, trimmed
+from sim.merge.registry import method
 from theory.lowrank import LowRank, norm
-
-from .elementwise import check_density, kept, map_rows, over, reduce_rows, threshold, uniform_rows
-from .registry import method
-from .sign import elected_mean, trimmed
 
 
 def _entries(updates: Sequence[LowRank]) -> int:

@@ -10,12 +10,11 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.merge.elementwise import check_density, threshold_of
+from sim.merge.methods.linear import combination
+from sim.merge.methods.sign import elected_mean, trimmed
+from sim.merge.registry import method
 from theory.lowrank import LowRank, absorbed, from_singular, scaled, singular, supported
-
-from .elementwise import check_density, threshold_of
-from .linear import combination
-from .registry import method
-from .sign import elected_mean, trimmed
 
 
 def polar(columns: Float[Array, "n k"]) -> Float[Array, "n k"]:

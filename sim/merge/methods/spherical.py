@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.merge.methods.linear import combination
+from sim.merge.registry import method
 from theory.lowrank import LowRank, inner, norm
-
-from .linear import combination
-from .registry import method
 
 
 def cosines(updates: Sequence[LowRank]) -> tuple[Float[Array, "K K"], Float[Array, "K"]]:

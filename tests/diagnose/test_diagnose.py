@@ -16,7 +16,7 @@ from sim.merge.peft_files import Adapter, read_adapter
 from theory import interference
 from theory.lowrank import LowRank, dense
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "merge" / "data"
 D, R = 12, 3
 
 

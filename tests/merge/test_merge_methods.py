@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.merge import METHODS, merge
-from sim.merge.methods import elementwise, linear
+from sim.merge import elementwise
+from sim.merge.methods import linear
 from theory.lowrank import LowRank, dense, norm
 
 OUT, IN, RANK = 24, 36, 3
@@ -138,6 +139,26 @@ def test_the_eager_answer_is_the_compiled_one(name):
 def test_every_method_has_a_reference_and_a_summary():
     assert set(METHODS) == set(REFERENCES)
     assert all(len(record.summary) > 20 for record in METHODS.values())
+
+
+@pytest.mark.parametrize("name", [name for name, record in METHODS.items() if record.coefficient])
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_a_method_with_a_coefficient_is_that_multiple_of_the_dense_sum(name, count):
+    """The record's word against the merge at its defaults; the others are not multiples of the sum."""
+    updates = adapters(count, count, jnp.float64)
+    total = sum(as_dense(update) for update in updates)
+    np.testing.assert_allclose(
+        as_dense(run(name, updates)), METHODS[name].coefficient(count) * total, rtol=1e-12, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, record in METHODS.items() if not record.coefficient])
+def test_a_method_without_a_coefficient_has_none(name):
+    """No one multiple of the sum is the merge of two libraries."""
+    libraries = [adapters(seed, members(name), jnp.float64) for seed in (1, 2)]
+    merged = np.concatenate([as_dense(found) for found in run_batch(name, libraries)])
+    total = np.concatenate([sum(as_dense(update) for update in updates) for updates in libraries])
+    assert relative(merged, np.sum(merged * total) / np.sum(total**2) * total) > 1e-3
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))

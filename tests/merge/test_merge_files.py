@@ -1,6 +1,6 @@
 """PEFT folders: golden files made by PEFT, round trips, the merge command, and every way a file can be bad.
 
-tests/data/make_peft_golden.py made the golden files with PEFT 0.21.2; the last test needs PEFT installed.
+tests/merge/data/make_peft_golden.py made the golden files with PEFT 0.21.2; the last test needs PEFT installed.
 """
 
 import json
@@ -136,7 +136,7 @@ def run(tmp_path, *arguments):
         [sys.executable, "-m", "sim.merge", *map(str, arguments), "--out", str(out)],
         capture_output=True,
         text=True,
-        cwd=DATA.parent.parent,
+        cwd=Path(__file__).parents[2],
     )
     return done, out
 

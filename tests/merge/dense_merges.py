@@ -1,6 +1,6 @@
 """Dense float64 references of every merge method, written from the published definitions.
 
-On (out, in) numpy matrices with plain sorts and full SVDs, sharing nothing with ``sim.merging``.
+On (out, in) numpy matrices with plain sorts and full SVDs, sharing nothing with ``sim.merge``.
 ``weights`` multiply the adapters (already normalised where the method normalises).
 """
 

@@ -1,6 +1,6 @@
-"""Make the golden files of tests/data with PEFT (extra ``bench``): run once, commit what it writes.
+"""Make the golden files of tests/merge/data with PEFT (extra ``bench``): run once, commit what it writes.
 
-    python tests/data/make_peft_golden.py
+    python tests/merge/data/make_peft_golden.py
 
 Two adapters of a small model whose modules have unequal ranks and alphas (rank_pattern, alpha_pattern),
 and two rsLoRA ones with a transposed (Conv1D) layer; beside each pair ``golden.safetensors`` with PEFT's own
