@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from sim.one_layer.config import OneLayerConfig, recalled, row
 from sim.one_layer.starvation import starts
+from sim.twins import coverage as twin
 from theory import model as one_layer
 from theory.edits import exact_adapter, shares, starved_adapter
 from theory.lowrank import apply
@@ -38,14 +39,7 @@ def measure(config: OneLayerConfig, key: Array) -> Float[Array, "rows"]:
     counts = [config.coverage_facts(share) for share in config.shares]
     model_config = config.model(max(counts), fillers=1)
     model = one_layer.make(model_config, jax.random.fold_in(key, 0))
-    stored = one_layer.hidden(
-        model_config, model, one_layer.prompt1(model_config, jnp.arange(model_config.entities))
-    )
-    relation, other = model.embed[2 * model_config.entities], model.embed[-1]
-    turns = jnp.asarray(config.angles, jnp.float64)
-    step = (jnp.cos(turns) - 1)[:, None] * relation[None] + jnp.sin(turns)[:, None] * other[None]
-    keys = one_layer.activated(model_config, model, stored)
-    reads = one_layer.activated(model_config, model, stored[None] + step[:, None])
+    keys, reads = twin.paraphrased(model_config, model, jnp.asarray(config.angles, jnp.float64))
     begin = starts(jax.random.fold_in(key, 1), [(_DRAWS, config.rank, facts) for facts in counts])
     return jnp.concatenate([_cells(keys[: a0.shape[-1]], reads[:, : a0.shape[-1]], a0) for a0 in begin])
 
@@ -58,7 +52,7 @@ def _cells(keys: Array, reads: Array, begin: Array) -> Float[Array, "rows"]:
     exact = exact_adapter(keys, residual)
 
     def cell(read: Array) -> Array:
-        base = one_layer.base_weights(jnp.concatenate([keys, read]), jnp.concatenate([old, old]))
+        base = twin.known_twice(keys, read, old)
         kappa = jnp.diagonal(read @ exact.a.T)
 
         def one(start: Array) -> Array:

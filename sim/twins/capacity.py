@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from sim.lab import seeds
+
 _QUERIES = 1000
 
 
@@ -19,12 +21,6 @@ def _memory(key: Array, facts: int, dim: int, rank: int) -> tuple[Array, Array, 
     return keys, values, (u[:, :rank] * s[None, :rank]) @ vt[:rank]
 
 
-def _map(one, key: Array, draws: int):
-    """``one`` of every fold_in(key, i), one at a time: batched LAPACK gains nothing on a CPU and can hang."""
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(draws))
-    return jax.lax.map(one, keys)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 5))
 def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws: int) -> Array:
     queries = min(candidates, _QUERIES)
@@ -34,7 +30,8 @@ def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws
         scores = values[:, :candidates].T @ (memory @ keys[:, :queries])
         return jnp.mean(jnp.argmax(scores, axis=0) == jnp.arange(queries))
 
-    return _map(one, key, draws)
+    # One memory at a time: batched LAPACK gains nothing on a CPU and can hang.
+    return jax.lax.map(one, seeds.keys(key, draws))
 
 
 def recall(
@@ -54,7 +51,7 @@ def _traces(facts: int, dim: int, rank: int, key: Array, draws: int) -> Array:
         scores = values.T @ memory @ keys
         return jnp.stack([jnp.trace(scores), jnp.sum(scores**2), jnp.sum(scores * scores.T)]) / facts
 
-    return _map(one, key, draws)
+    return jax.lax.map(one, seeds.keys(key, draws))
 
 
 def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from sim.lab import seeds
 from theory import edits, lowrank
 from theory import model as one_layer
 
@@ -155,6 +156,5 @@ def _one(setting: Setting, key: Array) -> Run:
 @functools.partial(jax.jit, static_argnums=(0, 2))
 def run(setting: Setting, key: Array, draws: int) -> Run:
     """Draw ``draws`` worlds, edit each with one adapter a hop, merge them, and decode every chain."""
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(draws))
     # One world at a time: batched LAPACK gains nothing on a CPU and can hang there.
-    return jax.lax.map(functools.partial(_one, setting), keys)
+    return jax.lax.map(functools.partial(_one, setting), seeds.keys(key, draws))

@@ -1,4 +1,8 @@
-"""Twin of ``theory.coverage``: memories built and read, one by one (theory/README.md, sections 3 and 5)."""
+"""Twin of ``theory.coverage``: memories built and read (theory/README.md, sections 3 and 5).
+
+One by one, with a margin, an overlap and a share that are dialled; and as they come, in real relu memories
+that are read at a paraphrase of their template (``recall``).
+"""
 
 import functools
 
@@ -6,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from theory.edits import rank_one_edit
-from theory.lowrank import dense
+from sim.lab import seeds
+from theory import model as one_layer
+from theory.edits import exact_adapter, rank_one_edit, starved_adapter
+from theory.lowrank import apply, dense
 from theory.model import gaussian
 
 _WIDTH = 24
@@ -85,8 +91,7 @@ def decides(
         logits = base + lam * jnp.concatenate([-strength, strength])
         return jnp.argmax(logits) == facts
 
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(lam.size))
-    return jax.vmap(one)(lam, overlap, share, keys)
+    return jax.vmap(one)(lam, overlap, share, seeds.keys(key, lam.size))
 
 
 @jax.jit
@@ -109,3 +114,59 @@ def covers(
         merged = merged + lam[i] * (new - old).T @ (share[i][:, None] * stored)
     logits = old + keys @ merged.T
     return jnp.all(jnp.argmax(logits, axis=1) == steps + jnp.arange(steps))
+
+
+def paraphrased(
+    config: one_layer.ModelConfig, model: one_layer.Model, angle: Float[Array, "T"]
+) -> tuple[Float[Array, "N m"], Float[Array, "T N m"]]:
+    """Features of "a REL1" for every subject, and of "a REL1'" at each angle.
+
+    The embedding of REL1' is that of REL1 turned by the angle towards a word of its own, the last filler.
+    """
+    stored = one_layer.hidden(config, model, one_layer.prompt1(config, jnp.arange(config.entities)))
+    relation, other = model.embed[2 * config.entities], model.embed[-1]
+    step = (jnp.cos(angle) - 1)[:, None] * relation[None] + jnp.sin(angle)[:, None] * other[None]
+    keys = one_layer.activated(config, model, stored)
+    return keys, one_layer.activated(config, model, stored[None] + step[:, None])
+
+
+def known_twice(
+    keys: Float[Array, "F m"], read: Float[Array, "F m"], old: Float[Array, "F n"]
+) -> Float[Array, "n m"]:
+    """A base that holds the old answers in both templates."""
+    return one_layer.base_weights(jnp.concatenate([keys, read]), jnp.concatenate([old, old]))
+
+
+@functools.partial(jax.jit, static_argnames=("facts", "rank", "features", "draws"))
+def recall(
+    lam: Float[Array, "L"],
+    angle: Float[Array, "T"],
+    *,
+    facts: int,
+    rank: int,
+    key: Array,
+    features: int = 1024,
+    draws: int = 16,
+) -> Float[Array, "draws T L"]:
+    """Fraction of F facts overwritten at "a REL1" that answer new at "a REL1'", among all 2F answers.
+
+    Each draw has its own model, a rank-r adapter from a random start, and a base that knows both templates.
+    """
+    config = one_layer.ModelConfig(facts, 2 * (2 * facts + 3), features, fillers=1)
+    numbers = jnp.arange(facts)
+    old = one_layer.one_hot(numbers, 2 * facts)
+    new = one_layer.one_hot(numbers + facts, 2 * facts)
+
+    def one(key: Array) -> Array:
+        keys, reads = paraphrased(config, one_layer.make(config, jax.random.fold_in(key, 0)), angle)
+        start = gaussian(jax.random.fold_in(key, 1), (rank, facts))
+        update = starved_adapter(exact_adapter(keys, new - old), start)
+
+        def at(read: Array) -> Array:
+            before = read @ known_twice(keys, read, old).T
+            logits = before[None] + lam[:, None, None] * apply(update, read)[None]
+            return jnp.mean(jnp.argmax(logits, axis=-1) == (numbers + facts)[None], axis=1)
+
+        return jax.lax.map(at, reads)
+
+    return jax.lax.map(one, seeds.keys(key, draws))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from sim.model.descent import minimise
 from theory import model as one_layer
 from theory.lowrank import LowRank, apply
 
@@ -41,20 +42,13 @@ def train(
     frame = jax.random.normal(key, (keys.shape[0], rank), jnp.float64)
     a = jnp.linalg.qr(frame)[0].T @ keys / jnp.linalg.norm(keys, axis=1).mean()
     b = jnp.zeros((base.shape[0], rank), jnp.float64)
-    optimizer = optax.sgd(step)
     clean = keys @ base.T
 
-    def objective(factors):
+    def objective(factors, _):
         a_now = a if freeze_a else factors[1]
         return loss_of(clean + (keys @ a_now.T) @ factors[0].T, target, "cross_entropy")
 
-    def one(carry, _):
-        factors, state = carry
-        updates, state = optimizer.update(jax.grad(objective)(factors), state)
-        return (optax.apply_updates(factors, updates), state), None
-
-    (factors, _), _ = jax.lax.scan(one, ((b, a), optimizer.init((b, a))), None, length=steps)
-    return LowRank(factors[0], a if freeze_a else factors[1])
+    return LowRank(*minimise(objective, (b, a), optax.sgd(step), steps)[0])
 
 
 class Library(NamedTuple):

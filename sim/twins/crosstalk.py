@@ -6,12 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from theory import crosstalk
+from sim.lab import seeds
 from theory import model as one_layer
-
-
-def _maps(key: Array, draws: int) -> Array:
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(draws))
+from theory.edits import exact_adapter
+from theory.lowrank import apply
 
 
 @functools.partial(jax.jit, static_argnames=("activation", "features", "draws"))
@@ -33,7 +31,7 @@ def kappa(
         u, v = (one_layer.activated(config, model, pre) for pre in (stored, read))
         return jnp.sum(u * v) / jnp.sum(u * u)
 
-    return jax.vmap(one)(_maps(key, draws))
+    return jax.vmap(one)(seeds.keys(key, draws))
 
 
 def prompt_kappa(
@@ -51,18 +49,21 @@ def prompt_kappa(
         u, v = (one_layer.features(config, model, prompt) for prompt in (stored, read))
         return jnp.sum(u * v) / jnp.sum(u * u)
 
-    return jax.jit(jax.vmap(one))(_maps(key, draws))
+    return jax.jit(jax.vmap(one))(seeds.keys(key, draws))
 
 
 def mean_overlap(
     facts: int, config: one_layer.ModelConfig, read: Int[Array, "facts length"], *, key: Array, draws: int
 ) -> Float[Array, "draws"]:
-    """Mean over facts of c_kk = (Phi^+ phi(read_k))_k, keys at p1, for models drawn from ``config``."""
+    """Mean over facts of how strongly the edit of fact k acts at read_k: one output row a fact, edited at p1.
+
+    One value for each model drawn from ``config``.
+    """
 
     def one(key):
         model = one_layer.make(config, key)
         keys = one_layer.features(config, model, one_layer.prompt1(config, jnp.arange(facts)))
-        overlap = crosstalk.edit_overlap(keys, one_layer.features(config, model, read))
-        return jnp.mean(jnp.diagonal(overlap))
+        update = exact_adapter(keys, jnp.eye(facts, dtype=jnp.float64))
+        return jnp.mean(jnp.diagonal(apply(update, one_layer.features(config, model, read))))
 
-    return jax.jit(lambda keys: jax.lax.map(one, keys))(_maps(key, draws))
+    return jax.jit(lambda keys: jax.lax.map(one, keys))(seeds.keys(key, draws))

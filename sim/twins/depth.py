@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sim.lab import seeds
+
 _CHUNK_BYTES = 200e6
 
 
@@ -51,9 +53,8 @@ def _accuracies(facts, dim, alignment, lam, residual, wrong_order, key, draws) -
         scores = answers.T @ forward(merged(adapters, lam), subjects, residual)
         return jnp.mean(jnp.argmax(scores, axis=0) == jnp.arange(facts))
 
-    keys = jax.vmap(lambda index: jax.random.fold_in(key, index))(jnp.arange(draws))
     chunk = max(1, min(draws, int(_CHUNK_BYTES / (8 * (5 * dim * facts + 6 * dim**2 + facts**2)))))
-    return jax.lax.map(one, keys, batch_size=chunk)
+    return jax.lax.map(one, seeds.keys(key, draws), batch_size=chunk)
 
 
 def accuracy(
@@ -105,12 +106,12 @@ def wrong_order_count(entities: int, key: Array, residual: bool = True) -> tuple
 def familiarity(exposures: int, half: float, *, dim: int, key: Array, draws: int) -> Array:
     """Cosine of a unit w and the mean of c exposures w + noise, E|noise|^2 = c0, for each draw."""
 
-    def one(index):
-        keys = [jax.random.fold_in(jax.random.fold_in(key, index), part) for part in range(2)]
+    def one(key):
+        keys = [jax.random.fold_in(key, part) for part in range(2)]
         word = jax.random.normal(keys[0], (dim,), jnp.float64)
         word = word / jnp.linalg.norm(word)
         seen = jax.random.normal(keys[1], (exposures, dim), jnp.float64) * (half / dim) ** 0.5
         mean = word + jnp.mean(seen, axis=0)
         return jnp.dot(word, mean) / jnp.linalg.norm(mean)
 
-    return jax.lax.map(one, jnp.arange(draws), batch_size=64)
+    return jax.lax.map(one, seeds.keys(key, draws), batch_size=64)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from sim.model.descent import minimise
 from theory.lowrank import LowRank
 
 
@@ -21,19 +22,11 @@ def descend(
     steps: int,
 ) -> LowRank:
     """``steps`` steps of ``optax.sgd(step)`` on B and A from ``start`` (scale 1): flow time step * steps."""
-    optimizer = optax.sgd(step)
-    factors = (start.b, start.a)
 
-    def objective(factors):
+    def objective(factors, _):
         return loss(LowRank(*factors), keys, residual)
 
-    def one(carry, _):
-        factors, state = carry
-        updates, state = optimizer.update(jax.grad(objective)(factors), state)
-        return (optax.apply_updates(factors, updates), state), None
-
-    (factors, _), _ = jax.lax.scan(one, (factors, optimizer.init(factors)), None, length=steps)
-    return LowRank(*factors)
+    return LowRank(*minimise(objective, (start.b, start.a), optax.sgd(step), steps)[0])
 
 
 def flow(

@@ -4,8 +4,10 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float
 
+from sim.model.descent import minimise
 from sim.twins.dynamics import descend
 from theory.lowrank import LowRank, apply
 from theory.model import gaussian
@@ -50,7 +52,8 @@ def rank_one_edit(
     """A full Delta W trained from 0 on one fact: descent stays in phi's span, so it ends at least norm."""
     step = 0.5 / jnp.sum(jnp.square(phi))
 
-    def one(weights, _):
-        return weights + step * jnp.outer(change - weights @ phi, phi), None
+    def loss(weights, _):
+        return jnp.sum(jnp.square(change - weights @ phi)) / 2
 
-    return jax.lax.scan(one, jnp.zeros((change.size, phi.size), jnp.float64), None, length=steps)[0]
+    begin = jnp.zeros((change.size, phi.size), jnp.float64)
+    return minimise(loss, begin, optax.sgd(step), steps)[0]
