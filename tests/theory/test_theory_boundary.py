@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.lab import intervals
-from sim.twins import boundary as twin
+from sim.twins import composition as twin
 from theory import model as one_layer
 from theory.composition import two_hop_accuracy
 
@@ -19,7 +19,7 @@ LAM = jnp.asarray([0.5, 1.0])
 
 def outcomes(setting, draws, config=CONFIG):
     keys = [jax.random.fold_in(jax.random.key(0), draw) for draw in range(draws)]
-    run = [twin.two_hop(config, setting, LAM, key) for key in keys]
+    run = [twin.trained_two_hop(config, setting, LAM, key) for key in keys]
     return jax.tree.map(lambda *leaves: np.stack(leaves), *run)
 
 

@@ -5,23 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sim import merge as merging
 from sim.twins import composition as twin
 from theory import composition
 from theory import model as one_layer
-from theory.lowrank import dense, singular
-
-
-def _svd(first, second):
-    return dense(merging.merge("svd", [first, second]))
-
-
-def _ties(first, second):
-    return merging.merge("ties", [first, second])
-
-
-def _average(first, second):
-    return 0.5 * (dense(first) + dense(second))
+from theory.lowrank import dense
 
 
 def _prompt_gate(first, second, phi):
@@ -31,21 +18,14 @@ def _prompt_gate(first, second, phi):
     return jnp.sin(9 * total), jnp.cos(7 * total)
 
 
-def _arrow(first, second, phi):
-    """Arrow: softmax of |<phi, v_1>| over the adapters; its prototype v_1 of Delta W_1 depends on s1."""
-    scores = jnp.stack([jnp.abs(phi @ singular(update)[2][0]) for update in (first, second)])
-    gates = jax.nn.softmax(scores, axis=0)
-    return gates[0], gates[1]
-
-
 @pytest.mark.parametrize(
     "merge, in_base, rank",
     [
         (twin.summed, False, 1),
         (twin.summed, True, 3),
-        (_average, True, 1),
-        (_ties, False, 2),
-        (_ties, True, 3),
+        (twin.method("average"), True, 1),
+        (twin.method("ties"), False, 2),
+        (twin.method("ties"), True, 3),
     ],
 )
 def test_all_bijections_give_exactly_one_in_n(key, merge, in_base, rank):
@@ -62,7 +42,9 @@ def test_a_gate_that_reads_the_prompt_gives_exactly_one_in_n(key, in_base):
 
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize(
-    "options", [{"merge": _svd}, {"gate": _arrow}, {"train": twin.cross_entropy}], ids=["svd", "arrow", "ce"]
+    "options",
+    [{"merge": twin.method("svd")}, {"gate": twin.arrow}, {"train": twin.cross_entropy}],
+    ids=["svd", "arrow", "ce"],
 )
 def test_relabelled_bridges_give_exactly_one_in_n_whatever_mixes_the_rows(options, seed):
     """Theorem 2b: these do let the answer rows depend on s1, yet no labelling of the bridges is favoured."""
@@ -73,7 +55,7 @@ def test_relabelled_bridges_give_exactly_one_in_n_whatever_mixes_the_rows(option
 def test_truncation_does_make_the_answer_rows_depend_on_s1(key):
     """Why Theorem 2a excludes it: at a fixed r1 the count over all s1 moves off 24 for some seed."""
     counts = [
-        twin.two_hop_accuracy(4, key=jax.random.fold_in(key, seed), rank=2, merge=_svd)[0]
+        twin.two_hop_accuracy(4, key=jax.random.fold_in(key, seed), rank=2, merge=twin.method("svd"))[0]
         for seed in range(6)
     ]
     assert any(count != 24 for count in counts), counts

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sim.twins import crosstalk as twin
+from sim.twins.coverage import paraphrased
 from theory import crosstalk
 from theory import model as one_layer
 
@@ -81,6 +82,35 @@ def test_mean_overlap_of_least_squares_adapters(key):
     assert abs(samples.mean() - predicted) < 4 * samples.std() / 8 + 0.005  # finite-m bias
     assert abs(predicted - own) > 0.03
     assert float(crosstalk.mean_overlap(1, same, own, other)) == pytest.approx(own)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.6, 1.4])
+def test_a_turned_relation_word_by_drawn_models(key, angle):
+    """F = 4, m = 2000, 24 models: the kernel's kappa at a paraphrase, and the angle back from it."""
+    config = one_layer.ModelConfig(4, 22, 2000, fillers=1)
+    law = float(crosstalk.turned_overlap(4, angle))
+    runs = []
+    for index in range(24):
+        keys, reads = paraphrased(
+            config, one_layer.make(config, jax.random.fold_in(key, index)), jnp.asarray([angle])
+        )
+        runs.append(float(jnp.mean(jnp.diagonal(crosstalk.edit_overlap(keys, reads[0])))))
+    runs = np.asarray(runs)
+    assert abs(runs.mean() - law) < 4 * runs.std() / 24**0.5 + 0.003
+    assert float(crosstalk.turned_angle(4, law)) == pytest.approx(angle, abs=1e-7)
+
+
+def test_no_angle_gives_an_overlap_above_one():
+    with pytest.raises(ValueError, match="with 4 facts a turn gives 0.459 to 1"):
+        crosstalk.turned_angle(4, jnp.asarray([0.9, 1.2]))
+
+
+def test_kappa_variance_by_drawn_maps(key):
+    """60 degrees, m = 400, 2000 maps: m Var within 10%."""
+    turn = np.pi / 3
+    read = jnp.asarray([np.cos(turn), np.sin(turn)])
+    runs = np.asarray(twin.kappa(jnp.asarray([1.0, 0.0]), read, key=key, features=400, draws=2000))
+    assert 400 * runs.var() == pytest.approx(crosstalk.kappa_variance(turn), rel=0.1)
 
 
 def test_unknown_activation():
