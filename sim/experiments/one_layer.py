@@ -1,24 +1,61 @@
-"""What the theory says about each row of the one-layer experiment, from the row's own setting alone.
+"""The one-layer half of the main job: its seeds as units, each row beside what the theory says of it.
 
-Nothing here sees a measurement or draws a number. Rows the theory has no number for get NaN.
+Predictions come from the row's own setting alone: they see no measurement and draw no number. Rows the theory
+has no number for are left without one.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
-
+from sim import one_layer
+from sim.merge import METHODS
 from sim.one_layer import OneLayerConfig
 from theory import coverage, crosstalk, starvation
 from theory.composition import two_hop_accuracy
 
-_SUMS = ("sum", "concat")
+WORLD = "one_layer"
+
+CHUNK = 16
+"""Seeds between two writes to disk."""
+
 _TIES_DENSITY = 0.2
 
 
+@dataclass(frozen=True)
+class Part:
+    """Seeds of the one-layer experiment at one rank (``sim.experiments.registry.Part``)."""
+
+    config: OneLayerConfig
+    setting: type = one_layer.Setting
+
+    def stages(
+        self, experiment: str, count: int, use_cache: bool, done: set[str]
+    ) -> Iterator[tuple[str, int, Iterator]]:
+        """One stage: the seeds that are not done. There is nothing to cache."""
+        label = f"{WORLD}/rank{self.config.rank}"
+        units = {seed: f"{experiment}/{label}/seed{seed:03d}" for seed in range(count)}
+        todo = {seed: unit for seed, unit in units.items() if unit not in done}
+        common = {"experiment": experiment, "world": WORLD, "label": label, "rank": self.config.rank}
+        common |= {"adapter": "", "library": ""}
+        yield f"one-layer model, rank {self.config.rank}", len(todo), self._work(common, todo)
+
+    def _work(self, common: dict, todo: dict[int, str]) -> Iterator[tuple[dict[str, list[dict]], int]]:
+        seeds = list(todo)
+        for start in range(0, len(seeds), CHUNK):
+            chunk = seeds[start : start + CHUNK]
+            finished: dict[str, list[dict]] = {todo[seed]: [] for seed in chunk}
+            measured = one_layer.run(self.config, chunk)
+            for row, predicted in zip(measured, predict(self.config, measured), strict=True):
+                known = not math.isnan(predicted)
+                said = {"predictor": "law" if known else "", "predicted": predicted}
+                finished[todo[row["seed"]]].append({**common, **row, **said})
+            yield finished, len(chunk)
+
+
 def predict(config: OneLayerConfig, rows: Sequence[Mapping[str, Any]]) -> list[float]:
-    """``predicted`` for every row, in order: theory/README.md, sections 2, 3, 5 and 6.
+    """The prediction for every row, in order, or NaN: theory/README.md, sections 2, 3, 5 and 6.
 
     Rows are those of ``sim.one_layer.rows`` (or of ``run``; ``measured`` is never read).
     """
@@ -35,7 +72,7 @@ def _hop(config: OneLayerConfig, row: Mapping[str, Any]) -> float:
     The other adapter leaves these logits alone: its rows of Delta W are zero there. On the first hop the
     balanced design leaves one fact in N unchanged, which every model gets right.
     """
-    first = row["metric"] == "hop1_recall"
+    first = row["metric"] == "hop1"
     lam = _coefficient(config, row["method"], "adapter1" if first else "adapter2", row["facts"], first)
     if math.isnan(lam):
         return math.nan
@@ -44,12 +81,12 @@ def _hop(config: OneLayerConfig, row: Mapping[str, Any]) -> float:
 
 
 def _coefficient(config: OneLayerConfig, method: str, own: str, facts: int, first: bool) -> float:
-    if method == "average":
-        return 0.5
-    if method == own or method in _SUMS:
+    if method == own:
         return 1.0
     if method in ("base", "adapter1", "adapter2"):
         return 0.0
+    if METHODS[method].coefficient is not None:
+        return METHODS[method].coefficient(2)
     # Adapters with disjoint output rows have no sign conflict: TIES is their sum, unless it trims. F facts
     # fill 2F of 2N rows at the first hop (old and new bridges), F at the second (answers change places).
     if method == "ties" and (2 if first else 1) * facts <= _TIES_DENSITY * 2 * config.entities:
@@ -71,13 +108,8 @@ def _insertion(config: OneLayerConfig, row: Mapping[str, Any]) -> float:
 
 def _coverage(config: OneLayerConfig, row: Mapping[str, Any]) -> float:
     """Overwrite recall at lambda * kappa, with the whitened overlap kappa from the kernel alone."""
-    facts, turn = row["facts"], math.cos(float(row["template"].removeprefix("angle=")))
-    # Pre-feature vectors V e_a + e_R: cosines 1/2 (other fact), (1 + cos)/2 (paraphrase), cos/2 (both).
-    keys, own, other = (
-        float(crosstalk.arc_cosine(jnp.asarray(cosine))) for cosine in (0.5, (1 + turn) / 2, turn / 2)
-    )
-    kappa = float(crosstalk.mean_overlap(facts, keys, own, other))
-    return float(starvation.overwrite_recall(facts, config.rank, row["lam"] * min(kappa, 1.0)))
+    kappa = float(crosstalk.turned_overlap(row["facts"], float(row["template"].removeprefix("angle="))))
+    return float(starvation.overwrite_recall(row["facts"], config.rank, row["lam"] * min(kappa, 1.0)))
 
 
 def _right(config: OneLayerConfig, row: Mapping[str, Any]) -> float:
@@ -85,9 +117,9 @@ def _right(config: OneLayerConfig, row: Mapping[str, Any]) -> float:
 
 
 _RULES = {
-    "two_hop_direct": _two_hop,
-    "hop1_recall": _hop,
-    "hop2_recall": _hop,
+    "direct": _two_hop,
+    "hop1": _hop,
+    "hop2": _hop,
     "retention": _retention,
     "overwrite_recall": _overwrite,
     "insertion_recall": _insertion,

@@ -156,7 +156,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, 95% interval and number of seeds of every cell and metric (all columns but seed and values).
 
     Rows with ``trials`` are success rates (``intervals.proportion``), the others real numbers
-    (``intervals.mean``). ``predicted`` is the mean prediction over the same seeds.
+    (``intervals.mean``). ``predicted`` is the mean prediction over the same seeds, ``error`` the mean
+    absolute difference of prediction and measurement, seed by seed.
     """
     keys = [column for column in rows.columns if column not in MEASURES]
     lines = []
@@ -176,6 +177,7 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
                 "low": low,
                 "high": high,
                 "seeds": group["seed"].nunique(),
+                "error": (group["predicted"] - group["measured"]).abs().mean(),
             }
         )
     return pd.DataFrame(lines)
@@ -183,6 +185,8 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _differences(old: object, new: object, path: str = "") -> str:
     """Names of the settings that differ, at most three."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = (dict(enumerate(values)) for values in (old, new))
     if isinstance(old, dict) and isinstance(new, dict):
         parts = [
             _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))

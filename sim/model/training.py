@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float
 
 from sim.model.descent import minimise
-from sim.worlds import Sequences
+from sim.model.sequences import Sequences
 
 Trainable = TypeVar("Trainable")
 

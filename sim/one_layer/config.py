@@ -6,12 +6,22 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim import merge as merging
+from sim.merge import METHODS
 from theory.edits import check_rank
 from theory.model import ModelConfig
 
 TIE = 1e-9
 """Logits closer than this are a tie: far above float64 rounding, far below any real margin."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What varies between the rows of a seed besides method and metric: columns of the results.
+
+    ``template``: how far the relation word is turned from the trained one, as "angle=RADIANS".
+    """
+
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,7 @@ class OneLayerConfig:
                 "raise entities or lower the rank"
             )
         for name in self.methods:
-            merging.METHODS[name]  # raises for an unknown name
+            _ = METHODS[name]  # raises for an unknown name
         for name in ("methods", "lambdas", "libraries", "facts", "strengths", "angles", "shares"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; give at least one value")

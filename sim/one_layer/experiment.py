@@ -17,8 +17,7 @@ _PARTS = (two_hop, retention, starvation, coverage)
 
 def rows(config: OneLayerConfig) -> list[dict[str, Any]]:
     """The rows one seed fills in, without seed and measurement; a prediction needs no more than these."""
-    shared = {"model": "one_layer", "world": "one_layer", "rank": config.rank, "entities": ""}
-    return [{**shared, **entry} for part in _PARTS for entry in part.rows(config)]
+    return [entry for part in _PARTS for entry in part.rows(config)]
 
 
 @functools.lru_cache(maxsize=8)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim import merge as merging
+from sim.merge import merge
 from sim.one_layer.config import OneLayerConfig, recalled, row
 from theory import model as one_layer
 from theory.edits import exact_adapter
@@ -44,5 +44,5 @@ def measure(config: OneLayerConfig, key: Array) -> Float[Array, "rows"]:
     scaled = base[None, :facts] + jnp.asarray(config.lambdas)[:, None, None] * apply(updates[0], own)[None]
     target = jnp.broadcast_to(subjects[:facts] + total, scaled.shape[:2])
     alone = jnp.mean(recalled(scaled, target), axis=1)
-    averaged = [kept(merging.merge("average", updates[:size]), size * facts) for size in config.libraries]
-    return jnp.concatenate([alone, jnp.stack([*averaged, kept(merging.merge("sum", updates), total)])])
+    averaged = [kept(merge("average", updates[:size]), size * facts) for size in config.libraries]
+    return jnp.concatenate([alone, jnp.stack([*averaged, kept(merge("sum", updates), total)])])

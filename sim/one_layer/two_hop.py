@@ -7,11 +7,13 @@ on s1 shows at once. (One random bijection per seed would have the same mean wit
 up to 1/N per seed.)
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim import merge as merging
+from sim.merge import METHODS, merge
 from sim.one_layer.config import OneLayerConfig, recalled, row
 from theory import model as one_layer
 from theory.edits import least_squares_adapter
@@ -21,20 +23,28 @@ _TIE_BREAK = 1e-8
 
 
 def rows(config: OneLayerConfig) -> list[dict]:
-    """hop1_recall, hop2_recall, two_hop_direct for r rewired facts; two_hop_direct with all N rewired."""
+    """hop1, hop2 and direct (two hops) for r rewired facts; direct with all N rewired."""
     entities, table = config.entities, []
     for method in _models(config):
-        lam = {"average": 0.5, "base": 0.0}.get(method, 1.0)
+        lam = _strength(method)
         for metric, facts in (
-            ("hop1_recall", config.hop1_facts),
-            ("hop2_recall", config.hop2_facts),
-            ("two_hop_direct", config.hop1_facts),
+            ("hop1", config.hop1_facts),
+            ("hop2", config.hop2_facts),
+            ("direct", config.hop1_facts),
         ):
             table.append(row(method, metric, lam, facts, entities * facts))
     for method in _models(config):
-        lam = {"average": 0.5, "base": 0.0}.get(method, 1.0)
-        table.append(row(method, "two_hop_direct", lam, entities, entities**2))
+        lam = _strength(method)
+        table.append(row(method, "direct", lam, entities, entities**2))
     return table
+
+
+def _strength(method: str) -> float:
+    """The coefficient of the adapters that a model holds; NaN for a merge that is not linear in them."""
+    if method in ("base", "adapter1", "adapter2"):
+        return float(method != "base")
+    coefficient = METHODS[method].coefficient
+    return math.nan if coefficient is None else coefficient(2)
 
 
 def _models(config: OneLayerConfig) -> tuple[str, ...]:
@@ -72,7 +82,7 @@ def measure(config: OneLayerConfig, key: Array) -> Float[Array, "rows"]:
             update._replace(b=jnp.pad(update.b, rows))
             for update, rows in zip(updates, ([(0, entities), (0, 0)], [(entities, 0), (0, 0)]), strict=True)
         ]
-        merged = [merging.merge(name, updates) for name in config.methods]
+        merged = [merge(name, updates) for name in config.methods]
         deltas = [jnp.zeros_like(base), *map(dense, updates), *map(_matrix, merged)]
         weights = base[None] + jnp.stack(deltas)
         answered = [

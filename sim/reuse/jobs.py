@@ -1,38 +1,62 @@
-"""Bases and cells of the two-hop world as batched, cached, resumable work."""
+"""Bases and cells as batched, cached, resumable work."""
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import jax
 import numpy as np
 
-from sim.lab import cache, parallel
+from sim.lab import cache, parallel, seeds
 from sim.model.training import require_finite
-from sim.model.transformer import Params
-from sim.reuse.cell import ReuseConfig, pretrain
-from sim.worlds import World
-from sim.worlds.two_hop import Setting, build
+from sim.reuse import cell as cells_program
+from sim.reuse.config import ReuseConfig
+from sim.reuse.library import pretrain
+from sim.reuse.rows import Cell, rows_of
+from sim.worlds import build, kind_of
 
 ROOT = 20250613
 
-Base = tuple[Setting, int]
+Base = tuple[Any, int]
 """What a base depends on besides the configuration: the pretraining part of a setting, and the seed."""
 
-
-class Cell(Protocol):
-    """A unit of work: one setting of one seed."""
-
-    setting: Setting
-    seed: int
-    unit: str
+Work = Iterator[tuple[dict[str, list[dict]], int]]
+"""Yields ({unit: its rows}, how many units more are done)."""
 
 
-def key(*path: int) -> jax.Array:
-    """The key at a path of numbers below the root, by repeated fold_in."""
-    value = jax.random.key(ROOT)
-    for number in path:
-        value = jax.random.fold_in(value, number)
-    return value
+@dataclass(frozen=True)
+class Part:
+    """Cells that share one configuration, and so compiled programs.
+
+    cells: (label, setting, ranks by kind of matrix) of each; every seed runs all of them.
+    """
+
+    config: ReuseConfig
+    cells: tuple[tuple[str, Any, tuple[tuple[str, int], ...]], ...]
+
+    @property
+    def setting(self) -> type:
+        """The Setting whose fields are columns of the results."""
+        return kind_of(self.config.world).setting
+
+    def stages(
+        self, experiment: str, count: int, use_cache: bool, done: set[str]
+    ) -> Iterator[tuple[str, int, Work]]:
+        """(label, number of units, work) of the units that are not done: bases, then cells."""
+        cells = [
+            Cell(experiment, label, setting, seed, ranks)
+            for seed in range(count)
+            for label, setting, ranks in self.cells
+        ]
+        todo = [cell for cell in cells if cell.unit not in done]
+        ready: dict[Base, dict[str, np.ndarray]] = {}
+        yield "pretraining", len({base_of(cell) for cell in todo}), bases(self.config, todo, use_cache, ready)
+        yield "cells", len(todo), run(self.config, todo, ready)
+
+
+def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
+    """A part whose cells have the configuration's rank: label -> setting."""
+    return Part(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
 
 def base_of(cell: Cell) -> Base:
@@ -40,19 +64,16 @@ def base_of(cell: Cell) -> Base:
     return cell.setting.pretraining, cell.seed
 
 
-def bases(
-    config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: dict[Base, dict[str, np.ndarray]]
-) -> Iterator[tuple[dict, int]]:
+def bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: dict[Base, dict]) -> Work:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
-
-    Yields ({}, how many more are ready), as ``run`` does with rows.
 
     Raises:
         FloatingPointError: a base's loss became NaN or infinite.
     """
     wanted = dict.fromkeys(base_of(cell) for cell in cells)
     recipe = {name: getattr(config, name) for name in ("world", "layers", "width", "heads", "hidden")}
-    paths = {base: cache.base_path([recipe, config.pretraining, ROOT, *base]) for base in wanted}
+    made_of = [kind_of(config.world).name, recipe, config.pretraining, ROOT]
+    paths = {base: cache.base_path([*made_of, *base]) for base in wanted}
     if use_cache:
         found = {base: cache.load(path) for base, path in paths.items()}
         ready |= {base: params for base, params in found.items() if params is not None}
@@ -60,46 +81,36 @@ def bases(
     missing = [base for base in wanted if base not in ready]
     train = parallel.chunked(lambda job: pretrain(config, job["world"], jax.random.wrap_key_data(job["key"])))
     jobs = [
-        {"world": build(config.world, seed, setting), "key": jax.random.key_data(key(0, seed))}
-        for setting, seed in missing
+        {"world": build(config.world, seed, setting), "key": _key_data(0, seed)} for setting, seed in missing
     ]
     for positions, results in train(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
-            require_finite(losses, f"base with template {base[0].template}, seed {base[1]}")
+            require_finite(losses, f"base of {base[0]}, seed {base[1]}")
             ready[base] = params
             if use_cache:
                 cache.save(paths[base], params)
         yield {}, len(positions)
 
 
-def run(
-    config: ReuseConfig,
-    cells: Sequence[Cell],
-    ready: dict[Base, dict[str, np.ndarray]],
-    work: Callable[[dict, Params, World, jax.Array], dict],
-    rows: Callable[[Cell, World, dict], list[dict]],
-    extra: Callable[[Cell], dict] = lambda cell: {},
-) -> Iterator[tuple[dict[str, list[dict]], int]]:
-    """Run cells of one configuration, chunk by chunk: yields ({unit: rows}, number of units).
-
-    Args:
-        work: (job, parameters, world, key) -> result with a "losses" dict; traced once for all cells.
-        rows: (cell, world, result) -> rows of the results table.
-        extra: arrays of a cell that ``work`` finds in its job.
+def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> Work:
+    """Run cells of one configuration, chunk by chunk.
 
     Raises:
         FloatingPointError: an adapter's loss became NaN or infinite.
     """
+    varied = any(cell.ranks for cell in cells)
     program = parallel.chunked(
-        lambda job: work(job, job["base"], job["world"], jax.random.wrap_key_data(job["key"]))
+        lambda job: cells_program.run(
+            config, job["base"], job["world"], jax.random.wrap_key_data(job["key"]), job.get("ranks")
+        )
     )
     jobs = [
         {
             "base": ready[base_of(cell)],
             "world": build(config.world, cell.seed, cell.setting),
-            "key": jax.random.key_data(key(1, cell.seed)),
-            **extra(cell),
+            "key": _key_data(1, cell.seed),
+            **({"ranks": _ranks(config, cell)} if varied else {}),
         }
         for cell in cells
     ]
@@ -109,5 +120,18 @@ def run(
             cell = cells[position]
             for family, losses in result["losses"].items():
                 require_finite(losses, f"{family} adapters of {cell.unit}")
-            finished[cell.unit] = rows(cell, jobs[position]["world"], result)
+            finished[cell.unit] = rows_of(config, cell, jobs[position]["world"], result)
         yield finished, len(finished)
+
+
+def _ranks(config: ReuseConfig, cell: Cell) -> dict[str, np.ndarray]:
+    """The rank of every module, as arrays, so that one program serves all cells."""
+    by_kind = dict(cell.ranks)
+    return {
+        module: np.int32(by_kind.get(module.split(".")[1], config.rank))
+        for module in config.decoder.modules(config.kinds)
+    }
+
+
+def _key_data(*path: int) -> np.ndarray:
+    return jax.random.key_data(seeds.key(*path, root=ROOT))

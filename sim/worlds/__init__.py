@@ -1,28 +1,40 @@
 """Worlds: what the base knows, what each adapter is taught, and what is asked afterwards.
 
-A world is one function from a frozen configuration and a seed to a ``World``; ``@world("name")`` makes
-the sweep and its help text know it. All sequences of a group have one prompt length and one total
-length, so shapes are static and nothing is padded.
+A world is one file: its ``Config`` (sizes), its ``Setting`` (what varies between the cells of a seed) and a
+``build`` function under ``@world``. The file's name is the world's; commands and their help find it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
-from jaxtyping import Array, Float, Int
 
+from sim.lab.registry import Registry
+from sim.model.sequences import Sequences
+from sim.model.training import Schedule
+from sim.worlds.probe import Layout, Probe, Step
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class Sequences:
-    """Token sequences of one kind: the first ``prompt`` tokens are given, the rest is to be produced.
+__all__ = [
+    "FACTS",
+    "JOINT",
+    "WORLDS",
+    "Layout",
+    "Probe",
+    "Sequences",
+    "Step",
+    "World",
+    "WorldKind",
+    "build",
+    "kind_of",
+    "world",
+]
 
-    ``weight`` is the relative frequency at which training draws a sequence; 0 means never.
-    """
+JOINT = "joint"
+"""Name of the adapter that is taught what all parts are taught: the ceiling."""
 
-    tokens: Int[Array, "S T"]
-    weight: Float[Array, " S"]
-    prompt: int = field(metadata={"static": True})
+FACTS = "facts"
+"""Name of the group that every adapter's data has."""
 
 
 @jax.tree_util.register_dataclass
@@ -31,26 +43,62 @@ class World:
     """One sampled world, all arrays, so that worlds of one configuration can be stacked and vmapped.
 
     pretraining: groups the base is trained on, by name.
-    libraries:   data of each adapter, by name ("hop1", "hop2", "joint", ...): groups as in ``pretraining``.
-    probes:      groups asked of every model, by name; the completion is the right answer.
+    data:        what each adapter is taught, groups as in ``pretraining``, by the adapter's name: every part,
+                 ``JOINT``, and extras (a "bridge", an "expert") that a library may hold besides the parts.
+                 The group ``FACTS`` is what the adapter must know; closed-form adapters are solved on it.
+    probes:      questions asked of every model, by name. The question that a part was trained to answer has
+                 the part's name.
+    parts:       names of the disjoint adapters, two or more.
     """
 
     pretraining: dict[str, Sequences]
-    libraries: dict[str, dict[str, Sequences]]
-    probes: dict[str, Sequences]
+    data: dict[str, dict[str, Sequences]]
+    probes: dict[str, Probe]
+    parts: tuple[str, ...] = field(metadata={"static": True})
 
 
-WORLDS: dict[str, Callable] = {}
+@dataclass(frozen=True)
+class WorldKind:
+    """What is known of a world before one is sampled.
+
+    config, setting: its dataclasses. A config has ``vocab``, the number of tokens; a setting has
+        ``pretraining``, the part of it that the base depends on, and its fields are columns of the results.
+    build:       (config, seed, setting) -> World; equal shapes and layouts for all seeds and settings.
+    pretraining, finetuning: how a base and an adapter are trained, batches by name of the groups.
+    settings:    by profile ("quick", "paper"), the settings that the main job runs.
+    """
+
+    name: str
+    config: type
+    setting: type
+    build: Callable[[Any, int, Any], World]
+    pretraining: Schedule
+    finetuning: Schedule
+    settings: Mapping[str, Sequence[Any]]
 
 
-def world(name: str):
-    """Register ``build(config, seed, setting) -> World`` under ``name``."""
+WORLDS: Registry[WorldKind] = Registry("world")
 
-    def register(build):
-        WORLDS[name] = build
+
+def world(config: type, setting: type, pretraining: Schedule, finetuning: Schedule, settings: Mapping):
+    """Register ``build`` under the name of its file."""
+
+    def register(build: Callable[[Any, int, Any], World]) -> Callable[[Any, int, Any], World]:
+        name = build.__module__.rpartition(".")[2]
+        WORLDS.add(name, WorldKind(name, config, setting, build, pretraining, finetuning, settings))
         return build
 
     return register
 
 
-from sim.worlds import two_hop as _two_hop  # noqa: E402, F401  (registers itself)
+def kind_of(config: Any) -> WorldKind:
+    """The kind of world that a configuration belongs to."""
+    return next(kind for kind in WORLDS.values() if kind.config is type(config))
+
+
+def build(config: Any, seed: int, setting: Any) -> World:
+    """One world of the kind of ``config``."""
+    return kind_of(config).build(config, seed, setting)
+
+
+WORLDS.discover(__name__)

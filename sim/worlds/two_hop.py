@@ -15,7 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sim.worlds import Sequences, World, world
+from sim.model.sequences import Sequences
+from sim.model.training import Schedule
+from sim.worlds import JOINT, Layout, Probe, Step, World, world
 
 ENTITIES = {
     "real": (),
@@ -73,7 +75,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class TwoHopConfig:
+class Config:
     """Sizes of the two-hop world.
 
     entities:    real entities, all seen in pretraining.
@@ -116,20 +118,11 @@ class TwoHopConfig:
         """Size of the vocabulary: names, relations, ANSWER, THINK, SEP, and these three paraphrased."""
         return self.name_vocab + self.relations + 6
 
-    @property
-    def chance(self) -> float:
-        """Direct two-hop accuracy of a guess among the edited answers: 1/edits.
-
-        An adapter learns which answers are common without learning which belongs where, so the chance
-        level is a guess among its own answers and not among all entities (theory/README.md, section 2).
-        """
-        return 1 / self.edits
-
 
 class _Writer:
     """Turns entity and relation numbers into token sequences."""
 
-    def __init__(self, config: TwoHopConfig, rng: np.random.Generator):
+    def __init__(self, config: Config, rng: np.random.Generator):
         names = config.entities + 2 * config.edits
         if config.name_tokens == 1:
             self.names = np.arange(names)[:, None]
@@ -170,11 +163,28 @@ def _group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
     return Sequences(tokens, weight, prompt)
 
 
+PARTS = ("hop1", "hop2")
+
+PRETRAINING = Schedule(400, 6e-3, (("facts", 128), ("direct", 128), ("traces", 64)), decay=0.3)
+"""Enough to know every fact and to answer held-out two-hop queries by chain of thought."""
+
+FINETUNING = Schedule(200, 2e-3, (("facts", 32), ("traces", 8)))
+"""The gentlest of the settings tried with which a single rank-4 adapter learns its own facts (recall 0.98
+or more for real and fake entities). Chosen on single adapters alone: stronger training makes an average keep
+more of the edits and does more damage, so a choice made on merges would be a choice of the result."""
+
+SETTINGS = {
+    "quick": [Setting(e, t) for t in ("pretraining", "none", "both") for e in ("real", "fake")],
+    "paper": [Setting(e, t) for t in TEMPLATES for e in ("real", "half_fake", "fake")],
+}
+
 REAL = Setting()
 
+UNMARKED = Layout()
 
-@world("two_hop")
-def build(config: TwoHopConfig, seed: int, setting: Setting = REAL) -> World:
+
+@world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
+def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     """Sample one world.
 
     The graph, the pretraining sequences and the edits depend on ``seed`` alone (``setting`` only weighs
@@ -228,7 +238,7 @@ def build(config: TwoHopConfig, seed: int, setting: Setting = REAL) -> World:
     taught = {
         "hop1": (first, in_data * on_bridges),
         "hop2": (~first, in_data * on_bridges),
-        "joint": (first | ~first, in_data * on_bridges),
+        JOINT: (first | ~first, in_data * on_bridges),
         "bridge": (0 * first, on_bridges),
         "expert": (0 * first, on_expert),
     }
@@ -238,7 +248,7 @@ def build(config: TwoHopConfig, seed: int, setting: Setting = REAL) -> World:
             "direct": asked(write.direct, seen),
             "traces": _joined(asked(write.trace, seen, weight=float(in_pretraining)), new_traces),
         },
-        libraries={
+        data={
             name: {
                 "facts": _group(np.concatenate([hop1.tokens, hop2.tokens]), on_facts, write.prompt),
                 "traces": _group(traces.tokens, on_traces, traces.prompt),
@@ -246,19 +256,66 @@ def build(config: TwoHopConfig, seed: int, setting: Setting = REAL) -> World:
             for name, (on_facts, on_traces) in taught.items()
         },
         probes={
-            "hop1": hop1,
-            "hop2": hop2,
-            "direct": write.direct(subject, 0, 1, bridge, answer),
-            "cot": write.trace(subject, 0, 1, bridge, answer),
-            "untouched": write.fact(fact_x[untouched], fact_r[untouched], graph[fact_r, fact_x][untouched]),
-            "untouched_direct": asked(write.direct, held_out),
-            "untouched_cot": asked(write.trace, held_out),
+            "hop1": ask(hop1, _one_hop(config, 0)),
+            "hop2": ask(hop2, _one_hop(config, 1)),
+            "direct": ask(write.direct(subject, 0, 1, bridge, answer), _direct(config)),
+            "cot": ask(write.trace(subject, 0, 1, bridge, answer), _trace(config)),
+            "untouched": ask(
+                write.fact(fact_x[untouched], fact_r[untouched], graph[fact_r, fact_x][untouched])
+            ),
+            "untouched_direct": ask(asked(write.direct, held_out), Layout(forecast=False)),
+            "untouched_cot": ask(asked(write.trace, held_out)),
         },
+        parts=PARTS,
+    )
+
+
+def ask(group: Sequences, layout: Layout = UNMARKED) -> Probe:
+    """The sequences of a group as questions."""
+    return Probe(group.tokens, group.weight, group.prompt, layout)
+
+
+def _positions(start: int, count: int) -> tuple[int, ...]:
+    return tuple(range(start, start + count))
+
+
+def _one_hop(config: Config, part: int) -> Layout:
+    """A fact, "x r ANSWER | y": all of it belongs to the hop's own adapter."""
+    k = config.name_tokens
+    return Layout((Step(PARTS[part], part, _positions(k + 2, k)),), owner=(part,) * (2 * k + 2))
+
+
+def _direct(config: Config) -> Layout:
+    """A direct question, "x r s ANSWER | z": x and r go to the first hop's adapter, the rest to the second's.
+
+    Chance is a guess among the edited answers: an adapter learns which answers are common without learning
+    which belongs where, so it is not a guess among all entities (theory/README.md, section 2).
+    """
+    k = config.name_tokens
+    return Layout(owner=(0,) * (k + 1) + (1,) * (k + 2), chance=1 / config.edits)
+
+
+def _trace(config: Config) -> Layout:
+    """A trace, "x r s THINK | x r ANSWER y SEP y s ANSWER z".
+
+    Everything up to the bridge as written goes to the first hop's adapter, but for s; the rest, from SEP on,
+    to the second's.
+    """
+    k = config.name_tokens
+    prompt = k + 3
+    x, y, again, z = (_positions(prompt + start, k) for start in (0, k + 2, 2 * k + 3, 3 * k + 5))
+    first = prompt + 2 * k + 2
+    owner = [0] * first + [1] * (2 * k + 3)
+    owner[k + 1] = 1
+    return Layout(
+        steps=(Step("hop1", 0, y), Step("hop2", 1, z)),
+        copies=((x, _positions(0, k)), (again, y)),
+        owner=tuple(owner),
     )
 
 
 def _about_unseen(
-    rng, config: TwoHopConfig, write: _Writer, graph, setting: Setting
+    rng, config: Config, write: _Writer, graph, setting: Setting
 ) -> tuple[Sequences, Sequences]:
     """Facts and traces about the unseen names, in relations that no edit changes, weighed by the doses."""
     names, spare = config.entities + np.arange(2 * config.edits), config.relations - 2

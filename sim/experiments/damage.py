@@ -1,0 +1,17 @@
+"""What gentler training keeps: retention against damage."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from sim.experiments.config import SMALL
+from sim.experiments.registry import experiment
+from sim.reuse.jobs import Part, plain
+from sim.worlds.two_hop import Setting
+
+
+@experiment(quick={"steps": (100,)}, paper={"steps": (50, 100, 200, 400)})
+def damage(steps: tuple[int, ...]) -> Iterator[Part]:
+    """What gentler training keeps: steps 50 to 400 at one rate, retention against damage."""
+    for count in steps:
+        schedule = replace(SMALL.finetuning, steps=count)
+        yield plain(replace(SMALL, finetuning=schedule), {f"steps{count}": Setting("real", "pretraining")})

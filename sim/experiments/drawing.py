@@ -1,0 +1,55 @@
+"""What the figures of the two-hop experiments share: names, chance lines, and the choice of rows."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sim.experiments.config import DEFAULT
+from sim.lab import style
+
+SETTING = (
+    "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; "
+    "20 seeds a cell."
+)
+
+NAMES = {
+    "real": "real",
+    "half_fake": "bridge unseen",
+    "half_fake_subject": "subject unseen",
+    "fake": "both unseen",
+}
+"""Which names of the edited facts pretraining never saw, by ``Setting.entities``."""
+
+CEILINGS_AND_MERGES = (
+    ("single", "joint", "joint"),
+    ("parts", "oracle", "oracle"),
+    ("parts", "sum", "sum"),
+    ("parts", "average", "average"),
+    ("parts", "arrow", "arrow"),
+)
+"""(library, method, label) of the figures that vary a size."""
+
+
+def selected(
+    summary: pd.DataFrame, metrics: Sequence[str], methods: Sequence[tuple[str, str]]
+) -> pd.DataFrame:
+    """Measurements of these metrics for these (library, method) pairs, one row each."""
+    pairs = pd.MultiIndex.from_frame(summary[["library", "method"]])
+    rows = summary[pairs.isin(methods) & summary["metric"].isin(metrics)]
+    return rows.drop_duplicates(["label", "library", "method", "metric"]).reset_index(drop=True)
+
+
+def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
+    """The rows of one library and method."""
+    return rows[(rows["library"] == library) & (rows["method"] == method)]
+
+
+def chance(axes) -> None:
+    """The dashed line of a guess among the edited answers."""
+    axes.axhline(1 / DEFAULT.world.edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
+
+
+def guide(axes, x, rows: pd.DataFrame, series: int, label: str, hollow: bool = False) -> None:
+    """Points with bars, joined by a thin guide for the eye."""
+    axes.plot(x, rows["measured"], color=style.COLOURS[series], linewidth=0.5, alpha=0.6)
+    style.points(axes, x, rows["measured"], rows["low"], rows["high"], series, label, hollow)

@@ -1,0 +1,64 @@
+"""Familiarity as a dose on two axes: facts and traces about the names that pretraining saw."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from sim.experiments.config import DEFAULT, SMALL
+from sim.experiments.drawing import SETTING, chance, guide, of_method, selected
+from sim.experiments.registry import experiment
+from sim.lab import style
+from sim.lab.figure import Source, figure
+from sim.reuse.config import ReuseConfig
+from sim.reuse.jobs import Part, plain
+from sim.worlds.two_hop import Setting
+
+
+@experiment(
+    quick={"config": SMALL, "facts": (0, 4), "traces": (0, 16)},
+    paper={"config": DEFAULT, "facts": (0, 1, 2, 4), "traces": (0, 1, 4, 16)},
+)
+def exposure(config: ReuseConfig, facts: tuple[int, ...], traces: tuple[int, ...]) -> Iterator[Part]:
+    """Familiarity as a dose on two axes: facts and traces about the names that pretraining saw."""
+    yield plain(
+        config,
+        {
+            f"facts{f}/traces{t}": Setting("fake", "both", facts_seen=f, traces_seen=t)
+            for f in facts
+            for t in traces
+        },
+    )
+
+
+def _exposure(source: Source) -> pd.DataFrame:
+    metrics = ("cot_answer", "cot_copied")
+    return selected(source.summary("exposure"), metrics, (("parts", "sum"), ("single", "joint")))
+
+
+@figure(
+    "Familiarity is a dose of traces, not of facts: names seen in four facts and no trace stay at chance, "
+    "names seen in traces and no separate fact do not.",
+    SETTING + " Otherwise unseen names; sum of the two adapters, template in pretraining and data.",
+    "experiment exposure",
+    _exposure,
+    ("exposure",),
+)
+def familiarity_dose(rows: pd.DataFrame):
+    """Chain-of-thought accuracy against traces seen, one series for each number of facts seen."""
+    picture, panels = style.figure(style.COLUMN, 2.3, ncols=2, sharey=True)
+    traces, facts = sorted(rows["traces_seen"].unique()), sorted(rows["facts_seen"].unique())
+    titles = (("cot_answer", "two-hop accuracy"), ("cot_copied", "names copied"))
+    for axes, (metric, title) in zip(panels, titles, strict=True):
+        for series, count in enumerate(facts):
+            chosen = of_method(rows[rows["metric"] == metric], "parts", "sum")
+            found = chosen[chosen["facts_seen"] == count].sort_values("traces_seen")
+            x = np.searchsorted(traces, found["traces_seen"]) + (series - (len(facts) - 1) / 2) * 0.08
+            guide(axes, x, found, series, f"{count:g}")
+        axes.set_xticks(range(len(traces)), [f"{trace:g}" for trace in traces])
+        axes.set(xlabel="traces seen per name", ylim=(-0.03, 1.03))
+        axes.text(0.03, 0.98, title, transform=axes.transAxes, va="top")
+    chance(panels[0])
+    panels[0].set_ylabel("share of queries")
+    panels[0].legend(title="facts seen", loc="upper left", bbox_to_anchor=(0, 0.92))
+    return picture

@@ -1,0 +1,53 @@
+"""The registry of experiments: a named set of parts, with the sizes of each profile as data."""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sim.lab.registry import Registry
+
+PROFILES = ("quick", "paper")
+
+
+class Part(Protocol):
+    """Units of work of one configuration (``sim.reuse.jobs.Part``, ``sim.experiments.one_layer.Part``).
+
+    config:  what identifies the part; hashed into the run's identity.
+    setting: dataclass whose fields are columns of the results.
+    """
+
+    config: Any
+    setting: type
+
+    def stages(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> Iterator:
+        """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced)."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named experiment. ``summary`` is its line in the help text; ``sizes`` the arguments of each profile."""
+
+    name: str
+    summary: str
+    make: Callable[..., Iterable[Part]] = field(repr=False)
+    sizes: Mapping[str, Mapping[str, Any]]
+
+    def parts(self, profile: str) -> list[Part]:
+        """The parts of a profile."""
+        return list(self.make(**self.sizes[profile]))
+
+
+EXPERIMENTS: Registry[Experiment] = Registry("experiment")
+
+
+def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any]):
+    """Register ``make(**sizes) -> parts`` under its own name, its docstring's first line as the help line."""
+
+    def register(make: Callable[..., Iterable[Part]]) -> Callable[..., Iterable[Part]]:
+        summary = (inspect.getdoc(make) or "").split("\n")[0]
+        name = make.__name__.rstrip("_")  # rank_ makes way for the figure "rank"
+        EXPERIMENTS.add(name, Experiment(name, summary, make, {"quick": quick, "paper": paper}))
+        return make
+
+    return register

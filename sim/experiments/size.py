@@ -1,0 +1,72 @@
+"""Depth and width of the decoder."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from sim.experiments.config import SMALL
+from sim.experiments.drawing import CEILINGS_AND_MERGES, SETTING, chance, guide, of_method, selected
+from sim.experiments.registry import experiment
+from sim.lab import style
+from sim.lab.figure import Source, figure
+from sim.reuse.jobs import Part, plain
+from sim.worlds.two_hop import Setting
+
+
+def _shaped(layers: int, width: int) -> Part:
+    """The default cell at another depth or width; wide models need a smaller step: rate * width is kept."""
+    rates = {
+        name: replace(getattr(SMALL, name), rate=getattr(SMALL, name).rate * 64 / width)
+        for name in ("pretraining", "finetuning")
+    }
+    config = replace(SMALL, layers=layers, width=width, hidden=4 * width, **rates)
+    return plain(config, {f"layers{layers}/width{width}": Setting("real", "both")})
+
+
+@experiment(quick={"layers": (1,)}, paper={"layers": (1, 2, 4)})
+def depth(layers: tuple[int, ...]) -> Iterator[Part]:
+    """Depth 1, 2, 4 of the decoder."""
+    for count in layers:
+        yield _shaped(count, 64)
+
+
+@experiment(quick={"widths": (32,)}, paper={"widths": (64, 128, 256)})
+def width(widths: tuple[int, ...]) -> Iterator[Part]:
+    """Width 64, 128, 256 of the decoder."""
+    for wide in widths:
+        yield _shaped(2, wide)
+
+
+def _sizes(source: Source) -> pd.DataFrame:
+    methods = tuple((library, method) for library, method, _ in CEILINGS_AND_MERGES)
+    found = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
+    rows = pd.concat(found, ignore_index=True)
+    size = rows["label"].str.extract(r"layers(?P<layers>\d+)/width(?P<width>\d+)").astype(int)
+    return rows.assign(**size)
+
+
+@figure(
+    "The pattern holds at every depth and width; at fixed rank and step budget deeper and wider bases are "
+    "harder to edit through the trace, for the joint adapter as for the merges.",
+    SETTING.replace("2 layers of width 64", "depth or width as shown") + " Template in pretraining and data.",
+    "experiments depth, width",
+    _sizes,
+    ("depth", "width"),
+)
+def depth_and_width(rows: pd.DataFrame):
+    """Chain-of-thought accuracy against layers and against width, by method."""
+    picture, panels = style.figure(style.COLUMN, 2.3, ncols=2, sharey=True)
+    for axes, (name, experiment_name) in zip(panels, (("layers", "depth"), ("width", "width")), strict=True):
+        chance(axes)
+        part = rows[rows["experiment"] == experiment_name]
+        sizes = sorted(part[name].unique())
+        for series, (library, method, label) in enumerate(CEILINGS_AND_MERGES):
+            found = of_method(part, library, method).sort_values(name)
+            guide(axes, np.searchsorted(sizes, found[name]) + (series - 2) * 0.08, found, series, label)
+        axes.set_xticks(range(len(sizes)), [str(size) for size in sizes])
+        axes.set(xlabel=name, ylim=(-0.03, 1.03))
+    panels[0].set_ylabel("two-hop accuracy (CoT)")
+    panels[1].legend(loc="center left", bbox_to_anchor=(-0.02, 0.5), fontsize=6, handletextpad=0.2)
+    return picture

@@ -1,0 +1,89 @@
+"""Every question put to every model: greedy answers, scored by what the probe says of itself."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from sim.lab import parallel
+from sim.model import decoding, lora, routing
+from sim.model.transformer import Decoder, Params, Project, next_logits, plain
+from sim.worlds import Probe
+from sim.worlds.probe import score
+
+Probes = Mapping[str, Probe]
+ProjectFor = Callable[[tuple[str, ...]], Project]
+"""Names of the probes that are decoded together -> the projection the decoder runs with on their rows."""
+
+
+def always(project: Project) -> ProjectFor:
+    """The same projection for every probe."""
+    return lambda names: project
+
+
+ASIS = always(plain)
+
+
+def oracle(library: Sequence[lora.Adapter], probes: Probes) -> ProjectFor:
+    """W x + sum_i g_i(probe, position) Delta W_i x with the gates that the layout of each probe names."""
+
+    def project_for(names):
+        rows = [
+            jnp.broadcast_to(probes[name].gates(len(library)), (*probes[name].tokens.shape, len(library)))
+            for name in names
+        ]
+        weights = jnp.concatenate(rows)
+
+        def project(name, weight, x):
+            updates = [adapter[name] for adapter in library]
+            return plain(name, weight, x) + routing.route(updates, weights[:, : x.shape[1]], x)
+
+        return project
+
+    return project_for
+
+
+def ask(decoder: Decoder, params: Params, probes: Probes, project_for: ProjectFor = ASIS) -> dict[str, Array]:
+    """Outcomes of the greedy answers to every probe: metric -> (S,) int8 (``probe.score``).
+
+    Probes of one shape are decoded together, rows in the order of the names.
+    """
+    outcomes = {}
+    for names in of_one_shape(probes):
+        project = project_for(names)
+        written = decoding.answers(
+            lambda tokens, position, p=project: next_logits(decoder, params, tokens, position, p),
+            stacked_rows([probes[name] for name in names]),
+        )
+        for name, completions in split_rows(written, names, probes).items():
+            outcomes |= score(name, probes[name], completions)
+    return outcomes
+
+
+def ask_each(decoder: Decoder, models: Mapping, probes: Probes) -> dict:
+    """``ask`` of every model, one program for all: {model: {metric: outcomes}}."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
+    outcomes = parallel.each(lambda model: ask(decoder, model, probes), stacked)
+    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], outcomes) for i, name in enumerate(models)}
+
+
+def of_one_shape(probes: Probes) -> list[tuple[str, ...]]:
+    """Names of the probes that share prompt and total length, group by group."""
+    groups: dict[tuple[int, int], list[str]] = {}
+    for name, probe in probes.items():
+        groups.setdefault((probe.prompt, probe.tokens.shape[1]), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def stacked_rows(probes: Sequence[Probe]) -> Probe:
+    """Probes of one shape as one, rows one after the other, without a layout."""
+    tokens = jnp.concatenate([probe.tokens for probe in probes])
+    return Probe(tokens, jnp.concatenate([probe.weight for probe in probes]), probes[0].prompt)
+
+
+def split_rows(rows: Array, names: Sequence[str], probes: Probes) -> dict[str, Array]:
+    """The inverse of ``stacked_rows`` for anything computed row by row."""
+    ends = np.cumsum([len(probes[name].tokens) for name in names])[:-1]
+    return dict(zip(names, jnp.split(rows, ends), strict=True))

@@ -1,0 +1,86 @@
+"""Everything that decides the outcome of a cell, apart from its seed and the setting of its world."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sim.merge import METHODS
+from sim.model.training import Schedule
+from sim.model.transformer import ATTENTION, MLP, Decoder
+from sim.worlds import JOINT, World, kind_of
+
+FAMILIES = ("lora", "lora_last", "closed_form")
+"""How adapters are made: gradient-trained on every matrix, on the last MLP output, or solved for there."""
+
+LAST = ("lora_last", "closed_form")
+"""The families that change the last MLP output alone: their linear merges are predicted exactly."""
+
+
+@dataclass(frozen=True)
+class ReuseConfig:
+    """Sizes of the decoder, the training, and which libraries are made and how they are reused.
+
+    world:     configuration of the world, of a type that a file in ``sim.worlds`` registered.
+    rank, kinds: of the adapters, and the matrices they change (family "lora").
+    families:  of ``FAMILIES``. Each has the adapter of every part of the world and the joint one.
+    extras:    further adapters of the world, each the third member of a library of its own.
+    methods:   data-free merges. ``lambdas``: common coefficients of the linear merge of the parts.
+    routers:   names of ``sim.model.routing.ROUTERS``; ``oracle`` adds the router that the layout of a probe names.
+    """
+
+    world: Any
+    pretraining: Schedule
+    finetuning: Schedule
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    hidden: int = 256
+    rank: int = 4
+    kinds: tuple[str, ...] = ATTENTION + MLP
+    families: tuple[str, ...] = FAMILIES
+    extras: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ("average", "sum", "concat", "svd", "ties")
+    lambdas: tuple[float, ...] = ()
+    routers: tuple[str, ...] = ()
+    oracle: bool = False
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder whose vocabulary fits the world."""
+        return Decoder(self.world.vocab, self.layers, self.width, self.heads, self.hidden)
+
+    def adapters(self, world: World) -> tuple[str, ...]:
+        """Names of the adapters that are made; an adapter's place here is part of its random key."""
+        return (*world.parts, JOINT, *self.extras)
+
+    def libraries(self, world: World) -> dict[str, tuple[str, ...]]:
+        """The libraries that are merged and routed: the parts alone, and with each of the extras."""
+        return {"parts": world.parts} | {extra: (*world.parts, extra) for extra in self.extras}
+
+
+def of_world(world: Any, **changes: Any) -> ReuseConfig:
+    """The default configuration for a world's Config, with the schedules that its file gives."""
+    kind = kind_of(world)
+    return ReuseConfig(
+        **{"world": world, "pretraining": kind.pretraining, "finetuning": kind.finetuning} | changes
+    )
+
+
+Model = tuple[str, str, str]
+"""(family, library, method) of a model that is asked. Single adapters have the library "single"."""
+
+BASE: Model = ("", "single", "base")
+
+
+def linear_models(config: ReuseConfig, family: str, world: World) -> dict[Model, tuple[float, ...]]:
+    """The models of a family that are linear in the parts' updates, with the coefficient of each part."""
+    count = len(world.parts)
+    common = {method: METHODS[method].coefficient for method in config.methods}
+    found = {
+        (family, "parts", method): (float(coefficient(count)),) * count
+        for method, coefficient in common.items()
+        if coefficient is not None
+    }
+    found |= {(family, "parts", f"lambda={lam:g}"): (lam,) * count for lam in config.lambdas}
+    for index, part in enumerate(world.parts):
+        found[(family, "single", part)] = tuple(float(i == index) for i in range(count))
+    return found

@@ -1,0 +1,116 @@
+"""Bases and libraries: pretraining, adapters of every family, and their merges.
+
+Pure functions of arrays, so that a cell can be run alone, vmapped or sharded (``sim.lab.parallel``). Nothing
+here knows a prediction.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from sim.lab import seeds
+from sim.merge import METHODS, merge
+from sim.model import closed_form, lora
+from sim.model.sequences import Sequences
+from sim.model.training import fit
+from sim.model.transformer import Params, completion_logits, init
+from sim.reuse.config import ReuseConfig
+from sim.worlds import FACTS, World
+from theory import lowrank
+from theory.lowrank import LowRank
+
+
+def pretrain(config: ReuseConfig, world: World, key: Array) -> tuple[Params, Array]:
+    """(parameters, losses) of a base trained on ``world.pretraining``."""
+    decoder = config.decoder
+
+    def logits(params, group):
+        return completion_logits(decoder, params, group.tokens, group.prompt)
+
+    start = init(decoder, jax.random.fold_in(key, 0))
+    return fit(logits, start, world.pretraining, config.pretraining, jax.random.fold_in(key, 1))
+
+
+def finetune(
+    config: ReuseConfig,
+    params: Params,
+    groups: dict[str, Sequences],
+    family: str,
+    key: Array,
+    ranks: dict[str, Array] | None = None,
+    used: dict[str, Array] | None = None,
+) -> tuple[lora.Adapter, Array]:
+    """(adapter, losses): rank-r LoRA trained on ``groups`` with the base frozen.
+
+    ``ranks`` gives modules ranks of their own, 0 to ``config.rank``, as traced numbers, so that one
+    program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
+    zero) and stay zero. ``used``: see ``training.fit``.
+
+    The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
+    losses and gradients as running the whole decoder at every step.
+    """
+    decoder, last = config.decoder, closed_form.last_module(config.decoder)
+    names = (last,) if family == "lora_last" else decoder.modules(config.kinds)
+    start = lora.init(decoder, names, config.rank, jax.random.fold_in(key, 0))
+    if family == "lora_last":
+        groups = {name: closed_form.remember(decoder, params, group) for name, group in groups.items()}
+
+    def logits(factors, group):
+        adapter = {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
+        if family == "lora_last":
+            return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
+        return completion_logits(decoder, params, group.tokens, group.prompt, lora.adapted(adapter))
+
+    if ranks is not None:
+        rows = jnp.arange(config.rank)[:, None]
+        start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
+    factors = {name: (update.b, update.a) for name, update in start.items()}
+    factors, losses = fit(logits, factors, groups, config.finetuning, jax.random.fold_in(key, 1), used)
+    return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}, losses
+
+
+def library(
+    config: ReuseConfig,
+    params: Params,
+    world: World,
+    family: str,
+    key: Array,
+    ranks: dict[str, Array] | None = None,
+) -> tuple[dict[str, lora.Adapter], Array]:
+    """({name of ``config.adapters`` -> adapter}, losses (adapters, steps)) of one family."""
+    names = config.adapters(world)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(world.data[name] for name in names))
+    keys = seeds.keys(key, len(names))
+
+    def make(groups, adapter_key):
+        if family == "closed_form":
+            facts = closed_form.remember(config.decoder, params, groups[FACTS])
+            solved = closed_form.solve(params, facts, config.rank)
+            return {closed_form.last_module(config.decoder): solved}, jnp.zeros(1, jnp.float32)
+        return finetune(config, params, groups, family, adapter_key, ranks, used)
+
+    used = {group: jnp.any(stacked[group].weight > 0) for group in stacked}
+    if family == "closed_form":
+        # One at a time: batched LAPACK calls wait for each other's threads on a CPU and can hang.
+        adapters, losses = jax.lax.map(lambda each: make(*each), (stacked, keys))
+    else:
+        adapters, losses = jax.vmap(make)(stacked, keys)
+    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], adapters) for i, name in enumerate(names)}, losses
+
+
+def merged(config: ReuseConfig, adapters: Sequence[lora.Adapter], method: str) -> dict:
+    """The data-free merge of adapters of the same modules, module by module."""
+    rank = config.rank if METHODS[method].uses_rank else None
+    return {name: merge(method, [adapter[name] for adapter in adapters], rank=rank) for name in adapters[0]}
+
+
+def linear(adapters: Sequence[lora.Adapter], strengths: Sequence[float | Array]) -> lora.Adapter:
+    """sum_i strength_i Delta W_i, in factors."""
+    return {
+        name: lowrank.concatenated(
+            [lowrank.scaled(adapter[name], by) for adapter, by in zip(adapters, strengths, strict=True)]
+        )
+        for name in adapters[0]
+    }

@@ -1,0 +1,103 @@
+"""From a cell's arrays to rows of the results table."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from sim.reuse.config import ReuseConfig, linear_models
+from sim.reuse.forecast import strengths
+from sim.worlds import World, kind_of
+from sim.worlds.probe import NOT_ASKED, whole
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of one seed: a unit of work and of resumption.
+
+    ``ranks`` gives kinds of matrices a rank of their own (0: not adapted); others have the configuration's.
+    """
+
+    experiment: str
+    label: str
+    setting: Any
+    seed: int
+    ranks: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """Name in results.csv."""
+        return f"{self.experiment}/{self.label}/seed{self.seed:03d}"
+
+
+def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict]:
+    """One row a model, metric and predictor; a metric that nothing predicts has one row without predictor.
+
+    Predictors: "chance", the layout's (section 2; a theorem for the one-layer model, a claim here), and those
+    of ``forecast`` for linear merges of the parts. ``agreement_METRIC`` is the share of questions on which
+    predictor and model agree; ``kappa_STEP`` the empirical overlap of a step in a trace.
+    """
+    common = {
+        "experiment": cell.experiment,
+        "world": kind_of(config.world).name,
+        "label": cell.label,
+        "rank": max(rank for _, rank in cell.ranks) if cell.ranks else config.rank,
+        "seed": cell.seed,
+        **{field.name: getattr(cell.setting, field.name) for field in fields(cell.setting)},
+        "facts": len(world.probes[world.parts[0]].tokens),
+    }
+    chance = {
+        whole(name, probe): probe.layout.chance
+        for name, probe in world.probes.items()
+        if probe.layout.chance is not None
+    }
+    rows = []
+
+    def add(model, metric, measured, trials=math.nan, predictor="", predicted=math.nan, lam=math.nan):
+        values = dict(zip(("adapter", "library", "method"), model, strict=True))
+        values |= {"lam": lam, "metric": metric, "predictor": predictor, "predicted": predicted}
+        rows.append(common | values | {"measured": float(measured), "trials": trials})
+
+    merges = {}
+    for family in result["forecasts"]:
+        merges |= linear_models(config, family, world)
+    for model, scores in result["outcomes"].items():
+        said = _said(config, world, result["forecasts"], model, merges)
+        lam = _common(merges.get(model))
+        for metric, outcomes in scores.items():
+            asked = outcomes[outcomes != NOT_ASKED]
+            if not asked.size:
+                continue
+            predictions = {"chance": chance[metric]} if metric in chance else {}
+            predictions |= {p: np.mean(values[metric]) for p, values in said.items() if metric in values}
+            for predictor, predicted in (predictions or {"": math.nan}).items():
+                add(model, metric, np.mean(asked == 1), asked.size, predictor, float(predicted), lam)
+            for predictor, values in said.items():
+                if np.ndim(values.get(metric)):
+                    same = np.mean(values[metric] == (outcomes == 1))
+                    add(model, f"agreement_{metric}", same, predictor=predictor, lam=lam)
+    for family, traces in result["kappa"].items():
+        for found in traces.values():
+            for step, value in found.items():
+                add((family, "single", step), f"kappa_{step}", value)
+    return rows
+
+
+def _said(config: ReuseConfig, world: World, forecasts: Mapping, model, merges: Mapping) -> dict[str, dict]:
+    """{predictor: {metric: predictions}} of one model; empty if it is no linear merge of the parts."""
+    family = model[0]
+    known = strengths(config, family, world) if family in forecasts else []
+    if merges.get(model) not in known:
+        return {}
+    place = known.index(merges[model])
+    return {
+        predictor: {metric: np.asarray(values)[place] for metric, values in found.items()}
+        for predictor, found in forecasts[family].items()
+    }
+
+
+def _common(coefficients: tuple[float, ...] | None) -> float:
+    """The coefficient that all parts share, NaN if they do not."""
+    return coefficients[0] if coefficients and len(set(coefficients)) == 1 else math.nan

@@ -1,0 +1,1 @@
+"""The runner: the main job and every named experiment, one schema, resumable."""

@@ -1,0 +1,70 @@
+"""The main job: the one-layer model and every chosen world at the given ranks, with predictions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import Any
+
+from sim.experiments import one_layer as one_layer_part
+from sim.experiments.registry import Part
+from sim.merge import METHODS
+from sim.model import lora
+from sim.one_layer import for_rank
+from sim.reuse.config import ReuseConfig, of_world
+from sim.reuse.jobs import plain
+from sim.worlds import WORLDS
+
+NAME = "main"
+"""What the main job is called in the column "experiment"."""
+
+WORLD_NAMES = (one_layer_part.WORLD, *WORLDS)
+
+SEEDS = {"quick": {one_layer_part.WORLD: 64, "": 3}, "paper": {one_layer_part.WORLD: 256, "": 20}}
+"""Seeds of each profile: of the one-layer model, and of every world of transformers ("")."""
+
+METHOD_NAMES = ReuseConfig.__dataclass_fields__["methods"].default
+
+
+def parts(
+    ranks: Sequence[int], profile: str, methods: Sequence[str], worlds: Sequence[str]
+) -> Iterator[Part]:
+    """The parts of the main job, world by world and rank by rank.
+
+    Raises:
+        ValueError: a rank outside the model's range, a method unknown or in need of data, an unknown world.
+    """
+    for name in methods:
+        if not METHODS[name].data_free:
+            raise ValueError(f"method {name!r} needs data, which this sweep does not give; leave it out")
+    for name in worlds:
+        if name not in WORLD_NAMES:
+            raise ValueError(f"unknown world {name!r}; known: {', '.join(WORLD_NAMES)}")
+    if not ranks:
+        raise ValueError("--rank is empty; give at least one rank")
+    methods, ranks = tuple(dict.fromkeys(methods)), tuple(dict.fromkeys(ranks))
+    for name in dict.fromkeys(worlds):
+        for rank in ranks:
+            if name == one_layer_part.WORLD:
+                yield one_layer_part.Part(for_rank(rank, methods=methods))
+                continue
+            kind = WORLDS[name]
+            config = of_world(kind.config(), rank=rank, methods=methods)
+            lora.check_rank(config.decoder, config.decoder.modules(config.kinds), rank)
+            settings = kind.settings[profile]
+            yield plain(config, {f"{name}/rank{rank}/{label}": s for label, s in labels(settings).items()})
+
+
+def labels(settings: Sequence[Any]) -> dict[str, Any]:
+    """Settings by what tells them apart: the values of the fields that vary among them."""
+    varying = [
+        field.name
+        for field in fields(settings[0])
+        if len({getattr(setting, field.name) for setting in settings}) > 1
+    ]
+    return {"/".join(str(getattr(s, name)) for name in varying) or "only": s for s in settings}
+
+
+def seeds(part: Part, profile: str, asked: int | None) -> int:
+    """How many seeds a part runs: ``asked`` of transformers, the profile's of the one-layer model."""
+    if isinstance(part, one_layer_part.Part):
+        return SEEDS[profile][one_layer_part.WORLD]
+    return asked or SEEDS[profile][""]

@@ -1,0 +1,129 @@
+"""Questions that carry their own layout, and the scoring that reads nothing else.
+
+Decoding, the oracle router, forecasts and scores know no world: which tokens of a completion are a step of
+the solution, which are copies, and whose adapter each position belongs to is data of the question.
+"""
+
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Int8
+
+from sim.model.sequences import Sequences
+
+NOT_ASKED = -1
+"""Outcome of a question that does not arise, such as a second step after a wrong first one."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a completion must know at one place (theory/README.md, section 9).
+
+    part:      index in ``World.parts`` of the adapter that was taught it.
+    positions: of the sequence, prompt included.
+    """
+
+    name: str
+    part: int
+    positions: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the positions of a question and its answer are; hashable, so static under jit.
+
+    steps:    in the order of writing. Two or more make the completion a trace, scored step by step; the last
+              one is its answer.
+    copies:   (positions, source positions) of what must be repeated as it was given or written.
+    owner:    for each position, the index of the part whose adapter an oracle router sends it to; -1: none.
+    chance:   accuracy of a guess that knows which answers occur and nothing else; None if not held to one.
+    forecast: whether the outcome is predicted token by token.
+    """
+
+    steps: tuple[Step, ...] = ()
+    copies: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = ()
+    owner: tuple[int, ...] = ()
+    chance: float | None = None
+    forecast: bool = True
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Probe(Sequences):
+    """Sequences that are asked, not taught: the completion is the right answer."""
+
+    layout: Layout = field(default=Layout(), metadata={"static": True})
+
+    @property
+    def is_trace(self) -> bool:
+        """Whether the completion is scored step by step."""
+        return len(self.layout.steps) > 1
+
+    def at(self, positions: tuple[int, ...]) -> np.ndarray:
+        """Positions of the sequence counted from the start of the completion."""
+        return np.asarray(positions, int) - self.prompt
+
+    @property
+    def template(self) -> tuple[int, ...]:
+        """Positions of the completion that no step and no copy fills: the wording of the trace."""
+        taken = {at for step in self.layout.steps for at in step.positions}
+        taken |= {at for positions, _ in self.layout.copies for at in positions}
+        return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
+
+    @property
+    def kept(self) -> tuple[int, ...]:
+        """Template and copies: positions of the completion that no step fills."""
+        taken = {at for step in self.layout.steps for at in step.positions}
+        return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
+
+    def gates(self, parts: int) -> Float[Array, "T parts"]:
+        """The oracle router's weights: 1 for the owner of each position, 0 elsewhere."""
+        owner = self.layout.owner or (-1,) * self.tokens.shape[1]
+        if len(owner) != self.tokens.shape[1]:
+            raise ValueError(f"layout names the owner of {len(owner)} positions, not of {self.tokens.shape[1]}")
+        return jax.nn.one_hot(jnp.asarray(owner), parts, dtype=jnp.float32)
+
+
+def whole(name: str, probe: Probe) -> str:
+    """Name of the metric that asks for every token of the completion."""
+    return f"{name}_exact" if probe.is_trace else name
+
+
+def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, Int8[Array, " S"]]:
+    """Outcome of each question: metric -> 1 right, 0 wrong, ``NOT_ASKED``.
+
+    NAME (for a trace NAME_exact): every token is right. Of a trace besides:
+        NAME_answer:         its last step is right, whatever came before;
+        NAME_template:       every token of the template stands where it belongs;
+        NAME_copied:         every copy repeats what was given or written;
+        NAME_STEP:           the first step is right;
+        NAME_STEP_given_PREVIOUS: the step is right, asked where all before it were.
+    Of a question with a chance level: NAME_among_answers, the completion is an answer of some question.
+    """
+    right = completions == probe.target
+    found = {whole(name, probe): jnp.all(right, axis=1)}
+    if probe.is_trace:
+        steps = [jnp.all(right[:, probe.at(step.positions)], axis=1) for step in probe.layout.steps]
+        found[f"{name}_answer"] = steps[-1]
+        found[f"{name}_template"] = jnp.all(right[:, probe.at(probe.template)], axis=1)
+        written = jnp.concatenate([probe.tokens[:, : probe.prompt], completions], axis=1)
+        same = [
+            jnp.all(written[:, np.asarray(to)] == written[:, np.asarray(source)], axis=1)
+            for to, source in probe.layout.copies
+        ]
+        if same:
+            found[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
+        found[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
+    if probe.layout.chance is not None:
+        equal = jnp.all(completions[:, None] == probe.target[None], axis=-1)
+        found[f"{name}_among_answers"] = jnp.any(equal, axis=1)
+    outcomes = {metric: value.astype(jnp.int8) for metric, value in found.items()}
+    if probe.is_trace:
+        before = steps[0]
+        for previous, step, value in zip(probe.layout.steps, probe.layout.steps[1:], steps[1:], strict=False):
+            asked = jnp.where(before, value.astype(jnp.int8), jnp.int8(NOT_ASKED))
+            outcomes[f"{name}_{step.name}_given_{previous.name}"] = asked
+            before = before & value
+    return outcomes
