@@ -51,22 +51,76 @@ def test_largest_library_is_set_by_the_weakest_fact():
         coverage.largest_library(jnp.zeros(2))
 
 
-@settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**20))
-def test_best_lambda_beats_a_fine_grid(seed):
-    key = jax.random.key(seed)
-    draw = [jnp.abs(gaussian(jax.random.fold_in(key, index), (6,))) for index in range(4)]
-    edit_margin, edit_swing, kept_margin, kept_swing = draw
-    lam, accuracy = coverage.best_lambda(edit_margin, edit_swing, kept_margin, kept_swing)
+SIGNED = st.sampled_from([-2.0, -1.0, -0.3, 0.0, 0.3, 1.0, 2.0])
+GRID = np.concatenate([np.linspace(0, 8, 1601)[1:], [0.15, 20 / 3]])
+
+
+def _leads(margin, swing, lam, third=-100.0):
+    """A memory of three logits, old, new and ``third``, plus lambda times its change: does new lead alone?"""
+    logits = np.array([margin, 0.0, third]) + lam * np.array([-swing / 2, swing / 2, 0.0])
+    return logits[1] - max(logits[0], logits[2]) > 1e-9
+
+
+@pytest.mark.parametrize("swing", [-2.0, -0.3, 0.0, 0.3, 2.0])
+@pytest.mark.parametrize("margin", [-2.0, -0.3, 0.0, 0.3, 2.0])
+def test_every_case_of_the_range_by_brute_force(margin, swing):
+    """All signs of M and Delta, two and three logits, 1603 coefficients: lead, tie or loss at each."""
+    low, high = (float(end) for end in coverage.lambda_range(margin, swing))
+    predicted = coverage.retention(jnp.asarray(GRID), margin, swing)
+    for lam, chance in zip(GRID, np.asarray(predicted), strict=True):
+        lead = lam * swing - margin  # two logits
+        expected = 0.5 if abs(lead) < 1e-9 else float(lead > 0)
+        assert chance == expected, (lam, chance)
+        assert (low < lam < high and expected != 0.5) == _leads(margin, swing, lam)
+    assert float(coverage.critical_lambda(margin, swing)) == low
+
+
+def test_ranges_of_the_nine_cases():
+    margin, swing = np.repeat([1.0, 0.0, -1.0], 3), np.tile([2.0, 0.0, -2.0], 3)
+    low, high = coverage.lambda_range(margin, swing)
+    inf = np.inf
+    np.testing.assert_array_equal(low, [0.5, inf, inf, 0, inf, inf, 0, 0, 0])
+    np.testing.assert_array_equal(high, [inf] * 8 + [0.5])
+
+
+def test_a_tie_is_a_tie_at_any_scale():
+    for scale in (1e-15, 1.0, 1e15):
+        chances = coverage.retention(jnp.array([0.1, 0.3, 0.7]), 0.3 * scale, scale)
+        np.testing.assert_array_equal(chances, [0.0, 0.5, 1.0])
+
+
+@st.composite
+def _facts(draw):
+    sizes = draw(st.integers(1, 5)), draw(st.integers(1, 5))
+    drawn = st.one_of(SIGNED, st.floats(-2, 2))
+    return [np.array(draw(st.lists(drawn, min_size=n, max_size=n))) for n in sizes for _ in range(2)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(_facts(), st.sampled_from([0.4, 1.0, 3.0]))
+def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
+    """Signed margins and swings, zeros and ties among them, against 2000 coefficients in (0, largest]."""
+    edit_margin, edit_swing, kept_margin, kept_swing = facts
+    lam, accuracy = (float(value) for value in coverage.best_lambda(*facts, largest=largest))
+    low, high = (float(end) for end in coverage.lambda_window(*facts))
 
     def right(lam):
-        kept = (lam * kept_swing < kept_margin).sum()
-        return ((lam * edit_swing > edit_margin).sum() + kept) / 12
+        """Edits whose new answer leads, and kept facts whose right answer leads (right - rival > 0)."""
+        lam = np.asarray(lam)[..., None]
+        gained = lam * edit_swing - edit_margin > 0
+        return (gained.sum(-1) + (kept_margin - lam * kept_swing > 0).sum(-1)) / (
+            edit_margin.size + kept_margin.size
+        )
 
-    assert float(right(lam)) == pytest.approx(float(accuracy))
-    assert max(float(right(rival)) for rival in np.linspace(0.001, 1, 400)) <= float(accuracy) + 1e-12
-    low, high = coverage.lambda_window(*draw)
-    if low < min(float(high), 1.0):
+    grid = np.linspace(0, largest, 2001)[1:]
+    assert 0 < lam <= largest
+    assert float(right(lam)) == pytest.approx(accuracy, abs=1e-12)
+    assert right(grid).max() <= accuracy + 1e-12
+    inside = (low < grid) & (grid < high)
+    assert (right(grid[inside]) == 1.0).all()
+    beside = (grid < low * (1 - 1e-9)) | (grid > high * (1 + 1e-9))
+    assert (right(grid[beside]) < 1.0).all()
+    if low < min(high, largest) * (1 - 1e-12):
         assert low < lam < high and accuracy == 1.0
 
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from sim.worlds import Sequences
+from sim.model.sequences import Sequences
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting, TwoHopConfig, build
 
 SMALL = TwoHopConfig(entities=24, relations=4, edits=6, bridges=8)
