@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from theory.lowrank import LowRank, apply, singular, supported
+from theory.lowrank import LowRank, apply, directions
 
 
 def effective_rank(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
@@ -22,9 +22,8 @@ def effective_rank(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
 
 def bases(update: LowRank) -> tuple[Array, Array, Array]:
     """(u (out, r), s (r,), v (in, r)) of Delta W, directions below rounding set to 0 on both sides."""
-    u, s, vt = singular(update)
-    alive = supported(s)
-    return jnp.where(alive[None, :], u, 0), jnp.where(alive, s, 0), jnp.where(alive[:, None], vt, 0).T
+    u, s, vt = directions(update)
+    return u, s, vt.T
 
 
 def principal_cosines(left: Float[Array, "d r"], right: Float[Array, "d q"]) -> Float[Array, "p"]:

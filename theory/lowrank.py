@@ -64,9 +64,29 @@ def from_singular(u: Array, s: Array, vt: Array) -> LowRank:
     return LowRank(u * root[..., None, :], root[..., :, None] * vt, 1.0)
 
 
-def supported(s: Float[Array, "r"]) -> Array:
-    """Which singular values (largest first) stand above rounding: s > 10 r eps s_1."""
-    return s > 10 * s.shape[0] * jnp.finfo(s.dtype).eps * s[0]
+def supported(s: Float[Array, "r"], size: float | Array = 0.0, eps: float | None = None) -> Array:
+    """Which singular values (largest first) stand above rounding: s > 10 eps max(r s_1, size).
+
+    ``size`` is the norm of what the matrix was computed from. Where that cancels, as in a sum of opposed
+    updates, all of s is rounding and only ``size`` can tell. ``eps``: the relative rounding of what was
+    given, where it is coarser than that of s.
+    """
+    eps = jnp.finfo(s.dtype).eps if eps is None else eps
+    return s > 10 * eps * jnp.maximum(s.shape[0] * s[0], size)
+
+
+def directions(
+    update: LowRank, size: float | Array = 0.0, eps: float | None = None
+) -> tuple[Array, Array, Array]:
+    """``singular`` with every direction below rounding set to 0: u (out, r), s (r,), vt (r, in).
+
+    Rounding is measured against |scale| |B| |A| and ``size`` (see ``supported``), so that an update that is
+    zero, or nothing but rounding, has no direction. No batch axes.
+    """
+    u, s, vt = singular(update)
+    factors = jnp.abs(update.scale) * jnp.linalg.norm(update.b) * jnp.linalg.norm(update.a)
+    alive = supported(s, jnp.maximum(factors, size).astype(s.dtype), eps)
+    return jnp.where(alive[None, :], u, 0), jnp.where(alive, s, 0), jnp.where(alive[:, None], vt, 0)
 
 
 def truncated(update: LowRank, rank: int) -> LowRank:

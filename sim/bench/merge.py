@@ -10,8 +10,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sim.bench.clock import benchmark, machine_speed, seconds
-from sim.merge.__main__ import merge_adapters
-from sim.merge.peft_files import Adapter
+from sim.merge import Adapter, merge_adapters
 from theory.lowrank import LowRank
 
 RANK, ADAPTERS = 16, 2

@@ -18,7 +18,7 @@ from safetensors.numpy import load_file
 from sim.diagnose.measure import diagnose
 from sim.lab import style
 from sim.lab.cli import run_command
-from sim.merge.peft_files import read_adapter
+from sim.merge import read_adapter
 
 LEGEND = {"fontsize": 6.5, "frameon": False, "handletextpad": 0.2, "columnspacing": 0.8}
 

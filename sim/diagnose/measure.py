@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from sim.merge import Adapter, check_mergeable
 from sim.merge.methods.linear import combination, cross_terms
-from sim.merge.peft_files import Adapter, check_mergeable
 from sim.model.routing import gate, prototypes
 from theory import coverage, interference
 from theory.lowrank import LowRank, apply, inner, norm, singular

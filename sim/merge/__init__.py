@@ -1,10 +1,24 @@
-"""Merge methods for low-rank updates, behind one registry; a method is one function in ``methods``.
+"""Merging low-rank updates: methods behind one registry, and PEFT adapters read, merged and written.
 
-    merge("ties", [first, second], density=0.5, rank=8)
+``merge("ties", [first, second], density=0.5, rank=8)`` merges one module; ``merge_adapters`` whole adapters,
+as ``python -m sim.merge`` does. A method is one function in ``methods``.
 """
 
 from sim.merge import methods
+from sim.merge.adapters import merge_adapters
 from sim.merge.module import merge
+from sim.merge.peft_files import Adapter, check_mergeable, read_adapter, write_adapter
 from sim.merge.registry import METHODS, Method, method
 
-__all__ = ["METHODS", "Method", "merge", "method", "methods"]
+__all__ = [
+    "METHODS",
+    "Adapter",
+    "Method",
+    "check_mergeable",
+    "merge",
+    "merge_adapters",
+    "method",
+    "methods",
+    "read_adapter",
+    "write_adapter",
+]

@@ -1,22 +1,16 @@
 """``python -m sim.merge A B [C ...] --method NAME --out DIR``: merge PEFT adapters into one."""
 
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
-from tqdm import tqdm
 
 from sim.lab.cli import run_command
-from sim.merge import METHODS, elementwise, merge
-from sim.merge.module import refuse_zero_sum
-from sim.merge.peft_files import Adapter, atomic_folder, check_mergeable, read_adapter, write_adapter
-from theory.lowrank import LowRank, norm, truncated
+from sim.merge import METHODS, Method, merge_adapters, read_adapter
+from sim.merge.peft_files import new_folder, write_files
 
 
 def _method_table() -> str:
@@ -28,7 +22,7 @@ def _named(flag: str) -> str:
     return ", ".join(record.name for record in METHODS.values() if record.data_free and getattr(record, flag))
 
 
-def _options_note(record: Any) -> str:
+def _options_note(record: Method) -> str:
     return f" [{', '.join(f'{k}={v}' for k, v in record.options.items())}]" if record.options else ""
 
 
@@ -72,78 +66,6 @@ def parsed_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-@functools.partial(jax.jit, static_argnames=("method", "rank", "options"))
-def merge_module(
-    method: str,
-    updates: Sequence[LowRank],
-    weights: jax.Array | None,
-    key: jax.Array | None,
-    rank: int | None,
-    options: tuple[tuple[str, Any], ...],
-) -> tuple[LowRank, jax.Array, jax.Array]:
-    """Merge one module into factors: (update, |merge|^2, |what the rank cut off|^2).
-
-    A dense result is cut to ``rank``, or to the sum of the ranks if none is given. Both squares are 0 if
-    nothing was cut, and NaN for a method that handles the rank itself, where they are not known.
-    """
-    record = METHODS[method]
-    own_rank = rank if record.uses_rank else None
-    merged = merge(method, updates, weights, rank=own_rank, key=key, **dict(options))
-    if isinstance(merged, LowRank):
-        if rank is None or merged.a.shape[0] <= rank:
-            unknown = jnp.full((), jnp.nan if record.uses_rank else 0.0)
-            return merged, unknown, unknown
-        kept, total = truncated(merged, rank), jnp.square(norm(merged))
-    else:
-        total = jnp.sum(jnp.square(merged))
-        ranks = sum(update.a.shape[0] for update in updates)
-        kept = elementwise.truncated_dense(merged, min(rank or ranks, *merged.shape))
-    return kept, total, jnp.maximum(total - jnp.square(norm(kept)), 0)
-
-
-def merge_adapters(
-    adapters: Sequence[Adapter],
-    method: str,
-    weights: Sequence[float] = (),
-    *,
-    rank: int | None = None,
-    seed: int = 0,
-    options: Mapping[str, Any] | None = None,
-    progress: bool = True,
-) -> tuple[dict[str, LowRank], float]:
-    """Merge whole adapters module by module: (updates by module, share of |merge|^2 lost to the rank).
-
-    Raises: ValueError for a method that needs data, mismatched adapters, or anything ``merge`` refuses.
-    """
-    record = METHODS[method]
-    if record.needs:
-        raise ValueError(f"{method} is not data-free: it needs {', '.join(record.needs)}; use it from Python")
-    if weights:
-        refuse_zero_sum(record, weights)
-    check_mergeable(adapters)
-    if rank is not None:
-        for name, update in adapters[0].modules.items():
-            largest = min(update.b.shape[0], update.a.shape[1])
-            if not 1 <= rank <= largest:
-                raise ValueError(f"--rank {rank} must be between 1 and {largest}, the smaller side of {name}")
-    given = tuple(sorted((options or {}).items()))
-    merged, total, lost = {}, 0.0, 0.0
-    bar = tqdm(adapters[0].modules, desc=f"merging by {method}", unit="module", disable=not progress)
-    for index, name in enumerate(bar):
-        updates = [adapter.modules[name] for adapter in adapters]
-        key = jax.random.fold_in(jax.random.key(seed), index) if record.uses_key else None
-        dtype = np.result_type(*(update.b.dtype for update in updates))
-        updates = [LowRank(u.b.astype(dtype), u.a.astype(dtype), u.scale) for u in updates]
-        update, energy, cut = merge_module(
-            method, updates, jnp.asarray(weights, dtype) if weights else None, key, rank, given
-        )
-        merged[name] = jax.tree.map(np.asarray, update)
-        if not all(np.isfinite(factor).all() for factor in merged[name][:2]):
-            raise ValueError(f"{method} gave NaN on {name}: check the weights and the adapters' norms")
-        total, lost = total + float(energy), lost + float(cut)
-    return merged, lost / total if total else 0.0
-
-
 def main(command: MergeCommand) -> None:
     """Read, merge, write; prints what was done. Raises ValueError with one line for anything wrong."""
     if not command.adapters:
@@ -156,7 +78,7 @@ def main(command: MergeCommand) -> None:
         raise ValueError("--weight must be finite numbers")
     adapters = [read_adapter(path) for path in command.adapters]
     bases = {str(adapter.config.get("base_model_name_or_path")) for adapter in adapters}
-    with atomic_folder(command.out) as folder:
+    with new_folder(command.out) as folder:
         merged, lost = merge_adapters(
             adapters,
             command.method,
@@ -165,13 +87,14 @@ def main(command: MergeCommand) -> None:
             seed=command.seed,
             options=options,
         )
-        write_adapter(folder, merged, adapters)
-    ranks = sorted({update.a.shape[0] for update in merged.values()})
+        write_files(folder, merged, adapters)
     print(
         f"{command.out}: {command.method} of {len(adapters)} adapters, {len(merged)} modules, "
-        f"rank {ranks[0] if len(ranks) == 1 else f'{ranks[0]} to {ranks[-1]}'}"
+        f"rank {max(update.a.shape[0] for update in merged.values())}"
         + ("" if np.isnan(lost) else f"; the rank cut off {100 * lost:.3g}% of the squared norm")
     )
+    for note in filter(None, (adapter.note for adapter in adapters)):
+        print(f"note: {note}")
     if len(bases) > 1:
         print(f"note: the adapters name different base models: {', '.join(sorted(bases))}")
 

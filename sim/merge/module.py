@@ -5,16 +5,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sim.merge.elementwise import truncated_dense
 from sim.merge.registry import METHODS, Method
 from theory.lowrank import LowRank, truncated
 
+SMALLEST_SUM = 1e-6
+"""Weights whose sum is below this share of sum |w| sum to zero but for the rounding of their decimals."""
+
 
 def refuse_zero_sum(record: Method, weights: Sequence[float] | Array) -> None:
     """Raise ValueError if a method that divides by the sum of the weights is given weights that sum to 0."""
-    if record.normalises and float(sum(weights)) == 0.0:
+    weights = np.asarray(weights, np.float64)
+    if record.normalises and abs(weights.sum()) <= SMALLEST_SUM * np.abs(weights).sum():
         raise ValueError(f"{record.name} divides by the sum of the weights, which is 0; use sum instead")
 
 
@@ -30,7 +35,8 @@ def merge(
     """Merge the updates of ONE module: K low-rank updates of one (out, in) weight into one.
 
     Pure, with static shapes: ``jax.jit`` and ``jax.vmap`` apply (batch the factors and scales on their
-    leading axes). Computes in the dtype of the factors.
+    leading axes). Computes in the dtype of the factors; weights are normalised in float64, and under a
+    transformation of JAX their sum cannot be checked: call ``refuse_zero_sum`` before.
 
     Args:
         name: a key of ``METHODS``.
@@ -43,28 +49,32 @@ def merge(
     Returns: a LowRank, or an (out, in) array if ``METHODS[name].dense`` and ``rank`` is None.
 
     Raises: ValueError for an unknown method or option, a missing key or statistic, a wrong number of
-    weights, factors whose shapes do not match, or a rank below 1.
+    weights, weights that are not finite or that sum to zero (``SMALLEST_SUM``) where they are divided by
+    their sum, factors whose shapes do not match, or a rank below 1.
     """
     record = METHODS[name]
     _check(record, updates, rank, key, options)
     updates = [LowRank(jnp.asarray(update.b), jnp.asarray(update.a), update.scale) for update in updates]
     dtype = updates[0].b.dtype
-    if weights is None:
-        weights = jnp.ones(len(updates), dtype)
-    weights = jnp.asarray(weights, dtype)
+    weights = jnp.asarray([1.0] * len(updates) if weights is None else weights, jnp.float64)
     if weights.shape != (len(updates),):
         raise ValueError(f"{len(updates)} adapters need {len(updates)} weights, not shape {weights.shape}")
+    if not isinstance(weights, jax.core.Tracer):
+        if not np.isfinite(weights).all():
+            raise ValueError(f"weights must be finite numbers, not {weights}")
+        refuse_zero_sum(record, weights)
     if record.normalises:
-        if not isinstance(weights, jax.core.Tracer):
-            refuse_zero_sum(record, weights)
         weights = weights / jnp.sum(weights)
     if record.uses_key:
         options["key"] = key
     if record.uses_rank:
         options["rank"] = rank
+    if record.uses_eps:
+        options["eps"] = float(jnp.finfo(dtype).eps)
     if record.float64:
         updates = [_cast(update, jnp.float64) for update in updates]
-        weights = weights.astype(jnp.float64)
+    else:
+        weights = weights.astype(dtype)
     result = record.function(updates, weights, **options)
     if rank is not None and not isinstance(result, LowRank):
         result = truncated_dense(result, rank)

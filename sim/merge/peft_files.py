@@ -6,90 +6,69 @@ dropping it silently would change the model. Whatever the layer type, PEFT store
 lora_B as (out, r); ``fan_in_fan_out`` only says how the base weight is laid out, so it is carried along.
 """
 
+import contextlib
 import json
-import math
-import os
 import re
-import shutil
-import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file, save
 
+from sim.lab import files
+from sim.merge.peft_config import CONFIG, rank_and_scale, read_config
+from sim.merge.peft_keys import PREFIX, foreign, parsed
 from theory.lowrank import LowRank
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
-
-UNSUPPORTED = {
-    "use_dora": "DoRA magnitudes",
-    "lora_bias": "biases on lora_B (lora_bias)",
-    "modules_to_save": "whole trained modules (modules_to_save)",
-    "trainable_token_indices": "trained token embeddings (trainable_token_indices)",
-    "target_parameters": "adapted nn.Parameters (target_parameters)",
-    "layer_replication": "replicated layers (layer_replication)",
-    "use_qalora": "QA-LoRA pooling (use_qalora)",
-    "use_bdlora": "block-diagonal factors (use_bdlora)",
-    "alora_invocation_tokens": "activation by invocation tokens (aLoRA)",
-    "arrow_config": "an Arrow router (arrow_config)",
-    "kasa_config": "KaSA singular values (kasa_config)",
-    "monteclora_config": "sampled factors (monteclora_config)",
-}
-"""Configuration fields that, when set, mean the adapter is more than Delta W = scale * B A."""
-
-MUTATING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
-"""Initialisations that change the base weights, so that Delta W alone does not give the tuned model."""
+WEIGHTS = "adapter_model.safetensors"
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """A LoRA adapter as read: its folder, its configuration, and one LowRank (numpy) for each module."""
+    """A LoRA adapter as read: its folder, its configuration, and one LowRank (numpy) for each module.
+
+    note: what was left out of the module names, in one line; empty where they are as PEFT writes them.
+    """
 
     path: Path
     config: Mapping[str, Any]
     modules: Mapping[str, LowRank]
+    note: str = ""
 
 
 def read_adapter(path: str | Path) -> Adapter:
     """Read a PEFT folder. Half-precision factors become float32, which changes no value.
 
     The scale of a module is alpha/r, or alpha/sqrt(r) with ``use_rslora``, with r and alpha from
-    ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (the first that does, as PEFT matches).
+    ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (``peft_config.matched``). Names lose
+    wrapper segments (torch.compile, FSDP, checkpointing, DataParallel) and adapter names; ``note`` says so.
 
     Raises: ValueError, one line that names the file and the remedy, if the folder is not a plain LoRA
     adapter or its files are damaged.
     """
     path = Path(path)
-    config = _read_config(path)
-    tensors = _read_tensors(path)
+    _refuse_other_formats(path)
+    config = read_config(path)
     factors: dict[str, dict[str, np.ndarray]] = {}
-    for key, tensor in tensors.items():
-        found = re.fullmatch(rf"{re.escape(PREFIX)}(.+)\.lora_([AB])\.weight", key)
-        if not found:
-            raise ValueError(
-                f"{path / WEIGHTS}: holds {key!r}{_why(key)}; only lora_A and lora_B can be merged"
-            )
-        if tensor.ndim != 2:
-            raise ValueError(
-                f"{path / WEIGHTS}: {key} has {tensor.ndim} dimensions; only linear layers can be merged"
-            )
-        if tensor.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
-            raise ValueError(f"{path / WEIGHTS}: {key} is {tensor.dtype.name}, not a float type")
-        tensor = tensor if tensor.dtype == np.float64 else tensor.astype(np.float32)
-        if not np.isfinite(tensor).all():
-            raise ValueError(f"{path / WEIGHTS}: {key} holds NaN or infinity; use a checkpoint without them")
-        factors.setdefault(found[1], {})[found[2]] = tensor
+    dropped: set[str] = set()
+    for raw, tensor in _read_tensors(path / WEIGHTS).items():
+        try:
+            key = parsed(raw)
+        except ValueError as error:
+            raise ValueError(f"{path / WEIGHTS}: {error}") from None
+        sides = factors.setdefault(key.module, {})
+        if key.side in sides:
+            raise ValueError(f"{path / WEIGHTS}: holds two lora_{key.side} of {key.module}; save one adapter")
+        sides[key.side] = _checked(path / WEIGHTS, raw, tensor)
+        dropped |= set(key.dropped)
     if not factors:
         raise ValueError(f"{path / WEIGHTS}: holds no LoRA weights")
     modules = {name: _update(path, config, name, factors[name]) for name in sorted(factors)}
-    return Adapter(path, config, modules)
+    note = f"{path}: module names were read without {', '.join(sorted(dropped))}" if dropped else ""
+    return Adapter(path, config, modules, note)
 
 
 def check_mergeable(adapters: Sequence[Adapter]) -> None:
@@ -114,112 +93,79 @@ def check_mergeable(adapters: Sequence[Adapter]) -> None:
             raise ValueError(f"{first.path} and {other.path} differ in fan_in_fan_out: different base layers")
 
 
-def write_adapter(folder: Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter]) -> None:
-    """Write updates as a PEFT adapter into an existing folder, with the configuration of the sources.
+@contextlib.contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes ``out`` when the block ends well, and leaves nothing behind when it does not.
 
-    Ranks and alphas that differ between modules go into rank_pattern and alpha_pattern; alpha/r is
-    the scale and rsLoRA is off, so every PEFT version scales the adapter alike.
+    Raises: ValueError if ``out`` holds something already (nothing is overwritten) or cannot be created.
     """
-    tensors, ranks, alphas = {}, {}, {}
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out} exists already and is not empty: choose another --out, or remove it first")
+    with contextlib.ExitStack() as stack:
+        try:
+            part = stack.enter_context(files.replacing(out))
+        except OSError as error:
+            raise ValueError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+        part.mkdir()
+        yield part
+
+
+def write_adapter(out: str | Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter]) -> None:
+    """Write updates as the PEFT adapter ``out``, whole or not at all, configured as the sources are.
+
+    Raises: ValueError if ``out`` holds something already or cannot be created.
+    """
+    with new_folder(Path(out)) as folder:
+        write_files(folder, modules, sources)
+
+
+def write_files(folder: Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter]) -> None:
+    """The two files of ``write_adapter`` in a folder that exists.
+
+    alpha = r for every module, so the scale is 1 and no pattern is needed: PEFT matches a pattern to the
+    ends of names, in the order of its file, and so gives a module the value of another whose name ends like
+    its own. Each scale is multiplied into B (rounded once), and ranks are padded with zeros to the largest.
+    """
+    rank = max(update.a.shape[0] for update in modules.values())
+    tensors = {}
     for name, update in modules.items():
-        b, a, scale = np.asarray(update.b), np.asarray(update.a), float(update.scale)
-        if not scale > 0:  # keep alpha positive: the sign (or the zero) goes into B
-            b, scale = b * b.dtype.type(scale), 1.0
-        tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(a)
-        tensors[f"{PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(b)
-        ranks[name] = a.shape[0]
-        alphas[name] = _alpha(scale, a.shape[0])
-    rank, alpha = (Counter(values.values()).most_common(1)[0][0] for values in (ranks, alphas))
+        b, a = np.asarray(update.b), np.asarray(update.a)
+        b = (b.astype(np.float64) * float(update.scale)).astype(b.dtype)
+        missing = rank - a.shape[0]
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(np.pad(a, ((0, missing), (0, 0))))
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(np.pad(b, ((0, 0), (0, missing))))
     config = {
         **sources[0].config,
         **_targets(sources),
         "r": rank,
-        "lora_alpha": alpha,
-        "rank_pattern": _pattern(ranks, rank),
-        "alpha_pattern": _pattern(alphas, alpha),
+        "lora_alpha": rank,
+        "rank_pattern": {},
+        "alpha_pattern": {},
         "use_rslora": False,
         "init_lora_weights": True,
         "inference_mode": True,
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    (folder / WEIGHTS).chmod(0o666 & ~_umask())
+    (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
-@contextmanager
-def atomic_folder(out: str | Path) -> Iterator[Path]:
-    """A fresh folder beside ``out`` that takes its name only when the block ends well; else it is removed.
-
-    Raises: ValueError if ``out`` exists already (nothing is overwritten) or cannot be created.
-    """
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists already and is not empty: choose another --out, or remove it first")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise ValueError(f"cannot write {out}: {error.strerror}; choose another --out") from error
-    try:
-        yield partial
-        partial.chmod(0o777 & ~_umask())
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / CONFIG
+def _refuse_other_formats(path: Path) -> None:
+    """ValueError for a path that is no PEFT folder, by the name of its format where its tensors tell it."""
+    if (path / CONFIG).exists():
+        return
+    found = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    for file in found:
+        with contextlib.suppress(SafetensorError, OSError), safe_open(file, "np") as tensors:
+            if name := foreign(tensors.keys()):
+                raise ValueError(f"{file} is in the {name} format, not PEFT's: convert it to PEFT first")
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder; give the folder that holds {CONFIG}")
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{file} is missing; is {path} a PEFT adapter folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid JSON ({error}); copy the adapter again") from None
-    if not isinstance(config, dict) or config.get("peft_type", "LORA") != "LORA":
-        kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise ValueError(f"{file}: peft_type is {kind!r}; only LORA adapters can be merged")
-    for field, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
-        values = {field: config.get(field), **_checked_pattern(file, pattern, config.get(pattern) or {})}
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{file}: {name!r} must be a number, found {value!r}")
-    for field, meaning in UNSUPPORTED.items():
-        if config.get(field):
-            raise ValueError(f"{path} uses {meaning}, which a low-rank merge cannot carry; not supported")
-    if config.get("bias", "none") != "none":
-        raise ValueError(f"{path} trains biases (bias={config['bias']!r}), which is not supported")
-    init = config.get("init_lora_weights", True)
-    if isinstance(init, str) and init.lower().startswith(MUTATING_INITS):
-        raise ValueError(
-            f"{path} was initialised by {init!r}, which changes the base weights; save it as plain LoRA "
-            "(PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
-        )
-    return config
 
 
-def _checked_pattern(file: Path, field: str, pattern: Any) -> Mapping[str, Any]:
-    try:
-        for key in pattern:
-            re.compile(key)
-        return dict(pattern)
-    except (re.error, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: {field} is not a table of regular expressions ({error})") from None
-
-
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    file = path / WEIGHTS
+def _read_tensors(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
-        if (path / "adapter_model.bin").exists():
-            raise ValueError(f"{path} holds only a pickle (adapter_model.bin): save it as safetensors")
+        if (file.parent / "adapter_model.bin").exists():
+            raise ValueError(f"{file.parent} holds only a pickle (adapter_model.bin): save it as safetensors")
         raise ValueError(f"{file} is missing")
     try:
         return load_file(file)
@@ -234,16 +180,16 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     raise ValueError(f"{file} is not a whole safetensors file ({reason}); copy it again")
 
 
-def _why(key: str) -> str:
-    for part, meaning in (
-        ("lora_magnitude_vector", " (DoRA)"),
-        ("lora_embedding_", " (an adapted embedding)"),
-        (".lora_B.bias", " (lora_bias)"),
-        ("modules_to_save", " (a whole saved module)"),
-    ):
-        if part in key:
-            return meaning
-    return ""
+def _checked(file: Path, key: str, tensor: np.ndarray) -> np.ndarray:
+    """The tensor in float32 or float64. Raises ValueError if it is no finite matrix of floats."""
+    if tensor.ndim != 2:
+        raise ValueError(f"{file}: {key} has {tensor.ndim} dimensions; only linear layers can be merged")
+    if tensor.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
+        raise ValueError(f"{file}: {key} is {tensor.dtype.name}, not a float type")
+    tensor = tensor if tensor.dtype == np.float64 else tensor.astype(np.float32)
+    if not np.isfinite(tensor).all():
+        raise ValueError(f"{file}: {key} holds NaN or infinity; use a checkpoint without them")
+    return tensor
 
 
 def _update(path: Path, config: Mapping, name: str, factors: Mapping[str, np.ndarray]) -> LowRank:
@@ -251,46 +197,20 @@ def _update(path: Path, config: Mapping, name: str, factors: Mapping[str, np.nda
         if side not in factors:
             raise ValueError(f"{path / WEIGHTS}: {name} has no lora_{side}; the file is incomplete")
     a, b = factors["A"], factors["B"]
-    rank = _matched(config.get("rank_pattern"), name, config["r"])
-    alpha = _matched(config.get("alpha_pattern"), name, config["lora_alpha"])
+    rank, scale = rank_and_scale(config, name)
     if a.shape[0] != rank or b.shape[1] != rank or rank < 1:
         raise ValueError(
             f"{path}: {name} has lora_A {a.shape} and lora_B {b.shape}, but {CONFIG} gives it rank {rank}"
         )
-    scale = alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
     return LowRank(b, a, scale)
 
 
-def _matched(patterns: Mapping[str, float] | None, name: str, default: float) -> float:
-    """The value of the first pattern that matches the module name at a dot boundary, as PEFT looks it up."""
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            return value
-    return default
-
-
-def _pattern(values: Mapping[str, float], default: float) -> dict[str, float]:
-    """The modules that differ from the default. PEFT takes the first key that ends a name: longest first.
-
-    A key can also end the name of a module that has the default value, so those are listed as well.
-    """
-    named = {name: value for name, value in values.items() if value != default}
-    shadowed = {n: v for n, v in values.items() if any(n.endswith("." + other) for other in named)}
-    return dict(sorted({**named, **shadowed}.items(), key=lambda item: -len(item[0])))
-
-
-def _alpha(scale: float, rank: int) -> float:
-    """The alpha whose alpha / rank is the scale: to the last bit where such a float exists."""
-    alpha = scale * rank
-    for candidate in (alpha, math.nextafter(alpha, 0), math.nextafter(alpha, math.inf)):
-        if candidate / rank == scale:
-            alpha = candidate
-            break
-    return int(alpha) if alpha == int(alpha) else alpha
-
-
 def _targets(sources: Sequence[Adapter]) -> dict[str, Any]:
-    """The fields that say which modules are adapted: those of the sources if they agree, else full names."""
+    """The fields that say which modules are adapted: those of the sources if they agree, else full names.
+
+    Full names are one regular expression, which PEFT matches to whole names; in a list, a name would also
+    take every module whose name it ends. Names that were changed in reading are given in full as well.
+    """
     fields = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
 
     def said(adapter: Adapter) -> list[Any]:
@@ -298,6 +218,7 @@ def _targets(sources: Sequence[Adapter]) -> dict[str, Any]:
         return [sorted(value) if isinstance(value, list) else value for value in values]
 
     agreed = said(sources[0])
-    if all(said(source) == agreed for source in sources):
+    if agreed[0] and all(said(source) == agreed and not source.note for source in sources):
         return {field: sources[0].config.get(field) for field in fields}
-    return {**dict.fromkeys(fields), "target_modules": sorted(sources[0].modules)}
+    names = "|".join(re.escape(name) for name in sorted(sources[0].modules))
+    return {**dict.fromkeys(fields), "target_modules": names}

@@ -1,9 +1,9 @@
 """The registry of merge methods: a method is one decorated function, and its signature is its record.
 
 ``f(updates, weights, *, options) -> LowRank | dense (out, in)``: keyword-only parameters are its options, one
-without a default must be supplied, and the parameters named ``key`` and ``rank`` receive the random key and
-the target rank. The sweep, the commands' help and the parity tests read the registry, so a new method needs
-no other edit.
+without a default must be supplied, and the parameters named ``key``, ``rank`` and ``eps`` receive the random
+key, the target rank and the relative rounding of the factors. The sweep, the commands' help and the parity
+tests read the registry, so a new method needs no other edit.
 """
 
 import inspect
@@ -43,6 +43,7 @@ class Method:
     needs: tuple[str, ...]
     uses_key: bool
     uses_rank: bool
+    uses_eps: bool
 
 
 METHODS: Registry[Method] = Registry("merge method")
@@ -64,7 +65,7 @@ def method(
     def register(function: Callable) -> Callable:
         parameters = inspect.signature(function).parameters.values()
         keywords = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        options = {k: v for k, v in keywords.items() if k not in ("key", "rank")}
+        options = {k: v for k, v in keywords.items() if k not in ("key", "rank", "eps")}
         needs = tuple(k for k, v in options.items() if v is inspect.Parameter.empty)
         record = Method(
             name=name or function.__name__,
@@ -81,6 +82,7 @@ def method(
             needs=needs,
             uses_key="key" in keywords,
             uses_rank="rank" in keywords,
+            uses_eps="eps" in keywords,
         )
         METHODS.add(record.name, record)
         return function

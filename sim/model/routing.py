@@ -14,8 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.lab.registry import Registry
 from sim.model.transformer import Project, plain
-from theory.lowrank import LowRank, absorbed, apply, concatenated, scaled, singular
+from theory.lowrank import LowRank, absorbed, apply, concatenated, directions, scaled
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Router:
     summary: str
 
 
-ROUTERS: dict[str, Router] = {}
+ROUTERS: Registry[Router] = Registry("router")
 
 
 def router(function: Callable[[LowRank], Array]) -> Callable[[LowRank], Array]:
     """Register a prototype function under its own name."""
     summary = (inspect.getdoc(function) or "").split("\n")[0]
-    ROUTERS[function.__name__] = Router(function.__name__, function, summary)
+    ROUTERS.add(function.__name__, Router(function.__name__, function, summary))
     return function
 
 
@@ -41,9 +42,10 @@ def router(function: Callable[[LowRank], Array]) -> Callable[[LowRank], Array]:
 def arrow(update: LowRank) -> Float[Array, "1 in"]:
     """Arrow: the top right singular vector of Delta W, exactly (QR of the factors, SVD of the small core).
 
-    Ostapenko et al. 2024 (arXiv 2405.11157). Scores |<v_1, x>| whatever the sign and the scale.
+    Ostapenko et al. 2024 (arXiv 2405.11157). Scores |<v_1, x>| whatever the sign and the scale; an update of
+    zero has no direction, so its prototype is 0.
     """
-    return singular(update)[2][:1]
+    return directions(update)[2][:1]
 
 
 @router
@@ -52,7 +54,7 @@ def spectr(update: LowRank) -> Float[Array, "r in"]:
 
     Fleshman and Van Durme 2025 (arXiv 2504.03454).
     """
-    _, s, vt = singular(update)
+    _, s, vt = directions(update)
     return s[:, None] * vt
 
 
@@ -71,9 +73,8 @@ def prototypes(name: str, updates: Sequence[LowRank]) -> Float[Array, "K p in"]:
 
     Raises: ValueError for an unknown router, naming the known ones.
     """
-    if name not in ROUTERS:
-        raise ValueError(f"unknown router {name!r}; known: {', '.join(sorted(ROUTERS))}")
-    rows = [ROUTERS[name].prototype(update) for update in updates]
+    found = ROUTERS[name].prototype
+    rows = [found(update) for update in updates]
     most = max(row.shape[0] for row in rows)
     return jnp.stack([jnp.pad(row, ((0, most - row.shape[0]), (0, 0))) for row in rows])
 

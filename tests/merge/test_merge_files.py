@@ -1,6 +1,6 @@
 """PEFT folders: golden files made by PEFT, round trips, the merge command, and every way a file can be bad.
 
-tests/merge/data/make_peft_golden.py made the golden files with PEFT 0.21.2; the last test needs PEFT installed.
+tests/merge/data/make_peft_golden.py made the golden files with PEFT 0.21.2; test_merge_peft.py needs PEFT.
 """
 
 import json
@@ -13,9 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from sim.lab.cli import run_command
+from sim.merge import Adapter, merge, merge_adapters, read_adapter, write_adapter
 from sim.merge import __main__ as command
-from sim.merge import merge
-from sim.merge.peft_files import CONFIG, PREFIX, WEIGHTS, Adapter, atomic_folder, read_adapter, write_adapter
+from sim.merge.peft_config import CONFIG, matched
+from sim.merge.peft_files import WEIGHTS, new_folder
+from sim.merge.peft_keys import PREFIX
 from theory.lowrank import LowRank, dense
 
 DATA = Path(__file__).parent / "data"
@@ -142,29 +145,31 @@ def run(tmp_path, *arguments):
 
 
 @pytest.mark.parametrize("kind", ["plain", "rslora"])
-def test_one_adapter_at_weight_one_is_written_back_bit_for_bit(kind, tmp_path):
+def test_one_adapter_at_weight_one_is_written_back_with_its_scale_in_b(kind, tmp_path):
+    """Bit for bit but for the one rounding of scale * B, which is none where the scale is a power of 2."""
     adapter = pair(kind)[0]
-    updates, _ = command.merge_adapters([adapter], "average", [1.0])
-    with atomic_folder(tmp_path / "out") as folder:
-        write_adapter(folder, updates, [adapter])
+    updates, _ = merge_adapters([adapter], "average", [1.0])
+    write_adapter(tmp_path / "out", updates, [adapter])
     again = read_adapter(tmp_path / "out")
+    assert again.modules.keys() == adapter.modules.keys()
     for name, update in adapter.modules.items():
-        copy = again.modules[name]
-        assert np.array_equal(copy.a, update.a) and np.array_equal(copy.b, update.b)
-        assert copy.scale == update.scale
+        copy, rank = again.modules[name], update.a.shape[0]
+        assert np.array_equal(copy.a[:rank], update.a) and copy.scale == 1.0
+        exact = update.scale * update.b.astype(np.float64)
+        assert np.array_equal(copy.b[:, :rank], exact.astype(np.float32))
+        assert not copy.a[rank:].any() and not copy.b[:, rank:].any()
 
 
 @pytest.mark.parametrize(("method", "kind"), [("average", "plain"), ("sum", "rslora")])
 def test_written_merges_read_back_exactly(method, kind, tmp_path):
     adapters = pair(kind)
-    updates, _ = command.merge_adapters(adapters, method, [0.5, 1.5])
-    with atomic_folder(tmp_path / "out") as folder:
-        write_adapter(folder, updates, adapters)
+    updates, _ = merge_adapters(adapters, method, [0.5, 1.5])
+    write_adapter(tmp_path / "out", updates, adapters)
     again = read_adapter(tmp_path / "out")
     weights = np.array([0.5, 1.5]) / (2.0 if method == "average" else 1.0)
     for name, update in again.modules.items():
         parts = [adapter.modules[name] for adapter in adapters]
-        assert update.a.shape[0] == sum(part.a.shape[0] for part in parts)
+        assert np.linalg.matrix_rank(delta(update)) == sum(part.a.shape[0] for part in parts)
         exact = sum(
             w * p.scale * p.b.astype(float) @ p.a.astype(float) for w, p in zip(weights, parts, strict=True)
         )
@@ -174,21 +179,55 @@ def test_written_merges_read_back_exactly(method, kind, tmp_path):
     assert config["fan_in_fan_out"] is (kind == "rslora")
 
 
-def test_a_pattern_never_catches_another_module(tmp_path):
-    """PEFT patterns match name endings: a module whose name ends like another's keeps its own rank."""
+NAMES = ["proj", "q.proj", "a.q.proj", "v", "w"]
+
+
+def overlapping(order):
+    """Modules whose names end one another's, of different ranks and scales, in a given order."""
     rng = np.random.default_rng(0)
-    ranks = {"q": 3, "enc.q": 2, "dec.enc.q": 3, "v": 2, "w": 2}
-    modules = {
-        name: LowRank(rng.normal(size=(5, r)), rng.normal(size=(r, 4)), 0.1 * (1 + i))
-        for i, (name, r) in enumerate(ranks.items())
+    return {
+        name: LowRank(rng.normal(size=(5, 1 + i % 3)), rng.normal(size=(1 + i % 3, 4)), (-2.5) ** (i - 2))
+        for i, name in sorted(enumerate(NAMES), key=lambda pair: order(pair[1]))
     }
-    source = Adapter(tmp_path, {"r": 2, "lora_alpha": 2, "target_modules": ["q", "v", "w"]}, modules)
-    with atomic_folder(tmp_path / "out") as folder:
-        write_adapter(folder, modules, [source])
+
+
+ORDERS = {"forward": lambda name: NAMES.index(name), "backward": lambda name: -NAMES.index(name)}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_written_folder_needs_no_patterns(order, tmp_path):
+    """A name that ends like another keeps its own scale and rank, whichever is spelt or written first."""
+    modules = overlapping(ORDERS[order])
+    source = Adapter(tmp_path, {"r": 2, "lora_alpha": 2, "target_modules": ["proj", "v", "w"]}, modules)
+    write_adapter(tmp_path / "out", modules, [source])
+    config = json.loads((tmp_path / "out" / CONFIG).read_text())
+    assert config["r"] == config["lora_alpha"] == 3 and not config["use_rslora"]
+    assert config["rank_pattern"] == config["alpha_pattern"] == {}
     again = read_adapter(tmp_path / "out")
-    assert {name: update.a.shape[0] for name, update in again.modules.items()} == ranks
-    for name, update in again.modules.items():
-        assert update.scale == pytest.approx(modules[name].scale, rel=1e-15)
+    assert again.modules.keys() == modules.keys()
+    for name, update in modules.items():
+        np.testing.assert_allclose(delta(again.modules[name]), delta(update), rtol=1e-12, atol=1e-12)
+
+
+PATTERNS = [
+    ({"proj": 4, "q.proj": 8}, "q.proj", 4),  # the first in the file's order, not the longest
+    ({"q.proj": 8, "proj": 4}, "q.proj", 8),
+    ({"^proj": 4}, "q.proj", 2),  # anchored: the whole name
+    ({"^proj": 4}, "proj", 4),
+    ({"proj": 4}, "qproj", 2),  # an end after a dot, not any end
+    ({"q_pro": 4}, "q_proj", 2),
+    ({r"layers\.[01]\.q": 4}, "model.layers.1.q", 4),
+    ({r".*\.q": 4}, "q", 2),
+    ({"a|b.q": 4}, "x.a", 4),
+]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "expected"),
+    PATTERNS,
+)
+def test_a_pattern_is_read_by_the_rule_of_peft(patterns, name, expected):
+    assert matched(patterns, name, 2) == expected
 
 
 def test_the_command_merges_and_leaves_the_sources_alone(tmp_path):
@@ -230,7 +269,7 @@ def failure(arguments, monkeypatch, capsys):
     """The one error line of a command that must exit with 2."""
     monkeypatch.setattr(sys, "argv", ["merge", *arguments])
     with pytest.raises(SystemExit) as stopped:
-        command.run_command(command.MergeCommand, command.main, "sim.merge")
+        run_command(command.MergeCommand, command.main, "sim.merge")
     assert stopped.value.code == 2
     lines = [line for line in capsys.readouterr().err.split("\n") if line.startswith("error: ")]
     assert len(lines) == 1
@@ -333,7 +372,7 @@ def test_an_existing_or_unwritable_out_is_refused(tmp_path, monkeypatch, capsys)
 
 
 def test_an_interrupt_leaves_no_folder(tmp_path):
-    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "out") as folder:
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as folder:
         (folder / WEIGHTS).write_bytes(b"half")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -360,22 +399,3 @@ def test_a_sound_file_that_begins_like_a_pickle_or_a_zip_is_read(size, tmp_path)
     (folder / WEIGHTS).write_bytes(size.to_bytes(8, "little") + header + raw[8 + length :])
     assert (folder / WEIGHTS).read_bytes()[:1] in (b"\x80", b"P")
     assert read_adapter(folder).modules.keys() == pair("plain")[0].modules.keys()
-
-
-def test_a_folder_we_write_loads_in_peft_with_the_same_delta(tmp_path):
-    pytest.importorskip("peft", reason="needs the extra bench (torch, peft): pip install -e '.[bench]'")
-    sys.path.insert(0, str(DATA))
-    import make_peft_golden as maker
-    from peft import PeftModel
-
-    for kind, method in (("plain", "average"), ("plain", "ties"), ("rslora", "sum"), ("rslora", "svd")):
-        adapters = pair(kind)
-        updates, _ = command.merge_adapters(adapters, method, [0.7, 0.4])
-        out = tmp_path / f"{kind}-{method}"
-        with atomic_folder(out) as folder:
-            write_adapter(folder, updates, adapters)
-        model = PeftModel.from_pretrained(maker.Model(kind == "rslora"), out)
-        found = {name: value.numpy() for name, value in maker.delta(model, "default").items()}
-        assert_all_close(
-            {name: value for name, value in found.items()}, {n: delta(u) for n, u in updates.items()}
-        )

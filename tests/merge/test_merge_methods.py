@@ -10,8 +10,7 @@ from dense_merges import REFERENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.merge import METHODS, merge
-from sim.merge import elementwise
+from sim.merge import METHODS, elementwise, merge
 from sim.merge.methods import linear
 from theory.lowrank import LowRank, dense, norm
 

@@ -16,7 +16,7 @@ from sim.merge.registry import method
 from theory.lowrank import LowRank, absorbed, inner, scaled
 
 
-@method("data", data_free=False, identity={"shrink": 1.0})
+@method("data", data_free=False, normalises=True, identity={"shrink": 1.0})
 def regmean(
     updates: Sequence[LowRank],
     weights: Float[Array, "K"],
@@ -43,7 +43,7 @@ def regmean(
     return LowRank(jnp.concatenate([part.b for part in parts], axis=1), a, 1.0)
 
 
-@method("data", data_free=False, dense=True)
+@method("data", data_free=False, dense=True, normalises=True)
 def fisher(
     updates: Sequence[LowRank],
     weights: Float[Array, "K"],

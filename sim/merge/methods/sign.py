@@ -12,19 +12,32 @@ from theory.lowrank import LowRank
 VOTES = ("mass", "count")
 
 
-def elected_mean(entries: Float[Array, "K n in"], vote: str = "mass") -> Float[Array, "n in"]:
+def elected(total: Array, noise: float | Array) -> Array:
+    """The sign of a total; 0 where it is no more than the rounding of what was added up."""
+    return jnp.where(jnp.abs(total) > noise, jnp.sign(total), 0)
+
+
+def rounding(entries: Float[Array, "K n in"]) -> Float[Array, "n in"]:
+    """What the rounding of K entries, each a product of factors, may leave of a sum that is zero."""
+    return 32 * jnp.finfo(entries.dtype).eps * over(jnp.abs(entries))
+
+
+def elected_mean(
+    entries: Float[Array, "K n in"], vote: str = "mass", noise: float | Array | None = None
+) -> Float[Array, "n in"]:
     """Disjoint merge: the mean of the entries whose sign won the vote, 0 where none did.
 
-    vote "mass": the sign of sum_i tau_i. vote "count": the sign held by more updates (zeros abstain), a
-    draw settled by mass, so that negating every update negates the merge.
+    vote "mass": the sign of sum_i tau_i, and none where the sum is below ``noise`` (``rounding`` by default).
+    vote "count": the sign held by more updates (zeros abstain), a draw settled by mass, so that negating
+    every update negates the merge.
     """
     if vote not in VOTES:
         raise ValueError(f"vote must be one of {', '.join(VOTES)}, not {vote!r}")
-    elected = jnp.sign(over(entries))
+    winner = elected(over(entries), rounding(entries) if noise is None else noise)
     if vote == "count":
         ballots = jnp.sign(over(jnp.sign(entries)))
-        elected = jnp.where(ballots == 0, elected, ballots)
-    agrees = (jnp.sign(entries) == elected[None]) & (entries != 0)
+        winner = jnp.where(ballots == 0, winner, ballots)
+    agrees = (jnp.sign(entries) == winner[None]) & (entries != 0)
     count = jnp.maximum(over(agrees.astype(entries.dtype)), 1)
     return over(jnp.where(agrees, entries, 0)) / count
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sim.merge.elementwise import check_density, kept, map_rows, over, reduce_rows, threshold, uniform_rows
-from sim.merge.methods.sign import elected_mean, trimmed
+from sim.merge.methods.sign import elected, elected_mean, rounding, trimmed
 from sim.merge.registry import method
 from theory.lowrank import LowRank, norm
 
@@ -156,7 +156,8 @@ def sce(
 
     def rows_of(entries: Array, rows: Array) -> Array:
         entries = selected(entries)
-        agrees = (jnp.sign(entries) == jnp.sign(over(entries))[None]) & (entries != 0)
+        winner = elected(over(entries), rounding(entries))
+        agrees = (jnp.sign(entries) == winner[None]) & (entries != 0)
         mass = over(jnp.where(agrees, eta, 0))
         return over(jnp.where(agrees, eta * entries, 0)) / jnp.where(mass > 0, mass, 1)
 

@@ -44,14 +44,16 @@ def _step(point: Array, cosine: Array, weights: Array) -> Array:
     tangent = stretch - jnp.sum(stretch * towards) * point
     length = jnp.sqrt(jnp.maximum(tangent @ cosine @ tangent, 0))
     moved = jnp.cos(length) * point + jnp.sinc(length / jnp.pi) * tangent
-    return moved / jnp.sqrt(moved @ cosine @ moved)
+    return _unit(moved, cosine)
 
 
-def _mean_direction(cosine: Array, weights: Array) -> Array:
-    """The normalised weighted mean of the unit updates (the first update if the mean vanishes)."""
-    size = jnp.sqrt(jnp.maximum(weights @ cosine @ weights, 0))
-    first = jnp.zeros_like(weights).at[0].set(1)
-    return jnp.where(size > 1e-6, weights / jnp.where(size > 1e-6, size, 1), first)
+def _unit(direction: Array, cosine: Array) -> Array:
+    """The direction at length 1 (coefficients on the unit updates); 0 where it vanishes but for rounding.
+
+    The mean of opposed updates does: it has no direction, and their merge is nothing.
+    """
+    size = jnp.sqrt(jnp.maximum(direction @ cosine @ direction, 0))
+    return jnp.where(size > 1e-6, direction / jnp.where(size > 1e-6, size, 1), 0)
 
 
 def _placed(updates: Sequence[LowRank], direction: Array, norms: Array, weights: Array) -> LowRank:
@@ -86,7 +88,7 @@ def multislerp(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRan
     projecting onto the tangent space instead (as mergekit does) makes the step vanish identically.
     """
     cosine, norms = cosines(updates)
-    direction = _step(_mean_direction(cosine, weights), cosine, weights)
+    direction = _step(_unit(weights, cosine), cosine, weights)
     return _placed(updates, direction, norms, weights)
 
 
@@ -108,7 +110,7 @@ def karcher(updates: Sequence[LowRank], weights: Float[Array, "K"]) -> LowRank:
         moved = _step(point, cosine, weights)
         return moved, jnp.max(jnp.abs(moved - point)), step + 1
 
-    start = (_mean_direction(cosine, weights), jnp.full((), jnp.inf, norms.dtype), 0)
+    start = (_unit(weights, cosine), jnp.full((), jnp.inf, norms.dtype), 0)
     direction, _, _ = jax.lax.while_loop(unfinished, advance, start)
     return _placed(updates, direction, norms, weights)
 

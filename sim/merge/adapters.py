@@ -1,0 +1,92 @@
+"""Merging whole adapters, module by module."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from sim.lab import seeds
+from sim.merge.elementwise import truncated_dense
+from sim.merge.module import merge, refuse_zero_sum
+from sim.merge.peft_files import Adapter, check_mergeable
+from sim.merge.registry import METHODS
+from theory.lowrank import LowRank, norm, truncated
+
+
+@functools.partial(jax.jit, static_argnames=("method", "rank", "options"))
+def merge_module(
+    method: str,
+    updates: Sequence[LowRank],
+    weights: jax.Array | None,
+    key: jax.Array | None,
+    rank: int | None,
+    options: tuple[tuple[str, Any], ...],
+) -> tuple[LowRank, jax.Array, jax.Array]:
+    """Merge one module into factors: (update, |merge|^2, |what the rank cut off|^2).
+
+    A dense result is cut to ``rank``, or to the sum of the ranks if none is given. Both squares are 0 if
+    nothing was cut, and NaN for a method that handles the rank itself, where they are not known.
+    """
+    record = METHODS[method]
+    own_rank = rank if record.uses_rank else None
+    merged = merge(method, updates, weights, rank=own_rank, key=key, **dict(options))
+    if isinstance(merged, LowRank):
+        if rank is None or merged.a.shape[0] <= rank:
+            unknown = jnp.full((), jnp.nan if record.uses_rank else 0.0)
+            return merged, unknown, unknown
+        kept, total = truncated(merged, rank), jnp.square(norm(merged))
+    else:
+        total = jnp.sum(jnp.square(merged))
+        ranks = sum(update.a.shape[0] for update in updates)
+        kept = truncated_dense(merged, min(rank or ranks, *merged.shape))
+    return kept, total, jnp.maximum(total - jnp.square(norm(kept)), 0)
+
+
+def merge_adapters(
+    adapters: Sequence[Adapter],
+    method: str,
+    weights: Sequence[float] = (),
+    *,
+    rank: int | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> tuple[dict[str, LowRank], float]:
+    """Merge whole adapters module by module: (updates by module, share of |merge|^2 lost to the rank).
+
+    Raises: ValueError for a method that needs data, mismatched adapters, or anything ``merge`` refuses.
+    """
+    record = METHODS[method]
+    if record.needs:
+        raise ValueError(f"{method} is not data-free: it needs {', '.join(record.needs)}; use it from Python")
+    if weights:
+        refuse_zero_sum(record, weights)
+    check_mergeable(adapters)
+    _check_rank(adapters[0], rank)
+    given = tuple(sorted((options or {}).items()))
+    merged, total, lost = {}, 0.0, 0.0
+    bar = tqdm(adapters[0].modules, desc=f"merging by {method}", unit="module", disable=not progress)
+    for index, name in enumerate(bar):
+        updates = [adapter.modules[name] for adapter in adapters]
+        key = seeds.key(index, root=seed) if record.uses_key else None
+        dtype = np.result_type(*(update.b.dtype for update in updates))
+        updates = [LowRank(u.b.astype(dtype), u.a.astype(dtype), u.scale) for u in updates]
+        update, energy, cut = merge_module(
+            method, updates, jnp.asarray(weights, jnp.float64) if weights else None, key, rank, given
+        )
+        merged[name] = jax.tree.map(np.asarray, update)
+        if not all(np.isfinite(factor).all() for factor in merged[name][:2]):
+            raise ValueError(f"{method} gave NaN on {name}: check the weights and the adapters' norms")
+        total, lost = total + float(energy), lost + float(cut)
+    return merged, lost / total if total else 0.0
+
+
+def _check_rank(adapter: Adapter, rank: int | None) -> None:
+    for name, update in adapter.modules.items():
+        largest = min(update.b.shape[0], update.a.shape[1])
+        if rank is not None and not 1 <= rank <= largest:
+            raise ValueError(f"--rank {rank} must be between 1 and {largest}, the smaller side of {name}")
