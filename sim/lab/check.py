@@ -15,7 +15,10 @@ Tag = Literal["exact", "law", "asymptotic", "model"]
 
 @dataclass(frozen=True)
 class Row:
-    """One comparison. (measured, low, high) is a 95% interval, or for an exact result a stated tolerance."""
+    """One comparison. (measured, low, high) is a 95% interval, or for an exact result a stated tolerance.
+
+    slack: how far a result that is sharp only in a limit, or a model, is stated to be off at this size.
+    """
 
     setting: str
     predicted: float
@@ -23,18 +26,21 @@ class Row:
     low: float
     high: float
     seeds: int
+    slack: float = 0.0
 
     @property
     def inside(self) -> bool:
-        """Whether the prediction lies in the interval (to 1e-12, for intervals of no width)."""
-        return bool(self.low - 1e-12 <= self.predicted <= self.high + 1e-12)
+        """Whether the prediction lies in the interval widened by the slack (1e-12 for those of no width)."""
+        slack = self.slack + 1e-12
+        return bool(self.low - slack <= self.predicted <= self.high + slack)
 
 
 @dataclass(frozen=True)
 class Check:
     """A result of theory/README.md with the rows that test it.
 
-    rows: effort -> comparisons. ``tag`` is the tag of the theory page.
+    rows: effort -> comparisons. ``tag`` is the tag of the theory page. A row of an asymptotic result or of a
+    model states its ``slack``; exact results and laws have none.
     """
 
     result: str
@@ -63,14 +69,20 @@ def exact(setting: str, predicted: float, measured: float, tolerance: float, see
     return Row(text, predicted, measured, measured - tolerance, measured + tolerance, seeds)
 
 
-def rate(setting: str, predicted: float, shares, trials: int) -> Row:
+def rate(setting: str, predicted: float, shares, trials: int, slack: float = 0.0) -> Row:
     """A row whose measurement is a success rate: one share of ``trials`` binary trials a seed (Wilson)."""
     shares = np.asarray(shares, np.float64)
     found = intervals.proportion(shares * trials, np.full(shares.shape, trials))
-    return Row(setting, float(predicted), *found, shares.size)
+    return Row(setting, float(predicted), *found, shares.size, slack)
 
 
-def average(setting: str, predicted: float, values) -> Row:
+def average(setting: str, predicted: float, values, slack: float = 0.0) -> Row:
     """A row whose measurement is a mean of real values, one a seed (Student)."""
     values = np.asarray(values, np.float64)
-    return Row(setting, float(predicted), *intervals.mean(values), values.size)
+    return Row(setting, float(predicted), *intervals.mean(values), values.size, slack)
+
+
+def limit(setting: str, predicted: float, measured: float, slack: float) -> Row:
+    """A row without sampling error: measured within ``slack`` of a law that is sharp only in a limit."""
+    measured = float(measured)
+    return Row(setting, float(predicted), measured, measured, measured, 1, slack)

@@ -2,7 +2,7 @@
 
 A figure is a ``collect`` function (numbers, from theory, twins or runs) and a ``draw`` function (a picture,
 from that table alone). Its table has the common columns predicted, measured, low, high and seeds beside its
-setting; ``law``, ``point`` and ``gap`` make such rows.
+setting; ``law``, ``point``, ``share``, ``certain`` and ``gap`` make such rows.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,9 @@ from sim.lab import intervals, style
 from sim.lab.registry import Registry
 from sim.lab.seeds import EFFORTS, Effort
 from sim.lab.store import read_table
+
+TABLES = Path(__file__).resolve().parents[2] / "figures"
+"""The tables that come with a checkout of the repository; ``committed`` finds them in a wheel too."""
 
 COMMON = ("predicted", "measured", "low", "high", "seeds")
 """Columns of every figure's table; the others say which point it is."""
@@ -39,8 +42,16 @@ class Source:
         """
         path = self.runs / experiment / "summary.csv"
         if not path.exists():
-            raise ValueError(f"{path} is missing; make it with: python -m sim.sweep {experiment} --out {self.runs}")
+            raise ValueError(
+                f"{path} is missing; make it with: python -m sim.sweep {experiment} --out {self.runs}"
+            )
         return read_table(path)
+
+
+def committed() -> Path:
+    """The folder of the tables that come with the toolkit: one a figure, and ``experiments/``, the runs."""
+    packed = Path(__file__).resolve().parents[1] / "figures" / "tables"
+    return packed if packed.exists() else TABLES
 
 
 @dataclass(frozen=True)
@@ -91,16 +102,22 @@ def law(predicted: float, **setting) -> dict:
 
 def point(predicted: float, values, **setting) -> dict:
     """A prediction beside the mean of one real value a seed, with its 95% interval (``intervals.mean``)."""
-    return _beside(predicted, intervals.mean(values), len(values), setting)
+    return beside(predicted, intervals.mean(values), len(values), **setting)
 
 
 def share(predicted: float, shares, trials: int, **setting) -> dict:
-    """A prediction beside a success rate: one share of ``trials`` trials a seed (``intervals.proportion``)."""
+    """A prediction beside a success rate: one share of ``trials`` a seed (``intervals.proportion``)."""
     right = [value * trials for value in shares]
-    return _beside(predicted, intervals.proportion(right, [trials] * len(right)), len(right), setting)
+    return beside(predicted, intervals.proportion(right, [trials] * len(right)), len(right), **setting)
 
 
-def _beside(predicted: float, interval: tuple[float, float, float], seeds: int, setting: dict) -> dict:
+def certain(predicted: float, measured: float, **setting) -> dict:
+    """A prediction beside one number that has no sampling error."""
+    return beside(predicted, (float(measured),) * 3, 1, **setting)
+
+
+def beside(predicted: float, interval: tuple[float, float, float], seeds: int, **setting) -> dict:
+    """A prediction beside a measurement (mean, low, high) from ``seeds`` seeds."""
     measured, low, high = interval
     found = {"measured": measured, "low": low, "high": high, "seeds": seeds}
     return {**setting, "predicted": float(predicted), **found}

@@ -78,3 +78,8 @@ def chunked(function: Callable, width: int | None = None) -> Callable[[list], It
         return positions, [jax.tree.map(lambda leaf, i=i: leaf[i], values) for i in range(len(positions))]
 
     return mapped
+
+
+def over(function: Callable, inputs: list) -> np.ndarray:
+    """``function`` (array -> array) of every input, stacked along a new first axis (``chunked``)."""
+    return np.concatenate([np.stack(values) for _, values in chunked(function)(inputs)])

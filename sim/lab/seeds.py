@@ -1,10 +1,14 @@
-"""Randomness and its amount: keys by ``fold_in`` from a root, never carried; draws in proportion to a profile."""
+"""Randomness and its amount: keys by ``fold_in`` from a root, never carried; draws by profile."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+
+Place = TypeVar("Place")
 
 
 def key(*path: int, root: int = 0) -> jax.Array:
@@ -25,11 +29,17 @@ class Effort:
     factor: float
 
     def __call__(self, quick: int, paper: int | None = None) -> int:
-        """Draws where the quick profile takes ``quick``: at least 2; in the paper profile ``paper`` if given."""
+        """Draws where the quick profile takes ``quick``: at least 2; in the paper profile ``paper``."""
         if self.name == "paper" and paper is not None:
             return paper
         return max(2, round(self.factor * quick))
 
+    def some(self, places: Sequence[Place]) -> Sequence[Place]:
+        """Where to measure: at all places, or for smoke, where programs take longest to compile, at two."""
+        return places if self.factor >= 1 else [places[0], places[len(places) // 2]]
 
-EFFORTS = {effort.name: effort for effort in (Effort("smoke", 1 / 16), Effort("quick", 1), Effort("paper", 8))}
-"""``smoke`` is for tests: it shows that a computation runs and that no sign is wrong, not how sharp a law is."""
+
+EFFORTS = {
+    effort.name: effort for effort in (Effort("smoke", 1 / 16), Effort("quick", 1), Effort("paper", 8))
+}
+"""``smoke`` is for tests: it shows that a computation runs and no sign is wrong, not how sharp a law is."""

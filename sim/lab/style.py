@@ -43,7 +43,6 @@ RC = {
 }
 
 
-
 def use() -> None:
     """Make the house style matplotlib's default for the rest of the session."""
     matplotlib.rcParams.update(RC)
@@ -92,3 +91,10 @@ def save(drawn: Figure, stem: Path) -> None:
         for suffix, options in ((".pdf", {"metadata": {"CreationDate": None}}), (".png", {})):
             with files.replacing(stem.with_suffix(suffix)) as part:
                 drawn.savefig(part, **options)
+
+
+def sizes(axes, ticks) -> None:
+    """A logarithmic x axis that is labelled at these places alone, with plain numbers."""
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()

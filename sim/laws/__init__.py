@@ -1,6 +1,8 @@
-"""Every result of the theory against its twin, at several settings. Importing registers all checks."""
+"""Each law beside its twin: its ``@check`` rows and its ``@figure``, in the file of the law's name.
 
-from sim.fidelity import deeper, one_layer
-from sim.lab.check import CHECKS, Check, Row
+Importing the package registers all of them in ``sim.lab.check.CHECKS`` and ``sim.lab.figure.FIGURES``.
+"""
 
-__all__ = ["CHECKS", "Check", "Row", "deeper", "one_layer"]
+from sim.lab.check import CHECKS
+
+CHECKS.discover(__name__)

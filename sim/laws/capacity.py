@@ -1,0 +1,145 @@
+"""Section 7: how many facts a truncated memory holds, beside random memories, and its figure."""
+
+import jax
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from sim.lab import intervals, seeds, style
+from sim.lab.check import average, check
+from sim.lab.figure import Source, beside, figure, gap, law, line, point, points
+from sim.lab.seeds import Effort
+from sim.twins import capacity as twin
+from theory import capacity as closed
+
+SIZES = (
+    *((*map(int, size), None) for size in closed.sizes_at_load([16, 32, 64, 128], 0.125, 2.0)),
+    *((100, 64, 8, None), (256, 64, 16, None), (320, 64, 64, None), (600, 64, 8, 8)),
+)
+"""(facts, dimension, rank, candidates)."""
+
+
+@check("capacity: recall of a truncated memory", "7", "asymptotic")
+def _capacity(effort: Effort):
+    for size, draws in effort.some(list(zip(SIZES, (320, 160, 40, 10, 40, 20, 20, 40), strict=True))):
+        facts, dim, rank, candidates = size
+        runs = twin.recall(*size, key=seeds.key(20, facts, dim, rank), draws=effort(draws))
+        text = f"F={facts}, d={dim}, r={rank}, among {candidates or facts}"
+        yield average(text, closed.recall(*size), runs)
+
+
+SHARE = 0.125  # r / d of the truncated memories
+LOADS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+LINE = np.geomspace(0.35, 5.6, 25)
+WIDE = 4096  # width of a line without points, to show where the laws go
+HELD = {64: (4, 8, 16, 64), 128: (8, 32)}  # ranks at which facts held are measured, by width
+
+
+def _size(dim: int, load: float) -> tuple[tuple[int, int, int], float]:
+    """((facts, dim, rank), its own load 2 F ln F / (f d^2)): whole facts nearest to a load."""
+    facts, _, rank = (int(number) for number in closed.sizes_at_load([dim], SHARE, load)[0])
+    return (facts, dim, rank), 2 * facts * np.log(facts) / (closed.captured(SHARE) * dim**2)
+
+
+def _held(dim: int, rank: int, draws: int, key: jax.Array) -> tuple[float, float, float]:
+    """Facts at which half are recalled, by bisection on a grid of ratio sqrt(2) that knows no prediction.
+
+    log F is interpolated in the probit of recall between the two grid points; the interval carries the
+    error of either recall over.
+    """
+    grid = [round(4 * 2 ** (step / 2)) for step in range(20)]
+    found = {}
+
+    def at(place):
+        if place not in found:
+            runs = np.asarray(twin.recall(grid[place], dim, rank, key=key, draws=draws))
+            found[place] = (runs.mean(), runs.std(ddof=1) / draws**0.5)
+        return found[place]
+
+    low, high = 0, len(grid) - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if at(middle)[0] > 0.5 else (low, middle)
+    ends = [at(place) for place in (low, high)]
+    probit = [float(special.ndtri(np.clip(mean, 1e-3, 1 - 1e-3))) for mean, _ in ends]
+    part = probit[0] / (probit[0] - probit[1])
+    slope = (probit[0] - probit[1]) / np.log(grid[high] / grid[low])
+    density = np.exp(-(np.array(probit) ** 2) / 2) / np.sqrt(2 * np.pi)
+    error = np.hypot((1 - part) * ends[0][1] / density[0], part * ends[1][1] / density[1]) / slope
+    middle = np.log(grid[low]) + part * np.log(grid[high] / grid[low])
+    measured, below, above = np.exp([middle, middle - intervals.Z * error, middle + intervals.Z * error])
+    return measured, below, above
+
+
+def _collect(source: Source) -> pd.DataFrame:
+    effort, rows = source.effort, []
+    for place, (dim, draws) in effort.some(list(enumerate(((32, 60), (64, 40), (128, 12))))):
+        setting = {"panel": "recall", "dim": dim}
+        for size, load in (_size(dim, load) for load in LINE):
+            rows.append(law(closed.recall(*size), load=load, facts=size[0], rank=size[2], **setting))
+        for step, (size, load) in effort.some([(step, _size(dim, load)) for step, load in enumerate(LOADS)]):
+            runs = np.asarray(twin.recall(*size, key=seeds.key(0, place, step), draws=effort(draws)))
+            rows.append(point(closed.recall(*size), runs, load=load, facts=size[0], rank=size[2], **setting))
+    for load in LINE:
+        size = _size(WIDE, load)[0]
+        rows.append(law(closed.recall(*size), panel="recall", dim=WIDE, load=load, facts=size[0]))
+    for dim, ranks in effort.some(list(HELD.items())):
+        for rank in np.unique(np.geomspace(ranks[0], ranks[-1], 17).round().astype(int)):
+            setting = {"dim": dim, "rank": rank, "parameters": rank * dim}
+            rows.append(law(closed.facts_at_recall(dim, rank), panel="held", **setting))
+            rows.append(law(closed.facts_small_share(dim, rank), panel="count", **setting))
+        for rank in effort.some(ranks):
+            draws, predicted = effort(8), closed.facts_at_recall(dim, rank)
+            setting = {"panel": "held", "dim": dim, "rank": rank, "parameters": rank * dim}
+            rows.append(beside(predicted, _held(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting))
+    for place, (dim, draws) in effort.some(
+        list(enumerate(((16, 400), (32, 200), (64, 80), (128, 24), (256, 6))))
+    ):
+        size = _size(dim, 2.0)[0]
+        runs = np.asarray(twin.recall(*size, key=seeds.key(2, place), draws=effort(draws)))
+        setting = {"panel": "convergence", "dim": dim, "rank": size[2], "facts": size[0]}
+        rows.append(gap(closed.recall(*size), runs, curve="any load", **setting))
+        rows.append(gap(closed.recall_large(*size), runs, curve="F ≫ d", **setting))
+    return pd.DataFrame(rows)
+
+
+@figure(
+    "Recall collapses around F ln F = f d²/2, ever more sharply with d; a memory of rank r holds fewer facts "
+    "than the count F ln F = 2rd, far fewer at small r, and the law for any load and rank says how many.",
+    "Gaussian keys and values, Hebbian memory truncated to rank r by SVD; stored values compete. Left: "
+    "r = d/8, 60, 40, 12 draws at d = 32, 64, 128; dashed: law at d = 4096. Middle: facts at which half are "
+    "recalled, 8 draws a size, "
+    "bisected on a grid of ratio √2; dotted: F ln F = 2rd. Right: measured minus predicted recall, r = d/8, "
+    "load 2, with 400, 200, 80, 24, 6 draws at d = 16 to 256 (quick profile; paper: 8 times as many).",
+    "section 7",
+    _collect,
+)
+def capacity(rows: pd.DataFrame):
+    """Recall against load, facts held against r d, and the gap of two laws against d."""
+    picture, (left, middle, right) = style.figure(style.PAGE, 2.3, ncols=3)
+    for series, dim in enumerate((32, 64, 128)):
+        part = rows[(rows["panel"] == "recall") & (rows["dim"] == dim)]
+        line(left, part, "load", series)
+        points(left, part, "load", series, f"d = {dim}")
+    wide = rows[(rows["panel"] == "recall") & (rows["dim"] == WIDE)]
+    line(left, wide, "load", 6, linestyle="--", label=f"d = {WIDE}")
+    left.axvline(1.0, color="black", linewidth=0.6, linestyle=":")
+    style.sizes(left, (0.5, 1, 2, 4))
+    left.set(xlabel="load  2 F ln F / (f d²)", ylabel="recall", ylim=(0, 1.03))
+    left.legend(loc="upper right")
+    for series, dim in enumerate(HELD):
+        part = rows[(rows["panel"] == "held") & (rows["dim"] == dim)]
+        line(middle, part, "parameters", series)
+        points(middle, part, "parameters", series, f"d = {dim}")
+    line(middle, rows[rows["panel"] == "count"].drop_duplicates("parameters"), "parameters", 6, ls=":")
+    style.sizes(middle, (256, 1024, 4096))
+    middle.set(yscale="log", xlabel="r d", ylabel="facts held (recall ½)")
+    middle.legend(loc="lower right")
+    right.axhline(0, color="black", linewidth=0.8)
+    for series, curve in enumerate(("any load", "F ≫ d")):
+        part = rows[(rows["panel"] == "convergence") & (rows["curve"] == curve)]
+        points(right, part, "dim", series, curve)
+    style.sizes(right, (16, 32, 64, 128, 256))
+    right.set(xlabel="d", ylabel="measured − law")
+    right.legend(loc="lower right", title="law for")
+    return picture

@@ -1,0 +1,206 @@
+"""Sections 3 and 5: retention and the coverage law beside memories that are built and read; two figures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from sim import one_layer
+from sim.lab import parallel, seeds, style
+from sim.lab.check import check, exact, rate
+from sim.lab.figure import Source, figure, law, line, point, points, share
+from sim.lab.seeds import Effort
+from sim.one_layer import retention as dilution
+from sim.twins import coverage as twin
+from sim.twins import starvation as trained
+from theory import coverage as closed
+from theory import crosstalk, starvation
+
+
+@check("critical lambda", "3", "exact")
+def _critical(effort: Effort):
+    margin, swing = (
+        0.1 + 2 * jax.random.uniform(seeds.key(6, i), (effort(10, 10),), jnp.float64) for i in range(2)
+    )
+    found = twin.critical_lambda(margin, swing, key=seeds.key(6, 2))
+    for m, s, value, run in zip(margin, swing, closed.critical_lambda(margin, swing), found, strict=True):
+        yield exact(f"M={m:.3f}, Delta={s:.3f}", value, run, 1e-10)
+
+
+@check("retention", "3", "exact")
+def _retained(effort: Effort):
+    for margin, swing in ((1.0, 2.0), (0.5, 2.5)):
+        tie = margin / swing
+        for lam in (tie / 2, tie - 1e-6, tie, tie + 1e-6, 1.0):
+            predicted = closed.retention(lam, margin, swing)
+            found = twin.retention(lam, margin, swing, key=seeds.key(7))
+            yield exact(f"lambda={lam:.6f}, M={margin}, Delta={swing}", predicted, found, 1e-12)
+
+
+@check("coverage law, orthogonal keys", "5", "exact")
+def _decides(effort: Effort):
+    for index, lam in enumerate((0.55, 0.7, 0.85, 1.0, 1.25, 1.5, 0.5, 2.0)):
+        kappa, rho = jax.random.uniform(seeds.key(10, index), (2, 500), jnp.float64)
+        kappa = kappa / max(lam, 1.0)  # lambda kappa <= 1, as the theorem asks
+        strength = jnp.full(500, lam)
+        predicted = closed.decides(strength, kappa, rho).mean()
+        found = twin.decides(strength, kappa, rho, key=seeds.key(10, index, 1)).mean()
+        yield exact(f"lambda={lam}, share of 500 random (kappa, rho) that flip", predicted, found, 1e-12, 500)
+
+
+LIBRARIES = ((1, 1), (2, 2), (3, 2), (4, 3), (1, 3), (2, 1), (3, 3), (4, 1))
+"""(adapters, steps of the trace)."""
+
+
+@check("solution traces covered", "5", "exact")
+def _covers(effort: Effort):
+    for adapters, steps in effort.some(LIBRARIES):
+        predicted, found = [], []
+        for draw in range(100):
+            kappa, rho = jax.random.uniform(seeds.key(11, adapters, draw), (2, adapters, steps), jnp.float64)
+            lam = 0.4 + jax.random.uniform(seeds.key(11, adapters, draw, 1), (adapters,), jnp.float64)
+            predicted.append(bool(closed.covers(lam, kappa, rho)))
+            found.append(bool(twin.covers(lam, kappa, rho, key=seeds.key(11, adapters, draw, 2))))
+        text = f"K={adapters}, {steps} steps, share of 100 random libraries"
+        yield exact(text, np.mean(predicted), np.mean(found), 1e-12, 100)
+
+
+@check("coverage recall, relu keys, product form", "5", "model")
+def _paraphrased(effort: Effort):
+    facts, kappas, strengths = 16, np.array([0.55, 0.7, 0.85, 1.0]), np.array([0.6, 0.8, 1.0])
+    turns = crosstalk.turned_angle(facts, kappas)
+    for rank in effort.some((10, 13, 16)):
+        key = seeds.key(12, rank)
+        runs = twin.recall(jnp.asarray(strengths), turns, facts=facts, rank=rank, key=key, draws=effort(16))
+        for i, kappa in enumerate(kappas):
+            for j, lam in enumerate(strengths):
+                predicted = starvation.overwrite_recall(facts, rank, lam * kappa)
+                text = f"F=16, r={rank}, lambda={lam}, kappa={kappa:.3f}, m=1024"
+                yield rate(text, predicted, runs[:, i, j], facts)
+
+
+LAMBDAS = tuple(np.round(np.linspace(0.35, 1.0, 14), 4))
+NODES = np.sort([*np.linspace(0.34, 1.02, 137), 0.499999, 0.500001])
+"""Coefficients of the lines, with both sides of the step of an exact overwrite."""
+STARVED = ((16, 16), (16, 13), (16, 10))
+"""(facts, rank)."""
+LIBRARY_SIZES = (1, 2, 3, 4, 5, 6)
+
+
+def _kept(facts: int, rank: int, lam: float) -> float:
+    return float(closed.retention(lam) if rank == facts else starvation.overwrite_recall(facts, rank, lam))
+
+
+def _retention(source: Source) -> pd.DataFrame:
+    count, rows = source.effort(32, 128), []
+    for place, (facts, rank) in source.effort.some(list(enumerate(STARVED))):
+        setting = {"panel": "lambda", "rank_share": rank / facts}
+        rows += [law(_kept(facts, rank, lam), x=lam, **setting) for lam in NODES]
+        for step, lam in source.effort.some(list(enumerate(LAMBDAS))):
+            key = seeds.key(place, step)
+            if rank == facts:
+                # Trained to the end, a full-rank adapter is the exact overwrite, whose tie counts one half.
+                runs = [twin.retention(lam, key=key) for key in seeds.keys(key, count)]
+            else:
+                runs = trained.overwrite_recall(facts, rank, float(lam), key=key, draws=count)
+            rows.append(share(_kept(facts, rank, lam), np.asarray(runs), facts, x=lam, **setting))
+    for size in source.effort.some(LIBRARY_SIZES):
+        config = one_layer.OneLayerConfig(4, libraries=(size,))
+        runs = parallel.over(
+            lambda seed, config=config: dilution.measure(config, seeds.key(seed)),
+            [np.uint32(seed) for seed in range(count)],
+        )
+        for column, row in enumerate(dilution.rows(config)):
+            if row["method"] in ("average", "sum"):
+                setting = {"panel": "K", "x": size, "rank_share": 1.0, "method": row["method"]}
+                rows.append(point(closed.retention(row["lam"]), runs[:, column], **setting))
+    return pd.DataFrame(rows)
+
+
+@figure(
+    "An overwrite survives a coefficient above one half and no average of three; too little rank smooths the "
+    "step and moves it up.",
+    "Left: overwrites of 16 facts by trained LoRAs of share r/F, orthonormal keys (share 1: exact edits). "
+    "Right: K adapters of 4 facts each in the one-layer relu model, rank 4. 32 seeds (128 in the paper "
+    "profile); an exact tie counts one half.",
+    "section 3",
+    _retention,
+)
+def retention(table: pd.DataFrame):
+    """Recall of overwritten facts against lambda, and against the size of an averaged library."""
+    picture, (left, right) = style.figure(style.COLUMN, 2.2, ncols=2, sharey=True)
+    for series, (facts, rank) in enumerate(STARVED):
+        rows = table[(table["panel"] == "lambda") & np.isclose(table["rank_share"], rank / facts)]
+        line(left, rows, "x", series)
+        points(left, rows, "x", series, f"{rank / facts:.2f}".rstrip("0").rstrip("."))
+    left.set(xlabel="coefficient λ", ylabel="overwrites kept", ylim=(-0.03, 1.06))
+    left.legend(title="r/F", loc="lower right", bbox_to_anchor=(1.06, 0.0), handletextpad=0.1)
+    for series, method in enumerate(("average", "sum")):
+        rows = table[(table["panel"] == "K") & (table["method"] == method)]
+        line(right, rows, "x", series + 3)
+        points(right, rows, "x", series + 3, method)
+    right.set(xlabel="adapters K")
+    right.set_xticks(LIBRARY_SIZES)
+    right.legend(loc="center right")
+    return picture
+
+
+FACTS = 16
+KAPPAS = np.linspace(0.525, 0.975, 10)
+STRENGTHS = np.linspace(0.35, 1.45, 12)
+RANKS = tuple(range(8, 17))
+SPAN = np.linspace(0.2, 1.6, 141)
+"""Coordinates of the boundary, on either axis."""
+
+
+def _phase(source: Source) -> pd.DataFrame:
+    count, rows = source.effort(16, 64), []
+    turns = crosstalk.turned_angle(FACTS, KAPPAS)
+
+    def cells(panel: str, rank: int, strengths: np.ndarray) -> None:
+        lam, key = jnp.asarray(strengths), seeds.key(rank)
+        runs = np.asarray(twin.recall(lam, turns, facts=FACTS, rank=rank, key=key, draws=count))
+        for i, kappa in enumerate(KAPPAS):
+            for j, lam in enumerate(strengths):
+                setting = {"panel": panel, "lam": lam, "kappa": kappa, "rho": rank / FACTS}
+                predicted = starvation.overwrite_recall(FACTS, rank, lam * kappa)
+                rows.append(share(predicted, runs[:, i, j], FACTS, **setting))
+
+    cells("lambda", FACTS, STRENGTHS)
+    for rank in source.effort.some(RANKS):
+        cells("rho", rank, np.asarray([1.0]))
+    for x in SPAN:
+        for panel, place in (("lambda", (x, 1 / (2 * x), 1.0)), ("rho", (1.0, x, 1 / (2 * x)))):
+            lam, kappa, rho = place
+            tie = closed.retention(closed.strength(lam, kappa, rho))
+            rows.append(law(tie, panel=f"{panel}, boundary", lam=lam, kappa=kappa, rho=rho))
+    return pd.DataFrame(rows)
+
+
+@figure(
+    "Dilution, template mismatch and rank fail along one curve: an overwrite decides the answer where "
+    "2λκρ > 1.",
+    "One-layer relu model with 1024 features, 16 overwritten facts read at a turned relation word (κ from "
+    "the kernel alone); left: full rank, ρ = 1; right: λ = 1, ρ = r/F. 16 seeds (64 in the paper "
+    "profile), 16 facts each. Colour: measured recall; line: 2λκρ = 1.",
+    "section 5",
+    _phase,
+)
+def coverage_phase(table: pd.DataFrame):
+    """Measured recall over (lambda, kappa) and (kappa, rho), with the boundary of the coverage law."""
+    picture, panels = style.figure(style.COLUMN, 1.9, ncols=2)
+    for axes, panel, x, y in zip(panels, ("lambda", "rho"), ("lam", "kappa"), ("kappa", "rho"), strict=True):
+        grid = table[table["panel"] == panel].pivot(index=y, columns=x, values="measured")
+        mesh = axes.pcolormesh(
+            grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1, shading="nearest", rasterized=True
+        )
+        limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
+        boundary = table[table["panel"] == f"{panel}, boundary"]
+        axes.plot(boundary[x], boundary[y], color="white", linewidth=2.6)
+        axes.plot(boundary[x], boundary[y], color="black", linewidth=1.2)
+        axes.set(**limits)
+    panels[0].set(xlabel="coefficient λ", ylabel="overlap κ")
+    panels[1].set(xlabel="overlap κ", ylabel="share ρ = r/F")
+    bar = picture.colorbar(mesh, ax=panels, location="top", aspect=40, shrink=0.7)
+    bar.set_label("measured recall of overwrites", labelpad=2)
+    return picture

@@ -1,0 +1,111 @@
+"""Section 4: how strongly an edit acts at other prompts, beside drawn feature maps, and its figure."""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from sim.lab import seeds, style
+from sim.lab.check import average, check
+from sim.lab.figure import Source, figure, law, line, point, points
+from sim.lab.seeds import Effort
+from sim.twins import crosstalk as twin
+from theory import crosstalk as closed
+from theory import model as one_layer
+
+STORED = jnp.asarray([1.0, 0.0])
+
+
+def _at(degrees: float) -> jnp.ndarray:
+    """The unit vector at this angle from ``STORED``."""
+    return jnp.asarray([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
+
+
+@check("kappa, arc-cosine kernel", "4", "asymptotic")
+def _kappa(effort: Effort):
+    for features in effort.some((64, 256, 1024, 4096)):
+        for degrees in (30, 60, 90, 120):
+            key = seeds.key(8, features, degrees)
+            runs = twin.kappa(STORED, _at(degrees), key=key, features=features, draws=effort(64))
+            text = f"m={features}, angle {degrees}"
+            yield average(text, closed.kappa(STORED, _at(degrees)), runs)
+
+
+READ = (
+    ("relu", "p12", 2),
+    ("relu", "p12", 6),
+    ("relu", "new word", 6),
+    ("identity", "new word", 2),
+    ("identity", "new word", 6),
+)
+"""(activation, what stands at the read prompt, facts)."""
+
+
+@check("whitened overlap", "4w", "asymptotic")
+def _whitened(effort: Effort):
+    for activation, name, facts in effort.some(READ):
+        subjects = jnp.arange(facts)
+        for features in (64, 512):
+            config = one_layer.ModelConfig(facts, 40, features, activation=activation, fillers=1)
+            first = one_layer.prompt1(config, subjects)
+            two_hop, new_word = one_layer.prompt12(config, subjects), first.at[:, 1].set(config.tokens - 1)
+            read = two_hop if name == "p12" else new_word
+            kernel = [closed.prompt_kappa(config, first[0], at) for at in (first[1], read[0], read[1])]
+            key = seeds.key(9, facts, features)
+            runs = twin.mean_overlap(facts, config, read, key=key, draws=effort(32))
+            text = f"F={facts}, m={features}, {activation}, read at {name}"
+            yield average(text, closed.mean_overlap(facts, *kernel), runs)
+
+
+DEGREES = tuple(range(0, 181, 20))
+WIDTH = 256
+FEATURES = (32, 128, 512, 2048)
+
+
+def _collect(source: Source) -> pd.DataFrame:
+    count, rows = source.effort(64, 512), []
+    for activation in ("relu", "identity"):
+        setting = {"panel": activation, "features": WIDTH}
+        for degrees in np.linspace(0, 180, 121):
+            rows.append(law(closed.kappa(STORED, _at(degrees), activation), x=degrees, **setting))
+        for degrees in DEGREES:
+            read, key = _at(degrees), seeds.key(2, degrees)
+            runs = twin.kappa(STORED, read, activation, key=key, features=WIDTH, draws=count)
+            rows.append(point(closed.kappa(STORED, read, activation), np.asarray(runs), x=degrees, **setting))
+    read, variance = _at(60), closed.kappa_variance(math.radians(60))
+    rows += [law(variance / m, panel="error", x=m, features=m) for m in np.geomspace(24, 2800, 20)]
+    for m in FEATURES:
+        runs = np.asarray(twin.kappa(STORED, read, key=seeds.key(5, m), features=m, draws=count))
+        squares = np.square(runs - closed.kappa(STORED, read))
+        rows.append(point(variance / m, squares, panel="error", x=m, features=m))
+    return pd.DataFrame(rows)
+
+
+@figure(
+    "How strongly an edit acts at another prompt is the arc-cosine kernel of their angle, with an error that "
+    "falls as one over the root of the features.",
+    "Left: one edit read at an angle, 256 features. Right: root mean square error at 60 degrees. 64 drawn "
+    "feature maps a point (512 in the paper profile).",
+    "section 4",
+    _collect,
+)
+def crosstalk(table: pd.DataFrame):
+    """Measured kappa against the arc-cosine curve, and its error against the number of features."""
+    picture, (left, right) = style.figure(style.COLUMN, 2.2, ncols=2, width_ratios=(1.5, 1))
+    for series, activation in enumerate(("relu", "identity")):
+        rows = table[table["panel"] == activation]
+        line(left, rows, "x", series)
+        points(left, rows, "x", series, activation)
+    left.set(xlabel="angle, degrees", ylabel="crosstalk κ")
+    left.set_xticks([0, 60, 120, 180])
+    left.legend(loc="lower left")
+    squares = table[table["panel"] == "error"]
+    names = ["predicted", "measured", "low", "high"]
+    roots = squares.assign(**{name: np.sqrt(squares[name].clip(lower=1e-12)) for name in names})
+    line(right, roots, "x", 0)
+    points(right, roots, "x", 0)
+    right.set(xscale="log", yscale="log", xlabel="features m", ylabel="error of κ (rms)")
+    right.minorticks_off()
+    right.set_yticks([0.03, 0.1], ["0.03", "0.1"])
+    return picture

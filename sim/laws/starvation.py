@@ -1,0 +1,104 @@
+"""Section 6: what too little rank leaves of overwrites and insertions, beside trained LoRAs; its figure."""
+
+import numpy as np
+import pandas as pd
+
+from sim.lab import seeds, style
+from sim.lab.check import check, exact, rate
+from sim.lab.figure import Source, figure, law, line, points, share
+from sim.lab.seeds import Effort
+from sim.twins import starvation as twin
+from theory import coverage
+from theory import starvation as closed
+
+CELLS = ((6, 4), (8, 2), (8, 6), (16, 10), (24, 16), (32, 20), (32, 26))
+"""(facts, rank) of overwrites."""
+
+
+@check("overwrite recall", "6a", "law")
+def _overwrite(effort: Effort):
+    for facts, rank in effort.some(CELLS):
+        for step, lam in enumerate((0.6, 0.75, 0.9, 1.0)):
+            key = seeds.key(13, facts, rank, step)
+            runs = twin.overwrite_recall(facts, rank, lam, key=key, draws=effort(128))
+            predicted = closed.overwrite_recall(facts, rank, lam)
+            yield rate(f"F={facts}, r={rank}, lambda={lam}", predicted, runs, facts)
+
+
+INSERTED = ((6, (1, 2, 4)), (8, (1, 2, 6)), (16, (2, 4, 10)), (24, (3, 6, 16)), (32, (4, 8, 20)))
+"""(facts, ranks) of insertions."""
+
+
+@check("insertion recall", "6b", "law")
+def _insertion(effort: Effort):
+    for facts, ranks in effort.some(INSERTED):
+        for rank in ranks:
+            runs = twin.insertion_recall(facts, rank, key=seeds.key(14, facts, rank), draws=effort(128))
+            yield rate(f"F={facts}, r={rank}", closed.insertion_recall(facts, rank), runs, facts)
+
+
+SHARED = ((8, 2), (16, 6), (24, 15), (4, 1), (8, 5), (12, 9), (20, 4), (32, 24))
+
+
+@check("mean share r/F of trained adapters", "6g", "exact")
+def _mean_share(effort: Effort):
+    for facts, rank in effort.some(SHARED):
+        runs = twin.shares(facts, rank, key=seeds.key(15, facts), draws=32)
+        a, b = closed.share_law(facts, rank)
+        yield exact(f"F={facts}, r={rank}, 300 steps", a / (a + b), runs.mean(), 1e-6, 32)
+
+
+@check("one cycle of answers, recall", "6c", "exact")
+def _cycle(effort: Effort):
+    for length, ranks in effort.some(((16, (3, 5, 7)), (33, (6, 8, 10)), (64, (15, 17, 19)))):
+        for rank in ranks:
+            predicted = coverage.retention(closed.cycle_shares(length, rank))
+            found = twin.cycle_recall(length, rank, key=seeds.key(16, length))
+            yield exact(f"L={length}, r={rank}", predicted, found, 1e-12)
+
+
+FACTS = (16, 32, 64)
+KINDS = {
+    "overwrite_recall": lambda facts: [round(part * facts) for part in (1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4)],
+    "insertion_recall": lambda facts: [rank for rank in (1, 2, 4, 6, 8, 12) if rank < facts],
+}
+"""Ranks at which each kind of edit is measured, by facts."""
+
+
+def _collect(source: Source) -> pd.DataFrame:
+    rows = []
+    for facts in source.effort.some(FACTS):
+        count = source.effort(2048 // facts, 16384 // facts)
+        for place, (kind, ranks) in enumerate(KINDS.items()):
+            recall, setting = getattr(closed, kind), {"kind": kind, "facts": facts}
+            last = facts if kind == "overwrite_recall" else min(facts, 24)
+            for rank in range(1, last + 1):
+                rows.append(law(recall(facts, rank), rank=rank, rank_share=rank / facts, **setting))
+            for rank in source.effort.some(ranks(facts)):
+                runs = getattr(twin, kind)(facts, rank, key=seeds.key(place, facts, rank), draws=count)
+                setting |= {"rank": rank, "rank_share": rank / facts}
+                rows.append(share(recall(facts, rank), np.asarray(runs), facts, **setting))
+    return pd.DataFrame(rows)
+
+
+@figure(
+    "Overwriting needs rank in proportion to the facts, inserting only its logarithm.",
+    "LoRAs trained by gradient descent on orthonormal keys, λ = 1, F = 16, 32, 64 facts; 128, 64, 32 "
+    "adapters a point, one a seed (8 times as many in the paper profile).",
+    "section 6",
+    _collect,
+)
+def rank_starvation(table: pd.DataFrame):
+    """Overwrite and insertion recall against r/F for three F."""
+    picture, axes = style.figure(style.COLUMN, 2.4)
+    for series, facts in enumerate(FACTS):
+        for kind in KINDS:
+            rows = table[(table["facts"] == facts) & (table["kind"] == kind)]
+            hollow = kind == "insertion_recall"
+            line(axes, rows, "rank_share", series, linestyle="--" if hollow else "-")
+            points(axes, rows, "rank_share", series, None if hollow else f"F = {facts}", hollow)
+    axes.set(xlabel="rank over facts r/F", ylabel="facts recalled", xlim=(0, 1.0), ylim=(-0.03, 1.05))
+    axes.text(0.36, 0.68, "insert\n(hollow)", ha="left", va="center")
+    axes.text(0.6, 0.42, "overwrite\n(filled)", ha="left", va="center")
+    axes.legend(loc="lower right")
+    return picture
