@@ -1,23 +1,24 @@
 """The figure of all results: what the closed forms predict against what their twins measure."""
 
+import re
+
 import numpy as np
 import pandas as pd
 
 from sim.lab import style
-from sim.lab.figure import figure
+from sim.lab.check import CHECKS
+from sim.lab.figure import Source, figure
 
 TAGS = ("exact", "law", "asymptotic", "model")
 
 
-def _number(section: str) -> int:
-    """The number of a section such as "10b"."""
-    return int(section.rstrip("abcdefghijklmnopqrstuvwxyz"))
+def _place(section: str) -> tuple[int, str]:
+    """Number and letter of a section such as "10b"."""
+    number, letter = re.fullmatch(r"(\d+)(\w?)", section).groups()
+    return int(number), letter
 
 
-def _collect(profile: str) -> pd.DataFrame:
-    # The checks pull in every twin; drawing from a committed table needs none of them.
-    from sim.fidelity import CHECKS
-
+def _collect(source: Source) -> pd.DataFrame:
     rows = [
         {
             "result": check.result,
@@ -29,10 +30,11 @@ def _collect(profile: str) -> pd.DataFrame:
             "low": row.low,
             "high": row.high,
             "seeds": row.seeds,
+            "slack": row.slack,
             "inside": row.inside,
         }
-        for check in sorted(CHECKS.values(), key=lambda check: _number(check.section))
-        for row in check.rows(8 if profile == "paper" else 1)
+        for check in sorted(CHECKS.values(), key=lambda check: _place(check.section))
+        for row in check.rows(source.effort)
     ]
     return pd.DataFrame(rows)
 
@@ -72,7 +74,7 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
 def fidelity(table: pd.DataFrame):
     """Predicted against measured for all results, with R^2 and the share inside for each."""
     picture, (left, right) = style.figure(style.PAGE, 5.0, ncols=2, width_ratios=(1.25, 1))
-    table = table.assign(number=table["section"].astype(str).map(_number))
+    table = table.assign(number=[_place(str(section))[0] for section in table["section"]])
     largest = table.groupby("result")["predicted"].transform(lambda values: max(1.0, values.abs().max()))
     left.plot([-0.02, 1.02], [-0.02, 1.02], color="black", linewidth=0.8, zorder=0)
     for series, (number, rows) in enumerate(table.groupby("number")):
