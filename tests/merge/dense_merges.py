@@ -188,7 +188,7 @@ def _(deltas, weights, common, factors, **_):
 
 @reference("wudi")
 def _(deltas, weights, **_):
-    grams = [d.T @ d / np.sum(d**2) for d in deltas]
+    grams = [d.T @ d / max(np.sum(d**2), ROUNDING) for d in deltas]
     right = np.sum([w * d @ g for w, d, g in zip(weights, deltas, grams, strict=True)], axis=0)
     return right @ np.linalg.pinv(np.sum(grams, axis=0), rcond=ROUNDING)
 

@@ -5,17 +5,13 @@ tests/merge/data/make_peft_golden.py made the golden files with PEFT 0.21.2; tes
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sim.lab.cli import run_command
 from sim.merge import Adapter, merge, merge_adapters, read_adapter, write_adapter
-from sim.merge import __main__ as command
 from sim.merge.peft_config import CONFIG, matched
 from sim.merge.peft_files import WEIGHTS, new_folder
 from sim.merge.peft_keys import PREFIX
@@ -133,17 +129,6 @@ def test_peft_elects_signs_before_weighting():
         )
 
 
-def run(tmp_path, *arguments):
-    out = tmp_path / "out"
-    done = subprocess.run(
-        [sys.executable, "-m", "sim.merge", *map(str, arguments), "--out", str(out)],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    return done, out
-
-
 @pytest.mark.parametrize("kind", ["plain", "rslora"])
 def test_one_adapter_at_weight_one_is_written_back_with_its_scale_in_b(kind, tmp_path):
     """Bit for bit but for the one rounding of scale * B, which is none where the scale is a power of 2."""
@@ -230,13 +215,14 @@ def test_a_pattern_is_read_by_the_rule_of_peft(patterns, name, expected):
     assert matched(patterns, name, 2) == expected
 
 
-def test_the_command_merges_and_leaves_the_sources_alone(tmp_path):
+def test_the_command_merges_and_leaves_the_sources_alone(tmp_path, command):
     sources = [shutil.copytree(DATA / "plain" / name, tmp_path / name) for name in ("first", "second")]
     before = {file: file.read_bytes() for source in sources for file in source.iterdir()}
     arguments = ["--method", "ties", "--option", "density=0.5", "--weight", "1", "-0.5", "--rank", "3"]
-    done, out = run(tmp_path, *sources, *arguments)
-    assert done.returncode == 0, done.stderr
-    assert "ties of 2 adapters, 4 modules, rank 3; the rank cut off" in done.stdout
+    out = tmp_path / "out"
+    code, printed, err = command("sim.merge", *sources, *arguments, "--out", out)
+    assert code == 0, err
+    assert "ties of 2 adapters, 4 modules, rank 3; the rank cut off" in printed
     assert sorted(file.name for file in out.iterdir()) == [CONFIG, WEIGHTS]
     assert {file: file.read_bytes() for source in sources for file in source.iterdir()} == before
     expected = merged(pair("plain"), "ties", [1, -0.5], density=0.5, rank=3)
@@ -258,20 +244,18 @@ def test_the_command_merges_and_leaves_the_sources_alone(tmp_path):
         (["--method", "sum", "--weight", "1", "nan"], "--weight must be finite"),
     ],
 )
-def test_bad_arguments_are_one_line(arguments, message, tmp_path, monkeypatch, capsys):
+def test_bad_arguments_are_one_line(arguments, message, tmp_path, command):
     out = tmp_path / "out"
-    sources = [str(DATA / "plain" / name) for name in ("first", "second")]
-    assert message in failure([*sources, *arguments, "--out", str(out)], monkeypatch, capsys)
+    sources = [DATA / "plain" / name for name in ("first", "second")]
+    assert message in failure(command, *sources, *arguments, "--out", out)
     assert list(tmp_path.iterdir()) == []
 
 
-def failure(arguments, monkeypatch, capsys):
-    """The one error line of a command that must exit with 2."""
-    monkeypatch.setattr(sys, "argv", ["merge", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        run_command(command.MergeCommand, command.main, "sim.merge")
-    assert stopped.value.code == 2
-    lines = [line for line in capsys.readouterr().err.split("\n") if line.startswith("error: ")]
+def failure(command, *arguments):
+    """The one error line of a merge that must exit with 2."""
+    code, _, err = command("sim.merge", *arguments)
+    assert code == 2
+    lines = [line for line in err.split("\n") if line.startswith("error: ")]
     assert len(lines) == 1
     return lines[0]
 
@@ -348,25 +332,25 @@ BREAKS = {
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_broken_files_are_one_line_and_leave_nothing(name, tmp_path, monkeypatch, capsys):
+def test_broken_files_are_one_line_and_leave_nothing(name, tmp_path, command):
     change, message = BREAKS[name]
     folder = shutil.copytree(DATA / "plain" / "second", tmp_path / "second")
     change(folder)
     out = tmp_path / "out"
-    arguments = [str(DATA / "plain" / "first"), str(folder), "--method", "sum", "--out", str(out)]
-    assert message in failure(arguments, monkeypatch, capsys)
+    arguments = [DATA / "plain" / "first", folder, "--method", "sum", "--out", out]
+    assert message in failure(command, *arguments)
     assert [path.name for path in tmp_path.iterdir()] == ["second"]
 
 
-def test_an_existing_or_unwritable_out_is_refused(tmp_path, monkeypatch, capsys):
-    sources = [str(DATA / "plain" / name) for name in ("first", "second")]
+def test_an_existing_or_unwritable_out_is_refused(tmp_path, command):
+    sources = [DATA / "plain" / name for name in ("first", "second")]
     (tmp_path / "file").write_text("mine")
     for out, message in (
         (tmp_path, "exists already and is not empty"),
         (tmp_path / "file", "exists already"),
         (tmp_path / "file" / "below", "choose another --out"),
     ):
-        assert message in failure([*sources, "--method", "sum", "--out", str(out)], monkeypatch, capsys)
+        assert message in failure(command, *sources, "--method", "sum", "--out", out)
     assert (tmp_path / "file").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
