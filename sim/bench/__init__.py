@@ -1,10 +1,10 @@
-"""Benchmarks behind one registry: a file each, a decorated function that returns a table.
+"""Benchmarks behind one registry: a new one is a file here with a function under ``@benchmark``.
 
-To add one, write ``sim/benchmarks/<name>.py`` with a function under ``@benchmark`` and import it below.
+The function runs the work, by ours and by a peer's tool where installed, and returns one row a measurement.
 """
 
 from sim.bench.clock import BENCHMARKS, Benchmark, benchmark
 
-from sim.bench import merge  # isort: skip
+BENCHMARKS.discover(__name__)
 
-__all__ = ["BENCHMARKS", "Benchmark", "benchmark", "merge"]
+__all__ = ["BENCHMARKS", "Benchmark", "benchmark"]

@@ -11,6 +11,7 @@ import pandas as pd
 import tyro
 
 from sim.bench import BENCHMARKS
+from sim.lab import files
 from sim.lab.cli import run_command
 
 
@@ -37,29 +38,24 @@ def machine() -> dict[str, str | int | None]:
 
 def write(name: str, table: pd.DataFrame, out: Path) -> None:
     """<name>.csv and <name>.json (with the machine), each replaced whole."""
-    out.mkdir(parents=True, exist_ok=True)
     report = {"machine": machine(), "rows": json.loads(table.to_json(orient="records"))}
-    for suffix, text in (("csv", table.to_csv(index=False)), ("json", json.dumps(report, indent=1) + "\n")):
-        partial = out / f".{name}.{suffix}.partial"
-        partial.write_text(text)
-        os.replace(partial, out / f"{name}.{suffix}")
+    files.write_text(out / f"{name}.csv", table.to_csv(index=False))
+    files.write_text(out / f"{name}.json", json.dumps(report, indent=1) + "\n")
 
 
 def main(command: BenchCommand) -> None:
     """Run the named benchmarks. Raises ValueError for an unknown name, listing the known ones."""
-    for name in command.names:
-        if name not in BENCHMARKS:
-            raise ValueError(f"unknown benchmark {name!r}; known: {', '.join(sorted(BENCHMARKS))}")
+    chosen = [BENCHMARKS[name] for name in command.names]
     if not command.names:
         for record in BENCHMARKS.values():
             print(f"{record.name}: {record.summary}")
         return
-    command.out.mkdir(parents=True, exist_ok=True)
-    for name in command.names:
-        table = BENCHMARKS[name].run()
-        write(name, table, command.out)
+    command.out.mkdir(parents=True, exist_ok=True)  # before the work, in case it cannot be
+    for record in chosen:
+        table = record.run()
+        write(record.name, table, command.out)
         print(table.to_string(index=False, float_format=lambda value: f"{value:.4g}"))
-        print(f"wrote {command.out / name}.csv, .json")
+        print(f"wrote {command.out / record.name}.csv, .json")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sim.lab.registry import Registry
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -18,13 +20,13 @@ class Benchmark:
     summary: str
 
 
-BENCHMARKS: dict[str, Benchmark] = {}
+BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 
 
 def benchmark(function: Callable[[], pd.DataFrame]) -> Callable[[], pd.DataFrame]:
     """Register a benchmark under its function's name."""
     summary = (inspect.getdoc(function) or "").split("\n")[0]
-    BENCHMARKS[function.__name__] = Benchmark(function.__name__, function, summary)
+    BENCHMARKS.add(function.__name__, Benchmark(function.__name__, function, summary))
     return function
 
 

@@ -1,31 +1,27 @@
-"""Measure a library of adapters, module by module and in total, from its factors (and features, if given).
+"""Measure one module of a library from its factors, and the coverage law on activations at its input.
 
-``diagnose`` returns plain Python data, ready for JSON. The predictions (critical lambda, largest library,
-coverage) are calls into ``theory``; nothing here merges or runs a model.
+The predictions (critical lambda, coverage) are calls into ``theory``; nothing here merges or runs a model.
 """
 
-import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
-from sim.merge import Adapter, check_mergeable
 from sim.merge.methods.linear import combination, cross_terms
 from sim.model.routing import gate, prototypes
 from theory import coverage, interference
-from theory.lowrank import LowRank, apply, inner, norm, singular
+from theory.lowrank import LowRank, apply, directions, inner, norm
 
 
 @jax.jit
 def measure_module(updates: Sequence[LowRank]) -> dict[str, Any]:
     """Everything known of one module without data; arrays are (K,), (K, K), or lists of K.
 
-    Squares that add up over modules are kept as squares.
+    Squares that add up over modules are kept as squares. An update of zero has no directions: what would be
+    said of them is NaN.
     """
     count = len(updates)
     triplets = [interference.bases(update) for update in updates]
@@ -40,22 +36,34 @@ def measure_module(updates: Sequence[LowRank]) -> dict[str, Any]:
     retained = [interference.retained(updates, i) for i in range(count)]
     total = combination(updates, jnp.ones(count, updates[0].b.dtype))
     rank = max(update.a.shape[0] for update in updates)
+    norm2 = jnp.stack([jnp.sum(jnp.square(s)) for s in spectra])
+    alive = norm2 > 0
+
+    def of_spectra(function) -> Array:
+        return jnp.where(alive, jnp.stack([function(s) for s in spectra]), jnp.nan)
+
     result = {
         "spectrum": spectra,
-        "norm2": jnp.stack([jnp.sum(jnp.square(s)) for s in spectra]),
-        "effective_rank": jnp.stack([interference.effective_rank(s) for s in spectra]),
-        "arrow_gap": jnp.stack([interference.arrow_gap(s) for s in spectra]),
+        "norm2": norm2,
+        "effective_rank": of_spectra(interference.effective_rank),
+        "arrow_gap": of_spectra(interference.arrow_gap),
         "inner": table(lambda i, j: inner(updates[i], updates[j])),
         "row_cosines": rows,
         "column_cosines": columns,
         "interference2": table(
             lambda i, j: jnp.square(interference.interference(updates[j], triplets[i][2]))
         ),
-        "prototype_cosine": table(lambda i, j: jnp.abs(triplets[i][2][:, 0] @ triplets[j][2][:, 0])),
+        "prototype_cosine": jnp.where(
+            alive[:, None] & alive[None, :],
+            table(lambda i, j: jnp.abs(triplets[i][2][:, 0] @ triplets[j][2][:, 0])),
+            jnp.nan,
+        ),
         "retained": retained,
-        "critical_lambda": [coverage.critical_lambda(1.0, 2.0 * g) for g in retained],
+        "critical_lambda": [
+            jnp.where(jnp.isnan(g), jnp.nan, coverage.critical_lambda(1.0, 2.0 * g)) for g in retained
+        ],
         "sum2": jnp.square(norm(total)),
-        "svd_kept2": jnp.sum(jnp.square(singular(total)[1][:rank])),
+        "svd_kept2": jnp.sum(jnp.square(directions(total)[1][:rank])),
     }
     if len({update.a.shape[0] for update in updates}) == 1:
         result["cross2"] = jnp.square(norm(cross_terms(updates, jnp.ones(count, updates[0].b.dtype) / count)))
@@ -77,7 +85,7 @@ def measure_features(
     for update, mine in zip(updates, own, strict=True):
         swing = jnp.linalg.norm(apply(update, x), axis=-1)
         if mine is None:
-            full = singular(update)[1][0] * jnp.linalg.norm(x, axis=-1)
+            full = directions(update)[1][0] * jnp.linalg.norm(x, axis=-1)
         else:
             full = jnp.broadcast_to(jnp.mean(jnp.linalg.norm(apply(update, mine), axis=-1)), swing.shape)
         kappas.append(swing / jnp.where(full > 0, full, 1))
@@ -94,112 +102,3 @@ def measure_features(
         "covered_by_any": jnp.mean(jnp.any(coverage.decides(1.0 / count, kappa, 1.0), axis=0)),
         **chosen,
     }
-
-
-def natural(name: str) -> list[Any]:
-    """Sort key that puts layer 2 before layer 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-
-
-def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
-    """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ...}, lists and numbers only.
-
-    ``features`` maps a module name to activations (tokens, in) at that module's input, and optionally
-    "<module>@<i>" to those of adapter i's own training prompts (i from 0). Computed in float64.
-    Raises: ValueError for fewer than two adapters, mismatched modules, or features that fit no module.
-    """
-    if len(adapters) < 2:
-        raise ValueError(f"a diagnosis compares at least two adapters, not {len(adapters)}")
-    check_mergeable(adapters)
-    features = dict(features or {})
-    _check_features(adapters, features)
-    modules = {}
-    for name in sorted(adapters[0].modules, key=natural):
-        updates = [_double(adapter.modules[name]) for adapter in adapters]
-        for adapter, update in zip(adapters, updates, strict=True):
-            if not np.any(update.b) or not np.any(update.a):
-                raise ValueError(f"{adapter.path}: {name} has Delta W = 0 (untrained?); nothing to compare")
-        found = measure_module(updates)
-        if name in features:
-            own = [features.get(f"{name}@{i}") for i in range(len(adapters))]
-            own = [None if x is None else x.astype(np.float64) for x in own]
-            found["features"] = measure_features(updates, features[name].astype(np.float64), own)
-        modules[name] = jax.tree.map(np.asarray, found)
-    report = {"adapters": [str(adapter.path) for adapter in adapters], "modules": modules}
-    report["total"] = _total(list(modules.values()))
-    return _plain(report)
-
-
-def _double(update: LowRank) -> LowRank:
-    return LowRank(update.b.astype(np.float64), update.a.astype(np.float64), float(update.scale))
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, in the order given (``jax.tree.map`` would sort the modules by spelling)."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
-
-
-def _check_features(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray]) -> None:
-    for key, x in features.items():
-        name, _, index = key.partition("@")
-        if name not in adapters[0].modules or (index and index not in map(str, range(len(adapters)))):
-            known = next(iter(adapters[0].modules))
-            raise ValueError(
-                f"features {key!r} fit no adapted module; name them like {known!r} or '{known}@0'"
-            )
-        width = adapters[0].modules[name].a.shape[1]
-        if x.ndim != 2 or x.shape[1] != width or not np.isfinite(x.astype(np.float64)).all():
-            raise ValueError(f"features {key!r} must be finite, (tokens, {width}); found shape {x.shape}")
-
-
-def _total(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The library as one block-diagonal update: squares add, shares of directions are weighted by energy."""
-
-    def added(key: str) -> np.ndarray:
-        return np.sum([module[key] for module in modules], axis=0)
-
-    norms = np.sqrt(added("norm2"))
-    count = len(norms)
-    critical = [np.concatenate([m["critical_lambda"][i] for m in modules]) for i in range(count)]
-    energy = [np.concatenate([np.square(m["spectrum"][i]) for m in modules]) for i in range(count)]
-    known = [np.isfinite(e) & ~np.isnan(c) for c, e in zip(critical, energy, strict=True)]
-
-    def kept(lam: float) -> list[float]:
-        """Share of each adapter's energy in directions that survive at lambda; a tie counts half."""
-        shares = []
-        for c, e, ok in zip(critical, energy, known, strict=True):
-            held = np.where(np.isclose(c[ok], lam, atol=1e-9), 0.5, c[ok] < lam)
-            shares.append(float(np.sum(held * e[ok]) / np.sum(e[ok])))
-        return shares
-
-    worst = max(float(np.max(c[ok])) for c, ok in zip(critical, known, strict=True))
-    typical = [
-        float(_weighted_median(c[ok], e[ok])) for c, e, ok in zip(critical, energy, known, strict=True)
-    ]
-    cross = math.sqrt(float(added("cross2"))) if all("cross2" in module for module in modules) else None
-    return {
-        "norm": norms,
-        "cosine": added("inner") / np.outer(norms, norms),
-        "interference": np.sqrt(added("interference2")) / norms[:, None],
-        "effective_rank": added("effective_rank") / len(modules),
-        "prototype_cosine": added("prototype_cosine") / len(modules),
-        "average_norm": math.sqrt(float(added("sum2"))) / count,
-        "cross_term_norm": cross,
-        "svd_lost": max(0.0, 1.0 - float(added("svd_kept2") / added("sum2"))) if added("sum2") > 0 else 0.0,
-        "kept_average": kept(1.0 / count),
-        "kept_sum": kept(1.0),
-        "smallest_lambda_worst": worst,
-        "smallest_lambda_typical": typical,
-        "largest_library_worst": coverage.largest_library(worst),
-        "largest_library_typical": coverage.largest_library(max(typical)),
-    }
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    running = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(running, running[-1] / 2)])

@@ -1,30 +1,22 @@
 """The benchmark command on a small case: its columns mean what they say, its errors are one line."""
 
+import importlib.util
 import json
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from sim.bench import BENCHMARKS, merge
-from sim.bench import __main__ as bench
 
 
-def run(arguments, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
-    try:
-        bench.run_command(bench.BenchCommand, bench.main, "sim.bench")
-        code = 0
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
-def test_a_small_run_is_exact_and_written(tmp_path, monkeypatch, capsys):
+def test_a_small_run_is_exact_and_written(tmp_path, monkeypatch, command):
     monkeypatch.setattr(merge, "SIZES", {32: 3})
-    monkeypatch.setattr(merge.importlib.util, "find_spec", lambda name: None)  # ours alone
-    code, _, _ = run(["merge", "--out", tmp_path], monkeypatch, capsys)
+    find = importlib.util.find_spec  # ours alone: PEFT is not found
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "peft" else find(name, *rest)
+    )
+    code, _, _ = command("sim.bench", "merge", "--out", tmp_path)
     assert code == 0
     table = pd.read_csv(tmp_path / "merge.csv")
     assert list(table.method) == ["sum", "svd", "linear_factors"] and set(table.modules) == {3}
@@ -50,10 +42,10 @@ def test_error_is_zero_for_the_exact_answer_and_one_for_nothing():
     assert merge.error(adapters, "sum", np.zeros((20, 20))) == 1
 
 
-def test_list_and_unknown_name(tmp_path, monkeypatch, capsys):
-    code, out, _ = run([], monkeypatch, capsys)
+def test_list_and_unknown_name(tmp_path, command):
+    code, out, _ = command("sim.bench")
     assert code == 0 and all(name in out for name in BENCHMARKS)
-    code, _, err = run(["merg", "--out", tmp_path / "out"], monkeypatch, capsys)
+    code, _, err = command("sim.bench", "merg", "--out", tmp_path / "out")
     assert code == 2 and "unknown benchmark 'merg'; known: merge" in err
     assert not (tmp_path / "out").exists()
 

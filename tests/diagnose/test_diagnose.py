@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -10,9 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sim.diagnose import __main__ as command
-from sim.diagnose.measure import diagnose, natural
-from sim.merge.peft_files import Adapter, read_adapter
+from sim.diagnose import diagnose
+from sim.diagnose.report import natural
+from sim.diagnose.verdict import module_table, verdict
+from sim.merge import Adapter, read_adapter, write_adapter
 from theory import interference
 from theory.lowrank import LowRank, dense
 
@@ -130,26 +130,53 @@ def test_null_directions_are_not_directions():
     assert np.isnan(kept[R])
 
 
+def test_a_zero_module_is_reported_and_the_rest_is_as_before(tmp_path, command):
+    """One adapter leaves one module untrained: what it says there is unknown, all else as without it."""
+    rng = np.random.default_rng(4)
+    full = [{name: random_update(rng) for name in ("m.0.q", "m.1.q")} for _ in range(2)]
+    full[1]["m.1.q"] = full[1]["m.1.q"]._replace(b=np.zeros((D, R)))
+    found = diagnose([adapter(modules) for modules in full])
+    alone = diagnose([adapter({"m.0.q": modules["m.0.q"]}) for modules in full])
+    assert found["zero"] == {"m.1.q": [1]} and alone["zero"] == {}
+    np.testing.assert_array_equal(  # NaN equal to NaN
+        np.array(found["modules"]["m.0.q"]["critical_lambda"]),
+        np.array(alone["modules"]["m.0.q"]["critical_lambda"]),
+    )
+    module = found["modules"]["m.1.q"]
+    assert (
+        module["norm2"][1] == 0 and np.isnan(module["effective_rank"][1]) and np.isnan(module["arrow_gap"][1])
+    )
+    np.testing.assert_allclose(module["critical_lambda"][0], 0.5)  # nothing interferes there
+    assert np.isnan(module["critical_lambda"][1]).all() and np.isnan(module["prototype_cosine"][0][1])
+    total, before = found["total"], alone["total"]
+    assert total["norm"][1] == before["norm"][1]
+    assert total["prototype_cosine"][0][1] == before["prototype_cosine"][0][1]  # of the known modules
+    assert total["smallest_lambda_worst"] == pytest.approx(max(before["smallest_lambda_worst"], 0.5))
+    for key in ("cosine", "interference", "kept_average", "kept_sum", "smallest_lambda_typical"):
+        assert np.isfinite(total[key]).all(), key
+    assert verdict(found)[0] == "Delta W = 0 (untrained?) in 1 of 2 modules: m.1.q (adapter 2)"
+    row = module_table(found).loc["m.1.q"]
+    assert np.isnan(row["cos"]) and np.isnan(row["row cos"]) and np.isfinite(row["norm 1"])
+    sources = []
+    for i, modules in enumerate(full):
+        config = {"peft_type": "LORA", "target_modules": ["q"]}
+        write_adapter(tmp_path / str(i), modules, [Adapter(tmp_path, config, modules)])
+        sources.append(tmp_path / str(i))
+    code, out, err = command("sim.diagnose", *sources, "--out", tmp_path / "out")
+    assert code == 0 and "in 1 of 2 modules: m.1.q (adapter 2)" in out, err
+    assert json.loads((tmp_path / "out" / "diagnosis.json").read_text())["zero"] == {"m.1.q": [1]}
+
+
 def test_modules_are_in_order_of_depth():
     assert sorted(["l.10.q", "l.9.q", "l.1.q"], key=natural) == ["l.1.q", "l.9.q", "l.10.q"]
 
 
-def run(arguments, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["diagnose", *map(str, arguments)])
-    try:
-        command.run_command(command.DiagnoseCommand, command.main, "sim.diagnose")
-        code = 0
-    except SystemExit as stopped:
-        code = stopped.code
-    return code, *capsys.readouterr()
-
-
-def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_and_writes(tmp_path, command):
     sources = [DATA / "equal_rank" / name for name in ("first", "second")]
     x = np.random.default_rng(0).normal(size=(5, 12)).astype(np.float32)
     save_file({"layers.0.q_proj": x}, tmp_path / "features.safetensors")
     arguments = [*sources, "--features", tmp_path / "features.safetensors", "--out", tmp_path / "out"]
-    code, out, _ = run(arguments, monkeypatch, capsys)
+    code, out, _ = command("sim.diagnose", *arguments)
     assert code == 0
     assert "layers.0.q_proj" in out and "largest library that uniform averaging keeps: K = " in out
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -160,7 +187,7 @@ def test_the_command_prints_and_writes(tmp_path, monkeypatch, capsys):
     assert len(report["modules"]["layers.0.q_proj"]["features"]["kappa"][0]) == 5
 
 
-def test_the_commands_errors_are_one_line(tmp_path, monkeypatch, capsys):
+def test_the_commands_errors_are_one_line(tmp_path, command):
     first, second = (DATA / "plain" / name for name in ("first", "second"))
     untrained = shutil.copytree(first, tmp_path / "untrained")
 
@@ -178,7 +205,7 @@ def test_the_commands_errors_are_one_line(tmp_path, monkeypatch, capsys):
     cases = [
         ([first, *out], "at least two adapters, not 1"),
         ([first, tmp_path / "none", *out], "is not a folder"),
-        ([first, untrained, *out], "has Delta W = 0 (untrained?)"),
+        ([first, untrained, *out], "has Delta W = 0 (untrained?) in all modules"),
         ([first, DATA / "rslora" / "first", *out], "differ in fan_in_fan_out"),
         ([first, second, "--features", tmp_path / "bad.safetensors", *out], "not a whole safetensors file"),
         ([first, second, "--features", tmp_path / "no", *out], "No such file"),
@@ -193,6 +220,6 @@ def test_the_commands_errors_are_one_line(tmp_path, monkeypatch, capsys):
         ([first, second, "--out", tmp_path / "file"], "File exists"),
     ]
     for arguments, message in cases:
-        code, _, err = run(arguments, monkeypatch, capsys)
+        code, _, err = command("sim.diagnose", *arguments)
         lines = err.strip().split("\n")
         assert code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], err

@@ -1,0 +1,141 @@
+"""The report of a library: every module measured, and the whole as one block-diagonal update.
+
+``diagnose`` returns plain Python data, ready for JSON.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from sim.diagnose.measure import measure_features, measure_module
+from sim.merge import Adapter, check_mergeable
+from theory import coverage
+from theory.lowrank import LowRank
+
+
+def natural(name: str) -> list[Any]:
+    """Sort key that puts layer 2 before layer 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
+    """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ..., "zero": ...}, lists and numbers only.
+
+    "zero" maps each module in which some adapter has Delta W = 0 to those adapters, counted from 0. There
+    they are updates without directions, and what would be said of directions is NaN.
+
+    ``features`` maps a module name to activations (tokens, in) at that module's input, and optionally
+    "<module>@<i>" to those of adapter i's own training prompts (i from 0). Computed in float64.
+    Raises: ValueError for fewer than two adapters, mismatched modules, an adapter that is zero in every
+    module, or features that fit no module.
+    """
+    if len(adapters) < 2:
+        raise ValueError(f"a diagnosis compares at least two adapters, not {len(adapters)}")
+    check_mergeable(adapters)
+    features = dict(features or {})
+    _check_features(adapters, features)
+    modules = {}
+    for name in sorted(adapters[0].modules, key=natural):
+        updates = [_double(adapter.modules[name]) for adapter in adapters]
+        found = measure_module(updates)
+        if name in features:
+            own = [features.get(f"{name}@{i}") for i in range(len(adapters))]
+            own = [None if x is None else x.astype(np.float64) for x in own]
+            found["features"] = measure_features(updates, features[name].astype(np.float64), own)
+        modules[name] = jax.tree.map(np.asarray, found)
+    norms = np.sum([found["norm2"] for found in modules.values()], axis=0)
+    for adapter, size in zip(adapters, norms, strict=True):
+        if size == 0:
+            raise ValueError(
+                f"{adapter.path} has Delta W = 0 (untrained?) in all modules: nothing to compare"
+            )
+    zero = {name: np.flatnonzero(found["norm2"] == 0) for name, found in modules.items()}
+    report = {"adapters": [str(adapter.path) for adapter in adapters], "modules": modules}
+    report["zero"] = {name: at for name, at in zero.items() if len(at)}
+    report["total"] = _total(list(modules.values()))
+    return _plain(report)
+
+
+def _double(update: LowRank) -> LowRank:
+    return LowRank(update.b.astype(np.float64), update.a.astype(np.float64), float(update.scale))
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, in the order given (``jax.tree.map`` would sort the modules by spelling)."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _check_features(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray]) -> None:
+    for key, x in features.items():
+        name, _, index = key.partition("@")
+        if name not in adapters[0].modules or (index and index not in map(str, range(len(adapters)))):
+            known = next(iter(adapters[0].modules))
+            raise ValueError(
+                f"features {key!r} fit no adapted module; name them like {known!r} or '{known}@0'"
+            )
+        width = adapters[0].modules[name].a.shape[1]
+        if x.ndim != 2 or x.shape[1] != width or not np.isfinite(x.astype(np.float64)).all():
+            raise ValueError(f"features {key!r} must be finite, (tokens, {width}); found shape {x.shape}")
+
+
+def _total(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The library as one block-diagonal update: squares add, shares of directions are weighted by energy."""
+
+    def added(key: str) -> np.ndarray:
+        return np.sum([module[key] for module in modules], axis=0)
+
+    def known_mean(key: str) -> np.ndarray:
+        """Mean over the modules in which it is known; NaN where it is in none."""
+        values = np.stack([module[key] for module in modules])
+        known = np.sum(~np.isnan(values), axis=0)
+        return np.where(known > 0, np.nansum(values, axis=0) / np.maximum(known, 1), np.nan)
+
+    norms = np.sqrt(added("norm2"))
+    count = len(norms)
+    critical = [np.concatenate([m["critical_lambda"][i] for m in modules]) for i in range(count)]
+    energy = [np.concatenate([np.square(m["spectrum"][i]) for m in modules]) for i in range(count)]
+    known = [np.isfinite(e) & ~np.isnan(c) for c, e in zip(critical, energy, strict=True)]
+
+    def kept(lam: float) -> list[float]:
+        """Share of each adapter's energy in directions that survive at lambda; a tie counts half."""
+        shares = []
+        for c, e, ok in zip(critical, energy, known, strict=True):
+            held = np.where(np.isclose(c[ok], lam, atol=1e-9), 0.5, c[ok] < lam)
+            shares.append(float(np.sum(held * e[ok]) / np.sum(e[ok])))
+        return shares
+
+    worst = max(float(np.max(c[ok])) for c, ok in zip(critical, known, strict=True))
+    typical = [
+        float(_weighted_median(c[ok], e[ok])) for c, e, ok in zip(critical, energy, known, strict=True)
+    ]
+    cross = math.sqrt(float(added("cross2"))) if all("cross2" in module for module in modules) else None
+    return {
+        "norm": norms,
+        "cosine": added("inner") / np.outer(norms, norms),
+        "interference": np.sqrt(added("interference2")) / norms[:, None],
+        "effective_rank": known_mean("effective_rank"),
+        "prototype_cosine": known_mean("prototype_cosine"),
+        "average_norm": math.sqrt(float(added("sum2"))) / count,
+        "cross_term_norm": cross,
+        "svd_lost": max(0.0, 1.0 - float(added("svd_kept2") / added("sum2"))) if added("sum2") > 0 else 0.0,
+        "kept_average": kept(1.0 / count),
+        "kept_sum": kept(1.0),
+        "smallest_lambda_worst": worst,
+        "smallest_lambda_typical": typical,
+        "largest_library_worst": coverage.largest_library(worst),
+        "largest_library_typical": coverage.largest_library(max(typical)),
+    }
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    running = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(running, running[-1] / 2)])
