@@ -20,6 +20,9 @@ from sim.lab.store import read_table
 TABLES = Path(__file__).resolve().parents[2] / "figures"
 """The tables that come with a checkout of the repository; ``committed`` finds them in a wheel too."""
 
+LINES = " Lines: theory; points: measurement with 95% intervals."
+"""Ends the setting of a figure for which it is true."""
+
 COMMON = ("predicted", "measured", "low", "high", "seeds")
 """Columns of every figure's table; the others say which point it is."""
 

@@ -7,7 +7,7 @@ from scipy import special
 
 from sim.lab import intervals, seeds, style
 from sim.lab.check import average, check
-from sim.lab.figure import Source, beside, figure, gap, law, line, point, points
+from sim.lab.figure import LINES, Source, beside, figure, gap, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.twins import capacity as twin
 from theory import capacity as closed
@@ -110,7 +110,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "r = d/8, 60, 40, 12 draws at d = 32, 64, 128; dashed: law at d = 4096. Middle: facts at which half are "
     "recalled, 8 draws a size, "
     "bisected on a grid of ratio √2; dotted: F ln F = 2rd. Right: measured minus predicted recall, r = d/8, "
-    "load 2, with 400, 200, 80, 24, 6 draws at d = 16 to 256 (quick profile; paper: 8 times as many).",
+    "load 2, with 400, 200, 80, 24, 6 draws at d = 16 to 256 (quick profile; paper: 8 times as many)."
+    + LINES,
     "section 7",
     _collect,
 )

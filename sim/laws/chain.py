@@ -145,7 +145,7 @@ def _overlap(features: int, effort: Effort) -> list[dict]:
     "a hop attends to one earlier token. Middle: λ = ½, attention over the trace, base that knows it. "
     "Lines: product of step laws (κ and margins from the kernel at m → ∞), crosses: product of the measured "
     "teacher-forced steps. Right: mean distance of a world's κ from its limit; dashed: 1/√m through the "
-    "first point; 12 worlds (quick profile; paper: 8 times as many).",
+    "first point; 12 worlds (quick profile; paper: 8 times as many). Bars: 95% intervals.",
     "section 9",
     _collect,
 )

@@ -9,7 +9,7 @@ import pandas as pd
 from sim import one_layer
 from sim.lab import parallel, seeds, style
 from sim.lab.check import check, exact
-from sim.lab.figure import Source, figure, law, line, point, points, share
+from sim.lab.figure import LINES, Source, figure, law, line, point, points, share
 from sim.lab.seeds import Effort
 from sim.one_layer import two_hop
 from sim.twins import chain as decoded
@@ -107,7 +107,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "One-layer relu model, N entities a set. Direct: every shift of s1, N/2 facts an adapter, rank N/2 "
     "(Arrow: all N facts, rank N, softmax over both adapters). Chain of thought (CoT): average, N/2 edited "
     "facts a hop, base that knows traces, greedy decoding; theory: all right (section 9). 64 seeds, 16 for "
-    "CoT (256 and 64 in the paper profile).",
+    "CoT (256 and 64 in the paper profile)." + LINES,
     "section 2",
     _collect,
 )

@@ -8,7 +8,7 @@ import pandas as pd
 from sim import one_layer
 from sim.lab import parallel, seeds, style
 from sim.lab.check import check, exact, rate
-from sim.lab.figure import Source, figure, law, line, point, points, share
+from sim.lab.figure import LINES, Source, figure, law, line, point, points, share
 from sim.lab.seeds import Effort
 from sim.one_layer import retention as dilution
 from sim.twins import coverage as twin
@@ -122,7 +122,7 @@ def _retention(source: Source) -> pd.DataFrame:
     "step and moves it up.",
     "Left: overwrites of 16 facts by trained LoRAs of share r/F, orthonormal keys (share 1: exact edits). "
     "Right: K adapters of 4 facts each in the one-layer relu model, rank 4. 32 seeds (128 in the paper "
-    "profile); an exact tie counts one half.",
+    "profile); an exact tie counts one half." + LINES,
     "section 3",
     _retention,
 )

@@ -111,7 +111,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "One-layer relu model, 24 facts a hop, two adapters summed at λ, 2000 steps of SGD; 3 seeds of 48 "
     "facts (12 in the paper profile). Left: rank in the legend, shaded where an exact overwrite survives; "
     "right: λ = 1, least squares with 12 adapters of 24 facts. Lines: margins of single adapters; the Beta "
-    "law for least squares.",
+    "law for least squares. Bars: 95% intervals.",
     "section 6",
     _collect,
 )

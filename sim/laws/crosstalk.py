@@ -8,7 +8,7 @@ import pandas as pd
 
 from sim.lab import seeds, style
 from sim.lab.check import average, check
-from sim.lab.figure import Source, figure, law, line, point, points
+from sim.lab.figure import LINES, Source, figure, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.twins import crosstalk as twin
 from theory import crosstalk as closed
@@ -86,7 +86,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "How strongly an edit acts at another prompt is the arc-cosine kernel of their angle, with an error that "
     "falls as one over the root of the features.",
     "Left: one edit read at an angle, 256 features. Right: root mean square error at 60 degrees. 64 drawn "
-    "feature maps a point (512 in the paper profile).",
+    "feature maps a point (512 in the paper profile)." + LINES,
     "section 4",
     _collect,
 )

@@ -5,7 +5,7 @@ import pandas as pd
 
 from sim.lab import seeds, style
 from sim.lab.check import average, check, exact, rate
-from sim.lab.figure import Source, figure, gap, law, line, point, points
+from sim.lab.figure import LINES, Source, figure, gap, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.twins import depth as twin
 from theory import depth as closed
@@ -70,7 +70,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "written, if the first hop is stored below the second; in the other order they stay at 1/N.",
     "Two layers of Gaussian memories, N = d facts, sum of both adapters. Left: filled, first hop below; "
     "hollow, above; 60, 40, 12 draws at d = 32, 64, 128. Right: measured minus predicted accuracy, 600, 300, "
-    "150, 60, 16 draws at d = 16 to 256 (quick profile; paper: 8 times as many).",
+    "150, 60, 16 draws at d = 16 to 256 (quick profile; paper: 8 times as many)." + LINES,
     "section 8",
     _collect,
 )

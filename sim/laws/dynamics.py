@@ -177,7 +177,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "Whitened keys, 6 facts with modes 3, 2.2, 1.5, 1, 0.6, 0.3, rank 3, B = 0. Left: singular values of ΔW "
     "from one start with |A₀| = 0.05, optax.sgd with step 0.005; dotted: modes. Middle: relative "
     "distance to the flow at t = 1.2, 8 starts; dashed: proportional to the step. "
-    "Right: error of the predicted half-times against the exact flow, 8 starts (paper profile: 64).",
+    "Right: error of the predicted half-times against the exact flow, 8 starts (paper profile: 64). Bars: "
+    "95% intervals.",
     "section 11",
     _collect,
 )

@@ -11,7 +11,7 @@ import pandas as pd
 
 from sim.lab import seeds, style
 from sim.lab.check import average, check, exact, rate
-from sim.lab.figure import Source, figure, gap, law, line, point, points
+from sim.lab.figure import LINES, Source, figure, gap, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.model import routing
 from sim.twins import selection as twin
@@ -174,7 +174,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "Left: spiked features, c = m/F = 1, m = 96, 24 draws. Middle: one-layer model without relu, "
     "F = N = m = 24, two adapters, 48 draws; bars: law, which takes a flat spectrum; permuted answers, "
     "drawn hollow, have an uneven one and no law of their own. Right: measured minus limit, "
-    "c = 1, 96, 96, 48, 24, 8 draws at m = 16 to 256 (quick profile; paper: 8 times as many).",
+    "c = 1, 96, 96, 48, 24, 8 draws at m = 16 to 256 (quick profile; paper: 8 times as many)." + LINES,
     "section 10",
     _collect,
 )

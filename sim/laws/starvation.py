@@ -5,7 +5,7 @@ import pandas as pd
 
 from sim.lab import seeds, style
 from sim.lab.check import check, exact, rate
-from sim.lab.figure import Source, figure, law, line, points, share
+from sim.lab.figure import LINES, Source, figure, law, line, points, share
 from sim.lab.seeds import Effort
 from sim.twins import starvation as twin
 from theory import coverage
@@ -84,7 +84,7 @@ def _collect(source: Source) -> pd.DataFrame:
 @figure(
     "Overwriting needs rank in proportion to the facts, inserting only its logarithm.",
     "LoRAs trained by gradient descent on orthonormal keys, λ = 1, F = 16, 32, 64 facts; 128, 64, 32 "
-    "adapters a point, one a seed (8 times as many in the paper profile).",
+    "adapters a point, one a seed (8 times as many in the paper profile)." + LINES,
     "section 6",
     _collect,
 )

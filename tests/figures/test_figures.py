@@ -1,23 +1,18 @@
-"""The registry of figures, the committed tables, and the fidelity of theory to experiment they hold."""
-
-from pathlib import Path
+"""The committed tables of the figures, and the fidelity of theory to experiment they hold."""
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
-from sim.figure.edits import kappa_variance
+from matplotlib import rcParams
 
 from sim.figures import FIGURES
-from sim.figures import __main__ as figures
 from sim.figures.fidelity import r_squared, summary
-from theory import composition, coverage, starvation
-
-TABLES = Path(__file__).parents[2] / "figures"
+from sim.lab.figure import COMMON, committed
+from theory import composition, coverage, crosstalk, starvation
 
 
 def table(name):
-    return pd.read_csv(TABLES / f"{name}.csv")
+    return pd.read_csv(committed() / f"{name}.csv")
 
 
 def test_every_figure_says_claim_setting_and_section():
@@ -29,34 +24,18 @@ def test_every_figure_says_claim_setting_and_section():
 
 @pytest.mark.parametrize("name", list(FIGURES))
 def test_every_committed_table_draws(name, tmp_path):
-    rows = table(name)
-    assert len(rows) > 3
-    picture = FIGURES[name].draw(rows)
-    picture.savefig(tmp_path / f"{name}.pdf")
-    plt.close(picture)
+    rows, before = table(name), dict(rcParams)
+    assert len(rows) > 3 and set(COMMON) <= set(rows.columns)
+    FIGURES[name].draw(rows).savefig(tmp_path / f"{name}.pdf")
     assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    assert (TABLES / f"{name}.md").read_text().startswith(f"**{name}**")
-
-
-def test_list_prints_every_figure_and_draws_none(tmp_path, capsys):
-    figures.main(figures.Draw(list=True, out=tmp_path))
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(FIGURES)
-    assert not list(tmp_path.iterdir())
-
-
-def test_an_unknown_name_is_one_line_and_exit_code_2(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["sim.figures", "no_such_figure"])
-    with pytest.raises(SystemExit) as stopped:
-        figures.cli.run_command(figures.Draw, figures.main, "sim.figures", "figures already written are kept")
-    assert stopped.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()
-    assert len(message) == 1 and "unknown figure 'no_such_figure'" in message[0]
+    assert (committed() / f"{name}.md").read_text().startswith(f"**{name}**")
+    assert dict(rcParams) == before  # drawn in the house style without setting it for others
 
 
 def test_theory_columns_are_the_closed_forms():
     rows = table("no_latent_composition")
     direct = rows[~rows["method"].str.contains("CoT")]
+    assert {"law", "arrow"} < set(direct["method"])
     law = [composition.two_hop_accuracy(int(n)) for n in direct["entities"]]
     np.testing.assert_allclose(direct["predicted"], law, rtol=1e-4)
     rows = table("rank_starvation")
@@ -65,8 +44,9 @@ def test_theory_columns_are_the_closed_forms():
         np.testing.assert_allclose(row.predicted, law, rtol=1e-4, atol=1e-6)
     rows = table("retention")
     exact = rows[(rows["panel"] == "lambda") & (rows["rank_share"] == 1)]
-    np.testing.assert_array_equal(exact["predicted"], coverage.retention(exact["x"].to_numpy()))
-    rows = table("coverage_phase")
+    off = np.abs(exact["x"] - 0.5) > 1e-4  # the two ends of the step are 1e-6 from it, and rounded
+    np.testing.assert_array_equal(exact["predicted"][off], coverage.retention(exact["x"][off].to_numpy()))
+    rows = table("coverage_phase").dropna(subset="measured")
     for row in rows.iloc[::31].itertuples():
         law = starvation.overwrite_recall(16, round(16 * row.rho), row.lam * row.kappa)
         np.testing.assert_allclose(row.predicted, law, rtol=1e-3, atol=1e-4)
@@ -74,6 +54,7 @@ def test_theory_columns_are_the_closed_forms():
 
 def test_the_direct_answer_is_chance_and_the_written_one_is_not():
     rows = table("no_latent_composition")
+    rows = rows.dropna(subset="measured")
     written = rows["method"].str.contains("CoT")
     rowwise = rows[rows["method"].isin(["average", "sum", "concat", "ties"])]
     np.testing.assert_allclose(rowwise["measured"] * rowwise["entities"], 1.0, rtol=1e-4)
@@ -91,7 +72,9 @@ def test_the_phase_boundary_separates_kept_from_lost():
 def test_crosstalk_error_is_the_delta_method():
     rows = table("crosstalk")
     rows = rows[rows["panel"] == "error"]
-    np.testing.assert_allclose(rows["predicted"] * rows["features"], kappa_variance(60.0), rtol=1e-3)
+    variance = crosstalk.kappa_variance(np.pi / 3)
+    np.testing.assert_allclose(rows["predicted"] * rows["features"], variance, rtol=1e-3)
+    rows = rows.dropna(subset="measured")
     assert ((rows["low"] < rows["predicted"]) & (rows["predicted"] < rows["high"])).mean() >= 0.75
 
 
@@ -106,7 +89,7 @@ def test_fidelity_covers_every_section_and_its_flags_are_its_intervals():
     sections = set(rows["section"].astype(str).str.extract(r"(\d+)")[0].astype(int))
     assert sections == set(range(1, 12))
     sampled = rows[rows["tag"] != "exact"]
-    slack = 1e-4 * sampled["measured"].abs() + 1e-9
+    slack = sampled["slack"] + 1e-4 * sampled["measured"].abs() + 1e-9  # the table keeps five digits
     within = (sampled["low"] - slack <= sampled["predicted"]) & (
         sampled["predicted"] <= sampled["high"] + slack
     )

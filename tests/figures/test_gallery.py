@@ -1,0 +1,111 @@
+"""``python -m sim.figures``: choosing, drawing committed tables and runs, and what a wheel holds."""
+
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from sim.figures import FIGURES, gallery
+from sim.figures import __main__ as command
+from sim.lab.figure import committed
+from sim.lab.seeds import EFFORTS
+
+EXPERIMENTS = [item for item in FIGURES.values() if item.experiments]
+
+
+def test_list_prints_every_figure_and_draws_none(tmp_path, capsys):
+    command.main(command.Draw(listed=True, out=tmp_path))
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == set(FIGURES) and len(lines) == len(FIGURES)
+    assert not list(tmp_path.iterdir())
+
+
+def test_laws_come_in_the_order_of_their_sections_and_experiments_last():
+    names = [item.name for item in gallery.ordered()]
+    assert names.index("retention") < names.index("coverage_phase") < names.index("arrow")
+    assert names.index("lora_flow") < min(names.index(item.name) for item in EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no_such_figure"], ["unknown figure 'no_such_figure'", "rank_starvation"]),
+        (["rank", "--from", "nowhere"], ["rank cannot be drawn from nowhere", "python -m sim.sweep rank"]),
+        (["arrow", "--from", "nowhere"], ["draw it without --from"]),
+        (["--from", "nowhere"], ["--from nowhere is no folder"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["sim.figures", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        command.cli.run_command(command.Draw, command.main, "sim.figures")
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()
+    assert len(message) == 1 and all(word in message[0] for word in words), message
+
+
+def test_a_committed_table_is_drawn_into_another_folder(tmp_path):
+    gallery.draw_all([FIGURES["crosstalk"]], tmp_path)
+    assert (tmp_path / "crosstalk.csv").read_text() == (committed() / "crosstalk.csv").read_text()
+    assert (tmp_path / "crosstalk.pdf").read_bytes().startswith(b"%PDF") and (
+        tmp_path / "crosstalk.png"
+    ).exists()
+    page = (tmp_path / "README.md").read_text()
+    assert "[crosstalk](crosstalk.pdf)" in page and "[arrow]" not in page and "CLAIMS" not in page
+
+
+def test_a_table_that_is_there_is_drawn_and_not_computed(tmp_path):
+    rows = pd.read_csv(committed() / "crosstalk.csv")
+    rows.iloc[::2].to_csv(tmp_path / "crosstalk.csv", index=False)
+    before = (tmp_path / "crosstalk.csv").read_bytes()
+    gallery.draw(FIGURES["crosstalk"], tmp_path)
+    assert (tmp_path / "crosstalk.csv").read_bytes() == before
+
+
+def test_recomputing_replaces_the_table_and_says_how(tmp_path):
+    (tmp_path / "crosstalk.csv").write_text("stale")
+    gallery.draw(FIGURES["crosstalk"], tmp_path, EFFORTS["smoke"])
+    rows = pd.read_csv(tmp_path / "crosstalk.csv")
+    assert rows["seeds"].max() == 4
+    caption = (tmp_path / "crosstalk.md").read_text()
+    assert caption.startswith("**crosstalk** (section 4).")
+    assert "`python -m sim.figures crosstalk --recompute --profile smoke`" in caption
+
+
+def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, capsys):
+    """A folder with the run of one experiment: its figures from its numbers, a line for each other figure."""
+    item = next(item for item in EXPERIMENTS if len(item.experiments) == 1)
+    (experiment,) = item.experiments
+    summary = pd.read_csv(committed() / "experiments" / experiment / "summary.csv")
+    (tmp_path / experiment).mkdir()
+    halved = {name: summary[name] / 2 for name in ("measured", "low", "high")}
+    summary.assign(**halved).to_csv(tmp_path / experiment / "summary.csv", index=False)
+    command.main(command.Draw(runs=tmp_path))
+    drawn = {path.stem for path in tmp_path.glob("*.png")}
+    assert drawn == {other.name for other in EXPERIMENTS if other.experiments == item.experiments}
+    told = capsys.readouterr().out
+    assert "arrow left out: it computes its own numbers" in told
+    assert all(f"{other.name} left out" in told for other in FIGURES.values() if other.name not in drawn)
+    ours, theirs = (pd.read_csv(folder / f"{item.name}.csv") for folder in (tmp_path, committed()))
+    assert ours["measured"].max() == pytest.approx(theirs["measured"].max() / 2, rel=1e-3)
+    assert f"--from {tmp_path}" in (tmp_path / f"{item.name}.md").read_text()
+
+
+def test_home_is_the_checkout_or_else_where_one_stands(tmp_path, monkeypatch):
+    assert gallery.home() == Path(gallery.__file__).parents[2] / "figures" == committed()
+    monkeypatch.setattr(gallery, "committed", lambda: tmp_path)
+    assert gallery.home() == Path("figures")
+
+
+@pytest.mark.slow
+def test_a_wheel_carries_the_tables_and_none_of_the_pictures(tmp_path):
+    wheels = pytest.importorskip("hatchling.builders.wheel")
+    (wheel,) = wheels.WheelBuilder(str(Path(__file__).parents[2])).build(directory=str(tmp_path))
+    held = set(zipfile.ZipFile(wheel).namelist())
+    home = "sim/figures/tables"
+    tables = {f"{home}/{name}{suffix}" for name in FIGURES for suffix in (".csv", ".md")}
+    runs = {f"{home}/experiments/{e}/summary.csv" for item in EXPERIMENTS for e in item.experiments}
+    assert tables | runs | {"sim/laws/coverage.py", "theory/coverage.py"} <= held
+    assert {name.split("/")[0].split("-")[0] for name in held} == {"sim", "theory", "lora_reuse"}
+    assert not [name for name in held if name.endswith((".pdf", ".png"))]
