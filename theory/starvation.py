@@ -2,7 +2,8 @@
 
 F facts with distinct answers, independent keys, a rank-r least-squares adapter whose column space is generic
 (all singular values of the residual tie). Its projector in fact space is then P Haar of rank r, and
-P_kk ~ Beta(r/2, (F-r)/2).
+P_kk ~ Beta(r/2, (F-r)/2). Keys that share a strong direction, as the prompts of one relation do, take one of
+the r ranks for it: the ``shared_`` laws.
 """
 
 import functools
@@ -11,19 +12,14 @@ import numpy as np
 from jaxtyping import Float
 from scipy import special
 
+from theory import checks, quadrature
+
 _NODES = 160
-
-
-def _check(facts: int, rank: int) -> None:
-    if facts < 1:
-        raise ValueError(f"facts is {facts}; give a whole number of at least 1")
-    if rank < 1:
-        raise ValueError(f"rank is {rank}; give a whole number of at least 1")
 
 
 def share_law(facts: int, rank: int) -> tuple[float, float]:
     """(r/2, (F-r)/2): P_kk ~ Beta of these, mean r/F. Raises ValueError unless 1 <= rank < facts."""
-    _check(facts, rank)
+    checks.whole(facts=facts, rank=rank)
     if rank >= facts:
         raise ValueError(f"rank {rank} holds all {facts} facts (share 1); the Beta law needs rank < facts")
     return rank / 2, (facts - rank) / 2
@@ -37,14 +33,38 @@ def overwrite_recall(
     The chance that an overwritten fact answers new, at coefficient ``lam`` (for a prompt at overlap
     kappa pass lambda * kappa). Exact for lam <= 1, where no third answer can win; for lam > 1 it is the
     chance that new beats old. With rank >= facts it is 1[lam > 1/2], and 1/2 at the tie.
-    Raises ValueError for facts or rank below 1.
+    Raises ValueError for facts or rank that are no whole numbers of at least 1, or a lam that is not finite.
     """
-    _check(facts, rank)
+    checks.whole(facts=facts, rank=rank)
+    return _overwritten(facts, rank, 0.0, lam)
+
+
+def shared_overwrite_recall(
+    facts: int, rank: int, lam: float | Float[np.ndarray, "..."] = 1.0
+) -> float | Float[np.ndarray, "..."]:
+    """The same when the keys share a direction that takes one rank: P = 11^T/F + P', P' Haar of rank r-1.
+
+        P(1/F + (1 - 1/F) t > 1/(2 lambda)),   t ~ Beta((r-1)/2, (F-r)/2)
+
+    The mean share stays r/F; what changes is the spread. Raises ValueError as ``overwrite_recall``.
+    """
+    checks.whole(facts=facts, rank=rank)
+    return _overwritten(facts - 1, rank - 1, 1 / facts, lam)
+
+
+def _overwritten(facts: int, rank: int, floor: float, lam) -> float | Float[np.ndarray, "..."]:
+    """P(floor + (1 - floor) t > 1/(2 lam)), t ~ Beta(rank/2, (facts-rank)/2); ties count 1/2."""
+    checks.finite(lam=lam)
     lam = np.asarray(lam, np.float64)
-    if rank >= facts:
-        return np.where(np.isclose(lam, 0.5, rtol=0, atol=1e-12), 0.5, np.where(lam > 0.5, 1.0, 0.0))[()]
-    threshold = np.minimum(0.5 / np.maximum(lam, 1e-300), 1.0)
-    return special.betainc((facts - rank) / 2, rank / 2, 1.0 - threshold)[()]
+    share = 0.5 / np.maximum(lam, 1e-300)
+    if floor < 1:
+        share = (share - floor) / (1 - floor)
+    if rank >= facts or rank == 0:
+        certain = 1.0 if rank >= facts else 0.0
+        return np.where(
+            np.isclose(share, certain, rtol=0, atol=1e-12), 0.5, np.where(share < certain, 1.0, 0.0)
+        )[()]
+    return special.betainc((facts - rank) / 2, rank / 2, 1.0 - np.clip(share, 0.0, 1.0))[()]
 
 
 @functools.lru_cache(maxsize=1024)
@@ -55,56 +75,74 @@ def insertion_recall(facts: int, rank: int) -> float:
     inserts. It does not depend on lambda > 0. As F grows at fixed r it becomes
     E_t[Phi(sqrt(t (F-1) / (1-t)))^(F-1)] with t ~ Beta(r/2, (F-r)/2), and the threshold is at r ~ 2 ln F.
     Rank 1 has the closed form (2/F)(1 - 2^-F); with rank >= facts it is 1.
-    Raises ValueError for facts or rank below 1.
+    Raises ValueError for facts or rank that are no whole numbers of at least 1.
     """
-    _check(facts, rank)
+    checks.whole(facts=facts, rank=rank)
     if rank >= facts:
         return 1.0
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    # chi_r on the range that carries all but 1e-16 of its mass.
-    low, high = np.sqrt(2 * special.gammaincinv(rank / 2, [1e-16, 1 - 1e-15]))
-    chi = low + (high - low) * (nodes + 1) / 2
-    log_chi = (rank - 1) * np.log(chi) - chi**2 / 2 - (rank / 2 - 1) * np.log(2) - special.gammaln(rank / 2)
-    chi_weight = weights * (high - low) / 2 * np.exp(log_chi)
+    x, mass = _lead(rank, facts - rank)
+    return min(float(mass @ special.ndtr(x) ** (facts - 1)), 1.0)
+
+
+@functools.lru_cache(maxsize=1024)
+def shared_insertion_recall(facts: int, rank: int) -> float:
+    """The same when the keys share a direction that takes one rank: P = 11^T/F + P', P' Haar of rank r-1.
+
+        E[Re Phi(X + i h)^(F-1)],   X^2 = F/(F-1) chi^2_(r-1) / beta,   h ~ N(0, 1/(F-1)),
+        beta ~ Beta((F-r)/2, (r-2)/2)
+
+    exact at any size. The direction all facts share tells none of them apart, so its rank is spent: about
+    ``insertion_recall`` at r-1. h takes the mean of the F-1 rivals out, which is fixed. Rank 1 leaves an
+    exact tie of F answers, 1/F; with rank >= facts it is 1.
+    Raises ValueError as ``insertion_recall``.
+    """
+    checks.whole(facts=facts, rank=rank)
+    if rank >= facts:
+        return 1.0
     if rank == 1:
-        return float(np.sum(chi_weight * special.ndtr(chi) ** (facts - 1)))
-    # beta = cos(angle)^2, which makes the density smooth at both ends for every rank.
-    a, b = (facts - rank) / 2, (rank - 1) / 2
-    ends = np.arccos(np.sqrt(special.betaincinv(a, b, [1 - 1e-15, 1e-16])))
-    angle = ends[0] + (ends[1] - ends[0]) * (nodes + 1) / 2
-    log_beta = 2 * (a - 0.5) * np.log(np.cos(angle)) + 2 * (b - 0.5) * np.log(np.sin(angle))
-    beta_weight = weights * (ends[1] - ends[0]) * np.exp(log_beta - special.betaln(a, b))
-    x = chi[:, None] / np.cos(angle)[None, :]
-    return min(float(chi_weight @ special.ndtr(x) ** (facts - 1) @ beta_weight), 1.0)
+        return 1.0 / facts
+    x, mass = _lead(rank - 1, facts - rank)
+    mean, weight = quadrature.normal(24)
+    x = np.sqrt(facts / (facts - 1)) * x[:, None] + 1j * mean / np.sqrt(facts - 1)
+    return min(float(mass @ (special.ndtr(x) ** (facts - 1)).real @ weight), 1.0)
+
+
+def _lead(kept: int, lost: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes, weights of X = sqrt(chi^2_kept / beta), beta ~ Beta(lost/2, (kept-1)/2), 1 for kept = 1."""
+    own, own_mass = quadrature.chi_squared(kept, _NODES)
+    beta, beta_mass = quadrature.beta(lost / 2, (kept - 1) / 2, _NODES)
+    return np.sqrt(own[:, None] / beta[None, :]).ravel(), np.outer(own_mass, beta_mass).ravel()
 
 
 def insertion_recall_large(facts: int, rank: int) -> float:
     """E_t[Phi(sqrt(t (F-1) / (1-t)))^(F-1)], t ~ Beta(r/2, (F-r)/2): the large-F form of the above.
 
     It treats the F-1 rivals as independent Gaussians; the error is below 0.02 from F = 16 on at rank 4.
-    Raises ValueError for facts or rank below 1.
+    Raises ValueError as ``insertion_recall``.
     """
-    _check(facts, rank)
+    checks.whole(facts=facts, rank=rank)
     if rank >= facts:
         return 1.0
-    a, b = share_law(facts, rank)
-    nodes, weights = np.polynomial.legendre.leggauss(_NODES)
-    ends = np.arcsin(np.sqrt(special.betaincinv(a, b, [1e-16, 1 - 1e-15])))
-    angle = ends[0] + (ends[1] - ends[0]) * (nodes + 1) / 2
-    log_t = 2 * (a - 0.5) * np.log(np.sin(angle)) + 2 * (b - 0.5) * np.log(np.cos(angle))
-    mass = weights * (ends[1] - ends[0]) * np.exp(log_t - special.betaln(a, b))
-    return min(float(np.sum(mass * special.ndtr(np.tan(angle) * np.sqrt(facts - 1)) ** (facts - 1))), 1.0)
+    t, mass = quadrature.beta(*share_law(facts, rank), _NODES)
+    return min(float(mass @ special.ndtr(np.sqrt((facts - 1) * t / (1 - t))) ** (facts - 1)), 1.0)
 
 
 def overwrite_rank(facts: int, lam: float = 1.0) -> float:
-    """F / (2 lambda): the rank at which half of F distinct overwrites survive. Infinite at lambda <= 1/2."""
-    _check(facts, 1)
+    """F / (2 lambda): the rank at which half of F distinct overwrites survive. Infinite at lambda <= 1/2.
+
+    Raises ValueError unless facts is a whole number of at least 1 and lam is finite.
+    """
+    checks.whole(facts=facts)
+    checks.finite(lam=lam)
     return facts / (2 * lam) if lam > 0.5 else float("inf")
 
 
 def insertion_rank(facts: int) -> float:
-    """2 ln F: the rank at which F insertions begin to be recalled, to leading order in F."""
-    _check(facts, 1)
+    """2 ln F: the rank at which F insertions begin to be recalled, to leading order in F.
+
+    Raises ValueError unless facts is a whole number of at least 1.
+    """
+    checks.whole(facts=facts)
     return 2 * float(np.log(facts))
 
 
@@ -114,21 +152,24 @@ def cycle_shares(length: int, rank: int) -> float:
     The residual (shift - identity) has singular values 2|sin(pi j / L)|, so by symmetry every fact's share
     is sum of the r largest sin^2(pi j / L), times 2/L: r/L + sin(pi r / L) / (L sin(pi / L)) when
     r + L is odd (no pair of equal singular values is cut). Below r = L it exceeds r/L: a cycle is easier to
-    overwrite than distinct answers. Raises ValueError for length below 2 or rank below 1.
+    overwrite than distinct answers. Raises ValueError unless length is a whole number of at least 2 and rank
+    one of at least 1.
     """
-    _check(length, rank)
-    if length < 2:
-        raise ValueError(f"length is {length}; a cycle needs at least 2 facts")
+    checks.whole(2, length=length)
+    checks.whole(rank=rank)
     energy = np.sort(4 * np.sin(np.pi * np.arange(length) / length) ** 2)[::-1]
-    return float(energy[:rank].sum() / energy.sum())
+    return float(energy[: int(rank)].sum() / energy.sum())
 
 
 def cycle_overwrite_rank(length: int, lam: float = 1.0) -> int:
     """Smallest rank whose mean share passes 1/(2 lambda) on one L-cycle: about 0.265 L at lambda = 1.
 
     The root x = r/L of x + sin(pi x) / pi = 1/(2 lambda) as L grows, not 1/(2 lambda) itself. Returns L + 1
-    when no rank suffices (lambda <= 1/2).
+    when no rank suffices (lambda <= 1/2). Raises ValueError unless length is a whole number of at least 2 and
+    lam is finite.
     """
+    checks.whole(2, length=length)
+    checks.finite(lam=lam)
     for rank in range(1, length + 1):
         if 2 * lam * cycle_shares(length, rank) > 1 + 1e-12:
             return rank

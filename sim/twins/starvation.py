@@ -2,7 +2,8 @@
 
 Keys are orthonormal, so they are written as the standard basis: facts are coordinates. Every draw trains a
 LoRA from B = 0 and a Gaussian A0 until it stops moving; the tie between equal singular values is broken by A0
-alone. ``start_projector`` is where that must end.
+alone. ``start_projector`` is where that must end. The ``shared_`` twins train on the relu features of prompts
+that share a relation instead, as the one-layer model has them.
 """
 
 import functools
@@ -11,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from sim.lab import seeds
 from sim.twins.dynamics import descend
+from theory import model as one_layer
 from theory.edits import least_squares_adapter
 from theory.lowrank import LowRank, apply
 from theory.model import gaussian
@@ -29,10 +32,14 @@ def trained_strengths(
 ) -> Float[Array, "facts n"]:
     """Delta W phi_k (rows) of a LoRA trained on orthonormal keys from B = 0, A = start."""
     size = jnp.linalg.norm(residual, 2) * jnp.maximum(1.0, jnp.sum(jnp.square(start)) / start.shape[0])
-    facts, outputs = residual.shape
-    begin = LowRank(jnp.zeros((outputs, start.shape[0]), jnp.float64), start)
-    keys = jnp.eye(facts, dtype=jnp.float64)
-    return apply(descend(keys, residual, begin, 0.4 / size, steps), keys)
+    return _descended(jnp.eye(residual.shape[0], dtype=jnp.float64), residual, start, 0.4 / size, steps)
+
+
+def _descended(
+    keys: Array, residual: Array, start: Array, step: Array, steps: int
+) -> Float[Array, "facts n"]:
+    begin = LowRank(jnp.zeros((residual.shape[1], start.shape[0]), jnp.float64), start)
+    return apply(descend(keys, residual, begin, step, steps), keys)
 
 
 @functools.partial(jax.jit, static_argnames=("facts", "rank", "draws", "inserting", "steps"))
@@ -63,6 +70,49 @@ def insertion_recall(
 ) -> Float[Array, "draws"]:
     """Fraction of F inserted facts recalled among the F answers, for each trained adapter."""
     changes = _changes(facts, rank, key, draws, True, steps)
+    return jnp.mean(jnp.argmax(changes, axis=2) == jnp.arange(facts)[None], axis=1)
+
+
+@functools.partial(jax.jit, static_argnames=("facts", "rank", "draws", "inserting", "features", "steps"))
+def shared_changes(
+    facts: int, rank: int, key: Array, draws: int, inserting: bool, features: int = 256, steps: int = 1500
+) -> Float[Array, "draws facts n"]:
+    """Changes of the logits as ``_changes``, of LoRAs trained on relu features of "x REL1", a model a draw.
+
+    A0 has variance 1/m. What of A0 lies outside the span of the keys never moves and multiplies no key, so
+    the descent runs in coordinates of that span, where A0 is as Gaussian as before.
+    """
+    config = one_layer.ModelConfig(facts, 2 * (2 * facts + 2), features)
+    new = jnp.eye(facts, dtype=jnp.float64)
+    residual = new if inserting else jnp.concatenate([new, -new], axis=1)
+
+    def problem(key):
+        model = one_layer.make(config, jax.random.fold_in(key, 0))
+        phi = one_layer.features(config, model, one_layer.prompt1(config, jnp.arange(facts)))
+        start = gaussian(jax.random.fold_in(key, 1), (rank, facts)) / features**0.5
+        sizes = jnp.linalg.svd(phi, compute_uv=False)
+        # Where the descent ends, a mode of size s has balanced factors of size s^-1/2: its sharpness is
+        # s_1^2 / s, and a step of half of the middle mode's inverse is stable.
+        step = 0.5 * sizes[facts // 2] / (sizes[0] ** 2 * jnp.linalg.norm(residual, 2))
+        return jnp.linalg.qr(phi.T, mode="r").T, start, step
+
+    problems = jax.lax.map(problem, seeds.keys(key, draws))
+    train = lambda parts: _descended(parts[0], residual, parts[1], parts[2], steps)  # noqa: E731
+    return jax.lax.map(train, problems, batch_size=32)
+
+
+def shared_overwrite_recall(
+    facts: int, rank: int, lam: float = 1.0, *, key: Array, draws: int
+) -> Float[Array, "draws"]:
+    """``overwrite_recall`` of LoRAs trained on prompts of one relation."""
+    base = jnp.concatenate([jnp.zeros((facts, facts)), jnp.eye(facts)], axis=1)
+    logits = base[None] + lam * shared_changes(facts, rank, key, draws, False)
+    return jnp.mean(jnp.argmax(logits, axis=2) == jnp.arange(facts)[None], axis=1)
+
+
+def shared_insertion_recall(facts: int, rank: int, *, key: Array, draws: int) -> Float[Array, "draws"]:
+    """``insertion_recall`` of LoRAs trained on prompts of one relation."""
+    changes = shared_changes(facts, rank, key, draws, True)
     return jnp.mean(jnp.argmax(changes, axis=2) == jnp.arange(facts)[None], axis=1)
 
 

@@ -130,6 +130,72 @@ def test_rank_at_or_above_the_facts_holds_all():
     assert starvation.overwrite_recall(10, 5, 0.5) == 0.0
 
 
+@pytest.mark.parametrize("facts, rank", [(5, 4), (6, 2), (12, 3), (12, 6), (20, 8), (40, 5)])
+def test_shared_laws_against_drawn_projectors(facts, rank):
+    """P = 11^T/F + Haar of rank r - 1 across it, 4000 draws: within 4 standard errors, both laws."""
+    rng = np.random.default_rng(facts)
+    across = np.linalg.qr(np.concatenate([np.ones((facts, 1)), rng.normal(size=(facts, facts - 1))], axis=1))[
+        0
+    ]
+    frame = np.linalg.qr(across[None, :, 1:] @ rng.normal(size=(4000, facts - 1, rank - 1)))[0]
+    projector = frame @ np.swapaxes(frame, 1, 2) + 1 / facts
+    np.testing.assert_allclose(np.trace(projector, axis1=1, axis2=2), rank, atol=1e-9)
+    own = np.diagonal(projector, axis1=1, axis2=2)
+    _inside(
+        (projector.argmax(1) == np.arange(facts)).mean(1),
+        starvation.shared_insertion_recall(facts, rank),
+        facts,
+    )
+    for lam in (0.75, 1.0, 2.0):
+        law = starvation.shared_overwrite_recall(facts, rank, lam)
+        _inside((own > 0.5 / lam).mean(1), law, facts)
+
+
+SLOW = [(6, 2), (8, 3), (12, 6), (12, 9), (16, 1), (16, 5), (24, 4), (24, 8)]
+SHARED = [(12, 3), *(pytest.param(*size, marks=pytest.mark.slow) for size in SLOW)]
+
+
+@pytest.mark.parametrize("facts, rank", SHARED)
+def test_adapters_trained_on_one_relation_spend_a_rank_on_it(key, facts, rank):
+    """relu features of "x REL1", m = 256, 80 models: within 3 standard errors + 1/(4F); not the Haar law."""
+    changes = np.asarray(twin.shared_changes(facts, rank, key, 80, True))
+    loss = ((changes - np.eye(facts)) ** 2).sum((1, 2))
+    np.testing.assert_allclose(loss, facts - rank, atol=1e-6)  # trained to the end
+    assert changes.sum((1, 2)).mean() / facts > 0.95  # 1^T P 1 / F: the shared direction is held
+    samples = np.asarray(twin.shared_insertion_recall(facts, rank, key=key, draws=80))
+    error = samples.std(ddof=1) / 80**0.5
+    assert abs(samples.mean() - starvation.shared_insertion_recall(facts, rank)) < 3 * error + 0.25 / facts
+    if rank < facts / 2:
+        assert abs(samples.mean() - starvation.insertion_recall(facts, rank)) > 3 * error
+
+
+@pytest.mark.parametrize(
+    "facts, rank, lam", [(12, 6, 1.0), pytest.param(12, 9, 0.75, marks=pytest.mark.slow)]
+)
+def test_overwriting_on_one_relation(key, facts, rank, lam):
+    """The same, overwriting: within 3 standard errors + 1/(4F) of the shared law, + .03 of the Haar law."""
+    samples = np.asarray(twin.shared_overwrite_recall(facts, rank, lam, key=key, draws=80))
+    error = samples.std(ddof=1) / 80**0.5
+    assert (
+        abs(samples.mean() - starvation.shared_overwrite_recall(facts, rank, lam)) < 3 * error + 0.25 / facts
+    )
+    assert abs(samples.mean() - starvation.overwrite_recall(facts, rank, lam)) < 3 * error + 0.03
+
+
+def test_shared_laws_have_the_right_ends():
+    assert starvation.shared_insertion_recall(16, 1) == 1 / 16  # a tie of all answers
+    assert starvation.shared_insertion_recall(16, 16) == starvation.shared_overwrite_recall(16, 16) == 1.0
+    np.testing.assert_array_equal(
+        starvation.shared_overwrite_recall(4, 1, np.array([1.9, 2.0, 2.1])), [0, 0.5, 1]
+    )
+    np.testing.assert_array_equal(
+        starvation.shared_overwrite_recall(1, 1, np.array([0.4, 0.5, 0.6])), [0, 0.5, 1]
+    )
+    for facts in (100, 1000):  # the shared direction is one of ever more
+        gap = starvation.shared_insertion_recall(facts, 8) - starvation.insertion_recall(facts, 7)
+        assert 0 < gap < 0.5 / facts
+
+
 @pytest.mark.parametrize("length", [16, 33, 64])
 def test_one_cycle_is_easier_than_distinct_answers(key, length):
     threshold = starvation.cycle_overwrite_rank(length)
