@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sim.merge import Adapter, merge, merge_adapters, read_adapter, write_adapter
+from sim.merge import Adapter, merge, merge_adapters, peft_files, read_adapter, write_adapter
 from sim.merge.peft_config import CONFIG, matched
-from sim.merge.peft_files import WEIGHTS, new_folder
+from sim.merge.peft_files import WEIGHTS
 from sim.merge.peft_keys import PREFIX
 from theory.lowrank import LowRank, dense
 
@@ -355,10 +355,18 @@ def test_an_existing_or_unwritable_out_is_refused(tmp_path, command):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def test_an_interrupt_leaves_no_folder(tmp_path):
-    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out") as folder:
-        (folder / WEIGHTS).write_bytes(b"half")
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), OSError(28, "No space left on device")])
+def test_a_folder_appears_whole_or_not_at_all(stop, tmp_path, monkeypatch):
+    """Interrupted, or the disk full, between its two files: nobody ever sees the first without the second."""
+
+    def failing(tensors, metadata):
+        assert not (tmp_path / "out").exists()
+        assert [path.name for path in tmp_path.rglob("*.json")] == [CONFIG]
+        raise stop
+
+    monkeypatch.setattr(peft_files, "save", failing)
+    with pytest.raises(type(stop)):
+        write_adapter(tmp_path / "out", pair("plain")[0].modules, pair("plain"))
     assert list(tmp_path.iterdir()) == []
 
 

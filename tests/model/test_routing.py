@@ -119,6 +119,44 @@ def test_general_knowledge_is_subtracted_from_delta_w_not_from_the_factors():
     assert jnp.linalg.norm(apart - exact) > 0.3 * jnp.linalg.norm(exact)
 
 
+@pytest.mark.parametrize("name", sorted(routing.ROUTERS))
+@pytest.mark.parametrize("untrained", ["b", "a", "both", "cancelling"])
+def test_an_adapter_of_zero_attracts_no_token(name, untrained):
+    """B = 0, A = 0, both, or a product that is nothing but rounding: the prototype is 0, whatever the SVD."""
+    updates, x = library(7, (3, 3)), tokens(7, 50)
+    zero = updates[1]
+    if untrained == "cancelling":  # two columns of B A that cancel but for rounding
+        zero = LowRank(zero.b[:, [0, 0]], jnp.stack([zero.a[0], -zero.a[0] * (1 + 1e-16)]))
+    else:
+        for factor in "ba" if untrained == "both" else untrained:
+            zero = zero._replace(**{factor: jnp.zeros_like(getattr(zero, factor))})
+    for order, mine in (([zero, updates[0]], 1), ([updates[0], zero], 0)):
+        protos = routing.prototypes(name, order)
+        assert jnp.max(jnp.abs(protos[1 - mine])) < 1e-12 * jnp.max(jnp.abs(protos[mine]))
+        assert (routing.gate(x, protos, top_k=1)[:, mine] == 1).all()
+
+
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_k": 2, "temperature": 0.3}, {}])
+def test_the_routed_projection_is_its_own_dense_formula(options):
+    """W x + sum_i g_i Delta W_i x with a softmax over the top k at the temperature, all of it by hand."""
+    updates, x = library(8, (3, 2, 3)), tokens(8, 2, 4)
+    weight = jnp.asarray(np.random.default_rng(9).normal(size=(OUT, IN)))
+    project = routing.routed([{"q": update} for update in updates], "spectr", **options)
+    found = project("q", weight, x)
+    top_k, temperature = options.get("top_k", 3), options.get("temperature", 1.0)
+    for place in np.ndindex(2, 4):
+        token = np.asarray(x[place])
+        moved = [np.asarray(dense(update)) @ token for update in updates]
+        score = np.array([np.linalg.norm(one) for one in moved])
+        kept = score >= np.sort(score)[-top_k]
+        gates = kept * np.exp((score - score.max()) / temperature)
+        exact = np.asarray(weight) @ token + sum(
+            g * one for g, one in zip(gates / gates.sum(), moved, strict=True)
+        )
+        np.testing.assert_allclose(found[place], exact, rtol=1e-9)
+    np.testing.assert_allclose(project("k", weight, x), x @ weight.T, rtol=1e-12)  # not adapted
+
+
 def test_a_routed_decoder_runs_jitted_with_gradients_and_matches_a_single_adapter():
     decoder = Decoder(vocab=11, width=8, layers=1, heads=2)
     params = init(decoder, jax.random.key(0))
@@ -155,7 +193,7 @@ def test_a_routed_decoder_runs_jitted_with_gradients_and_matches_a_single_adapte
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: routing.prototypes("arow", library(0)), "unknown router 'arow'; known: arrow, seqr"),
+        (lambda: routing.prototypes("arow", library(0)), "unknown router 'arow'; known: arrow, spectr, seqr"),
         (lambda: routing.gate(tokens(0, 2), jnp.ones((3, 1, IN)), top_k=4), "between 1 and the 3 adapters"),
         (
             lambda: routing.gate(tokens(0, 2), jnp.ones((3, 1, IN)), temperature=0),

@@ -111,6 +111,18 @@ def test_rank_above_the_facts_pads_with_zeros():
     np.testing.assert_allclose(apply(update, keys), residual, atol=EXACT)
 
 
+@pytest.mark.parametrize("scale", [1.0, -0.5, 3.0])
+def test_a_share_is_that_of_the_dense_update_whatever_its_scale(scale):
+    rng = np.random.default_rng(0)
+    keys, residual = rng.normal(size=(5, 8)), rng.normal(size=(5, 6))
+    update = LowRank(jnp.asarray(rng.normal(size=(6, 2))), jnp.asarray(rng.normal(size=(2, 8))), scale)
+    moved = keys @ np.asarray(dense(update)).T
+    expected = np.sum(residual * moved, axis=1) / np.sum(residual**2, axis=1)
+    np.testing.assert_allclose(
+        edits.shares(update, jnp.asarray(keys), jnp.asarray(residual)), expected, rtol=1e-12
+    )
+
+
 def test_shares_average_to_the_explained_energy():
     keys, residual = _facts(5, 6, 9, 7)
     residual = residual / jnp.linalg.norm(residual, axis=1, keepdims=True)
