@@ -1,10 +1,19 @@
-"""Strict numerics for every test: float64 by default, no silent rank promotion, no NaN."""
+"""What every test shares: strict numerics, tiny worlds and decoders, and commands run in this process."""
+
+import dataclasses
+import runpy
+import sys
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import pytest
 
 import theory  # noqa: F401  (turns on float64)
+from sim.model import lora
+from sim.model.training import Schedule
+from sim.reuse.config import of_world
+from sim.worlds import build, two_hop
 
 # Compiling takes its time on a busy machine; the examples are the same in every run.
 hypothesis.settings.register_profile("toolkit", deadline=None, derandomize=True)
@@ -17,3 +26,73 @@ jax.config.update("jax_numpy_dtype_promotion", "standard")
 @pytest.fixture
 def key():
     return jax.random.key(0)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """(exit code, stdout, stderr) of ``python -m MODULE ARGUMENTS`` in this process."""
+
+    def run(module, *arguments):
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        code = 0
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+def tiny(world=None, **changes):
+    """A cell of the two-hop world that compiles in seconds and learns nothing to speak of."""
+    sizes = {
+        "layers": 1,
+        "width": 16,
+        "heads": 2,
+        "hidden": 16,
+        "pretraining": Schedule(10, 1e-2, (("facts", 16), ("direct", 8), ("traces", 8))),
+        "finetuning": Schedule(8, 2e-2, (("facts", 8), ("traces", 4))),
+        "rank": 3,
+        "families": ("lora",),
+        "methods": ("average",),
+    }
+    world = world or two_hop.Config(entities=24, relations=4, edits=4, bridges=8)
+    return of_world(world, **sizes | changes)
+
+
+@pytest.fixture(scope="session")
+def tiny_world():
+    """A tiny two-hop world of seed 0, with the template in pretraining and data."""
+    return jax.tree.map(jnp.asarray, build(tiny().world, 0, two_hop.Setting("real", "both")))
+
+
+def noisy_adapter(decoder, key, rank=3, size=0.1):
+    """An adapter of every matrix whose B is not zero."""
+    adapter = {}
+    for index, (name, update) in enumerate(lora.init(decoder, decoder.modules(), rank, key).items()):
+        b = jax.random.normal(jax.random.fold_in(key, index), update.b.shape, jnp.float32)
+        adapter[name] = update._replace(b=size * b)
+    return adapter
+
+
+@pytest.fixture
+def tiny_main_job(monkeypatch, tmp_path):
+    """The main job on tiny worlds, 2 seeds of transformers and 3 of the one-layer model, its own cache."""
+    from sim.sweep import main_job
+    from sim.worlds import WORLDS
+
+    config = two_hop.Config(entities=24, relations=4, edits=6, bridges=8)
+    sizes = {
+        "families": ("lora", "lora_last", "closed_form"),
+        "hidden": 32,
+        "pretraining": Schedule(30, 1e-2, (("facts", 16), ("direct", 8), ("traces", 8))),
+        "finetuning": Schedule(10, 1e-2, (("facts", 8), ("traces", 4))),
+    }
+    monkeypatch.setattr(main_job, "of_world", lambda world, **given: tiny(config, **sizes | given))
+    settings = {"quick": [two_hop.Setting(e, t) for t in ("pretraining", "none") for e in ("real", "fake")]}
+    kind = dataclasses.replace(WORLDS["two_hop"], settings=settings)
+    monkeypatch.setitem(WORLDS._records, "two_hop", kind)
+    monkeypatch.setattr(main_job, "SEEDS", {"quick": {"one_layer": 3, "": 2}})
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

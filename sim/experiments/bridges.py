@@ -33,8 +33,8 @@ def bridges(
         {
             f"{template}/{wording}/{dose}": Setting("real", template, wording, dose)
             for template in templates
-            for wording in wordings
             for dose in doses
+            for wording in (wordings if dose else wordings[:1])  # without traces there is no wording
         },
     )
 
@@ -66,7 +66,8 @@ def bridge_dose(rows: pd.DataFrame):
     chance(axes)
     doses = sorted(rows["bridges"].unique())
     for series, (template, wording, method, label) in enumerate(SHOWN):
-        chosen = (rows["method"] == method) & (rows["template"] == template) & (rows["wording"] == wording)
+        worded = (rows["wording"] == wording) | (rows["bridges"] == 0)
+        chosen = (rows["method"] == method) & (rows["template"] == template) & worded
         found = rows[chosen].sort_values("bridges")
         if not found.empty:
             guide(axes, np.searchsorted(doses, found["bridges"]) + (series - 2) * 0.06, found, series, label)

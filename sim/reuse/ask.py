@@ -37,8 +37,11 @@ def oracle(library: Sequence[lora.Adapter], probes: Probes) -> ProjectFor:
         weights = jnp.concatenate(rows)
 
         def project(name, weight, x):
+            y = plain(name, weight, x)
+            if name not in library[0]:
+                return y
             updates = [adapter[name] for adapter in library]
-            return plain(name, weight, x) + routing.route(updates, weights[:, : x.shape[1]], x)
+            return y + routing.route(updates, weights[:, : x.shape[1]], x)
 
         return project
 

@@ -1,4 +1,4 @@
-"""One cell of the experiment: train the library, reuse it in every way, ask everything, make the predictions."""
+"""One cell of the experiment: train a library, reuse it in every way, ask everything, predict."""
 
 import jax
 from jaxtyping import Array

@@ -24,7 +24,7 @@ class ReuseConfig:
     families:  of ``FAMILIES``. Each has the adapter of every part of the world and the joint one.
     extras:    further adapters of the world, each the third member of a library of its own.
     methods:   data-free merges. ``lambdas``: common coefficients of the linear merge of the parts.
-    routers:   names of ``sim.model.routing.ROUTERS``; ``oracle`` adds the router that the layout of a probe names.
+    routers:   names of ``sim.model.routing.ROUTERS``. ``oracle`` adds the router that a probe's layout names.
     """
 
     world: Any

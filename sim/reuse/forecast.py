@@ -84,8 +84,11 @@ def _of_linear_readout(config, params, world, parts, lams) -> dict[str, dict[str
         held = closed_form.remember(config.decoder, params, probe)
         streams = [held.stream, *(closed_form.adapted_stream(held, adapter[last]) for adapter in parts)]
         base, *singles = (closed_form.linear_logits(params, stream) for stream in streams)
-        guess = jax.vmap(lambda lam, base=base, singles=singles: predictors.tangent(base, singles, lam))(lams)
-        found[whole(part, probe)] = predictors.right(guess, probe.target).all(axis=-1)
+
+        def right(lam, base=base, singles=singles, target=probe.target):
+            return predictors.right(predictors.tangent(base, singles, lam), target).all(axis=-1)
+
+        found[whole(part, probe)] = jax.vmap(right)(lams)
     return {"tangent": found}
 
 

@@ -1,158 +1,182 @@
-"""The grid's cell: the oracle's gates, the predictors, varied ranks, and teacher forcing against decoding."""
+"""One cell: libraries, models, routers, forecasts and rows, each against an independent reference."""
 
 import dataclasses
-import sys
+import itertools
+import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from conftest import noisy_adapter, tiny
 
-from sim.experiments import grid
-from sim.experiments.all import DEFAULT, EXPERIMENTS
-from sim.lab import cli
 from sim.model import lora
-from sim.model.training import Schedule
-from sim.model.transformer import forward, init
-from sim.reuse import cell as reuse
-from sim.reuse import predictors, study
-from sim.worlds.two_hop import Setting, TwoHopConfig, build
+from sim.model.transformer import completion_logits, forward, init
+from sim.reuse import ask, cell, forecast, library, rows
+from sim.reuse.config import linear_models
+from sim.worlds.two_hop import Setting
 from theory.lowrank import LowRank, dense
 
-TINY = dataclasses.replace(
-    DEFAULT,
-    world=TwoHopConfig(entities=24, relations=4, edits=4, bridges=8),
-    layers=1,
-    width=16,
-    heads=2,
-    hidden=16,
-    pretraining=Schedule(10, 1e-2, (("facts", 16), ("direct", 8), ("traces", 8))),
-    finetuning=Schedule(8, 2e-2, (("facts", 8), ("traces", 4))),
-    rank=3,
-    methods=("average",),
-)
-WORLD = jax.tree.map(jnp.asarray, build(TINY.world, 0, Setting("real", "both")))
+
+def test_a_routed_decoder_equals_the_adapter_it_is_sent_to(key, tiny_world):
+    decoder = tiny().decoder
+    params = init(decoder, key)
+    adapters = [noisy_adapter(decoder, jax.random.fold_in(key, i)) for i in range(2)]
+    probes = {name: tiny_world.probes[name] for name in ("hop1", "hop2")}
+    tokens = jnp.concatenate([probe.tokens for probe in probes.values()])
+    routed = forward(decoder, params, tokens, ask.oracle(adapters, probes)(("hop1", "hop2")))
+    alone = [
+        forward(decoder, params, probe.tokens, lora.adapted(adapter))
+        for probe, adapter in zip(probes.values(), adapters, strict=True)
+    ]
+    np.testing.assert_allclose(routed, jnp.concatenate(alone), atol=1e-5)
 
 
-class TestOracle:
-    def test_gates_follow_the_trace(self):
-        # x r s THINK | x r ANSWER y | SEP y s ANSWER z
-        expected = [0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
-        np.testing.assert_array_equal(study.gates("cot", WORLD.probes["cot"], 1)[:, 1], expected)
-        # x r s ANSWER z
-        np.testing.assert_array_equal(study.gates("direct", WORLD.probes["direct"], 1)[:, 1], [0, 0, 1, 1, 1])
-
-    def test_gates_of_names_of_two_tokens(self):
-        config = dataclasses.replace(TINY.world, name_tokens=2)
-        probe = build(config, 0).probes["cot"]
-        # x x r s THINK | x x r ANSWER y y | SEP y y s ANSWER z z
-        expected = [0, 0, 0, 1, 0] + [0] * 6 + [1] * 7
-        np.testing.assert_array_equal(study.gates("cot", probe, 2)[:, 1], expected)
-
-    @pytest.mark.parametrize(("name", "choice"), [("hop1", [1, 0]), ("hop2", [0, 1]), ("untouched", [0, 0])])
-    def test_one_hop_questions_go_to_their_adapter(self, name, choice):
-        rows = study.gates(name, WORLD.probes[name], 1)
-        np.testing.assert_array_equal(rows, np.tile(choice, (len(rows), 1)))
-
-    def test_a_routed_decoder_equals_the_adapter_it_is_sent_to(self, key):
-        decoder = TINY.decoder
-        params = init(decoder, key)
-        adapters = [noisy(decoder, jax.random.fold_in(key, i)) for i in range(2)]
-        probes = {name: WORLD.probes[name] for name in ("hop1", "hop2")}
-        tokens = jnp.concatenate([probe.tokens for probe in probes.values()])
-        routed = forward(decoder, params, tokens, study.oracle(adapters, probes, 1)(("hop1", "hop2")))
-        alone = [
-            forward(decoder, params, probe.tokens, lora.adapted(adapter))
-            for probe, adapter in zip(probes.values(), adapters, strict=True)
-        ]
-        np.testing.assert_allclose(routed, jnp.concatenate(alone), atol=1e-5)
-
-
-def noisy(decoder, key):
-    """An adapter whose B is not zero."""
-    return {
-        name: u._replace(b=0.1 * jax.random.normal(key, u.b.shape, jnp.float32))
-        for name, u in lora.init(decoder, decoder.modules(), 3, key).items()
-    }
-
-
-class TestPredictors:
-    @given(st.integers(0, 10**6), st.floats(-1.5, 1.5), st.floats(-1.5, 1.5))
-    def test_both_are_exact_when_logits_are_linear(self, seed, first, second):
-        rng = np.random.default_rng(seed)
-        base, deltas = rng.normal(size=(3, 2, 5)), rng.normal(size=(2, 3, 2, 5))
-        truth = base + first * deltas[0] + second * deltas[1]
-        singles = [base + delta for delta in deltas]
-        scaled = [base + lam * delta for lam, delta in zip((first, second), deltas, strict=True)]
-        np.testing.assert_allclose(predictors.tangent(base, singles, (first, second)), truth, atol=1e-12)
-        np.testing.assert_allclose(predictors.disentangled(base, scaled), truth, atol=1e-12)
-
-    def test_right_is_the_argmax(self):
-        logits = jnp.asarray([[[0.0, 2.0, 1.0], [3.0, 2.0, 1.0]]])
-        np.testing.assert_array_equal(predictors.right(logits, jnp.asarray([[1, 2]])), [[True, False]])
-
-    def test_margin_and_swing_by_hand(self):
-        base = jnp.asarray([[[4.0, 1.0, 3.0]]])
-        single = jnp.asarray([[[2.0, 5.0, 0.0]]])
-        margin, swing = predictors.margin_and_swing(base, single, jnp.asarray([[1]]))
-        # old answer 0 leads the new one by 3; the adapter moves new - old by (5 - 2) - (1 - 4)
-        assert (float(margin[0, 0]), float(swing[0, 0])) == (3.0, 6.0)
-
-    @given(st.integers(0, 10**6), st.floats(0.05, 1.5))
-    def test_the_new_answer_leads_the_old_iff_lambda_swing_passes_the_margin(self, seed, lam):
-        rng = np.random.default_rng(seed)
-        base, delta = rng.normal(size=(2, 6, 1, 4))
-        target = rng.integers(0, 4, (6, 1))
-        margin, swing = predictors.margin_and_swing(jnp.asarray(base), jnp.asarray(base + delta), target)
-        masked = base.copy()
-        np.put_along_axis(masked, target[..., None], -np.inf, -1)
-        old = masked.argmax(-1)
-        merged = base + lam * delta
-        rows = np.arange(6)
-        leads = merged[rows, 0, target[:, 0]] > merged[rows, 0, old[:, 0]]
-        np.testing.assert_array_equal(lam * swing[:, 0] > margin[:, 0], leads)
-
-    def test_product_of_steps(self):
-        steps = [jnp.asarray([True, True, False, False]), jnp.asarray([True, False, False, False])]
-        assert float(predictors.product(*steps)) == 0.125
-
-
-def test_trace_steps_cover_the_trace():
-    for k in (1, 2):
-        steps = study.trace_steps(k)
-        assert sorted(i for part in steps.values() for i in part) == list(range(4 * k + 5))
-        probe = build(dataclasses.replace(TINY.world, name_tokens=k), 0).probes["cot"]
-        completion = np.asarray(probe.tokens[:, probe.prompt :])
-        world = build(dataclasses.replace(TINY.world, name_tokens=k), 0)
-        for hop in ("hop1", "hop2"):
-            answer = world.probes[hop].tokens[:, world.probes[hop].prompt :]
-            np.testing.assert_array_equal(completion[:, steps[hop]], answer)
-
-
-def test_rows_are_stacked_and_split_by_shape():
-    groups = reuse.of_one_shape(WORLD.probes)
-    assert sorted(name for names in groups for name in names) == sorted(WORLD.probes)
+def test_rows_are_stacked_and_split_by_shape(tiny_world):
+    groups = ask.of_one_shape(tiny_world.probes)
+    assert sorted(name for names in groups for name in names) == sorted(tiny_world.probes)
     for names in groups:
-        together = reuse.stacked_rows([WORLD.probes[name] for name in names])
-        for name, rows in reuse.split_rows(together.tokens, names, WORLD.probes).items():
-            np.testing.assert_array_equal(rows, WORLD.probes[name].tokens)
+        together = ask.stacked_rows([tiny_world.probes[name] for name in names])
+        for name, found in ask.split_rows(together.tokens, names, tiny_world.probes).items():
+            np.testing.assert_array_equal(found, tiny_world.probes[name].tokens)
 
 
-def test_linear_merges_are_scaled_sums(key):
-    adapters = [noisy(TINY.decoder, jax.random.fold_in(key, i)) for i in range(2)]
-    for name, update in study.linear(adapters, 0.3).items():
-        expected = 0.3 * (dense(adapters[0][name]) + dense(adapters[1][name]))
+def test_linear_merges_are_weighted_sums(key):
+    adapters = [noisy_adapter(tiny().decoder, jax.random.fold_in(key, i)) for i in range(2)]
+    for name, update in library.linear(adapters, (0.3, -0.7)).items():
+        expected = 0.3 * dense(adapters[0][name]) - 0.7 * dense(adapters[1][name])
         np.testing.assert_allclose(dense(update), expected, atol=1e-6)
 
 
+def test_linear_models_take_their_coefficients_from_the_methods(tiny_world):
+    config = tiny(methods=("average", "sum", "ties"), lambdas=(0.25,))
+    assert linear_models(config, "lora", tiny_world) == {
+        ("lora", "parts", "average"): (0.5, 0.5),
+        ("lora", "parts", "sum"): (1.0, 1.0),
+        ("lora", "parts", "lambda=0.25"): (0.25, 0.25),
+        ("lora", "single", "hop1"): (1.0, 0.0),
+        ("lora", "single", "hop2"): (0.0, 1.0),
+    }
+    # single adapters are an ingredient of the forecasts, and forecast only where logits are linear in them
+    assert forecast.strengths(config, "lora", tiny_world) == [(0.25, 0.25), (0.5, 0.5), (1.0, 1.0)]
+    assert (1.0, 0.0) in forecast.strengths(config, "lora_last", tiny_world)
+
+
+def logits(config, params, probe, adapters, lam):
+    """Completion logits of the base with each adapter's dense update at its own coefficient, folded in."""
+    weights = dict(params)
+    for adapter, by in zip(adapters, lam, strict=True):
+        for name, update in adapter.items():
+            weights[name] = weights[name] + by * (update.b @ update.a)
+    return np.asarray(completion_logits(config.decoder, weights, probe.tokens, probe.prompt), np.float64)
+
+
+@pytest.fixture(scope="module")
+def scene(tiny_world):
+    """(config, base, two noisy adapters, world): strong adapters, so that the predictors differ, and answers
+    that some of them predict: a third are what the disentangled predictor says at .9, a third the tangent."""
+    config = tiny(methods=("average",), lambdas=(0.3, 0.9))
+    key = jax.random.key(5)
+    params = init(config.decoder, key)
+    parts = [noisy_adapter(config.decoder, jax.random.fold_in(key, i), size=0.6) for i in range(2)]
+    probes = {}
+    for name, probe in tiny_world.probes.items():
+        tokens = np.array(probe.tokens)
+        for at in range(probe.prompt, tokens.shape[1]):
+            asked = dataclasses.replace(probe, tokens=jnp.asarray(tokens))
+            base, *rest = (
+                logits(config, params, asked, parts, lam)
+                for lam in ((0.0, 0.0), (0.9, 0.0), (0.0, 0.9), (1.0, 0.0), (0.0, 1.0))
+            )
+            apart, tangent = rest[0] + rest[1] - base, base + 0.9 * (rest[2] + rest[3] - 2 * base)
+            for start, said in ((0, apart), (1, tangent)):
+                tokens[start::3, at] = said[start::3, at - probe.prompt].argmax(-1)
+        probes[name] = dataclasses.replace(probe, tokens=jnp.asarray(tokens))
+    return config, params, parts, dataclasses.replace(tiny_world, probes=probes)
+
+
+class TestForecast:
+    """Against a loop over prompts that knows nothing of the library's own functions but the decoder."""
+
+    def expected(self, config, params, probe, parts, lam):
+        base = logits(config, params, probe, parts, (0.0, 0.0))
+        singles = [
+            [logits(config, params, probe, parts, (by, 0.0)) for by in (1.0, lam)],
+            [logits(config, params, probe, parts, (0.0, by)) for by in (1.0, lam)],
+        ]
+        target = np.asarray(probe.target)
+        tangent = base + lam * (singles[0][0] - base) + lam * (singles[1][0] - base)
+        apart = base + (singles[0][1] - base) + (singles[1][1] - base)
+        right = {"tangent": tangent.argmax(-1) == target, "disentangled": apart.argmax(-1) == target}
+        if probe.layout.steps:
+            decided = []
+            rows_ = np.arange(len(target))
+            for step in probe.layout.steps:
+                for at in probe.at(step.positions):
+                    wanted = target[:, at]
+                    others = base[:, at].copy()
+                    others[rows_, wanted] = -np.inf
+                    old = others.argmax(-1)
+                    alone = singles[step.part][0][:, at]
+                    margin = base[rows_, at, old] - base[rows_, at, wanted]
+                    after = alone[rows_, old] - alone[rows_, wanted]
+                    decided.append(lam * (margin - after) > margin)
+            right["coverage"] = np.stack(decided, axis=1)
+        return {name: value.all(axis=1) for name, value in right.items()}, right["disentangled"]
+
+    def test_every_predictor_at_every_strength(self, scene):
+        config, params, parts, world = scene
+        found = forecast.forecast(config, params, world, "lora", parts)
+        known = forecast.strengths(config, "lora", world)
+        assert known == [(0.3, 0.3), (0.5, 0.5), (0.9, 0.9)]
+        right = {"tangent": [], "disentangled": [], "coverage": []}
+        for name, probe in world.probes.items():
+            metric = "cot_exact" if name == "cot" else name
+            if name == "untouched_direct":
+                assert metric not in found["disentangled"]
+                continue
+            for place, (lam, _) in enumerate(known):
+                whole, tokens = self.expected(config, params, probe, parts, lam)
+                for predictor, value in whole.items():
+                    np.testing.assert_array_equal(found[predictor][metric][place], value, err_msg=predictor)
+                    right[predictor].append(value)
+                if name == "cot":
+                    spans = [[0, 1, 2, 4, 5, 6, 7], [3], [8]]  # x r A | y | SEP y s A | z
+                    product = math.prod(tokens[:, span].all(axis=1).mean() for span in spans)
+                    np.testing.assert_allclose(found["product"]["cot_exact"][place], product, atol=1e-6)
+        # The scene tells the predictors apart, and each says yes and no.
+        right = {predictor: np.concatenate(values) for predictor, values in right.items()}
+        assert all(0 < value.mean() < 1 for value in right.values())
+        assert (right["tangent"] != right["disentangled"]).any()
+
+    def test_kappa_is_the_swing_in_the_trace_over_the_swing_where_it_was_taught(self, scene):
+        config, params, parts, world = scene
+        found = forecast.kappas(config, params, world, parts)
+
+        def swing(probe, at, part):
+            target, rows_ = np.asarray(probe.target)[:, at], np.arange(len(probe.tokens))
+            base = logits(config, params, probe, parts, (0.0, 0.0))[:, at]
+            alone = logits(config, params, probe, parts, (1.0, 0.0) if part == 0 else (0.0, 1.0))[:, at]
+            others = base.copy()
+            others[rows_, target] = -np.inf
+            old = others.argmax(-1)
+            return np.mean(
+                (alone[rows_, target] - alone[rows_, old]) - (base[rows_, target] - base[rows_, old])
+            )
+
+        for part, (step, at) in enumerate((("hop1", 3), ("hop2", 8))):
+            there = swing(world.probes["cot"], at, part)
+            here = swing(world.probes[step], 0, part)
+            np.testing.assert_allclose(found["cot"][step], there / here, rtol=1e-3)
+
+
 @pytest.mark.slow
-def test_ranks_of_modules_are_kept_through_training(key):
-    decoder = TINY.decoder
+def test_ranks_of_modules_are_kept_through_training(key, tiny_world):
+    config = tiny()
+    decoder = config.decoder
     ranks = {name: jnp.asarray(2 if name.endswith("q") else 0) for name in decoder.modules()}
-    groups = WORLD.libraries["joint"]
-    train = jax.jit(lambda r: reuse.finetune(TINY, init(decoder, key), groups, "lora", key, r)[0])
+    groups = tiny_world.data["joint"]
+    train = jax.jit(lambda r: library.finetune(config, init(decoder, key), groups, "lora", key, r)[0])
     for name, update in train(ranks).items():
         assert isinstance(update, LowRank)
         rank = int(ranks[name])
@@ -160,49 +184,113 @@ def test_ranks_of_modules_are_kept_through_training(key):
         assert np.linalg.matrix_rank(np.asarray(dense(update))) == rank
 
 
+@pytest.fixture(scope="module")
+def found(tiny_world):
+    config = tiny(
+        methods=("average", "sum", "concat"),
+        lambdas=(0.25, 0.5, 1.0),
+        routers=("arrow",),
+        oracle=True,
+        extras=("bridge",),
+        families=("lora", "closed_form"),
+        finetuning=dataclasses.replace(tiny().finetuning, steps=40),
+    )
+    key = jax.random.key(3)
+    params, _ = jax.jit(lambda k: library.pretrain(config, tiny_world, k))(key)
+    result = jax.jit(lambda p, k: cell.run(config, p, tiny_world, k))(params, key)
+    return config, params, key, jax.tree.map(np.asarray, result)
+
+
 @pytest.mark.slow
-def test_teacher_forcing_and_decoding_tell_the_same_story(key):
-    """Exact match of greedy decoding is the argmax everywhere under teacher forcing, for every merge."""
-    params, _ = jax.jit(lambda k: reuse.pretrain(TINY, WORLD, k))(key)
-    result = jax.jit(lambda p, k: study.run(TINY, p, WORLD, k))(params, key)
-    names = {"hop1": "hop1", "hop2": "hop2", "direct": "direct", "untouched": "untouched", "cot": "cot_exact"}
-    for position, lam in enumerate(study.GRID):
-        scores = result["scores"][f"hops/lambda={lam:g}"]
-        for probe, metric in names.items():
-            right, asked = np.asarray(scores[metric], float)
-            assert np.isclose(result["forecasts"]["merge"][probe][position], right / asked, atol=1e-6)
-    # lambda = 1/2 of two adapters is their average, lambda = 1 neither predictor's own model
-    half, average = result["scores"]["hops/lambda=0.5"], result["scores"]["hops/average"]
-    assert all(np.array_equal(half[m], average[m]) for m in ("hop1", "hop2", "direct"))
-    for values in result["agreement"].values():
-        for share in values.values():
-            assert ((np.asarray(share) >= 0) & (np.asarray(share) <= 1)).all()
+class TestWhole:
+    """A tiny cell from end to end."""
 
+    def test_every_model_is_asked_everything(self, found, tiny_world):
+        config, _, _, result = found
+        models = set(result["outcomes"])
+        for family in config.families:
+            assert {m for f, lib, m in models if f == family and lib == "single"} == {
+                "hop1", "hop2", "joint", "bridge",
+            }  # fmt: skip
+            merges = {"average", "sum", "concat", "arrow"}
+            assert {m for f, lib, m in models if f == family and lib == "bridge"} == merges
+            lams = {"lambda=0.25", "lambda=0.5", "lambda=1"}
+            assert {m for f, lib, m in models if f == family and lib == "parts"} == merges | lams | {"oracle"}
+        for outcomes in result["outcomes"].values():
+            assert set(outcomes) >= {
+                "hop1",
+                "hop2",
+                "direct",
+                "direct_among_answers",
+                "cot_exact",
+                "untouched",
+            }
+            for name in ("hop1", "direct", "untouched"):
+                assert outcomes[name].shape == (len(tiny_world.probes[name].tokens),)
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["nonsense"], "unknown experiment 'nonsense'; use one or more of: familiarity, "),
-        (["rank", "--seeds", "0"], "--seeds is 0; give at least 1"),
-    ],
-)
-def test_mistakes_on_the_command_line(monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr(sys, "argv", ["sim.grid", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.run_command(grid.Grid, grid.main, "sim.grid")
-    assert stop.value.code == 2
-    printed = capsys.readouterr().err
-    assert message in printed and printed.count("\n") == 1
+    def test_equal_updates_answer_alike(self, found):
+        """A sum is a concatenation is lambda = 1, an average lambda = 1/2: bit for bit the same answers."""
+        outcomes = found[-1]["outcomes"]
+        for first, second in (("sum", "concat"), ("sum", "lambda=1"), ("average", "lambda=0.5")):
+            one, two = (outcomes["lora", "parts", method] for method in (first, second))
+            for metric in one:
+                np.testing.assert_array_equal(one[metric], two[metric], err_msg=f"{first} {second} {metric}")
 
+    def test_teacher_forcing_and_decoding_tell_the_same_story(self, found, tiny_world):
+        """Exact match of greedy decoding is the argmax everywhere under teacher forcing, for every merge."""
+        config, params, key, result = found
+        adapters, _ = jax.jit(
+            lambda p, k: library.library(config, p, tiny_world, "lora", jax.random.fold_in(k, 0))
+        )(params, key)
+        parts = [adapters[part] for part in tiny_world.parts]
+        probes = {n: p for n, p in tiny_world.probes.items() if p.layout.forecast}
+        for lam in config.lambdas:
+            merged = library.linear(parts, (lam, lam))
+            logits = forecast.teacher_forced(config, params, probes, merged)
+            for name, probe in probes.items():
+                forced = (jnp.argmax(logits[name], -1) == probe.target).all(axis=-1)
+                metric = "cot_exact" if name == "cot" else name
+                decoded = result["outcomes"]["lora", "parts", f"lambda={lam:g}"][metric]
+                np.testing.assert_array_equal(decoded, forced)
 
-@pytest.mark.parametrize("profile", ["quick", "paper"])
-def test_every_experiment_builds_its_worlds(profile):
-    for item in EXPERIMENTS.values():
-        labels = []
-        for part in item.parts(profile):
-            for label, setting, ranks in part.cells:
-                labels.append(label)
-                world = build(part.config.world, 0, setting)
-                assert set(part.config.libraries) <= set(world.libraries)
-                assert all(rank <= part.config.rank for _, rank in ranks)
-        assert len(labels) == len(set(labels)) > 0
+    def test_adapters_of_a_library_have_keys_of_their_own(self, found, tiny_world):
+        """At steps = 0 an adapter is its start: no two of a library or of two seeds are alike."""
+        config, params, key, _ = found
+        config = dataclasses.replace(config, finetuning=dataclasses.replace(config.finetuning, steps=0))
+        starts = [
+            np.asarray(adapter["0.q"].a)
+            for k in (key, jax.random.fold_in(key, 9))
+            for adapter in library.library(config, params, tiny_world, "lora", k)[0].values()
+        ]
+        for one, two in itertools.combinations(starts, 2):
+            assert np.abs(one - two).max() > 0.01
+
+    def test_rows_say_what_the_arrays_say(self, found, tiny_world):
+        config, _, _, result = found
+        where = rows.Cell("toy", "label", Setting("real", "both"), 7)
+        table = rows.rows_of(config, where, tiny_world, result)
+        keys = [(r["adapter"], r["library"], r["method"], r["metric"], r["predictor"]) for r in table]
+        assert len(set(keys)) == len(keys)
+        assert {(r["experiment"], r["world"], r["seed"], r["template"]) for r in table} == {
+            ("toy", "two_hop", 7, "both")
+        }
+        by_key = dict(zip(keys, table, strict=True))
+        asked = result["outcomes"]["lora", "parts", "sum"]["cot_hop2_given_hop1"]
+        if (asked >= 0).any():
+            row = by_key["lora", "parts", "sum", "cot_hop2_given_hop1", ""]
+            assert row["trials"] == (asked >= 0).sum() and row["measured"] == np.mean(asked[asked >= 0])
+        known = forecast.strengths(config, "lora", tiny_world)
+        for method, lam in (("average", 0.5), ("sum", 1.0), ("lambda=0.25", 0.25)):
+            said = result["forecasts"]["lora"]["disentangled"]["hop1"][known.index((lam, lam))]
+            row = by_key["lora", "parts", method, "hop1", "disentangled"]
+            outcome = result["outcomes"]["lora", "parts", method]["hop1"]
+            assert (row["predicted"], row["measured"], row["lam"]) == (said.mean(), outcome.mean(), lam)
+            agreement = by_key["lora", "parts", method, "agreement_hop1", "disentangled"]
+            assert agreement["measured"] == np.mean(said == (outcome == 1))
+        chance = by_key["lora", "parts", "arrow", "direct", "chance"]
+        assert chance["predicted"] == 1 / 4
+        # section 12: adapters on the last MLP output are predicted exactly from single adapters
+        exact = [r for r in table if r["adapter"] == "closed_form" and r["predictor"] == "tangent"]
+        exact = [r for r in exact if not r["metric"].startswith("agreement")]
+        assert {r["method"] for r in exact} >= {"hop1", "hop2", "average", "sum", "concat"}
+        assert all(r["predicted"] == r["measured"] for r in exact)

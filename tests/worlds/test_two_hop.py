@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sim.model.sequences import Sequences
-from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting, TwoHopConfig, build
+from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting, Config, build
 
-SMALL = TwoHopConfig(entities=24, relations=4, edits=6, bridges=8)
+SMALL = Config(entities=24, relations=4, edits=6, bridges=8)
 CONFIGS = [SMALL, dataclasses.replace(SMALL, name_tokens=2)]
 
 
@@ -44,7 +44,7 @@ def test_the_hops_chain_and_never_meet_in_one_sequence(config, entities):
         x, r, s, z = tuple(row[:k]), row[k], row[k + 1], tuple(row[k + 3 :])
         assert hop2[hop1[x, r], s] == z
     for name, used, unused in (("hop1", hop1, hop2), ("hop2", hop2, hop1)):
-        data = world.libraries[name]["facts"]
+        data = world.data[name]["facts"]
         taught = facts_of(config, Sequences(drawn(data), None, data.prompt))
         assert taught == used
         assert not taught.keys() & unused.keys()
@@ -81,7 +81,7 @@ def test_unseen_names_never_occur_in_pretraining(config, entities, subject_seen,
 
 
 def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
-    config = dataclasses.replace(TwoHopConfig(), name_tokens=2)
+    config = dataclasses.replace(Config(), name_tokens=2)
     world = build(config, 0, Setting("fake"))
     seen = drawn(world.pretraining["facts"])[:, :2]
     new = np.asarray(world.probes["hop1"].tokens)[:, :2]
@@ -95,7 +95,7 @@ def test_the_template_is_where_it_is_said_to_be(config, template):
     world = build(config, 0, Setting("real", template))
     in_pretraining, in_data = TEMPLATES[template]
     assert bool(world.pretraining["traces"].weight.any()) == in_pretraining
-    for name, groups in world.libraries.items():
+    for name, groups in world.data.items():
         assert bool(groups["traces"].weight.any()) == (in_data or name in ("bridge", "expert"))
 
 
@@ -103,7 +103,7 @@ def test_bridge_traces_are_about_other_entities(config):
     world = build(config, 3, Setting("real", "both"))
     k = config.name_tokens
     edited = names(config, world.probes["hop1"].tokens) | names(config, world.probes["hop2"].tokens)
-    for row in drawn(world.libraries["hop1"]["traces"]).tolist():
+    for row in drawn(world.data["hop1"]["traces"]).tolist():
         trace = row[k + 3 :]
         x, y = tuple(trace[:k]), tuple(trace[k + 2 : 2 * k + 2])
         assert x not in edited and y not in edited
@@ -178,18 +178,18 @@ def test_familiarity_is_a_dose(config):
 
 def test_bridges_are_a_dose_and_the_expert_knows_the_edited_relations(config):
     world = build(config, 0, Setting("real", "both", bridges=3))
-    assert len(drawn(world.libraries["hop1"]["traces"])) == 3
-    assert len(drawn(world.libraries["bridge"]["traces"])) == 3
-    expert = drawn(world.libraries["expert"]["traces"])
+    assert len(drawn(world.data["hop1"]["traces"])) == 3
+    assert len(drawn(world.data["bridge"]["traces"])) == 3
+    expert = drawn(world.data["expert"]["traces"])
     k = config.name_tokens
     asked = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
     assert (expert[:, k : k + 2] == asked).all() and len(expert) == config.edits // 2
-    assert not drawn(world.libraries["bridge"]["facts"]).size
+    assert not drawn(world.data["bridge"]["facts"]).size
 
 
 def test_wordings(config):
     rows = {
-        wording: drawn(build(config, 0, Setting("real", "both", wording)).libraries["hop1"]["traces"])
+        wording: drawn(build(config, 0, Setting("real", "both", wording)).data["hop1"]["traces"])
         for wording in ("shared", "paraphrased", "different")
     }
     k = config.name_tokens
