@@ -48,12 +48,13 @@ MIXING = (
 
 @check("two-hop accuracy, every relabelling", "2b", "exact")
 def _relabelled(effort: Effort):
-    for index, (name, option) in effort.some(list(enumerate(MIXING))):
-        for entities in effort.some((3, 4, 5) if name != "ce" else (3, 4)):
-            key = seeds.key(4, index)
-            right, asked = twin.two_hop_accuracy(entities, key=key, rank=2, relabel=True, **option)
-            predicted = closed.two_hop_accuracy(entities)
-            yield exact(f"N={entities}, r=2, {name}", predicted, right / asked, 1e-12)
+    for entities, (index, (name, option)) in effort.some(
+        [(n, case) for n in (3, 4, 5) for case in enumerate(MIXING)]
+    ):
+        key = seeds.key(4, index)
+        right, asked = twin.two_hop_accuracy(entities, key=key, rank=2, relabel=True, **option)
+        predicted = closed.two_hop_accuracy(entities)
+        yield exact(f"N={entities}, r=2, {name}", predicted, right / asked, 1e-12)
 
 
 @check("two-hop accuracy, adapters anywhere", "2d", "exact")

@@ -39,7 +39,7 @@ def _retained(effort: Effort):
 
 @check("coverage law, orthogonal keys", "5", "exact")
 def _decides(effort: Effort):
-    for index, lam in enumerate((0.55, 0.7, 0.85, 1.0, 1.25, 1.5, 0.5, 2.0)):
+    for index, lam in effort.some(list(enumerate((0.55, 0.7, 0.85, 1.0, 1.25, 1.5, 0.5, 2.0)))):
         kappa, rho = jax.random.uniform(seeds.key(10, index), (2, 500), jnp.float64)
         kappa = kappa / max(lam, 1.0)  # lambda kappa <= 1, as the theorem asks
         strength = jnp.full(500, lam)
@@ -54,29 +54,47 @@ LIBRARIES = ((1, 1), (2, 2), (3, 2), (4, 3), (1, 3), (2, 1), (3, 3), (4, 1))
 
 @check("solution traces covered", "5", "exact")
 def _covers(effort: Effort):
+    draws = effort(100, 100)
     for adapters, steps in effort.some(LIBRARIES):
         predicted, found = [], []
-        for draw in range(100):
+        for draw in range(draws):
             kappa, rho = jax.random.uniform(seeds.key(11, adapters, draw), (2, adapters, steps), jnp.float64)
             lam = 0.4 + jax.random.uniform(seeds.key(11, adapters, draw, 1), (adapters,), jnp.float64)
             predicted.append(bool(closed.covers(lam, kappa, rho)))
             found.append(bool(twin.covers(lam, kappa, rho, key=seeds.key(11, adapters, draw, 2))))
-        text = f"K={adapters}, {steps} steps, share of 100 random libraries"
-        yield exact(text, np.mean(predicted), np.mean(found), 1e-12, 100)
+        text = f"K={adapters}, {steps} steps, share of {draws} random libraries"
+        yield exact(text, np.mean(predicted), np.mean(found), 1e-12, draws)
+
+
+def _uneven(facts: int, rank: int, lam: float, kappa: float, spread: float) -> float:
+    """What one kappa for all facts gets wrong at most: mean of |recall(lam kappa_k) - recall(lam kappa)|.
+
+    kappa_k is Gaussian about kappa, with the ``spread`` of a finite number of features.
+    """
+    nodes, weights = np.polynomial.hermite_e.hermegauss(40)
+    moved = starvation.overwrite_recall(facts, rank, lam * np.maximum(kappa + spread * nodes, 0.0))
+    off = np.abs(moved - starvation.overwrite_recall(facts, rank, lam * kappa))
+    return float(weights @ off / weights.sum())
 
 
 @check("coverage recall, relu keys, product form", "5", "model")
 def _paraphrased(effort: Effort):
+    """Off by what the spread of kappa over facts makes, of variance ``crosstalk.kappa_variance`` / m."""
+    features = 1024
     facts, kappas, strengths = 16, np.array([0.55, 0.7, 0.85, 1.0]), np.array([0.6, 0.8, 1.0])
     turns = crosstalk.turned_angle(facts, kappas)
     for rank in effort.some((10, 13, 16)):
         key = seeds.key(12, rank)
         runs = twin.recall(jnp.asarray(strengths), turns, facts=facts, rank=rank, key=key, draws=effort(16))
         for i, kappa in enumerate(kappas):
+            # The fact's own prompts V e_a + e_R and V e_a + e_R' are at this angle.
+            apart = np.arccos((1 + np.cos(turns[i])) / 2)
+            spread = (crosstalk.kappa_variance(float(apart)) / features) ** 0.5
             for j, lam in enumerate(strengths):
                 predicted = starvation.overwrite_recall(facts, rank, lam * kappa)
-                text = f"F=16, r={rank}, lambda={lam}, kappa={kappa:.3f}, m=1024"
-                yield rate(text, predicted, runs[:, i, j], facts)
+                text = f"F=16, r={rank}, lambda={lam}, kappa={kappa:.3f}, m={features}"
+                slack = _uneven(facts, rank, lam, kappa, spread)
+                yield rate(text, predicted, runs[:, i, j], facts, slack=slack)
 
 
 LAMBDAS = tuple(np.round(np.linspace(0.35, 1.0, 14), 4))

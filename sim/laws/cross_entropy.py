@@ -32,7 +32,7 @@ def _one_fact(answers: int, time: float, steps: int) -> np.ndarray:
     return np.array([logits[0, 1] - logits[0, 0], loss])
 
 
-TIMES = ((6, 1.0), (6, 3.0), (8, 5.0), (40, 20.0), (3, 2.0), (6, 10.0), (8, 1.5), (40, 6.0))
+TIMES = ((6, 1.0), (6, 3.0), (8, 5.0), (40, 20.0), (5, 2.0), (6, 10.0), (8, 1.5), (40, 6.0))
 """(answers, flow time)."""
 
 

@@ -35,6 +35,12 @@ def _descended(keys, residual, start, time, steps: int) -> LowRank:
 
 
 @jax.jit
+def _flowed(gradient: jax.Array, start: jax.Array, time) -> jax.Array:
+    """Delta W of the exact flow."""
+    return dense(closed.flow(gradient, start, time))
+
+
+@jax.jit
 def _half_times(gradient: jax.Array, start: jax.Array) -> jax.Array:
     """Times at which the exact flow holds half of each of the first r modes, by bisection."""
     u, s, vt = jnp.linalg.svd(gradient, full_matrices=False)
@@ -42,8 +48,7 @@ def _half_times(gradient: jax.Array, start: jax.Array) -> jax.Array:
     def half(mode):
         def halve(_, ends):
             middle = (ends[0] + ends[1]) / 2
-            update = dense(closed.flow(gradient, start, middle))
-            low = u[:, mode] @ update @ vt[mode] < s[mode] / 2
+            low = u[:, mode] @ _flowed(gradient, start, middle) @ vt[mode] < s[mode] / 2
             return jnp.where(low, middle, ends[0]), jnp.where(low, ends[1], middle)
 
         return jax.lax.fori_loop(0, 26, halve, (jnp.asarray(0.0), jnp.asarray(30.0)))[0]
@@ -60,7 +65,7 @@ def _flow(effort: Effort):
             steps = [dense(_descended(keys, residual, start, time, count)) for count in (500, 1000, 2000)]
             once = [2 * steps[i + 1] - steps[i] for i in range(2)]
             found = jnp.linalg.norm((4 * once[1] - once[0]) / 3)
-            predicted = jnp.linalg.norm(dense(closed.flow(residual.T @ keys, start, time)))
+            predicted = jnp.linalg.norm(_flowed(residual.T @ keys, start, time))
             text = f"|A0|={size}, t={time}, SGD of 500, 1000, 2000 steps, Richardson twice"
             yield exact(text, predicted, found, 1e-5)
 
@@ -79,25 +84,30 @@ def _limit(effort: Effort):
 
 @check("LoRA flow: early law", "11a", "asymptotic")
 def _early(effort: Effort):
+    """Off by |B A| / s_1 in relation, the term that the early law leaves out, from the law's own factors."""
     keys, residual = _problem(seeds.key(29, 1))
     for size in effort.some((1e-1, 3e-2, 1e-2, 1e-3)):
         start = twin.start_on(keys, RANK, size, seeds.key(29, 1, 3))
         for time in (0.25, 0.5, 1.0):
             coarse, fine = (_descended(keys, residual, start, time, count).b for count in (1000, 2000))
             found = jnp.linalg.norm(2 * fine - coarse) / size
-            predicted = jnp.linalg.norm(closed.early(residual.T @ keys, start, time).b) / size
-            yield limit(f"|A0|={size}, t={time}, |B|/|A0|", predicted, found, 0.0)
+            factors = closed.early(residual.T @ keys, start, time)
+            predicted = float(jnp.linalg.norm(factors.b)) / size
+            slack = predicted * float(jnp.linalg.norm(dense(factors))) / STRENGTHS[0]
+            yield limit(f"|A0|={size}, t={time}, |B|/|A0|", predicted, found, slack)
 
 
 @check("LoRA flow: half-times of the modes", "11e", "asymptotic")
 def _learned(effort: Effort):
+    """Off by less than 0.1 |A0|^(2 - 2 s_(i+1)/s_i): how far the next mode is when mode i is learned."""
     keys, residual = _problem(seeds.key(29, 0))
     gradient = residual.T @ keys
     for size in effort.some((1e-1, 1e-2, 1e-4, 1e-6)):
         start = twin.start_on(keys, RANK, size, seeds.key(29, 0, 3))
         found, predicted = _half_times(gradient, start), closed.learning_times(gradient, start)
         for mode in range(RANK):
-            yield limit(f"|A0|={size}, mode {mode + 1}", predicted[mode], found[mode], 0.0)
+            slack = 0.1 * size ** (2 - 2 * STRENGTHS[mode + 1] / STRENGTHS[mode])
+            yield limit(f"|A0|={size}, mode {mode + 1}", predicted[mode], found[mode], slack)
 
 
 SHOWN = 0.05  # |A_0| of the paths
@@ -158,7 +168,7 @@ def _collect(source: Source) -> pd.DataFrame:
 
     for place, size in effort.some(list(enumerate((0.05, 0.5, 2.0)))):
         starts = _starts(keys, size, seeds.key(5, place), effort(8))
-        ends = jax.jit(lambda some: jax.lax.map(lambda a: dense(closed.flow(gradient, a, END)), some))(starts)
+        ends = jnp.stack([_flowed(gradient, start, END) for start in starts])
         for steps in effort.some((20, 40, 80, 160, 320, 640)):
             runs = np.asarray(distances(starts, ends, steps))
             rows.append(point(0.0, runs, panel="step", size=size, step=END / steps))
