@@ -44,6 +44,11 @@ def beta(a: float, b: float, count: int) -> tuple[np.ndarray, np.ndarray]:
     """E[f(x)], x ~ Beta(a, b), in the angle of x = sin(angle)^2. For a = 0 x is 0, for b = 0 it is 1."""
     if a <= 0 or b <= 0:
         return np.full(1, float(b <= 0)), np.ones(1)
+    if a < 0.5:  # nearly all mass at 0: in the variable x^a the density has no pole there
+        power, weights = interval(0.0, 1.0, count)
+        x = power ** (1 / a)
+        mass = weights * (1 - x) ** (b - 1)
+        return x, mass / mass.sum()
     ends = np.arcsin(np.sqrt(special.betaincinv(a, b, [_TAIL, 1 - 10 * _TAIL])))
     angle, weights = interval(*ends, count)
     log_mass = (2 * a - 1) * np.log(np.sin(angle)) + (2 * b - 1) * np.log(np.cos(angle))

@@ -60,10 +60,51 @@ def test_recall_against_random_memories(key, facts, dim, rank, candidates, draws
     assert abs(runs.mean() - capacity.recall(facts, dim, rank, candidates)) < slack
 
 
+@pytest.mark.parametrize(
+    ("facts", "dim", "rank", "draws"),
+    [
+        (5, 64, 8, 40),
+        (32, 64, 32, 40),
+        (200, 100, 100, 8),
+        (16, 16, 16, 200),
+        (12, 24, 12, 200),
+        (9, 12, 10, 300),
+        (20, 20, 19, 200),
+        *(
+            pytest.param(*size, marks=pytest.mark.slow)
+            for size in (
+                (5, 64, 4, 300),
+                (32, 64, 48, 40),
+                (32, 64, 28, 40),
+                (200, 100, 90, 10),
+                (32, 16, 16, 200),
+            )
+        ),
+        *(pytest.param(*size, marks=pytest.mark.slow) for size in ((64, 32, 32, 100), (16, 16, 8, 200))),
+    ],
+)
+def test_recall_where_the_rank_is_near_or_above_the_facts_or_full(key, facts, dim, rank, draws):
+    """Within the stated finite-size error 1.5/d plus 3 standard errors."""
+    runs = np.asarray(twin.recall(facts, dim, rank, key=key, draws=draws))
+    slack = 1.5 / dim + 3 * runs.std(ddof=1) / draws**0.5
+    assert abs(runs.mean() - capacity.recall(facts, dim, rank)) < slack
+
+
+def test_recall_is_continuous_at_full_rank_and_constant_beyond_the_facts():
+    """From r = F on nothing is cut; for F just above r almost nothing is; recall rises with the rank."""
+    for facts, dim in ((5, 64), (32, 64)):
+        held = [capacity.recall(facts, dim, rank) for rank in (facts, facts + 1, dim)]
+        assert held[0] == held[1] == held[2]
+        assert capacity.recall(facts + 1e-6, dim, facts) == pytest.approx(held[0], abs=1e-4)
+    rising = [capacity.recall(48, 48, rank) for rank in (2, 6, 12, 24)]
+    assert rising == sorted(rising)
+    assert capacity.recall(5, 64, 8) > 0.999 and capacity.recall(32, 64, 64) > 0.998
+
+
 def test_gap_shrinks_with_size(key):
-    """Rank share 1/8, load 2: the gap falls from d = 16 to d = 64 (400, 40 draws)."""
-    sizes = capacity.sizes_at_load([16, 64], 0.125, 2.0)
-    predicted = [capacity.recall(*size) for size in sizes]
+    """Full rank, load 1: the gap falls from d = 16 to d = 64 (400, 40 draws)."""
+    sizes = np.array([[16, 16, 16], [64, 64, 64]])
+    predicted = [capacity.recall(*size) for size in sizes.tolist()]
     gap, error = twin.gap_curve(sizes, predicted, key=key, draws=[400, 40])
     assert abs(gap[0]) > abs(gap[1]) + 2 * np.hypot(error[0], error[1])
     assert abs(gap[1]) < 0.006 + 3 * error[1]
@@ -73,7 +114,11 @@ def test_limits_of_recall():
     # F << d: the insertion law of section 6. F >> d, full rank: the Gaussian law, whatever the rank-one part.
     for rank in (4, 8, 16):
         assert capacity.recall(64, 64000, rank) == pytest.approx(
-            starvation.insertion_recall_large(64, rank), abs=2e-3
+            starvation.insertion_recall(64, rank), abs=2e-3
+        )
+    for facts, rank in ((5, 2), (5, 4), (8, 1)):  # at every size, not only for many facts
+        assert capacity.recall(facts, 10**6, rank) == pytest.approx(
+            starvation.insertion_recall(facts, rank), abs=5e-3
         )
     gap = [
         abs(capacity.recall(f, d, d, 8) - capacity.recall_large(f, d, d, 8))
@@ -114,10 +159,10 @@ def test_self_noise_is_a_variance_of_the_right_score():
     ("call", "message"),
     [
         (lambda: capacity.recall(100, 64, 65), "rank 65 must be a whole number from 1 to the dimension 64"),
-        (lambda: capacity.recall(1, 64, 2), "more than 1"),
-        (lambda: capacity.edge(0.0), "lies in"),
+        (lambda: capacity.recall(1, 64, 2), "facts is 1; give a finite number above 1"),
+        (lambda: capacity.edge(0.0), "share is 0.0; give a finite number above 0"),
         (lambda: capacity.facts_at_recall(64, 4, 1.0), "between 0 and 1"),
-        (lambda: capacity.traces(0.0, 0.5), "load > 0"),
+        (lambda: capacity.traces(0.0, 0.5), "load is 0.0; give a finite number above 0"),
     ],
 )
 def test_errors(call, message):

@@ -193,7 +193,7 @@ def test_shared_laws_have_the_right_ends():
     )
     for facts in (100, 1000):  # the shared direction is one of ever more
         gap = starvation.shared_insertion_recall(facts, 8) - starvation.insertion_recall(facts, 7)
-        assert 0 < gap < 0.5 / facts
+        assert 0 < gap < 1 / facts
 
 
 @pytest.mark.parametrize("length", [16, 33, 64])
