@@ -65,8 +65,8 @@ def main(command: DiagnoseCommand) -> None:
     print(module_table(report).to_string(float_format=lambda value: f"{value:.3f}"))
     print(KEY + (FEATURE_KEY if features else ""))
     print("\n" + "\n".join(verdict(report)))
-    for note in filter(None, (adapter.note for adapter in adapters)):
-        print(f"note: {note}")
+    if notes := [adapter.note for adapter in adapters if adapter.note]:
+        print(f"note: {'; '.join(notes)}")
     print(f"\nwrote {command.out / 'diagnosis'}.json, .pdf, .png")
 
 

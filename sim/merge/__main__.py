@@ -70,7 +70,6 @@ def main(command: MergeCommand) -> None:
     """Read, merge, write; prints what was done. Raises ValueError with one line for anything wrong."""
     if not command.adapters:
         raise ValueError("give at least one adapter folder to merge")
-    METHODS[command.method]
     options = parsed_options(command.method, command.option)
     if command.weight and len(command.weight) != len(command.adapters):
         raise ValueError(f"--weight: {len(command.weight)} numbers for {len(command.adapters)} adapters")
@@ -93,8 +92,8 @@ def main(command: MergeCommand) -> None:
         f"rank {max(update.a.shape[0] for update in merged.values())}"
         + ("" if np.isnan(lost) else f"; the rank cut off {100 * lost:.3g}% of the squared norm")
     )
-    for note in filter(None, (adapter.note for adapter in adapters)):
-        print(f"note: {note}")
+    if notes := [adapter.note for adapter in adapters if adapter.note]:
+        print(f"note: {'; '.join(notes)}")
     if len(bases) > 1:
         print(f"note: the adapters name different base models: {', '.join(sorted(bases))}")
 
