@@ -1,6 +1,7 @@
-"""The one-way street: theory <- sim <- notebooks, tests; and simulators never see a prediction."""
+"""The house: imports go one way, simulators see no prediction, files stay small, importing is quiet."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,11 +12,34 @@ THEORY = sorted((ROOT / "theory").rglob("*.py"))
 SIM = sorted((ROOT / "sim").rglob("*.py"))
 LIBRARIES = {"jax", "numpy", "scipy", "jaxtyping", "theory"}
 
-ALGEBRA = {"theory", "theory.lowrank", "theory.model", "theory.edits"}
+ALGEBRA = {"theory", "theory.lowrank", "theory.model", "theory.edits", "theory.checks"}
 """Not predictions: the algebra, the model itself, and the closed-form adapter it is given."""
 
-SIMULATORS = ("one_layer", "merging", "worlds", "transformer", "lora", "training", "decoding", "routing")
-"""Simulators and merge operators, as files or packages of sim."""
+BELOW = {
+    "lab": set(),
+    "model": {"lab"},
+    "worlds": {"lab", "model"},
+    "merge": {"lab", "model"},
+    "twins": {"lab", "model", "merge"},
+    "one_layer": {"lab", "model", "merge", "twins"},
+    "reuse": {"lab", "model", "worlds", "merge"},
+    "laws": {"lab", "model", "merge", "twins", "one_layer"},
+    "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
+    "diagnose": {"lab", "model", "merge"},
+    "bench": {"lab", "model", "merge", "diagnose", "experiments"},
+    "figures": {"lab", "laws", "experiments"},
+    "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
+}
+"""For each room of sim, the rooms it may import from."""
+
+PREDICTING = (
+    *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
+    *("one_layer/forecast.py", "one_layer/jobs.py"),
+)
+"""Files of rooms of simulators that hold predictions, or bring them together with measurements."""
+
+SIMULATORS = ("one_layer", "merge", "worlds", "model", "twins", "reuse")
+"""Rooms whose other files see no prediction."""
 
 
 def imported(path: Path) -> set[str]:
@@ -24,12 +48,15 @@ def imported(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            package = ROOT / node.module.replace(".", "/")
+        elif isinstance(node, ast.ImportFrom):
+            base = path.parent.relative_to(ROOT) if path.is_relative_to(ROOT) else Path()
+            above = base.parts[: len(base.parts) - node.level + 1] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            package = ROOT / module.replace(".", "/")
             found |= {
-                f"{node.module}.{alias.name}"
+                f"{module}.{alias.name}"
                 if (package / f"{alias.name}.py").exists() or (package / alias.name).is_dir()
-                else node.module
+                else module
                 for alias in node.names
             }
     return found
@@ -45,24 +72,33 @@ def test_theory_imports_only_its_libraries(path):
     assert {module.split(".")[0] for module in imported(path)} <= allowed
 
 
+def test_every_room_is_listed():
+    assert set(BELOW) == {path.parent.name for path in (ROOT / "sim").glob("*/__init__.py")}
+
+
 @pytest.mark.parametrize("path", SIM, ids=name)
-def test_sim_never_imports_what_stands_on_it(path):
-    assert not {module.split(".")[0] for module in imported(path)} & {"notebooks", "tests", "figures"}
+def test_rooms_are_left_only_downwards(path):
+    modules = imported(path)
+    assert not {module.split(".")[0] for module in modules} & {"notebooks", "tests", "figures"}
+    parts = path.relative_to(ROOT / "sim").parts
+    if len(parts) > 1:
+        rooms = {module.split(".")[1] for module in modules if module.startswith("sim.")}
+        assert rooms <= BELOW[parts[0]] | {parts[0]}, rooms - BELOW[parts[0]] - {parts[0]}
 
 
 def _simulators() -> list[Path]:
-    places = [ROOT / "sim" / part for part in SIMULATORS]
-    return [
-        path for place in places for path in (*place.rglob("*.py"), place.with_suffix(".py")) if path.exists()
-    ]
+    predicting = {ROOT / "sim" / part for part in PREDICTING}
+    found = [path for room in SIMULATORS for path in sorted((ROOT / "sim" / room).rglob("*.py"))]
+    return [path for path in found if path not in predicting]
 
 
 @pytest.mark.parametrize("path", _simulators(), ids=name)
 def test_simulators_never_import_predictions(path):
-    modules = {module for module in imported(path) if module.split(".")[0] == "theory"}
-    assert modules <= ALGEBRA, sorted(modules - ALGEBRA)
-    predictions = {module for module in imported(path) if "predict" in module}
-    assert not predictions
+    modules = imported(path)
+    theory = {module for module in modules if module.split(".")[0] == "theory"}
+    assert theory <= ALGEBRA, sorted(theory - ALGEBRA)
+    if name(path) != "sim/reuse/jobs.py":  # jobs runs cells and hands their rows to the store
+        assert not modules & {f"sim.{part.removesuffix('.py').replace('/', '.')}" for part in PREDICTING}
 
 
 def test_the_rule_sees_every_form_of_import(tmp_path):
@@ -71,7 +107,42 @@ def test_the_rule_sees_every_form_of_import(tmp_path):
         "import theory.coverage\nfrom theory import starvation\nfrom theory.edits import shares\n"
     )
     assert imported(path) == {"theory.coverage", "theory.starvation", "theory.edits"}
+    # relative imports count as well
+    assert "sim.merge.registry" in imported(ROOT / "sim/merge/methods/linear.py")
 
 
 def test_simulators_are_found():
-    assert {"sim/one_layer/two_hop.py", "sim/merging/linear.py"} <= {name(path) for path in _simulators()}
+    found = {name(path) for path in _simulators()}
+    assert {"sim/one_layer/two_hop.py", "sim/merge/methods/linear.py", "sim/reuse/library.py"} <= found
+
+
+@pytest.mark.parametrize("path", [*THEORY, *SIM, *sorted((ROOT / "tests").rglob("*.py"))], ids=name)
+def test_no_file_is_long(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_no_folder_is_crowded():
+    folders = {path.parent for path in SIM}
+    crowded = {name(folder): len(list(folder.glob("*.py"))) for folder in folders}
+    assert {folder: count for folder, count in crowded.items() if count > 12} == {}
+
+
+QUIET = """
+import matplotlib
+before = dict(matplotlib.rcParams)
+import pkgutil, importlib, sys, sim
+for module in pkgutil.walk_packages(sim.__path__, "sim."):
+    importlib.import_module(module.name)
+assert dict(matplotlib.rcParams) == before, "importing sim changed matplotlib's settings"
+assert "matplotlib.pyplot" not in sys.modules, "importing sim loads pyplot, which picks a backend"
+from jax._src import xla_bridge
+assert not xla_bridge.backends_are_initialized(), "importing sim starts a JAX backend"
+import jax
+assert jax.config.jax_enable_x64
+"""
+
+
+def test_importing_everything_is_quiet():
+    """No global state of matplotlib, no JAX backend; float64 is on, as the README says."""
+    done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

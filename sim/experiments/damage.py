@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from sim.experiments.config import SMALL
+from sim.experiments.common import SMALL
 from sim.experiments.registry import experiment
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import Setting

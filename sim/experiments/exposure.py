@@ -5,8 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from sim.experiments.config import DEFAULT, SMALL
-from sim.experiments.drawing import SETTING, chance, guide, of_method, selected
+from sim.experiments.common import DEFAULT, SETTING, SMALL, chance, guide, of_method, selected
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure

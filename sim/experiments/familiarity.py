@@ -1,12 +1,11 @@
-"""Library and method against familiarity and template: the main experiment, and three figures of its table."""
+"""Library and method against familiarity and template: the main experiment, three figures of its table."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from sim.experiments.config import DEFAULT, SMALL
-from sim.experiments.drawing import NAMES, SETTING, chance, guide, selected
+from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, guide, selected
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure

@@ -5,8 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.config import DEFAULT, SMALL
-from sim.experiments.drawing import NAMES, SETTING, chance, of_method, selected
+from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, of_method, selected
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure

@@ -6,8 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sim.experiments.config import DEFAULT, SMALL
-from sim.experiments.drawing import CEILINGS_AND_MERGES, SETTING, chance, of_method, selected
+from sim.experiments.common import CEILINGS_AND_MERGES, DEFAULT, SETTING, SMALL, chance, of_method, selected
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure

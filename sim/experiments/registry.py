@@ -11,7 +11,7 @@ PROFILES = ("quick", "paper")
 
 
 class Part(Protocol):
-    """Units of work of one configuration (``sim.reuse.jobs.Part``, ``sim.experiments.one_layer.Part``).
+    """Units of work of one configuration (``sim.reuse.jobs.Part``, ``sim.one_layer.jobs.Part``).
 
     config:  what identifies the part; hashed into the run's identity.
     setting: dataclass whose fields are columns of the results.
@@ -26,7 +26,7 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named experiment. ``summary`` is its line in the help text; ``sizes`` the arguments of each profile."""
+    """A named experiment. ``summary`` is its help line; ``sizes`` the arguments of each profile."""
 
     name: str
     summary: str

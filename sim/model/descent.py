@@ -17,7 +17,7 @@ def minimise(
     optimiser: optax.GradientTransformation,
     steps: int,
 ) -> tuple[Trainable, Float[Array, " steps"]]:
-    """(value after the last step, loss before every step) of ``steps`` steps on ``loss(value, step index)``."""
+    """(value after the last step, loss before every step) of descent on ``loss(value, step index)``."""
 
     def step(carry, index):
         value, state = carry

@@ -1,6 +1,7 @@
 """Bases and cells as batched, cached, resumable work."""
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,11 +80,10 @@ def bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: di
         ready |= {base: params for base, params in found.items() if params is not None}
         yield {}, len(ready)
     missing = [base for base in wanted if base not in ready]
-    train = parallel.chunked(lambda job: pretrain(config, job["world"], jax.random.wrap_key_data(job["key"])))
     jobs = [
         {"world": build(config.world, seed, setting), "key": _key_data(0, seed)} for setting, seed in missing
     ]
-    for positions, results in train(jobs):
+    for positions, results in _pretraining(config)(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
             require_finite(losses, f"base of {base[0]}, seed {base[1]}")
@@ -100,11 +100,6 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
         FloatingPointError: an adapter's loss became NaN or infinite.
     """
     varied = any(cell.ranks for cell in cells)
-    program = parallel.chunked(
-        lambda job: cells_program.run(
-            config, job["base"], job["world"], jax.random.wrap_key_data(job["key"]), job.get("ranks")
-        )
-    )
     jobs = [
         {
             "base": ready[base_of(cell)],
@@ -114,7 +109,7 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
         }
         for cell in cells
     ]
-    for positions, results in program(jobs):
+    for positions, results in _cell(config)(jobs):
         finished = {}
         for position, result in zip(positions, results, strict=True):
             cell = cells[position]
@@ -122,6 +117,22 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
                 require_finite(losses, f"{family} adapters of {cell.unit}")
             finished[cell.unit] = rows_of(config, cell, jobs[position]["world"], result)
         yield finished, len(finished)
+
+
+@functools.lru_cache(maxsize=16)
+def _pretraining(config: ReuseConfig) -> Callable:
+    """The program that trains bases, compiled once for all runs of a configuration."""
+    return parallel.chunked(lambda job: pretrain(config, job["world"], jax.random.wrap_key_data(job["key"])))
+
+
+@functools.lru_cache(maxsize=16)
+def _cell(config: ReuseConfig) -> Callable:
+    """The program of a cell, compiled once for all experiments of a configuration."""
+    return parallel.chunked(
+        lambda job: cells_program.run(
+            config, job["base"], job["world"], jax.random.wrap_key_data(job["key"]), job.get("ranks")
+        )
+    )
 
 
 def _ranks(config: ReuseConfig, cell: Cell) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sim.experiments import EXPERIMENTS
+from sim.figures import gallery
 from sim.lab import cache, cli, parallel
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
@@ -100,6 +101,10 @@ def _experiments(args: Sweep, command: str) -> None:
         summary = run(name, parts, lambda part: count, config, parent / name, command, args.cache)
         path = parent / name / "summary.csv"
         print(f"{name}: {summary['seeds'].max()} seeds, {len(summary)} rows in {path}")
+    drawn = [item for item in gallery.chosen((), parent)[0] if set(item.experiments) & set(args.names)]
+    gallery.draw_all(drawn, parent, runs=parent)
+    if drawn:
+        print(f"drew {', '.join(item.name for item in drawn)} into {parent}")
 
 
 if __name__ == "__main__":

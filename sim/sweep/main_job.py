@@ -4,11 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sim.experiments import one_layer as one_layer_part
 from sim.experiments.registry import Part
 from sim.merge import METHODS
 from sim.model import lora
 from sim.one_layer import for_rank
+from sim.one_layer import jobs as one_layer_part
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import plain
 from sim.worlds import WORLDS

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sim.experiments.one_layer import WORLD as ONE_LAYER
 from sim.lab import style
+from sim.one_layer.jobs import WORLD as ONE_LAYER
 
 SHOWN = ("direct", "cot_answer", "hop1", "hop2", "untouched")
 """Metrics of the table, where a world has them."""

@@ -82,7 +82,9 @@ class Probe(Sequences):
         """The oracle router's weights: 1 for the owner of each position, 0 elsewhere."""
         owner = self.layout.owner or (-1,) * self.tokens.shape[1]
         if len(owner) != self.tokens.shape[1]:
-            raise ValueError(f"layout names the owner of {len(owner)} positions, not of {self.tokens.shape[1]}")
+            raise ValueError(
+                f"layout names the owner of {len(owner)} positions, not of {self.tokens.shape[1]}"
+            )
         return jax.nn.one_hot(jnp.asarray(owner), parts, dtype=jnp.float32)
 
 

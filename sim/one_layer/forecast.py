@@ -1,57 +1,18 @@
-"""The one-layer half of the main job: its seeds as units, each row beside what the theory says of it.
+"""What the theory says about each row of the one-layer experiment, from the row's own setting alone.
 
-Predictions come from the row's own setting alone: they see no measurement and draw no number. Rows the theory
-has no number for are left without one.
+Nothing here sees a measurement or draws a number. Rows the theory has no number for get NaN.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sim import one_layer
 from sim.merge import METHODS
-from sim.one_layer import OneLayerConfig
+from sim.one_layer.config import OneLayerConfig
 from theory import coverage, crosstalk, starvation
 from theory.composition import two_hop_accuracy
 
-WORLD = "one_layer"
-
-CHUNK = 16
-"""Seeds between two writes to disk."""
-
 _TIES_DENSITY = 0.2
-
-
-@dataclass(frozen=True)
-class Part:
-    """Seeds of the one-layer experiment at one rank (``sim.experiments.registry.Part``)."""
-
-    config: OneLayerConfig
-    setting: type = one_layer.Setting
-
-    def stages(
-        self, experiment: str, count: int, use_cache: bool, done: set[str]
-    ) -> Iterator[tuple[str, int, Iterator]]:
-        """One stage: the seeds that are not done. There is nothing to cache."""
-        label = f"{WORLD}/rank{self.config.rank}"
-        units = {seed: f"{experiment}/{label}/seed{seed:03d}" for seed in range(count)}
-        todo = {seed: unit for seed, unit in units.items() if unit not in done}
-        common = {"experiment": experiment, "world": WORLD, "label": label, "rank": self.config.rank}
-        common |= {"adapter": "", "library": ""}
-        yield f"one-layer model, rank {self.config.rank}", len(todo), self._work(common, todo)
-
-    def _work(self, common: dict, todo: dict[int, str]) -> Iterator[tuple[dict[str, list[dict]], int]]:
-        seeds = list(todo)
-        for start in range(0, len(seeds), CHUNK):
-            chunk = seeds[start : start + CHUNK]
-            finished: dict[str, list[dict]] = {todo[seed]: [] for seed in chunk}
-            measured = one_layer.run(self.config, chunk)
-            for row, predicted in zip(measured, predict(self.config, measured), strict=True):
-                known = not math.isnan(predicted)
-                said = {"predictor": "law" if known else "", "predicted": predicted}
-                finished[todo[row["seed"]]].append({**common, **row, **said})
-            yield finished, len(chunk)
 
 
 def predict(config: OneLayerConfig, rows: Sequence[Mapping[str, Any]]) -> list[float]:

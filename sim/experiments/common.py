@@ -1,11 +1,31 @@
-"""What the figures of the two-hop experiments share: names, chance lines, and the choice of rows."""
+"""What the two-hop experiments share: the points around which they vary one setting at a time, and how
+their figures choose rows and draw chance."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.config import DEFAULT
 from sim.lab import style
+from sim.reuse.config import of_world
+from sim.worlds import two_hop
+
+LAMBDAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25)
+"""Common coefficients of the linear merges of the two hop adapters."""
+
+DEFAULT = of_world(
+    two_hop.Config(bridges=256),
+    families=("lora",),
+    extras=("bridge", "expert"),
+    methods=("average", "sum", "ties", "svd"),
+    lambdas=LAMBDAS,
+    routers=("arrow",),
+    oracle=True,
+)
+"""The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
+
+SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"))
+"""The two hop adapters and the ceiling alone: for programs that must compile quickly."""
 
 SETTING = (
     "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; "

@@ -1,0 +1,45 @@
+"""The one-layer experiment as resumable work: its seeds are units, each row stands beside its prediction."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sim.one_layer.config import OneLayerConfig, Setting
+from sim.one_layer.experiment import run
+from sim.one_layer.forecast import predict
+
+WORLD = "one_layer"
+
+CHUNK = 16
+"""Seeds between two writes to disk."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Seeds of the one-layer experiment at one rank (``sim.experiments.registry.Part``)."""
+
+    config: OneLayerConfig
+    setting: type = Setting
+
+    def stages(
+        self, experiment: str, count: int, use_cache: bool, done: set[str]
+    ) -> Iterator[tuple[str, int, Iterator]]:
+        """One stage: the seeds that are not done. There is nothing to cache."""
+        label = f"{WORLD}/rank{self.config.rank}"
+        units = {seed: f"{experiment}/{label}/seed{seed:03d}" for seed in range(count)}
+        todo = {seed: unit for seed, unit in units.items() if unit not in done}
+        common = {"experiment": experiment, "world": WORLD, "label": label, "rank": self.config.rank}
+        common |= {"adapter": "", "library": ""}
+        yield f"one-layer model, rank {self.config.rank}", len(todo), self._work(common, todo)
+
+    def _work(self, common: dict, todo: dict[int, str]) -> Iterator[tuple[dict[str, list[dict]], int]]:
+        seeds = list(todo)
+        for start in range(0, len(seeds), CHUNK):
+            chunk = seeds[start : start + CHUNK]
+            finished: dict[str, list[dict]] = {todo[seed]: [] for seed in chunk}
+            measured = run(self.config, chunk)
+            for row, predicted in zip(measured, predict(self.config, measured), strict=True):
+                known = not math.isnan(predicted)
+                said = {"predictor": "law" if known else "", "predicted": predicted}
+                finished[todo[row["seed"]]].append({**common, **row, **said})
+            yield finished, len(chunk)

@@ -1,0 +1,63 @@
+"""The experiments: their worlds can be built, their figures drawn from any run of theirs."""
+
+import pandas as pd
+import pytest
+from conftest import tiny
+
+from sim.experiments import EXPERIMENTS
+from sim.figures import FIGURES
+from sim.lab.figure import COMMON, Source
+from sim.reuse.jobs import Part
+from sim.sweep.run import run
+from sim.worlds import build
+from sim.worlds.two_hop import Config
+
+OF_EXPERIMENTS = {name: item for name, item in FIGURES.items() if item.experiments}
+
+
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+def test_every_experiment_builds_its_worlds(profile):
+    for item in EXPERIMENTS.values():
+        labels = []
+        for part in item.parts(profile):
+            for label, setting, ranks in part.cells:
+                labels.append(label)
+                world = build(part.config.world, 0, setting)
+                assert set(part.config.adapters(world)) <= set(world.data)
+                assert all(rank <= part.config.rank for _, rank in ranks)
+        assert len(labels) == len(set(labels)) > 0
+
+
+def test_every_experiment_has_a_line_for_the_help():
+    assert all(item.summary.endswith(".") or item.summary.endswith(")") for item in EXPERIMENTS.values())
+    assert "rank" in EXPERIMENTS and "rank_" not in EXPERIMENTS
+
+
+@pytest.mark.slow
+def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
+    """Every experiment's quick cells on a tiny decoder, through the runner, and every figure from that run."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    small = {"methods": ("average", "sum"), "lambdas": (0.5, 1.0), "routers": ("arrow",), "oracle": True}
+    for name, item in EXPERIMENTS.items():
+        parts = []
+        for part in item.parts("quick"):
+            size = {"entities": 40, "edits": 4, "bridges": 64, "name_tokens": part.config.world.name_tokens}
+            config = tiny(Config(**size), **small)
+            ranks = {kind: min(rank, config.rank) for _, _, found in part.cells for kind, rank in found}
+            cells = [(label, setting, tuple(ranks.items())) for label, setting, _ in part.cells]
+            parts.append(Part(config, tuple(cells)))
+        config = {"experiment": name}
+        run(name, parts, lambda part: 2, config, tmp_path / name, "a test", use_cache=False)
+    for item in OF_EXPERIMENTS.values():
+        table = item.collect(Source(tmp_path))
+        assert set(COMMON) <= set(table.columns) and len(table)
+        path = tmp_path / f"{item.name}.csv"
+        table.to_csv(path, index=False)
+        item.draw(pd.read_csv(path)).savefig(tmp_path / f"{item.name}.png")
+        assert (tmp_path / f"{item.name}.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("name", OF_EXPERIMENTS)
+def test_a_missing_run_names_the_command_that_makes_it(name, tmp_path):
+    with pytest.raises(ValueError, match="summary.csv is missing; make it with: python -m sim.sweep "):
+        OF_EXPERIMENTS[name].collect(Source(tmp_path))

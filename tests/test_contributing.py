@@ -1,0 +1,117 @@
+"""CONTRIBUTING.md says that a world, an experiment, a merge method and a law are new files and nothing else.
+
+Its files are written into a copy of the packages, and the commands it names are run there.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sim.lab.store import read_table
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"^`([\w/]+\.py)`\n\n```python\n(.*?)^```$", re.M | re.S)
+FILES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
+
+
+def test_the_page_holds_the_four():
+    assert set(FILES) == {
+        "sim/worlds/relay.py",
+        "sim/experiments/relays.py",
+        "sim/merge/methods/root.py",
+        "theory/shrinkage.py",
+        "sim/twins/shrinkage.py",
+        "sim/laws/shrinkage.py",
+    }
+    assert not any((ROOT / path).exists() for path in FILES)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A copy of the packages with the page's files in it: run(words) runs Python there."""
+    place = tmp_path_factory.mktemp("house")
+    for package in ("theory", "sim"):
+        shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for path, text in FILES.items():
+        (place / path).write_text(text)
+
+    def run(*words):
+        environment = {**os.environ, "PYTHONPATH": str(place), "XDG_CACHE_HOME": str(place / "cache")}
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], cwd=place, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return place, run
+
+
+FOUND = """
+import dataclasses, jax, numpy as np
+import sim, theory
+assert theory.__file__.startswith({place!r}) and sim.__file__.startswith({place!r})
+from sim.merge import METHODS, merge
+from sim.sweep.main_job import WORLD_NAMES
+from sim.experiments import EXPERIMENTS
+from sim.figures import FIGURES
+from sim.lab.check import CHECKS
+from sim.lab.seeds import EFFORTS
+from theory.lowrank import LowRank, dense
+assert "relay" in WORLD_NAMES and "relays" in EXPERIMENTS
+assert {{"relay", "shrinkage"}} <= set(FIGURES) and "root_mean" in METHODS
+assert all(row.inside for row in CHECKS["norm of an average"].rows(EFFORTS["smoke"]))
+rng = np.random.default_rng(0)
+updates = [LowRank(rng.normal(size=(5, 2)), rng.normal(size=(2, 4)), 1.0) for _ in range(2)]
+wanted = METHODS["root_mean"].coefficient(2) * sum(dense(update) for update in updates)
+np.testing.assert_allclose(dense(merge("root_mean", updates)), wanted, atol=1e-12)
+"""
+
+
+@pytest.mark.slow
+def test_registries_find_the_files(house):
+    place, run = house
+    run("-c", FOUND.format(place=str(place)))
+    assert "relays: Relays asked at once" in " ".join(run("-m", "sim.sweep", "--help").split())
+    assert "root_mean" in run("-m", "sim.merge", "--help")
+
+
+@pytest.mark.slow
+def test_a_second_world_through_the_runner(house):
+    """Runner, decoding, scores, forecasts, oracle and figure on a world that is not in this repository."""
+    place, run = house
+    run("-m", "sim.sweep", "relays", "--seeds", 2, "--out", place / "runs")
+    rows = read_table(place / "runs" / "relays" / "results.csv")
+    assert set(rows["world"]) == {"relay"} and set(rows["traces"]) == {True, False}
+    assert rows["unit"].nunique() == 4
+    one = rows[rows["library"] == "single"].drop_duplicates(["unit", "method", "metric"])
+    taught = one[(one["method"] == one["metric"]) & one["metric"].isin(("first", "second"))]
+    assert taught["measured"].mean() > 0.9  # each adapter learned its own half
+    foreign = one[(one["method"] == "first") & (one["metric"] == "second")]
+    assert foreign["measured"].mean() < 0.5  # and not the other's
+    parts = rows[rows["library"] == "parts"]
+    oracle = parts[(parts["method"] == "oracle") & parts["metric"].isin(("first", "second"))]
+    assert oracle["measured"].mean() > 0.9
+    metrics = {"cot_exact", "cot_first", "cot_second_given_first", "cot_answer", "direct_among_answers"}
+    assert metrics <= set(rows["metric"])
+    said = parts[(parts["predictor"] == "disentangled") & (parts["metric"] == "first")]
+    assert set(said["method"]) == {"average", "sum", "lambda=0.75"}
+    assert (said["predicted"] - said["measured"]).abs().mean() < 0.3
+    assert (rows.loc[rows["predictor"] == "chance", "predicted"] == 1 / 4).all()
+    assert (place / "runs" / "relay.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+def test_a_law_is_computed_and_drawn(house):
+    place, run = house
+    run("-m", "sim.figures", "shrinkage", "--recompute", "--out", place / "drawn")
+    table = pd.read_csv(place / "drawn" / "shrinkage.csv")
+    np.testing.assert_allclose(table["predicted"], [1, 0.5, 0.25, 0.125])
+    assert ((table["measured"] - table["predicted"]).abs() < 0.2 * table["predicted"]).all()
+    assert (place / "drawn" / "shrinkage.pdf").exists()
