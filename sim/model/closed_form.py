@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.model.transformer import Decoder, Params, hidden, plain, rms_norm
 from sim.model.sequences import Sequences
+from sim.model.transformer import Decoder, Params, hidden, plain, rms_norm
 from theory import lowrank
 from theory.edits import least_squares_adapter
 from theory.lowrank import LowRank

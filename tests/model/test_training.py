@@ -10,9 +10,9 @@ import pytest
 
 from sim.lab import parallel
 from sim.model import decoding, training
+from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.model.transformer import Decoder, forward, init, next_logits
-from sim.model.sequences import Sequences
 
 
 def group(tokens, weight, prompt=1):

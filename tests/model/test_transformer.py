@@ -7,8 +7,8 @@ import pytest
 from jax.test_util import check_grads
 
 from sim.model import closed_form, lora
-from sim.model.transformer import ATTENTION, MLP, Decoder, completion_logits, forward, hidden, init, rotary
 from sim.model.sequences import Sequences
+from sim.model.transformer import ATTENTION, MLP, Decoder, completion_logits, forward, hidden, init, rotary
 from theory.lowrank import LowRank, dense
 
 DECODER = Decoder(vocab=11, layers=2, width=16, heads=2, hidden=24)

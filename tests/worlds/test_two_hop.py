@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sim.model.sequences import Sequences
-from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting, Config, build
+from sim.worlds.two_hop import ENTITIES, TEMPLATES, Config, Setting, build
 
 SMALL = Config(entities=24, relations=4, edits=6, bridges=8)
 CONFIGS = [SMALL, dataclasses.replace(SMALL, name_tokens=2)]
