@@ -13,30 +13,23 @@ answers). Scores are in units of sigma: s_i = |<x, v_i>| / sigma, |N(mean_i, spr
 """
 
 import functools
+import itertools
 
 import numpy as np
 from jaxtyping import Float
 from scipy import special
+from scipy.stats import qmc
 
-_NODES = 400
+from theory import checks, quadrature
 
-
-@functools.cache
-def _gauss() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on [-1, 1]: an eigenvalue problem, solved once."""
-    return np.polynomial.legendre.leggauss(_NODES)
-
-
-def _check(theta, aspect, sight) -> None:
-    if np.any(np.asarray(theta) < 0) or np.any(np.asarray(sight) < 0):
-        raise ValueError("theta and sight are ratios of norms; give numbers of at least 0")
-    if np.any(np.asarray(aspect) <= 0):
-        raise ValueError("aspect is features over facts; give a number above 0")
+_POINTS = 2**16
+"""Draws of all scores in the mean over them: quadrature error below 1e-3, checked for up to 8 adapters."""
 
 
 def _effective(theta, aspect, sight) -> tuple[np.ndarray, np.ndarray]:
     """(theta_eff^2 = tau^2 (theta^2 + c) - c, whether it is above the transition sqrt(c))."""
-    _check(theta, aspect, sight)
+    checks.at_least(0, theta=theta, sight=sight)
+    checks.above(0, aspect=aspect)
     theta, aspect, sight = (np.asarray(value, np.float64) for value in (theta, aspect, sight))
     strength = sight**2 * (theta**2 + aspect) - aspect
     seen = strength > np.sqrt(aspect)
@@ -66,8 +59,7 @@ def alignment_orthogonal(facts: int) -> float:
     The one-layer model with orthonormal embeddings, no relu, and features as wide as the embeddings (or m ->
     infinity); distinct answers. Raises ValueError for fewer than 1 fact.
     """
-    if facts < 1:
-        raise ValueError(f"facts is {facts}; give a whole number of at least 1")
+    checks.whole(facts=facts)
     return facts / (facts + 1)
 
 
@@ -97,8 +89,14 @@ def score_law(
     so at a prompt of its own data (load, noise and seen all 1) the score is (1 + c/theta^2) times a fresh
     one's, in law, for tau = 1. Below the transition a = 0 and c/q is sqrt(c): even a blind adapter knows its
     own prompts a little (this factor assumes a flat spectrum, D^T D as above). Raises ValueError as
-    ``alignment``, and for a noise below seen^2.
+    ``alignment``, for a negative count, and for a noise below seen^2.
     """
+    checks.finite(load=load)
+    checks.at_least(0, other=other, noise=noise, seen=seen)
+    if other:
+        checks.numbers(features=features)
+        if features <= 1:
+            raise ValueError(f"features is {features}; other relations' means need more than 1")
     if noise < seen**2:
         raise ValueError(
             f"noise is {noise}, but the seen entity alone is {seen**2} of it; give at least that"
@@ -109,7 +107,7 @@ def score_law(
     if theta > 0:
         mean = mean + seen * cosine * aspect / theta
     own = 1 + (aspect / strength if visible else np.sqrt(aspect))
-    chance = other * theta**2 * (1 - cosine**2) / (features - 1)
+    chance = other * theta**2 * (1 - cosine**2) / (features - 1) if other else 0.0
     return float(mean), float(np.sqrt(noise + seen**2 * (own**2 - 1) + chance))
 
 
@@ -123,10 +121,23 @@ def _folded_cdf(x, mean, spread):
 
 
 def _scores(mean, spread) -> tuple[np.ndarray, np.ndarray]:
-    mean, spread = np.broadcast_arrays(np.asarray(mean, np.float64), np.asarray(spread, np.float64))
-    if mean.ndim != 1 or np.any(spread <= 0):
-        raise ValueError("give one mean and one spread above 0 for each adapter of the library")
+    checks.finite(mean=mean)
+    checks.above(0, spread=spread)
+    mean, spread = np.asarray(mean, np.float64), np.asarray(spread, np.float64)
+    if mean.ndim != 1 or mean.shape != spread.shape:
+        raise ValueError(
+            f"mean has shape {mean.shape} and spread {spread.shape}; give one of each for every adapter"
+        )
     return np.abs(mean), spread
+
+
+def _grid(mean, spread) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes and weights on [0, infinity) that resolve every score: pieces that shrink towards each mean."""
+    steps = np.array([0.0, 0.5, 1, 2, 3, 4.5, 6, 9])
+    ends = mean[:, None] + spread[:, None] * np.concatenate([-steps[:0:-1], steps])[None]
+    ends = np.unique(np.concatenate([[0.0], ends[ends > 0]]))
+    pieces = [quadrature.interval(low, high, 16) for low, high in itertools.pairwise(ends)]
+    return np.concatenate([x for x, _ in pieces]), np.concatenate([w for _, w in pieces])
 
 
 def selection(
@@ -138,17 +149,23 @@ def selection(
 
     Top-1 Arrow's choice; 1/K each for equal scores. For two adapters of equal spread it is
     Phi(u)Phi(w) + Phi(-u)Phi(-w) with u, w = (mean_1 -+ mean_2)/(spread sqrt 2).
-    Raises ValueError unless there is one mean and one positive spread an adapter.
+    The probabilities sum to 1 within 1e-9 at any spreads.
+    Raises ValueError unless there is one finite mean and one positive spread an adapter.
     """
     mean, spread = _scores(mean, spread)
-    nodes, weights = _gauss()
-    top = np.max(mean + 9 * spread)
-    x, weights = top * (nodes + 1) / 2, weights * top / 2
+    x, weights = _grid(mean, spread)
     density = _folded_pdf(x[None], mean[:, None], spread[:, None])
     below = _folded_cdf(x[None], mean[:, None], spread[:, None])
     return np.array(
         [weights @ (density[i] * np.prod(np.delete(below, i, axis=0), axis=0)) for i in range(len(mean))]
     )
+
+
+@functools.cache
+def _normals(count: int) -> Float[np.ndarray, "points adapters"]:
+    """Standard normal draws of ``count`` scores that fill the space evenly: Sobol points, always the same."""
+    points = qmc.Sobol(count, scramble=False).random(_POINTS)
+    return special.ndtri(points + 0.5 / _POINTS)
 
 
 def expected_gate(
@@ -157,59 +174,24 @@ def expected_gate(
     temperature: float,
     top_k: int | None = None,
 ) -> Float[np.ndarray, "adapters"]:
-    """E[g_i] in (K,): mean gate of a softmax of |score| / temperature over the top k.
+    """E[g_i] in (K,): mean gate of a softmax of |score| / temperature over the top k, others 0.
 
-    Temperature in units of sigma.
-
-    A softmax weight is the chance of being the largest after adding Gumbel noise of scale T, so the gate is a
-    selection probability too: with L_j(w, y) = E[G((w - s_j)/T); s_j > y], G the Gumbel distribution, and N_j
-    its derivative in w,
-
-        E[g_i] = sum_{j != i} int f_j(y) dy int dw N_i(w, y) [z^(k-1)] prod_{l != i, j} (F_l(y) + z L_l(w, y))
-
-    where y is the best score left out (no such term for k = K, where y = 0). Quadrature error below 1e-3.
-    As T -> 0 or for k = 1 it becomes ``selection``. Raises ValueError for a temperature that is not above 0,
-    or a top_k outside 1..K.
+    Temperature in units of sigma. The mean over independent scores N(mean_i, spread_i^2) is taken over 65536
+    evenly spread draws (quasi Monte Carlo), so the gates sum to 1 to rounding at any temperature and spread;
+    error below 1e-3. As T -> 0 or for k = 1 it becomes ``selection``. A softmax weight is the chance of
+    winning after Gumbel noise of scale T, so the gate is a selection probability too.
+    Raises ValueError for a temperature that is not above 0, or a top_k that is no whole number in 1..K.
     """
     mean, spread = _scores(mean, spread)
-    count = len(mean)
-    top_k = count if top_k is None else top_k
-    if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, not {temperature}; use selection for a hard choice")
-    if not 1 <= top_k <= count:
-        raise ValueError(f"top_k must be between 1 and the {count} adapters of the library, not {top_k}")
+    top_k = len(mean) if top_k is None else top_k
+    checks.above(0, temperature=temperature)
+    checks.whole(top_k=top_k)
+    if top_k > len(mean):
+        raise ValueError(f"top_k must be between 1 and the {len(mean)} adapters of the library, not {top_k}")
     if top_k == 1:
         return selection(mean, spread)
-    steps = 160
-    top = np.max(mean + 7 * spread)
-    s = (np.arange(steps) + 0.5) * top / steps
-    mass = _folded_pdf(s[None], mean[:, None], spread[:, None]) * top / steps
-    low, high = -4 * temperature, top + 20 * temperature
-    w = low + (np.arange(2 * steps) + 0.5) * (high - low) / (2 * steps)
-    tail = np.exp(-(w[:, None] - s[None, :]) / temperature)
-    gumbel = np.exp(-tail)
-    slope = gumbel * tail / temperature * (high - low) / (2 * steps)
-    if top_k == count:
-        kept, won = mass @ gumbel.T, mass @ slope.T
-        return np.array([won[i] @ np.prod(np.delete(kept, i, axis=0), axis=0) for i in range(count)])
-
-    def above(table):  # (K, w, y): sum over s > y, half of the cell of y itself
-        cells = mass[:, None, :] * table[None, :, :]
-        return np.cumsum(cells[..., ::-1], axis=-1)[..., ::-1] - cells / 2
-
-    kept, won = above(gumbel), above(slope)
-    below = _folded_cdf(s[None], mean[:, None], spread[:, None])
-    gates = np.zeros(count)
-    for i in range(count):
-        for j in range(count):
-            if i == j:
-                continue
-            chosen = [np.ones((2 * steps, steps))] + [0.0] * (top_k - 1)  # by how many others are kept
-            for other in range(count):
-                if other not in (i, j):
-                    chosen = [
-                        chosen[n] * below[other] + (chosen[n - 1] * kept[other] if n else 0.0)
-                        for n in range(top_k)
-                    ]
-            gates[i] += np.sum(won[i] * chosen[top_k - 1] @ mass[j])
-    return gates
+    scores = np.abs(mean + spread * _normals(len(mean)))
+    lead = (scores - scores.max(axis=1, keepdims=True)) / temperature
+    last = np.partition(lead, -top_k, axis=1)[:, -top_k, None]
+    gates = np.where(lead >= last, np.exp(lead), 0.0)
+    return (gates / gates.sum(axis=1, keepdims=True)).mean(axis=0)

@@ -182,7 +182,7 @@ def test_two_equal_spreads_have_the_closed_form():
         (lambda: selection.alignment(1.0, 0.0), "above 0"),
         (lambda: selection.alignment_orthogonal(0), "facts is 0"),
         (lambda: selection.score_law(1.0, 1.0, seen=2.0), "noise is 1.0"),
-        (lambda: selection.selection([1.0], [0.0]), "positive spread|above 0"),
+        (lambda: selection.selection([1.0], [0.0]), "spread is 0.0; give a finite number above 0"),
         (lambda: selection.expected_gate([1.0, 0.0], [1.0, 1.0], 0.0), "temperature"),
         (lambda: selection.expected_gate([1.0, 0.0], [1.0, 1.0], 1.0, 3), "top_k"),
     ],
