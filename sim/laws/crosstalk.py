@@ -17,9 +17,10 @@ from theory import model as one_layer
 STORED = np.array([1.0, 0.0])  # not a JAX array: importing must not start a backend
 
 
-def _at(degrees: float) -> jnp.ndarray:
-    """The unit vector at this angle from ``STORED``."""
-    return jnp.asarray([math.cos(math.radians(degrees)), math.sin(math.radians(degrees))])
+def _at(degrees) -> jnp.ndarray:
+    """Unit vectors at these angles from ``STORED``, (..., 2)."""
+    turn = jnp.radians(jnp.asarray(degrees, jnp.float64))
+    return jnp.stack([jnp.cos(turn), jnp.sin(turn)], axis=-1)
 
 
 @check("kappa, arc-cosine kernel", "4", "asymptotic")
@@ -46,18 +47,16 @@ READ = (
 @check("whitened overlap", "4w", "asymptotic")
 def _whitened(effort: Effort):
     """Off by less than F/m: the Gram matrix of F keys is its kernel to a relative error of that order."""
-    for activation, name, facts in effort.some(READ):
+    for (activation, name, facts), features in effort.some([(at, m) for at in READ for m in (64, 512)]):
         subjects = jnp.arange(facts)
-        for features in (64, 512):
-            config = one_layer.ModelConfig(facts, 40, features, activation=activation, fillers=1)
-            first = one_layer.prompt1(config, subjects)
-            two_hop, new_word = one_layer.prompt12(config, subjects), first.at[:, 1].set(config.tokens - 1)
-            read = two_hop if name == "p12" else new_word
-            kernel = [closed.prompt_kappa(config, first[0], at) for at in (first[1], read[0], read[1])]
-            key = seeds.key(9, facts, features)
-            runs = twin.mean_overlap(facts, config, read, key=key, draws=effort(32))
-            text = f"F={facts}, m={features}, {activation}, read at {name}"
-            yield average(text, closed.mean_overlap(facts, *kernel), runs, slack=facts / features)
+        config = one_layer.ModelConfig(facts, 40, features, activation=activation, fillers=1)
+        first = one_layer.prompt1(config, subjects)
+        two_hop, new_word = one_layer.prompt12(config, subjects), first.at[:, 1].set(config.tokens - 1)
+        read = two_hop if name == "p12" else new_word
+        kernel = [closed.prompt_kappa(config, first[0], at) for at in (first[1], read[0], read[1])]
+        runs = twin.mean_overlap(facts, config, read, key=seeds.key(9, facts, features), draws=effort(32))
+        text = f"F={facts}, m={features}, {activation}, read at {name}"
+        yield average(text, closed.mean_overlap(facts, *kernel), runs, slack=facts / features)
 
 
 DEGREES = tuple(range(0, 181, 20))
@@ -69,8 +68,9 @@ def _collect(source: Source) -> pd.DataFrame:
     count, rows = source.effort(64, 512), []
     for activation in ("relu", "identity"):
         setting = {"panel": activation, "features": WIDTH}
-        for degrees in np.linspace(0, 180, 121):
-            rows.append(law(closed.kappa(STORED, _at(degrees), activation), x=degrees, **setting))
+        nodes = np.linspace(0, 180, 121)
+        values = np.asarray(closed.kappa(STORED[None], _at(nodes), activation))
+        rows += [law(value, x=degrees, **setting) for degrees, value in zip(nodes, values, strict=True)]
         for degrees in DEGREES:
             read, key = _at(degrees), seeds.key(2, degrees)
             runs = twin.kappa(STORED, read, activation, key=key, features=WIDTH, draws=count)

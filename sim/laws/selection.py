@@ -28,14 +28,14 @@ def _alignments(theta, aspect: float, features: int, sight, keys: jax.Array) -> 
 @check("Arrow: alignment of the prototype", "10a", "asymptotic")
 def _alignment(effort: Effort):
     """Off by less than 1/m above the transition."""
-    cases = ((3.0, 1.0, 1.0), (2.0, 2.0, 1.0), (2.0, 1.0, 0.8))
-    for place, (theta, aspect, sight) in effort.some(list(enumerate(cases))):
-        predicted = closed.alignment(theta, aspect, sight)
-        for features in effort.some((16, 32, 64, 128)):
-            keys = seeds.keys(seeds.key(25, place, features), effort(32))
-            runs = _alignments(theta, aspect, features, sight, keys)
-            text = f"theta={theta}, c={aspect}, tau={sight}, m={features}"
-            yield average(text, predicted, runs, slack=1 / features)
+    cases = enumerate(((3.0, 1.0, 1.0), (2.0, 2.0, 1.0), (2.0, 1.0, 0.8)))
+    for (place, (theta, aspect, sight)), features in effort.some(
+        [(case, features) for case in cases for features in (16, 32, 64, 128)]
+    ):
+        keys = seeds.keys(seeds.key(25, place, features), effort(32))
+        runs = _alignments(theta, aspect, features, sight, keys)
+        text = f"theta={theta}, c={aspect}, tau={sight}, m={features}"
+        yield average(text, closed.alignment(theta, aspect, sight), runs, slack=1 / features)
 
 
 @check("Arrow: alignment with orthogonal keys", "10a", "exact")
@@ -51,25 +51,31 @@ GATES = ((2.0, 1.0, 2, 1.0, 1), (2.0, 1.0, 4, 1.0, 1), (2.0, 1.0, 4, 0.5, 2))
 """(theta, aspect, adapters, temperature, top k)."""
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gated(case: tuple, features: int, keys: jax.Array) -> jax.Array:
+    """Mean gate of the right adapter in each draw of a case of ``GATES``."""
+    *model, temperature, top_k = case
+
+    def one(key):
+        gates = twin.gates(*model, features, key, temperature=temperature, top_k=top_k)
+        return gates[:, 0].mean()
+
+    return jax.lax.map(one, keys)
+
+
 @check("Arrow: gate of the right adapter", "10b", "asymptotic")
 def _gates(effort: Effort):
     """Off by less than 1/m, like the alignment that the scores are made of."""
-    for place, (theta, aspect, adapters, temperature, top_k) in effort.some(list(enumerate(GATES))):
-        for features in (16, 32, 48):
-
-            def run(key, features=features, case=GATES[place]):
-                *model, temperature, top_k = case
-                gates = twin.gates(*model, features, key, temperature=temperature, top_k=top_k)
-                return gates[:, 0].mean()
-
-            keys = seeds.keys(seeds.key(27, place, features), effort(32))
-            runs = jax.jit(lambda keys, run=run: jax.lax.map(run, keys))(keys)
-            right = closed.score_law(theta, aspect)
-            wrong = closed.score_law(theta, aspect, 0.0, other=1.0, features=features)
-            mean, spread = zip(right, *[wrong] * (adapters - 1), strict=True)
-            predicted = closed.expected_gate(mean, spread, temperature, top_k)[0]
-            text = f"theta={theta}, c={aspect}, K={adapters}, T={temperature}, top {top_k}, m={features}"
-            yield average(text, predicted, runs, slack=1 / features)
+    cases = [(place, case, features) for place, case in enumerate(GATES) for features in (16, 32, 48)]
+    for place, case, features in effort.some(cases):
+        theta, aspect, adapters, temperature, top_k = case
+        keys = seeds.keys(seeds.key(27, place, features), effort(32))
+        right = closed.score_law(theta, aspect)
+        wrong = closed.score_law(theta, aspect, 0.0, other=1.0, features=features)
+        mean, spread = zip(right, *[wrong] * (adapters - 1), strict=True)
+        predicted = closed.expected_gate(mean, spread, temperature, top_k)[0]
+        text = f"theta={theta}, c={aspect}, K={adapters}, T={temperature}, top {top_k}, m={features}"
+        yield average(text, predicted, _gated(case, features, keys), slack=1 / features)
 
 
 class Prompt(NamedTuple):
@@ -132,12 +138,12 @@ def _choice(edit: str, kind: str, size: int) -> float:
 @check("Arrow: choice at each prompt", "10", "asymptotic")
 def _selection(effort: Effort):
     """Off by less than 1/m."""
-    for size in effort.some((12, 24)):
-        for place, kind in enumerate(("p1", "p1, other's\nentity", "p2", "p12")):
-            keys = seeds.keys(seeds.key(28, size, place), effort(24))
-            runs = _chosen(kind, size, ("sighted",), keys)[:, 0]
-            text = f"{kind}, F=N=m={size}, adapter 1 chosen".replace("\n", " ")
-            yield rate(text, _choice("sighted", kind, size), runs, size, slack=1 / size)
+    kinds = enumerate(("p1", "p1, other's\nentity", "p2", "p12"))
+    for (place, kind), size in effort.some([(kind, size) for kind in kinds for size in (12, 24)]):
+        keys = seeds.keys(seeds.key(28, size, place), effort(24))
+        runs = _chosen(kind, size, ("sighted",), keys)[:, 0]
+        text = f"{kind}, F=N=m={size}, adapter 1 chosen".replace("\n", " ")
+        yield rate(text, _choice("sighted", kind, size), runs, size, slack=1 / size)
 
 
 EDITS = {"sighted": (1.0, "sighted (τ = 1)"), "partly": (0.8, "τ = 0.8"), "blind": (0.0, "blind (τ = 0)")}

@@ -25,19 +25,24 @@ def _overwrite(effort: Effort):
             yield rate(f"F={facts}, r={rank}, lambda={lam}", predicted, runs, facts)
 
 
-INSERTED = ((6, (1, 2, 4)), (8, (1, 2, 6)), (16, (2, 4, 10)), (24, (3, 6, 16)), (32, (4, 8, 20)))
-"""(facts, ranks) of insertions."""
+INSERTED = (
+    *((6, 1), (6, 2), (6, 4), (8, 1), (8, 2), (8, 6), (16, 2), (16, 4)),
+    *((16, 10), (24, 3), (24, 6), (24, 16), (32, 4), (32, 8), (32, 20)),
+)
+"""(facts, rank) of insertions."""
 
 
 @check("insertion recall", "6b", "law")
 def _insertion(effort: Effort):
-    for facts, ranks in effort.some(INSERTED):
-        for rank in ranks:
-            runs = twin.insertion_recall(facts, rank, key=seeds.key(14, facts, rank), draws=effort(128))
-            yield rate(f"F={facts}, r={rank}", closed.insertion_recall(facts, rank), runs, facts)
+    for facts, rank in effort.some(INSERTED):
+        runs = twin.insertion_recall(facts, rank, key=seeds.key(14, facts, rank), draws=effort(128))
+        yield rate(f"F={facts}, r={rank}", closed.insertion_recall(facts, rank), runs, facts)
 
 
+CYCLES = ((16, 3), (16, 5), (16, 7), (33, 6), (33, 8), (33, 10), (64, 15), (64, 17), (64, 19))
+"""(facts on the cycle, rank)."""
 SHARED = ((8, 2), (16, 6), (24, 15), (4, 1), (8, 5), (12, 9), (20, 4), (32, 24))
+"""(facts, rank) of mean shares."""
 
 
 @check("mean share r/F of trained adapters", "6g", "exact")
@@ -50,11 +55,10 @@ def _mean_share(effort: Effort):
 
 @check("one cycle of answers, recall", "6c", "exact")
 def _cycle(effort: Effort):
-    for length, ranks in effort.some(((16, (3, 5, 7)), (33, (6, 8, 10)), (64, (15, 17, 19)))):
-        for rank in ranks:
-            predicted = coverage.retention(closed.cycle_shares(length, rank))
-            found = twin.cycle_recall(length, rank, key=seeds.key(16, length))
-            yield exact(f"L={length}, r={rank}", predicted, found, 1e-12)
+    for length, rank in effort.some(CYCLES):
+        predicted = coverage.retention(closed.cycle_shares(length, rank))
+        found = twin.cycle_recall(length, rank, key=seeds.key(16, length))
+        yield exact(f"L={length}, r={rank}", predicted, found, 1e-12)
 
 
 FACTS = (16, 32, 64)
