@@ -78,7 +78,8 @@ np.testing.assert_allclose(dense(merge("root_mean", updates)), wanted, atol=1e-1
 def test_registries_find_the_files(house):
     place, run = house
     run("-c", FOUND.format(place=str(place)))
-    assert "relays: Relays asked at once" in " ".join(run("-m", "sim.sweep", "--help").split())
+    help_text = " ".join(run("-m", "sim.sweep", "--help").replace("│", " ").split())
+    assert "relays: Relays asked at once" in help_text
     assert "root_mean" in run("-m", "sim.merge", "--help")
 
 

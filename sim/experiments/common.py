@@ -64,9 +64,10 @@ def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
     return rows[(rows["library"] == library) & (rows["method"] == method)]
 
 
-def chance(axes) -> None:
-    """The dashed line of a guess among the edited answers."""
-    axes.axhline(1 / DEFAULT.world.edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
+def chance(axes, across: bool = False) -> None:
+    """The dashed line of a guess among the edited answers, upright where accuracy runs across."""
+    draw = axes.axvline if across else axes.axhline
+    draw(1 / DEFAULT.world.edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
 
 
 def guide(axes, x, rows: pd.DataFrame, series: int, label: str, hollow: bool = False) -> None:

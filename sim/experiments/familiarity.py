@@ -1,5 +1,6 @@
 """Library and method against familiarity and template: the main experiment, three figures of its table."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, guide, selected
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import Source, beside, figure, point
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
@@ -24,73 +25,118 @@ def familiarity(config: ReuseConfig, entities: tuple[str, ...], templates: tuple
 
 
 METHODS = (
-    ("single", "joint", "joint\n(ceiling)"),
-    ("parts", "oracle", "oracle\nrouter"),
+    ("single", "joint", "joint (ceiling)"),
+    ("parts", "oracle", "oracle router"),
     ("parts", "sum", "sum"),
     ("parts", "lambda=0.75", "λ = ¾"),
     ("parts", "average", "average"),
     ("parts", "svd", "SVD"),
     ("parts", "ties", "TIES"),
     ("parts", "arrow", "Arrow"),
-    ("bridge", "sum", "+ bridge,\nsum"),
-    ("expert", "sum", "+ expert,\nsum"),
+    ("bridge", "sum", "+ bridge, sum"),
+    ("expert", "sum", "+ expert, sum"),
 )
-"""(library, method, label) in the order of the main figure."""
+"""(library, method, label) in the order of the main figure, from the top."""
+
+DIRECT = "direct_given_among_answers"
+"""Accuracy of direct answers where the model gives an answer of some edited query: a guess has 1/edits."""
+
+PANELS = (
+    ("both", "cot_answer", "(a) step by step,\nshared template"),
+    ("none", "cot_answer", "(b) step by step,\nno template"),
+    ("both", DIRECT, "(c) direct, answers in\nthe edited set"),
+)
+"""(template, metric, title)."""
 
 
 def _libraries(source: Source) -> pd.DataFrame:
     pairs = tuple((library, method) for library, method, _ in METHODS)
-    return selected(source.summary("familiarity"), ("cot_answer", "direct"), pairs)
+    return selected(source.summary("familiarity"), ("cot_answer", "direct", DIRECT), pairs)
 
 
 @figure(
-    "Direct two-hop answers stay at chance for every library and method; by chain of thought reuse works for "
-    "real entities with a shared template, and not for unseen ones.",
-    SETTING + " Left: traces of other entities in pretraining and in both data sets; right: in neither. "
-    "Filled: chain of thought, hollow: direct, dashed: chance among the edited answers.",
+    "Asked at once, no library and no method beats a guess; step by step reuse works for real entities with "
+    "a shared template, and not for unseen ones.",
+    SETTING
+    + " (a) Traces of other entities in pretraining and in both data sets; (b) in neither; (c) direct "
+    "answers with the shared template, where the model answers with one of the 16 edited answers; dashed: a "
+    "guess among those, 1/16.",
     "experiment familiarity",
     _libraries,
     ("familiarity",),
 )
 def library_and_familiarity(rows: pd.DataFrame):
     """The main figure: two-hop accuracy by method, one series a familiarity."""
-    picture, panels = style.figure(style.PAGE, 2.7, ncols=2, sharey=True)
+    picture, panels = style.figure(style.PAGE, 3.4, ncols=3, sharey=True)
     present = set(zip(rows["library"], rows["method"], strict=True))
     methods = [method for method in METHODS if method[:2] in present]
-    for axes, template in zip(panels, ("both", "none"), strict=True):
-        chance(axes)
-        for series, entities in enumerate(NAMES):
-            cell = rows[(rows["entities"] == entities) & (rows["template"] == template)]
-            for metric, hollow in (("cot_answer", False), ("direct", True)):
-                found = cell[cell["metric"] == metric].set_index(["library", "method"])
-                found = found.reindex([method[:2] for method in methods])
-                x = np.arange(len(methods)) + (series - 1.5) * 0.18
-                label = None if hollow or cell.empty else NAMES[entities]
-                style.points(axes, x, found["measured"], found["low"], found["high"], series, label, hollow)
-        axes.set_xticks(range(len(methods)), [label for _, _, label in methods], rotation=90, fontsize=6)
-        axes.set_ylim(-0.03, 1.03)
-    panels[0].set_ylabel("two-hop accuracy")
+    for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
+        chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
+        for series, (entities, name) in enumerate(NAMES.items()):
+            found = chosen[chosen["entities"] == entities].set_index(["library", "method"])
+            found = found.reindex([method[:2] for method in methods])
+            y = np.arange(len(methods)) + (series - 1.5) * 0.18
+            style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
+        axes.set_title(title, loc="left")
+        axes.set_xlim((-0.03, 1.03) if metric != DIRECT else (-0.01, 0.31))
+        axes.grid(axis="y", color="0.93", linewidth=0.5)
+    chance(panels[2], across=True)
+    panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
+    panels[0].invert_yaxis()
+    for axes in panels:
+        axes.set_xlabel("two-hop accuracy")
     panels[1].legend(loc="upper right", title="entities of the edited facts")
-    panels[0].text(0.99, 0.98, "shared template", transform=panels[0].transAxes, ha="right", va="top")
-    panels[1].text(0.01, 0.98, "no template", transform=panels[1].transAxes, ha="left", va="top")
     return picture
 
 
+PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
+"""The last is what the others must beat: that merging does nothing."""
+
+FLOOR, CEILING = 0.05, 0.95
+"""A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
+
+RESAMPLES = 2000
+
+
 def _forecasts(source: Source) -> pd.DataFrame:
-    rows = source.summary("familiarity")
-    made = rows["method"].str.startswith("lambda=") & ~rows["metric"].str.startswith("agreement_")
-    return rows[made & ~rows["predictor"].isin(("", "chance"))].reset_index(drop=True)
+    """Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error": mean absolute
+    error over all cells and over the undecided ones, with its 95% interval by bootstrap over seeds."""
+    rows = source.summary("familiarity", "predictions")
+    rows = rows[rows["method"].str.startswith("lambda=")]
+    cells = ["label", "lam", "metric"]
+    mean = rows.groupby(cells)["measured"].transform("mean")
+    rows = rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
+    found = []
+    for predictor in (name for name in PREDICTORS if name in rows):
+        known = rows.dropna(subset=predictor)
+        for cell, part in known.groupby([*cells, "undecided"]):
+            where = dict(zip([*cells, "undecided"], cell, strict=True)) | {"predictor": predictor}
+            found.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
+        for scope, part in (("all", known), ("undecided", known[known["undecided"]])):
+            for lam, at in part.groupby("lam"):
+                error = (
+                    at.assign(error=(at[predictor] - at["measured"]).abs()).groupby("seed")["error"].mean()
+                )
+                where = {"panel": "error", "scope": scope, "predictor": predictor, "lam": lam}
+                found.append(beside(math.nan, bootstrap(error), len(error), **where))
+    return pd.DataFrame(found)
 
 
-PREDICTORS = ("disentangled", "tangent", "coverage", "product")
+def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
+    """(mean, low, high): percentile interval of the mean of one value a seed, seeds redrawn."""
+    values = np.asarray(values, float)
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
+    return float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))
 
 
 @figure(
-    "Single adapters predict their merge: adding what each does alone at its own coefficient is good to a "
-    "few hundredths up to λ = 1/2 and overrates the edits beyond; the coverage law, blind to damage, fails.",
+    "Single adapters predict their merge where it is decided by the edits alone; where the outcome is open "
+    "they overrate edits beyond λ = 1/2, and the coverage law, blind to damage, fails.",
     SETTING
     + " All 16 settings of the main experiment. Left: predicted against measured accuracy of the merged "
-    "model, one point a setting, probe and λ. Right: mean absolute error a seed against λ.",
+    "model, one point a setting, probe and λ. Right: mean absolute error on cells that are neither at floor nor "
+    "ceiling (0.05 to 0.95), with 95% bootstrap intervals over seeds; base: the merge answers as the base does.",
     "experiment familiarity",
     _forecasts,
     ("familiarity",),
@@ -98,7 +144,7 @@ PREDICTORS = ("disentangled", "tangent", "coverage", "product")
 def prediction_and_outcome(rows: pd.DataFrame):
     """Calibration of the disentangled predictor, and the error of every predictor against lambda."""
     picture, (left, right) = style.figure(style.PAGE, 2.5, ncols=2)
-    said = rows[rows["predictor"] == "disentangled"]
+    said = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
     left.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
     for series, (low, high, label) in enumerate(
         ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
@@ -110,20 +156,18 @@ def prediction_and_outcome(rows: pd.DataFrame):
         )
     left.set(xlabel="predicted by single adapters (disentangled)", ylabel="measured accuracy of the merge")
     left.legend(loc="upper left")
+    errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
     for series, predictor in enumerate(PREDICTORS):
-        part = rows[rows["predictor"] == predictor]
-        found = part.groupby("lam").agg(measured=("error", "mean"), spread=("error", "sem")).reset_index()
-        half = 1.96 * found["spread"]
-        found = found.assign(low=found["measured"] - half, high=found["measured"] + half)
-        guide(right, found["lam"] + (series - 1.5) * 0.01, found, series, predictor)
-    right.axhline(0.05, color="black", linestyle=":", linewidth=0.8)
-    right.set(xlabel="common coefficient λ", ylabel="mean absolute error")
+        found = errors[errors["predictor"] == predictor].sort_values("lam")
+        guide(right, found["lam"] + (series - 2) * 0.01, found, series, predictor)
+    right.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
     right.legend(loc="upper left")
     return picture
 
 
 def _trade(source: Source) -> pd.DataFrame:
-    rows = _forecasts(source)
+    rows = source.summary("familiarity")
+    rows = rows[rows["method"].str.startswith("lambda=")]
     chosen = rows["metric"].isin(("hop1", "hop2", "untouched")) & (rows["predictor"] == "disentangled")
     told = (rows["entities"] == "real") & rows["template"].isin(("pretraining", "both"))
     return rows[chosen & told].reset_index(drop=True)

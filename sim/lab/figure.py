@@ -37,13 +37,13 @@ class Source:
     runs: Path
     effort: Effort = EFFORTS["quick"]
 
-    def summary(self, experiment: str) -> pd.DataFrame:
-        """The summary of an experiment's run.
+    def summary(self, experiment: str, table: str = "summary") -> pd.DataFrame:
+        """The summary of an experiment's run, or another table of it ("predictions").
 
         Raises:
             ValueError: there is none; the message names the command that makes it.
         """
-        path = self.runs / experiment / "summary.csv"
+        path = self.runs / experiment / f"{table}.csv"
         if not path.exists():
             raise ValueError(
                 f"{path} is missing; make it with: python -m sim.sweep {experiment} --out {self.runs}"

@@ -67,22 +67,31 @@ def figure(width: float = COLUMN, height: float = 2.3, **subplots):
 
 def points(axes, x, mean, low, high, series: int, label: str | None = None, hollow: bool = False):
     """Measurements with 95% bars, in the colour and marker of a series."""
-    colour, marker = COLOURS[series % len(COLOURS)], MARKERS[series % len(MARKERS)]
-    return axes.errorbar(
-        x,
-        mean,
-        yerr=[
-            [max(m - a, 0) for m, a in zip(mean, low, strict=True)],
-            [max(b - m, 0) for m, b in zip(mean, high, strict=True)],
-        ],
-        fmt=marker,
-        color=colour,
-        markerfacecolor="white" if hollow else colour,
-        markersize=3.5,
-        elinewidth=0.8,
-        capsize=1.5,
-        label=label,
-    )
+    return axes.errorbar(x, mean, yerr=_bars(mean, low, high), label=label, **_look(series, hollow))
+
+
+def points_across(axes, mean, y, low, high, series: int, label: str | None = None):
+    """The same with the measured value along the horizontal axis."""
+    return axes.errorbar(mean, y, xerr=_bars(mean, low, high), label=label, **_look(series, False))
+
+
+def _bars(mean, low, high) -> list[list[float]]:
+    return [
+        [max(m - a, 0) for m, a in zip(mean, low, strict=True)],
+        [max(b - m, 0) for m, b in zip(mean, high, strict=True)],
+    ]
+
+
+def _look(series: int, hollow: bool) -> dict:
+    colour = COLOURS[series % len(COLOURS)]
+    return {
+        "fmt": MARKERS[series % len(MARKERS)],
+        "color": colour,
+        "markerfacecolor": "white" if hollow else colour,
+        "markersize": 3.5,
+        "elinewidth": 0.8,
+        "capsize": 1.5,
+    }
 
 
 def save(drawn: Figure, stem: Path) -> None:

@@ -19,13 +19,14 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array, ranks: di
         outcomes:  {(family, library, method): {metric: (S,) int8}}: what every model answered.
         forecasts: {family: {predictor: {metric: (strengths, S)}}}: ``forecast.forecast``.
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
-        losses:    {family: (adapters, steps)}.
+        training:  {family: {"losses" (adapters, steps), "cycles", "recall" (adapters,)}}: ``library.Made``.
     """
     decoder, models = config.decoder, {BASE: params}
-    outcomes, forecasts, kappa, losses = {}, {}, {}, {}
+    outcomes, forecasts, kappa, training = {}, {}, {}, {}
     for family in config.families:
         own_key = jax.random.fold_in(key, FAMILIES.index(family))
-        adapters, losses[family] = library.library(config, params, world, family, own_key, ranks)
+        adapters, made = library.library(config, params, world, family, own_key, ranks)
+        training[family] = {"losses": made.losses, "cycles": made.cycles, "recall": made.recall}
         parts = [adapters[part] for part in world.parts]
         for name, adapter in adapters.items():
             models[family, "single", name] = lora.fold(params, adapter)
@@ -51,4 +52,4 @@ def run(config: ReuseConfig, params: Params, world: World, key: Array, ranks: di
         if family == "lora":
             kappa[family] = kappas(config, params, world, parts)
     outcomes |= ask.ask_each(decoder, models, world.probes)
-    return {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "losses": losses}
+    return {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}

@@ -15,12 +15,18 @@ LAST = ("lora_last", "closed_form")
 """The families that change the last MLP output alone: their linear merges are predicted exactly."""
 
 
+KNOWN = 0.98
+"""An adapter has learned its facts when it answers this share of them."""
+
+
 @dataclass(frozen=True)
 class ReuseConfig:
     """Sizes of the decoder, the training, and which libraries are made and how they are reused.
 
     world:     configuration of the world, of a type that a file in ``sim.worlds`` registered.
     rank, kinds: of the adapters, and the matrices they change (family "lora").
+    cycles:    at most how often ``finetuning`` is run: an adapter is trained in whole cycles of the schedule
+               until it answers ``KNOWN`` of its own facts, the joint one like the single ones.
     families:  of ``FAMILIES``. Each has the adapter of every part of the world and the joint one.
     extras:    further adapters of the world, each the third member of a library of its own.
     methods:   data-free merges. ``lambdas``: common coefficients of the linear merge of the parts.
@@ -34,6 +40,7 @@ class ReuseConfig:
     width: int = 64
     heads: int = 4
     hidden: int = 256
+    cycles: int = 4
     rank: int = 4
     kinds: tuple[str, ...] = ATTENTION + MLP
     families: tuple[str, ...] = FAMILIES

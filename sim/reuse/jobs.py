@@ -113,8 +113,8 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
         finished = {}
         for position, result in zip(positions, results, strict=True):
             cell = cells[position]
-            for family, losses in result["losses"].items():
-                require_finite(losses, f"{family} adapters of {cell.unit}")
+            for family, made in result["training"].items():
+                require_finite(made["losses"], f"{family} adapters of {cell.unit}")
             finished[cell.unit] = rows_of(config, cell, jobs[position]["world"], result)
         yield finished, len(finished)
 

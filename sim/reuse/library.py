@@ -5,10 +5,11 @@ here knows a prediction.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from sim.lab import seeds
 from sim.merge import METHODS, merge
@@ -16,7 +17,7 @@ from sim.model import closed_form, lora
 from sim.model.sequences import Sequences
 from sim.model.training import fit
 from sim.model.transformer import Params, completion_logits, init
-from sim.reuse.config import ReuseConfig
+from sim.reuse.config import KNOWN, ReuseConfig
 from sim.worlds import FACTS, World
 from theory import lowrank
 from theory.lowrank import LowRank
@@ -33,6 +34,19 @@ def pretrain(config: ReuseConfig, world: World, key: Array) -> tuple[Params, Arr
     return fit(logits, start, world.pretraining, config.pretraining, jax.random.fold_in(key, 1))
 
 
+class Made(NamedTuple):
+    """An adapter and how it was made.
+
+    losses: of the last cycle of its schedule, (steps,). cycles: how many were run. recall: share of its own
+    facts that it answers.
+    """
+
+    adapter: lora.Adapter
+    losses: Array
+    cycles: Array
+    recall: Array
+
+
 def finetune(
     config: ReuseConfig,
     params: Params,
@@ -41,8 +55,12 @@ def finetune(
     key: Array,
     ranks: dict[str, Array] | None = None,
     used: dict[str, Array] | None = None,
-) -> tuple[lora.Adapter, Array]:
-    """(adapter, losses): rank-r LoRA trained on ``groups`` with the base frozen.
+) -> Made:
+    """Rank-r LoRA trained on ``groups`` with the base frozen.
+
+    The schedule is run in whole cycles, each with its own warm-up and decay (warm restarts: Loshchilov and
+    Hutter 2017), until the adapter answers ``KNOWN`` of its facts or ``config.cycles`` are over. The rule
+    looks at the adapter's own facts alone, so it is fixed before any merge is seen.
 
     ``ranks`` gives modules ranks of their own, 0 to ``config.rank``, as traced numbers, so that one
     program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
@@ -58,7 +76,7 @@ def finetune(
         groups = {name: closed_form.remember(decoder, params, group) for name, group in groups.items()}
 
     def logits(factors, group):
-        adapter = {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
+        adapter = _adapter(factors)
         if family == "lora_last":
             return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
         return completion_logits(decoder, params, group.tokens, group.prompt, lora.adapted(adapter))
@@ -66,9 +84,31 @@ def finetune(
     if ranks is not None:
         rows = jnp.arange(config.rank)[:, None]
         start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
+
+    def cycle(state):
+        factors, _, count, _ = state
+        own_key = jax.random.fold_in(key, 1 + count)
+        factors, losses = fit(logits, factors, groups, config.finetuning, own_key, used)
+        return factors, losses, count + 1, recall_of(logits(factors, groups[FACTS]), groups[FACTS])
+
+    def goes_on(state):
+        _, losses, count, recall = state
+        return (count < config.cycles) & (recall < KNOWN) & jnp.all(jnp.isfinite(losses))
+
     factors = {name: (update.b, update.a) for name, update in start.items()}
-    factors, losses = fit(logits, factors, groups, config.finetuning, jax.random.fold_in(key, 1), used)
-    return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}, losses
+    nothing = jnp.zeros(config.finetuning.steps, jnp.float32), jnp.int32(0), jnp.float32(0.0)
+    factors, *made = jax.lax.while_loop(goes_on, cycle, (factors, *nothing))
+    return Made(_adapter(factors), *made)
+
+
+def _adapter(factors: dict) -> lora.Adapter:
+    return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
+
+
+def recall_of(logits: Float[Array, "S L V"], facts: Sequences) -> Float[Array, ""]:
+    """Share of the facts that carry weight whose every token is the argmax, the right ones given."""
+    right = jnp.all(jnp.argmax(logits, axis=-1) == facts.target, axis=-1) & (facts.weight > 0)
+    return jnp.sum(right).astype(jnp.float32) / jnp.maximum(jnp.sum(facts.weight > 0), 1)
 
 
 def library(
@@ -78,26 +118,35 @@ def library(
     family: str,
     key: Array,
     ranks: dict[str, Array] | None = None,
-) -> tuple[dict[str, lora.Adapter], Array]:
-    """({name of ``config.adapters`` -> adapter}, losses (adapters, steps)) of one family."""
+) -> tuple[dict[str, lora.Adapter], Made]:
+    """({name of ``config.adapters`` -> adapter}, ``Made`` with a leading axis over them) of one family."""
     names = config.adapters(world)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(world.data[name] for name in names))
     keys = seeds.keys(key, len(names))
 
     def make(groups, adapter_key):
         if family == "closed_form":
-            facts = closed_form.remember(config.decoder, params, groups[FACTS])
-            solved = closed_form.solve(params, facts, config.rank)
-            return {closed_form.last_module(config.decoder): solved}, jnp.zeros(1, jnp.float32)
+            return _solved(config, params, groups[FACTS])
         return finetune(config, params, groups, family, adapter_key, ranks, used)
 
     used = {group: jnp.any(stacked[group].weight > 0) for group in stacked}
     if family == "closed_form":
         # One at a time: batched LAPACK calls wait for each other's threads on a CPU and can hang.
-        adapters, losses = jax.lax.map(lambda each: make(*each), (stacked, keys))
+        made = jax.lax.map(lambda each: make(*each), (stacked, keys))
     else:
-        adapters, losses = jax.vmap(make)(stacked, keys)
-    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], adapters) for i, name in enumerate(names)}, losses
+        made = jax.vmap(make)(stacked, keys)
+    adapters = {name: jax.tree.map(lambda leaf, i=i: leaf[i], made.adapter) for i, name in enumerate(names)}
+    return adapters, made
+
+
+def _solved(config: ReuseConfig, params: Params, facts: Sequences) -> Made:
+    """The closed-form adapter of a group of facts: no cycles, and no losses but a zero."""
+    held = closed_form.remember(config.decoder, params, facts)
+    solved = closed_form.solve(params, held, config.rank)
+    stream = closed_form.adapted_stream(held, solved)
+    recall = recall_of(closed_form.linear_logits(params, stream), facts)
+    adapter = {closed_form.last_module(config.decoder): solved}
+    return Made(adapter, jnp.zeros(1, jnp.float32), jnp.int32(0), recall)
 
 
 def merged(config: ReuseConfig, adapters: Sequence[lora.Adapter], method: str) -> dict:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from sim.reuse.config import ReuseConfig, linear_models
+from sim.reuse.config import BASE, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
 from sim.worlds import World, kind_of
-from sim.worlds.probe import NOT_ASKED, whole
+from sim.worlds.probe import NOT_ASKED, among_answers, given_among_answers, whole
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,11 @@ class Cell:
 def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict]:
     """One row a model, metric and predictor; a metric that nothing predicts has one row without predictor.
 
-    Predictors: "chance", the layout's (section 2; a theorem for the one-layer model, a claim here), and those
-    of ``forecast`` for linear merges of the parts. ``agreement_METRIC`` is the share of questions on which
-    predictor and model agree; ``kappa_STEP`` the empirical overlap of a step in a trace.
+    Predictors: "chance", a guess that knows which answers occur (section 2; a theorem for the one-layer
+    model, a claim here), and those of ``forecast`` for linear merges of the parts, beside "base": the merge
+    answers as the base does. ``agreement_METRIC`` is the share of questions on which predictor and model
+    agree; ``kappa_STEP`` the empirical overlap of a step in a trace; ``own_recall`` the share of its own
+    facts that an adapter knows after ``training_cycles``.
     """
     common = {
         "experiment": cell.experiment,
@@ -47,11 +49,6 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         "seed": cell.seed,
         **{field.name: getattr(cell.setting, field.name) for field in fields(cell.setting)},
         "facts": len(world.probes[world.parts[0]].tokens),
-    }
-    chance = {
-        whole(name, probe): probe.layout.chance
-        for name, probe in world.probes.items()
-        if probe.layout.chance is not None
     }
     rows = []
 
@@ -65,19 +62,27 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         merges |= linear_models(config, family, world)
     for model, scores in result["outcomes"].items():
         said = _said(config, world, result["forecasts"], model, merges)
-        lam = _common(merges.get(model))
+        lam, null = _common(merges.get(model)), _null(world, scores)
         for metric, outcomes in scores.items():
             asked = outcomes[outcomes != NOT_ASKED]
             if not asked.size:
                 continue
-            predictions = {"chance": chance[metric]} if metric in chance else {}
+            predictions = {"chance": null[metric]} if metric in null else {}
             predictions |= {p: np.mean(values[metric]) for p, values in said.items() if metric in values}
+            if metric in said.get(
+                "disentangled", {}
+            ):  # what a prediction must beat: that merging does nothing
+                predictions["base"] = np.mean(result["outcomes"][BASE][metric] == 1)
             for predictor, predicted in (predictions or {"": math.nan}).items():
                 add(model, metric, np.mean(asked == 1), asked.size, predictor, float(predicted), lam)
             for predictor, values in said.items():
                 if np.ndim(values.get(metric)):
                     same = np.mean(values[metric] == (outcomes == 1))
                     add(model, f"agreement_{metric}", same, predictor=predictor, lam=lam)
+    for family, made in result["training"].items():
+        for name, cycles, recall in zip(config.adapters(world), made["cycles"], made["recall"], strict=True):
+            add((family, "single", name), "training_cycles", cycles)
+            add((family, "single", name), "own_recall", recall)
     for family, traces in result["kappa"].items():
         for found in traces.values():
             for step, value in found.items():
@@ -96,6 +101,17 @@ def _said(config: ReuseConfig, world: World, forecasts: Mapping, model, merges: 
         predictor: {metric: np.asarray(values)[place] for metric, values in found.items()}
         for predictor, found in forecasts[family].items()
     }
+
+
+def _null(world: World, scores: Mapping) -> dict[str, float]:
+    """What a guess would score: the layout's chance among the answers, and over all questions that chance
+    times how often this model's answer is among them, which says nothing of which answer it gives."""
+    found = {}
+    for name, probe in world.probes.items():
+        if probe.layout.chance is not None:
+            found[given_among_answers(name)] = probe.layout.chance
+            found[whole(name, probe)] = probe.layout.chance * float(np.mean(scores[among_answers(name)]))
+    return found
 
 
 def _common(coefficients: tuple[float, ...] | None) -> float:

@@ -8,6 +8,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from sim.experiments.registry import Part
+from sim.lab import files
 from sim.lab.store import Store
 
 CORE = ("experiment", "world", "label", "rank", "seed")
@@ -54,8 +55,36 @@ def run(
                     if finished:
                         store.add(finished)
                     bar.update(advance)
-    return store.finish()
+    summary = store.finish()
+    for name, table in (("predictions", predictions(store.rows)), ("guesses", guesses(store.rows))):
+        if not table.empty:
+            files.write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))
+    return summary
+
+
+def predictions(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was predicted of merges beside what they did, seed by seed: one row a merge and metric.
+
+    A column for each predictor that comes from base and single adapters; empty if there are none.
+    """
+    said = rows[~rows["predictor"].isin(("", "law", "chance")) & rows["predicted"].notna()]
+    keys = ["world", "label", "seed", "adapter", "library", "method", "lam", "metric", "measured"]
+    if said.empty:
+        return said
+    wide = said.pivot(index=keys, columns="predictor", values="predicted")
+    return wide.reset_index().rename_axis(columns=None)
 
 
 def _cells(part: Part) -> object:
     return getattr(part, "cells", ())
+
+
+def guesses(rows: pd.DataFrame) -> pd.DataFrame:
+    """How often answers among the possible ones were right, seed by seed and model by model, over all cells.
+
+    Columns ``right`` and ``asked`` are counts; ``predicted`` is what a guess would score.
+    """
+    told = rows[(rows["predictor"] == "chance") & rows["metric"].str.endswith("_given_among_answers")]
+    counts = told.assign(right=told["measured"] * told["trials"], asked=told["trials"])
+    keys = ["world", "seed", "adapter", "library", "method", "metric", "predicted"]
+    return counts.groupby(keys, sort=False)[["right", "asked"]].sum().round().astype(int).reset_index()

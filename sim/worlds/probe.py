@@ -38,7 +38,9 @@ class Layout:
               one is its answer.
     copies:   (positions, source positions) of what must be repeated as it was given or written.
     owner:    for each position, the index of the part whose adapter an oracle router sends it to; -1: none.
-    chance:   accuracy of a guess that knows which answers occur and nothing else; None if not held to one.
+    chance:   accuracy of a guess among the answers of the probe's questions, that knows which answers occur and
+              nothing else; None if not held to one. Models answer outside them too, so the null for all
+              questions is chance times the share of answers that are among them.
     forecast: whether the outcome is predicted token by token.
     """
 
@@ -93,6 +95,16 @@ def whole(name: str, probe: Probe) -> str:
     return f"{name}_exact" if probe.is_trace else name
 
 
+def among_answers(name: str) -> str:
+    """Name of the metric that asks whether a completion is an answer of any question of the probe."""
+    return f"{name}_among_answers"
+
+
+def given_among_answers(name: str) -> str:
+    """Name of the metric that asks for the right answer where the completion is one of the answers."""
+    return f"{name}_given_among_answers"
+
+
 def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, Int8[Array, " S"]]:
     """Outcome of each question: metric -> 1 right, 0 wrong, ``NOT_ASKED``.
 
@@ -102,7 +114,9 @@ def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, 
         NAME_copied:         every copy repeats what was given or written;
         NAME_STEP:           the first step is right;
         NAME_STEP_given_PREVIOUS: the step is right, asked where all before it were.
-    Of a question with a chance level: NAME_among_answers, the completion is an answer of some question.
+    Of a question with a chance level:
+        NAME_among_answers:       the completion is the right answer of some question of the probe;
+        NAME_given_among_answers: it is the right one, asked where it is one of them.
     """
     right = completions == probe.target
     found = {whole(name, probe): jnp.all(right, axis=1)}
@@ -118,10 +132,12 @@ def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, 
         if same:
             found[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
         found[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
-    if probe.layout.chance is not None:
-        equal = jnp.all(completions[:, None] == probe.target[None], axis=-1)
-        found[f"{name}_among_answers"] = jnp.any(equal, axis=1)
     outcomes = {metric: value.astype(jnp.int8) for metric, value in found.items()}
+    if probe.layout.chance is not None:
+        among = jnp.any(jnp.all(completions[:, None] == probe.target[None], axis=-1), axis=1)
+        outcomes[among_answers(name)] = among.astype(jnp.int8)
+        asked = jnp.where(among, found[whole(name, probe)].astype(jnp.int8), jnp.int8(NOT_ASKED))
+        outcomes[given_among_answers(name)] = asked
     if probe.is_trace:
         before = steps[0]
         for previous, step, value in zip(probe.layout.steps, probe.layout.steps[1:], steps[1:], strict=False):

@@ -169,9 +169,7 @@ PRETRAINING = Schedule(400, 6e-3, (("facts", 128), ("direct", 128), ("traces", 6
 """Enough to know every fact and to answer held-out two-hop queries by chain of thought."""
 
 FINETUNING = Schedule(200, 2e-3, (("facts", 32), ("traces", 8)))
-"""The gentlest of the settings tried with which a single rank-4 adapter learns its own facts (recall 0.98
-or more for real and fake entities). Chosen on single adapters alone: stronger training makes an average keep
-more of the edits and does more damage, so a choice made on merges would be a choice of the result."""
+"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run."""
 
 SETTINGS = {
     "quick": [Setting(e, t) for t in ("pretraining", "none", "both") for e in ("real", "fake")],

@@ -176,7 +176,7 @@ def test_ranks_of_modules_are_kept_through_training(key, tiny_world):
     decoder = config.decoder
     ranks = {name: jnp.asarray(2 if name.endswith("q") else 0) for name in decoder.modules()}
     groups = tiny_world.data["joint"]
-    train = jax.jit(lambda r: library.finetune(config, init(decoder, key), groups, "lora", key, r)[0])
+    train = jax.jit(lambda r: library.finetune(config, init(decoder, key), groups, "lora", key, r).adapter)
     for name, update in train(ranks).items():
         assert isinstance(update, LowRank)
         rank = int(ranks[name])

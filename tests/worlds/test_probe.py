@@ -45,8 +45,13 @@ def test_a_question_of_one_step_is_right_or_wrong():
 
 
 def test_answers_of_other_questions_are_among_the_answers():
-    found = scored(Layout(chance=0.5), [[1, 2], [3, 4]], [[3, 4], [3, 2]], "direct")
-    assert found == {"direct": [0, 0], "direct_among_answers": [1, 0]}
+    target = [[1, 2], [3, 4], [5, 6]]
+    found = scored(Layout(chance=1 / 3), target, [[3, 4], [3, 2], [5, 6]], "direct")
+    assert found == {
+        "direct": [0, 0, 1],
+        "direct_among_answers": [1, 0, 1],
+        "direct_given_among_answers": [0, NOT_ASKED, 1],
+    }
 
 
 # x r A y SEP y s A z after a prompt of four tokens, names of one token
