@@ -7,6 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from sim.lab import figure
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 ALLOWED = {"numpy", "pandas", "matplotlib", "jax", "IPython", "theory", "sim"} | set(sys.stdlib_module_names)
@@ -44,8 +46,8 @@ def test_defines_nothing_and_imports_only_the_packages(path):
                 assert node.level == 0 and node.module.split(".")[0] in ALLOWED
 
 
-def test_tables_are_found_from_the_root_and_from_the_folder(monkeypatch):
-    """The line that looks for figures/ gives the same folder wherever the notebook is started."""
+def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):
+    """The line that finds figures/ gives the same folder wherever the notebook is started."""
     lines = {
         line
         for path in NOTEBOOKS
@@ -54,11 +56,11 @@ def test_tables_are_found_from_the_root_and_from_the_folder(monkeypatch):
         if line.startswith("figures = ")
     }
     assert len(lines) == 1
-    for start in (FOLDER, FOLDER.parent):
+    for start in (FOLDER, FOLDER.parent, tmp_path):
         monkeypatch.chdir(start)
-        found = {"Path": Path}
+        found = {"figure": figure}
         exec(lines.copy().pop(), found)
-        assert found["figures"] == FOLDER.parent / "figures"
+        assert found["figures"].resolve() == FOLDER.parent / "figures"
 
 
 @pytest.mark.slow
