@@ -14,12 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from theory import coverage, crosstalk, starvation
+from theory import checks, coverage, crosstalk, starvation
 from theory import model as one_layer
 
 
 def product(steps: Float[Array, "*batch hops"], template: Float[Array, "*batch"] | float = 1.0) -> Array:
-    """P(template kept) * prod over hops of the (conditional) step accuracies: exact by the chain rule."""
+    """P(template kept) * prod over hops of the (conditional) step accuracies: exact by the chain rule.
+
+    Raises ValueError for no steps, or anything outside [0, 1].
+    """
+    checks.within(0, 1, steps=steps, template=template)
     return jnp.asarray(template, jnp.float64) * jnp.prod(jnp.asarray(steps, jnp.float64), axis=-1)
 
 
@@ -48,17 +52,25 @@ def step_accuracy(
     """Averaged form: mean of P(lambda kappa rho Delta > M), rho ~ Beta(r/2, (F-r)/2).
 
     One hop of F distinct overwrites by a rank-r adapter: ``starvation.overwrite_recall`` at
-    lambda kappa Delta / (2 M). kappa, M and Delta are taken as independent of rho. A base without a lead
-    (M <= 0) loses to any positive strength. Raises ValueError for facts or rank below 1.
+    lambda kappa Delta / (2 M). kappa, M and Delta are taken as independent of rho and may have any sign: the
+    case table of ``coverage.lambda_range`` with rho in the place of lambda (a base without a lead, M < 0, is
+    lost only to a swing below M; M = lambda kappa Delta = 0 is a tie, 1/2). Raises ValueError for facts or
+    rank that are no whole numbers of at least 1, and for numbers that are not finite.
     """
-    overlap, margin, swing = np.broadcast_arrays(
-        *(np.asarray(v, np.float64) for v in (overlap, margin, swing))
+    checks.finite(lam=lam, overlap=overlap, margin=margin, swing=swing)
+    push, margin = np.broadcast_arrays(
+        np.asarray(lam, np.float64) * overlap * swing, np.asarray(margin, np.float64)
     )
-    push = np.maximum(lam * overlap * swing, 0.0)
-    effective = np.where(
-        margin > 0, push / (2 * np.where(margin > 0, margin, 1.0)), np.where(push > 0, np.inf, 0)
-    )
-    return float(np.mean(starvation.overwrite_recall(facts, rank, np.minimum(effective, 1e9))))
+    low, high = (np.asarray(end) for end in coverage.lambda_range(margin, push))
+
+    def above(share):
+        """P(rho > share): 1 at 0, where nothing is asked for, and 0 at infinity."""
+        inside = (share > 0) & np.isfinite(share)
+        law = starvation.overwrite_recall(facts, rank, 0.5 / np.where(inside, share, 1.0))
+        return np.where(inside, law, np.where(share > 0, 0.0, 1.0))
+
+    kept = above(low) - above(high)
+    return float(np.mean(np.where((margin == 0) & (push == 0), 0.5, kept)))
 
 
 def matched(steps: Float[np.ndarray, "hops"], facts: int) -> tuple[float, float]:
@@ -71,10 +83,8 @@ def matched(steps: Float[np.ndarray, "hops"], facts: int) -> tuple[float, float]
     Raises ValueError for fewer than 2 facts or a share outside [0, 1].
     """
     steps = np.asarray(steps, np.float64)
-    if facts < 2:
-        raise ValueError(f"facts is {facts}; matching needs at least 2")
-    if (steps < 0).any() or (steps > 1).any():
-        raise ValueError(f"steps {steps.tolist()} must be shares from 0 to 1")
+    checks.whole(2, facts=facts)
+    checks.within(0, 1, steps=steps)
     mean = np.prod(steps)
     counts = facts * steps
     pairs = facts * (facts - 1) * np.prod(counts * (counts - 1) / (facts * (facts - 1)))
@@ -83,8 +93,12 @@ def matched(steps: Float[np.ndarray, "hops"], facts: int) -> tuple[float, float]
 
 
 def bounds(steps: Float[np.ndarray, "hops"]) -> tuple[float, float]:
-    """[max(0, sum p - (k - 1)), min p]: all the step accuracies alone allow, however correlated (Frechet)."""
+    """[max(0, sum p - (k - 1)), min p]: all the step accuracies alone allow, however correlated (Frechet).
+
+    Raises ValueError for no steps, or a share outside [0, 1].
+    """
     steps = np.asarray(steps, np.float64)
+    checks.within(0, 1, steps=steps)
     return float(max(0.0, steps.sum() - (len(steps) - 1))), float(steps.min())
 
 
@@ -97,8 +111,10 @@ def kernel_overlap(
     model their inner product). A full-rank least-squares adapter on the stored prompts changes the logits at
     a read prompt, extra tokens and all, by R c: c of the own fact is its kappa in that context. The base's
     logits there are its targets times its own c. ``stored`` may hold groups of prompts of different length.
+    Raises ValueError when no prompt is stored, or a stored prompt repeats (G is then singular).
     """
-
+    if not stored:
+        raise ValueError("stored is empty; give at least one group of prompts")
     tokens = config.tokens
     basis = jnp.eye(2 * tokens, dtype=jnp.float64)
     ideal = one_layer.Model(basis[:tokens], jnp.roll(basis, tokens, axis=0), basis[:1])
@@ -112,4 +128,7 @@ def kernel_overlap(
         size = jnp.linalg.norm(left, axis=1)[:, None] * jnp.linalg.norm(right, axis=1)[None, :]
         return size * crosstalk.arc_cosine(inner / size)
 
-    return jnp.linalg.solve(gram(u, u), gram(u, v))
+    overlap = jnp.linalg.solve(gram(u, u), gram(u, v))
+    if not checks.traced(overlap) and not bool(jnp.isfinite(overlap).all()):
+        raise ValueError("stored holds a prompt twice; give each fact its own")
+    return overlap

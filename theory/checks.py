@@ -11,13 +11,14 @@ import jax
 import numpy as np
 
 
+def traced(value: Any) -> bool:
+    """Whether a value has no number yet."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
+
+
 def _known(values: dict[str, Any]) -> list[tuple[str, np.ndarray]]:
     """The arguments that have a value, as arrays; an empty one is refused."""
-    known = [
-        (name, np.asarray(value))
-        for name, value in values.items()
-        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value))
-    ]
+    known = [(name, np.asarray(value)) for name, value in values.items() if not traced(value)]
     for name, value in known:
         if value.size == 0:
             raise ValueError(f"{name} is empty; give at least one number")

@@ -8,6 +8,8 @@ gate that rescales the adapters by functions of the prompt, are independent of s
 import numpy as np
 from jaxtyping import Float
 
+from theory import checks
+
 
 def two_hop_accuracy(entities: int) -> float:
     """P(argmax over answers = s2(s1(a))) = 1/N, exactly, for s1(a) uniform over the N bridges.
@@ -16,8 +18,7 @@ def two_hop_accuracy(entities: int) -> float:
     whatever the base knows about two-hop questions (Theorem 2 of the paper; theory/README.md, section 2).
     Raises ValueError for fewer than 1 entity.
     """
-    if entities < 1:
-        raise ValueError(f"entities is {entities}; give a whole number of at least 1")
+    checks.whole(entities=entities)
     return 1.0 / entities
 
 
@@ -29,6 +30,7 @@ def two_hop_bound(prior: Float[np.ndarray, "... bridges"]) -> Float[np.ndarray, 
     ``prior`` is negative or does not sum to 1.
     """
     prior = np.asarray(prior, np.float64)
+    checks.numbers(prior=prior)
     if (prior < 0).any() or not np.allclose(prior.sum(-1), 1.0, atol=1e-9):
         raise ValueError("prior must hold probabilities that sum to 1 over the last axis; normalise it")
     return prior.max(-1)
@@ -41,6 +43,5 @@ def two_hop_deviation(entities: int, draws: int = 1) -> float:
     counts a with s1(a) = t(a) for a fixed map t, and two subjects hit with probability at most 1/(N(N-1)).
     Raises ValueError for fewer than 1 entity or draw.
     """
-    if draws < 1:
-        raise ValueError(f"draws is {draws}; give a whole number of at least 1")
+    checks.whole(draws=draws)
     return two_hop_accuracy(entities) / draws**0.5

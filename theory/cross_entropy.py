@@ -9,15 +9,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, special
 
-
-def _check(answers: int) -> None:
-    if answers < 2:
-        raise ValueError(f"answers is {answers}; an overwrite needs at least 2, the old and the new")
+from theory import checks
 
 
 def _logits(rest: float, answers: int) -> tuple[float, float]:
     """(new, old) when the n - 2 other answers have moved from 0 to ``rest`` <= 0."""
-    old = -np.log(np.exp(-rest) - (1 - np.exp(-1.0)))
+    old = rest - np.log1p(-(1 - np.exp(-1.0)) * np.exp(rest))  # no overflow however far the rest has gone
     return 1 - old - (answers - 2) * rest, old
 
 
@@ -32,7 +29,7 @@ def logits_at_loss(loss: float, answers: int) -> tuple[float, float, float]:
 
     Raises ValueError for fewer than 2 answers or a loss outside (0, log(e + n - 1)), the loss of the base.
     """
-    _check(answers)
+    checks.whole(2, answers=answers)
     start = float(np.log(np.e + answers - 1))
     if not 0 < loss <= start:
         raise ValueError(f"loss must be above 0 and at most the base's {start:.4g}, not {loss}")
@@ -68,9 +65,8 @@ def loss_for_library(adapters: int, answers: int) -> float:
     Where lambda_c = 1/K, that is new - old = K - 1: about (n - 1) e^(1-K) for large K. Least squares never
     gets there for K >= 2. Raises ValueError for fewer than 1 adapter or 2 answers.
     """
-    _check(answers)
-    if adapters < 1:
-        raise ValueError(f"adapters is {adapters}; give a whole number of at least 1")
+    checks.whole(2, answers=answers)
+    checks.whole(adapters=adapters)
 
     def lead(depth):
         new, old = _logits(-depth, answers)
@@ -87,6 +83,9 @@ def trained_lead(time: Float[np.ndarray, "..."], start: float = -1.0) -> Float[n
         lead + e^lead = start + e^start + 2 time,   so  lead = x - omega(x),  omega the Wright function
 
     It grows as log(2 time): lambda_c falls no faster than one over the logarithm of the training time.
+    Raises ValueError for a negative time, or numbers that are not finite.
     """
+    checks.at_least(0, time=time)
+    checks.finite(start=start)
     x = start + np.exp(start) + 2 * np.asarray(time, np.float64)
     return np.log(special.wrightomega(x))[()]

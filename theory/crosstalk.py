@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from theory import checks
 from theory import model as one_layer
 
 
@@ -15,7 +16,9 @@ def arc_cosine(cosine: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
     """(sin t + (pi - t) cos t) / pi for cos t = ``cosine``: the arc-cosine kernel of degree 1, 1 at t = 0.
 
     E[relu(g.u) relu(g.v)] / E[relu(g.u)^2] for unit u, v at angle t and Gaussian g (Cho and Saul 2009).
+    Rounding beyond [-1, 1] is cut off; more than that, or NaN, raises ValueError.
     """
+    checks.within(-1 - 1e-6, 1 + 1e-6, cosine=cosine)
     cosine = jnp.clip(cosine, -1.0, 1.0)
     angle = jnp.arccos(cosine)
     # sin from the cosine, not from the angle: exact 1 at cosine 1 and a finite slope inside.
@@ -31,10 +34,15 @@ def kappa(
         relu:      (|v| / |u|) * arc_cosine(cos(u, v))      identity:  <u, v> / |u|^2
 
     The limit m -> infinity of <phi(u), phi(v)> / |phi(u)|^2 for Gaussian U; the error is O(1/sqrt(m)).
+    A zero vector is read at strength 0. Raises ValueError for NaN, a zero stored vector or an activation
+    that is neither.
     """
+    checks.finite(stored=stored, read=read)
     stored_norm = jnp.linalg.norm(stored, axis=-1)
+    checks.above(0, stored_norm=stored_norm)
     read_norm = jnp.linalg.norm(read, axis=-1)
-    cosine = jnp.sum(stored * read, axis=-1) / (stored_norm * read_norm)
+    product = stored_norm * read_norm
+    cosine = jnp.sum(stored * read, axis=-1) / jnp.where(product > 0, product, 1.0)
     ratio = read_norm / stored_norm
     if activation == "identity":
         return ratio * cosine
@@ -48,7 +56,9 @@ def kappa_variance(angle: float) -> float:
 
     The delta method: with x = 2 relu(g.u) relu(g.v), y = 2 relu(g.u)^2 and E y = 1 it is E[(x - kappa y)^2],
     one integral over the circle, since the radius of g in the plane of u and v has E rho^4 = 8.
+    Raises ValueError for an angle outside [0, pi].
     """
+    checks.within(0, math.pi, angle=angle)
     psi = (np.arange(4096) + 0.5) * 2 * np.pi / 4096
     u, v = np.maximum(np.cos(psi), 0), np.maximum(np.cos(psi - angle), 0)
     limit = (math.sin(angle) + (math.pi - angle) * math.cos(angle)) / math.pi
@@ -78,7 +88,9 @@ def edit_overlap(
 
     The finite-F form of kappa. A full-rank least-squares adapter changes the logits at ``read`` by
     R c, so c_k replaces <phi_k, phi> / |phi_k|^2, to which it reduces for orthogonal keys.
+    Raises ValueError for NaN or no keys.
     """
+    checks.finite(keys=keys, read=read)
     return jnp.linalg.lstsq(keys.T, read.T, rcond=None)[0]
 
 
@@ -93,8 +105,12 @@ def mean_overlap(
     ``keys`` = q is kappa between the keys of two facts, ``own`` between a fact's key and its own other
     prompt, ``other`` between a fact's key and another fact's other prompt. With the Gram matrix
     (1-q) I + q 11^T:  alpha + beta,  alpha = (own - other)/(1-q),  beta = (other - alpha q)/(1 + q(F-1)).
-    Asymptotic in m. At F = 1 it is ``own``.
+    Asymptotic in m. At F = 1 it is ``own``. Raises ValueError unless facts is a whole number of at least 1
+    and -1/(F-1) < q < 1, where the Gram matrix has an inverse.
     """
+    checks.whole(facts=facts)
+    checks.finite(keys=keys, own=own, other=other)
+    checks.above(0, keys_apart=1.0 - jnp.asarray(keys), keys_together=1.0 + jnp.asarray(keys) * (facts - 1))
     alpha = (own - other) / (1.0 - keys)
     return alpha + (other - alpha * keys) / (1.0 + keys * (facts - 1))
 
@@ -104,8 +120,10 @@ def turned_overlap(facts: int, angle: float | Float[Array, "..."]) -> Float[Arra
 
     One-layer relu model, orthonormal embeddings, attention "sum": V e_a + e_R has cosine 1/2 with another
     fact, (1 + cos)/2 with its own paraphrase and cos/2 with another fact's (``mean_overlap``). It falls from
-    1 at 0 to about one half at pi.
+    1 at 0 to about one half at pi. Raises ValueError as ``mean_overlap``, and for NaN or an
+    infinite angle.
     """
+    checks.finite(angle=angle)
     turn = jnp.cos(jnp.asarray(angle, jnp.float64))
     return mean_overlap(facts, arc_cosine(jnp.asarray(0.5)), arc_cosine((1 + turn) / 2), arc_cosine(turn / 2))
 
@@ -115,6 +133,7 @@ def turned_angle(facts: int, overlap: float | Float[Array, "..."]) -> Float[Arra
 
     Raises ValueError for an overlap that no angle gives.
     """
+    checks.finite(overlap=overlap)
     overlap = jnp.asarray(overlap, jnp.float64)
     least = float(turned_overlap(facts, jnp.pi))
     if not bool(jnp.all((overlap >= least) & (overlap <= 1.0))):

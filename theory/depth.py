@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from theory import checks
 from theory.capacity import recall_at_snr
 
 
@@ -40,12 +41,15 @@ def noise(facts: int, dim: int, alignment: float, lam: float = 1.0, residual: bo
 
     e is what bypasses a layer: c.(M1 a), c.(M2 a) and c.a. ``ratio`` and ``spread`` add that a fact's score
     and the size of its rivals rise and fall together (the third and fourth traces, at e = 0). Without the
-    residual lambda cancels. Raises ValueError for facts < 2, dim < 1 or an alignment outside [-1, 1].
+    residual lambda cancels. Raises ValueError unless facts (2 or more) and dim are whole numbers, the
+    alignment lies in [-1, 1], and lambda is finite and, without the residual, not 0.
     """
-    if facts < 2 or dim < 1:
-        raise ValueError(f"facts is {facts} and dim is {dim}; give at least 2 facts and 1 dimension")
-    if not -1 <= alignment <= 1:
-        raise ValueError(f"alignment is {alignment}; a cosine lies in [-1, 1]")
+    checks.whole(2, facts=facts)
+    checks.whole(dim=dim)
+    checks.within(-1, 1, alignment=alignment)
+    checks.finite(lam=lam)
+    if lam == 0 and not residual:
+        raise ValueError("lam is 0; without residual connections nothing then reaches the answer")
     x, rho, rest = facts / dim, alignment, 1 - alignment**2
     # Moments 2, 3, 4 of the Gram matrices C^T C and A^T A (Marchenko-Pastur), then of b = Q^T W.
     m2, m3, m4 = 1 + x, 1 + 3 * x + x**2, 1 + 6 * x + 6 * x**2 + x**3
@@ -95,8 +99,7 @@ def wrong_order_accuracy(entities: int) -> float:
     writes (bridges) is orthogonal to the answer rows of the readout, and s1 is a uniformly random bijection.
     Raises ValueError for fewer than 1 entity.
     """
-    if entities < 1:
-        raise ValueError(f"entities is {entities}; give a whole number of at least 1")
+    checks.whole(entities=entities)
     return 1.0 / entities
 
 
@@ -107,7 +110,7 @@ def familiarity(exposures: float | Float[np.ndarray, "..."], half: float) -> flo
     norm c0 = ``half``: half the squared cosine is reached at c = c0.
     Raises ValueError unless c0 > 0 and c >= 0.
     """
+    checks.at_least(0, exposures=exposures)
+    checks.above(0, half=half)
     exposures = np.asarray(exposures, np.float64)
-    if half <= 0 or (exposures < 0).any():
-        raise ValueError(f"half is {half}, exposures {exposures}; give half > 0 and exposures >= 0")
     return np.sqrt(exposures / (exposures + half))[()]

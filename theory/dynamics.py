@@ -9,6 +9,7 @@ gradient descent of size eta is time eta.
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from theory import checks
 from theory.lowrank import LowRank
 
 
@@ -17,9 +18,16 @@ def early(gradient: Float[Array, "n m"], start: Float[Array, "r m"], time: float
     saturates.
 
     Exact for the flow without its quadratic term; the relative error is of the order |B A| / s_1, whatever
-    the keys.
+    the keys. It grows without bound: raises ValueError where e^(s_1 t) would overflow, for a negative time,
+    and for NaN.
     """
+    checks.finite(gradient=gradient, start=start)
+    checks.at_least(0, time=time)
     u, s, vt = jnp.linalg.svd(gradient, full_matrices=False)
+    if not checks.traced((s, time)) and float(s[0] * time) > 700:
+        raise ValueError(
+            f"time {time} is far beyond the early law, which ends at about 1/s_1 = {1 / s[0]:.3g}"
+        )
     seen = vt @ start.T
     b = u @ (jnp.sinh(s * time)[:, None] * seen)
     a = start + ((jnp.cosh(s * time) - 1.0)[:, None] * seen).T @ vt
@@ -39,10 +47,19 @@ def flow(gradient: Float[Array, "n m"], start: Float[Array, "r m"], time: float 
     lambda-balanced: Domine et al. 2024). Returned as factors with B A = Delta W(t), B B^T and A^T A those of
     the flow; the factors themselves equal the flow's up to one r x r rotation. Keys that do not span R^m:
     ``start`` is A0 projected on their span (orthogonal rows there); what is outside never moves and
-    multiplies no key. No overflow at any t.
+    multiplies no key. No overflow at any t. Raises ValueError for a start whose rows are not orthogonal and
+    of one norm (to 1e-6), for a negative time, and for NaN.
     """
+    checks.finite(gradient=gradient, start=start)
+    checks.at_least(0, time=time)
     n, rank = gradient.shape[0], start.shape[0]
     balance = jnp.sum(jnp.square(start)) / rank
+    if not checks.traced(start):
+        uneven = float(jnp.max(jnp.abs(start @ start.T - balance * jnp.eye(rank))))
+        if uneven > 1e-6 * float(balance):
+            raise ValueError(
+                f"start has A0 A0^T off lambda I by {uneven:.2g}; give orthogonal rows of one norm"
+            )
     corner = balance / 2
     top = jnp.concatenate([-corner * jnp.eye(n), gradient], axis=1)
     bottom = jnp.concatenate([gradient.T, corner * jnp.eye(start.shape[1])], axis=1)
@@ -73,11 +90,15 @@ def logistic_mode(
     """sigma(t) = s a0 e^(2st) / (s + a0 kappa (e^(2st) - 1)): one mode from a balanced, aligned start a0.
 
     Balanced and aligned: b = a = sqrt(a0) along u and v. ``curvature`` kappa is the mode's Phi Phi^T (1 for
-    whitened keys); sigma goes to s/kappa. Solves d sigma/dt = 2 sigma (s - kappa sigma).
+    whitened keys); sigma goes to s/kappa. Solves d sigma/dt = 2 sigma (s - kappa sigma). Raises ValueError
+    unless strength and curvature are above 0, and start and time at least 0.
     """
+    checks.above(0, strength=strength, curvature=curvature)
+    checks.at_least(0, start=start, time=time)
     strength, start = jnp.asarray(strength, jnp.float64), jnp.asarray(start, jnp.float64)
     fade = jnp.exp(-2 * strength * time)
-    return strength * start / (strength * fade + start * curvature * (1 - fade))
+    spread = strength * fade + start * curvature * (1 - fade)
+    return jnp.where(start > 0, strength * start / jnp.where(start > 0, spread, 1.0), 0.0)
 
 
 def aligned_mode(
@@ -88,13 +109,18 @@ def aligned_mode(
         x = lambda sinh(2wt)/(2w) + lambda^2 (cosh(2wt) - 1)/(4w^2)
 
     ``start`` is lambda = |A0|^2 for A0 along v (rank 1), w = sqrt(s^2 + lambda^2/4), whitened keys. The
-    one-mode case of ``flow``; for a small start it is ``logistic_mode`` from a0 = lambda/4.
+    one-mode case of ``flow``; for a small start it is ``logistic_mode`` from a0 = lambda/4. It tends to s as
+    t grows, without overflow. Raises ValueError unless strength is above 0, and start and time at least 0.
     """
+    checks.above(0, strength=strength)
+    checks.at_least(0, start=start, time=time)
     strength, start = jnp.asarray(strength, jnp.float64), jnp.asarray(start, jnp.float64)
     rate = jnp.sqrt(jnp.square(strength) + jnp.square(start) / 4)
     ratio = start / (2 * rate)
-    x = ratio * jnp.sinh(2 * rate * time) + jnp.square(ratio) * (jnp.cosh(2 * rate * time) - 1)
-    return strength * x / (1 + x)
+    fade = jnp.exp(-2 * rate * time)  # x and 1 times e^(-2wt)
+    x = ratio * (1 - jnp.square(fade)) / 2 + jnp.square(ratio) * jnp.square(1 - fade) / 2
+    # fade may be 0 and so may x (no start): then nothing is ever learned
+    return strength * x / jnp.where(start > 0, x + fade, 1.0)
 
 
 def learning_time(strength: Float[Array, "..."], start: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -102,8 +128,11 @@ def learning_time(strength: Float[Array, "..."], start: Float[Array, "..."]) -> 
 
         log((1 + q^2 + sqrt(1 + 3 q^2))/(q + q^2)) / (2w),   q = lambda/(2w)
 
-    For a small start log(4s/lambda)/(2s) = (1/s) log(2 sqrt(s)/|A0|).
+    For a small start log(4s/lambda)/(2s) = (1/s) log(2 sqrt(s)/|A0|); infinite for none. Raises ValueError
+    unless strength is above 0 and start at least 0.
     """
+    checks.above(0, strength=strength)
+    checks.at_least(0, start=start)
     strength, start = jnp.asarray(strength, jnp.float64), jnp.asarray(start, jnp.float64)
     rate = jnp.sqrt(jnp.square(strength) + jnp.square(start) / 4)
     q = start / (2 * rate)
@@ -118,8 +147,9 @@ def learning_times(gradient: Float[Array, "n m"], start: Float[Array, "r m"]) ->
 
     Rank is handed out in this order: each mode takes one direction of the r, which the later ones cannot use.
     Sharp as A0 -> 0 for well separated s_i, whitened keys. Raises ValueError when the rank is above the
-    number of modes.
+    number of modes, and for NaN.
     """
+    checks.finite(gradient=gradient, start=start)
     _, s, vt = jnp.linalg.svd(gradient, full_matrices=False)
     rank = start.shape[0]
     if rank > s.shape[0]:

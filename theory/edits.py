@@ -8,13 +8,13 @@ knows where the features come from: the one-layer model and a trained transforme
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from theory import checks
 from theory.lowrank import LowRank
 
 
 def check_rank(rank: int, out: int, width: int) -> None:
-    """Raise ValueError unless 1 <= rank <= min(out, width)."""
-    if rank < 1:
-        raise ValueError(f"rank is {rank}; give a whole number of at least 1")
+    """Raise ValueError unless rank is a whole number in 1 .. min(out, width)."""
+    checks.whole(rank=rank)
     if rank > min(out, width):
         raise ValueError(
             f"rank {rank} is above the dimension of a ({out}, {width}) matrix; give at most {min(out, width)}"
@@ -26,9 +26,12 @@ def rank_one_edit(key: Float[Array, "*batch m"], change: Float[Array, "*batch n"
 
     With change = i_new - i_old it overwrites one fact (Proposition 1 of the paper). Among all Delta W with
     Delta W phi = change it alone has the least Frobenius norm, |change| / |phi|. Leading axes are
-    independent edits. Shapes: B (..., n, 1), A (..., 1, m).
+    independent edits. Shapes: B (..., n, 1), A (..., 1, m). Raises ValueError for NaN or a zero key.
     """
-    scaled_key = key / jnp.sum(jnp.square(key), axis=-1, keepdims=True)
+    checks.finite(key=key, change=change)
+    size = jnp.sum(jnp.square(key), axis=-1, keepdims=True)
+    checks.above(0, key_norm=size)
+    scaled_key = key / size
     return LowRank(change[..., :, None], scaled_key[..., None, :])
 
 
@@ -62,8 +65,9 @@ def least_squares_adapter(
     space is chosen; the adapter is the exact minimiser within that space.
 
     Returns LowRank with B (n, r) orthonormal (or zero) columns and A (r, m); columns past the number of
-    facts are zero. Raises ValueError for a rank below 1 or above min(n, m).
+    facts are zero. Raises ValueError for a rank below 1 or above min(n, m), and for NaN or no facts.
     """
+    checks.finite(keys=keys, residual=residual)
     out, width = residual.shape[-1], keys.shape[-1]
     check_rank(rank, out, width)
     target, back = _whitened(keys, residual)
@@ -81,7 +85,9 @@ def exact_adapter(keys: Float[Array, "facts m"], residual: Float[Array, "facts n
     """R Phi^+ in factors B = R (n, F), A = Phi^+ (F, m): the least-squares adapter no rank limits.
 
     Fits every fact when the keys are independent, and then changes nothing outside their span.
+    Raises ValueError for NaN or no facts.
     """
+    checks.finite(keys=keys, residual=residual)
     return LowRank(jnp.swapaxes(residual, -1, -2), jnp.linalg.pinv(jnp.swapaxes(keys, -1, -2)))
 
 
@@ -106,8 +112,9 @@ def least_squares_loss(
     """min over rank-r Delta W of |R - Delta W Phi|_F^2 = |R|_F^2 - sum_{i<=r} sigma_i^2.
 
     sigma_i are the singular values of R Phi^T S^(-1/2): Eckart-Young in the whitened metric.
-    Raises ValueError for a rank below 1 or above min(n, m).
+    Raises ValueError for a rank below 1 or above min(n, m), and for NaN or no facts.
     """
+    checks.finite(keys=keys, residual=residual)
     check_rank(rank, residual.shape[-1], keys.shape[-1])
     target, _ = _whitened(keys, residual)
     sigma = jnp.linalg.svd(target, compute_uv=False)[..., :rank]
@@ -120,8 +127,10 @@ def shares(update: LowRank, keys: Float[Array, "facts m"], residual: Float[Array
     1 for an adapter that fits the fact. For a least-squares adapter with independent keys it equals
     |P_r R_k|^2 / |R_k|^2, whose mean over facts of equal |R_k| is the explained energy
     sum_{i<=r} sigma_i^2 / |R|^2, and r/F when all singular values tie (theory/README.md, section 5).
-    Facts whose residual is zero (nothing to change) get share 1.
+    Facts whose residual is zero (nothing to change) get share 1. Raises ValueError for NaN or no
+    facts.
     """
+    checks.finite(keys=keys, residual=residual)
     moved = (keys @ jnp.swapaxes(update.a, -1, -2)) @ jnp.swapaxes(update.b, -1, -2) * update.scale
     size = jnp.sum(jnp.square(residual), axis=-1)
     gained = jnp.sum(residual * moved, axis=-1)

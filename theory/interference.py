@@ -13,9 +13,13 @@ from theory.lowrank import LowRank, apply, directions
 
 
 def effective_rank(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
-    """exp(entropy of s / sum(s)): r for equal singular values, 1 for a single one (Roy and Vetterli 2007)."""
-    share = s / jnp.sum(s, axis=-1, keepdims=True)
-    return jnp.exp(
+    """exp(entropy of s / sum(s)): r for equal singular values, 1 for a single one (Roy and Vetterli 2007).
+
+    0 for a zero update.
+    """
+    total = jnp.sum(s, axis=-1, keepdims=True)
+    share = s / jnp.where(total > 0, total, 1.0)
+    return jnp.where(total[..., 0] > 0, 1.0, 0.0) * jnp.exp(
         -jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.where(share > 0, share, 1)), 0), axis=-1)
     )
 
@@ -58,7 +62,10 @@ def retained(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
 
 
 def arrow_gap(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
-    """1 - s_2 / s_1: how well determined Arrow's prototype v_1 is (0: any vector of a plane would do)."""
-    if s.shape[-1] == 1:
-        return jnp.ones_like(s[..., 0])
-    return 1 - s[..., 1] / s[..., 0]
+    """1 - s_2 / s_1: how well determined Arrow's prototype v_1 is (0: any vector of a plane would do).
+
+    0 for a zero update, of which any vector at all would do.
+    """
+    alive = s[..., 0] > 0
+    second = s[..., 1] if s.shape[-1] > 1 else jnp.zeros_like(s[..., 0])
+    return jnp.where(alive, 1 - second / jnp.where(alive, s[..., 0], 1.0), 0.0)

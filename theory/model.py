@@ -17,6 +17,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from theory import checks
+
+_CHOICES = {
+    "embeddings": ("orthonormal", "gaussian"),
+    "attention": ("sum", "mean"),
+    "activation": ("relu", "identity"),
+}
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -26,7 +34,8 @@ class ModelConfig:
     "orthonormal" makes all e_t and all V e_t one orthonormal set (needs d >= 2 * tokens), "gaussian"
     draws e_t and V with variance 1/d. ``attention`` weighs the earlier tokens by 1 ("sum") or by one
     over their number ("mean"); with ``window`` = k only the last k earlier tokens are seen.
-    Raises ValueError when a size is below 1 or the orthonormal set does not fit.
+    Raises ValueError for a size that is no whole number of at least 1, an unknown choice, or an orthonormal
+    set that does not fit.
     """
 
     entities: int
@@ -39,11 +48,13 @@ class ModelConfig:
     fillers: int = 0
 
     def __post_init__(self):
-        for name in ("entities", "dim", "features"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give a whole number of at least 1")
-        if self.window is not None and self.window < 1:
-            raise ValueError(f"window is {self.window}; give at least 1, or None to see every earlier token")
+        checks.whole(entities=self.entities, dim=self.dim, features=self.features)
+        checks.whole(0, fillers=self.fillers)
+        for name, known in _CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use {' or '.join(known)}")
+        if self.window is not None:
+            checks.whole(window=self.window)
         if self.embeddings == "orthonormal" and self.dim < 2 * self.tokens:
             raise ValueError(
                 f"{self.tokens} tokens need dim >= {2 * self.tokens} for orthonormal embeddings, "
@@ -125,8 +136,7 @@ def words(entities: int, hops: int) -> tuple[Words, int]:
     Levels 0 and 1 and the first two relations are the model's own; further levels and relations, THINK and
     SEP are fillers. Output rows: entity j of level l is row (l - 1) N + j. Raises ValueError for hops < 1.
     """
-    if hops < 1:
-        raise ValueError(f"hops is {hops}; give a whole number of at least 1")
+    checks.whole(entities=entities, hops=hops)
     first = 2 * entities + 2
     more = max(hops - 2, 0)
     names = [0, entities, *(first + level * entities for level in range(more))]
@@ -186,7 +196,9 @@ def base_weights(keys: Float[Array, "facts m"], targets: Float[Array, "facts n"]
 
     ``keys`` holds the features phi as rows (Phi = keys^T), ``targets`` the wanted logits as rows.
     Singular values below the usual rounding cut-off are dropped, so dependent facts are allowed.
+    Raises ValueError for NaN or no facts.
     """
+    checks.finite(keys=keys, targets=targets)
     return jnp.linalg.lstsq(keys, targets, rcond=None)[0].T
 
 

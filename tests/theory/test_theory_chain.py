@@ -135,7 +135,7 @@ def test_trace_prompts_spell_the_trace():
     [
         (lambda: one_layer.words(4, 0), "hops is 0"),
         (lambda: chain.matched(np.array([0.5]), 1), "at least 2"),
-        (lambda: chain.matched(np.array([1.5]), 4), "shares from 0 to 1"),
+        (lambda: chain.matched(np.array([1.5]), 4), "steps is 1.5; it lies between 0 and 1"),
     ],
 )
 def test_errors(call, message):

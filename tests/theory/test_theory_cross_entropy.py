@@ -99,7 +99,7 @@ def test_cross_entropy_overshoots_where_least_squares_ties_or_starves():
     [
         (lambda: cross_entropy.logits_at_loss(0.0, 5), "loss must be above 0"),
         (lambda: cross_entropy.logits_at_loss(9.0, 5), "at most the base's"),
-        (lambda: cross_entropy.logits_at_loss(0.1, 1), "needs at least 2"),
+        (lambda: cross_entropy.logits_at_loss(0.1, 1), "answers is 1; give a whole number of at least 2"),
         (lambda: cross_entropy.loss_for_library(0, 5), "adapters is 0"),
     ],
 )

@@ -91,9 +91,9 @@ def test_a_fake_bridge_leaves_chance():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: depth.accuracy(1, 64, 0.5), "at least 2 facts"),
-        (lambda: depth.accuracy(64, 64, 1.5), "a cosine lies in"),
-        (lambda: depth.familiarity(1, 0.0), "half > 0"),
+        (lambda: depth.accuracy(1, 64, 0.5), "facts is 1; give a whole number of at least 2"),
+        (lambda: depth.accuracy(64, 64, 1.5), "alignment is 1.5; it lies between -1 and 1"),
+        (lambda: depth.familiarity(1, 0.0), "half is 0.0; give a finite number above 0"),
         (lambda: depth.wrong_order_accuracy(0), "at least 1"),
     ],
 )

@@ -63,7 +63,10 @@ def test_prompts():
     [
         ({"entities": 0, "dim": 4, "features": 4}, "entities is 0; give a whole number of at least 1"),
         ({"entities": 2, "dim": 4, "features": 4}, "6 tokens need dim >= 12 .* got 4; raise dim"),
-        ({"entities": 1, "dim": 9, "features": 4, "window": 0}, "window is 0; give at least 1, or None"),
+        (
+            {"entities": 1, "dim": 9, "features": 4, "window": 0},
+            "window is 0; give a whole number of at least 1",
+        ),
     ],
 )
 def test_bad_sizes_name_the_remedy(settings, message):
