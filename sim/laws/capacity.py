@@ -84,15 +84,15 @@ def _collect(source: Source) -> pd.DataFrame:
     for load in LINE:
         size = _size(WIDE, load)[0]
         rows.append(law(closed.recall(*size), panel="recall", dim=WIDE, load=load, facts=size[0]))
-    for dim, ranks in effort.some(list(HELD.items())):
+    for dim, ranks in HELD.items():
         for rank in np.unique(np.geomspace(ranks[0], ranks[-1], 17).round().astype(int)):
             setting = {"dim": dim, "rank": rank, "parameters": rank * dim}
             rows.append(law(closed.facts_at_recall(dim, rank), panel="held", **setting))
             rows.append(law(closed.facts_small_share(dim, rank), panel="count", **setting))
-        for rank in effort.some(ranks):
-            draws, predicted = effort(8), closed.facts_at_recall(dim, rank)
-            setting = {"panel": "held", "dim": dim, "rank": rank, "parameters": rank * dim}
-            rows.append(beside(predicted, _held(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting))
+    for dim, rank in effort.some([(dim, rank) for dim, ranks in HELD.items() for rank in ranks]):
+        draws, predicted = effort(8), closed.facts_at_recall(dim, rank)
+        setting = {"panel": "held", "dim": dim, "rank": rank, "parameters": rank * dim}
+        rows.append(beside(predicted, _held(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting))
     for place, (dim, draws) in effort.some(
         list(enumerate(((16, 400), (32, 200), (64, 80), (128, 24), (256, 6))))
     ):

@@ -92,17 +92,21 @@ RANKS = (4, 6, 7)
 FEATURES = 1024
 
 
+@functools.cache
+def _known(hops: int) -> tuple[np.ndarray, np.ndarray]:
+    """kappa and margins in traces; full rank, because they do not depend on it."""
+    return contexts(twin.Setting(FACTS, hops, FACTS, 0.5, features=FEATURES), seeds.key(5, hops))
+
+
 def _collect(source: Source) -> pd.DataFrame:
     effort, rows = source.effort, []
-    for hops in effort.some((1, 2, 3, 4)):
-        known = contexts(twin.Setting(FACTS, hops, FACTS, 0.5, features=FEATURES), seeds.key(5, hops))
-        for rank in effort.some(RANKS):
-            plain = twin.Setting(FACTS, hops, rank, 1.0, 1, False, FEATURES)
-            traced = twin.Setting(FACTS, hops, rank, 0.5, None, True, FEATURES)
-            steps = [closed.step_accuracy(FACTS, rank, 1.0)] * hops
-            rows += _chain("plain", plain, steps, seeds.key(6, hops, rank, 1), effort)
-            steps = [closed.step_accuracy(FACTS, rank, 0.5, *where) for where in zip(*known, strict=True)]
-            rows += _chain("in context", traced, steps, seeds.key(6, hops, rank, 0), effort)
+    for hops, rank in effort.some([(hops, rank) for hops in (1, 2, 3, 4) for rank in RANKS]):
+        plain = twin.Setting(FACTS, hops, rank, 1.0, 1, False, FEATURES)
+        steps = [closed.step_accuracy(FACTS, rank, 1.0)] * hops
+        rows += _chain("plain", plain, steps, seeds.key(6, hops, rank, 1), effort)
+        traced = twin.Setting(FACTS, hops, rank, 0.5, None, True, FEATURES)
+        steps = [closed.step_accuracy(FACTS, rank, 0.5, *where) for where in zip(*_known(hops), strict=True)]
+        rows += _chain("in context", traced, steps, seeds.key(6, hops, rank, 0), effort)
     for features in effort.some((256, 512, 1024, 2048, 4096)):
         rows += _overlap(features, effort)
     return pd.DataFrame(rows)
