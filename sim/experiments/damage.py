@@ -14,4 +14,7 @@ def damage(steps: tuple[int, ...]) -> Iterator[Part]:
     """What gentler training keeps: steps 50 to 400 at one rate, retention against damage."""
     for count in steps:
         schedule = replace(SMALL.finetuning, steps=count)
-        yield plain(replace(SMALL, finetuning=schedule), {f"steps{count}": Setting("real", "pretraining")})
+        # One cycle whatever is learned: how much training there is, is what varies.
+        yield plain(
+            replace(SMALL, finetuning=schedule, cycles=1), {f"steps{count}": Setting("real", "pretraining")}
+        )

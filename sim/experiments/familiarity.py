@@ -135,8 +135,9 @@ def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
     "they overrate edits beyond λ = 1/2, and the coverage law, blind to damage, fails.",
     SETTING
     + " All 16 settings of the main experiment. Left: predicted against measured accuracy of the merged "
-    "model, one point a setting, probe and λ. Right: mean absolute error on cells that are neither at floor nor "
-    "ceiling (0.05 to 0.95), with 95% bootstrap intervals over seeds; base: the merge answers as the base does.",
+    "model, one point a setting, probe and λ. Right: mean absolute error on cells that are neither at floor "
+    "nor ceiling (0.05 to 0.95), with 95% bootstrap intervals over seeds; base: the merge answers as the base "
+    "does.",
     "experiment familiarity",
     _forecasts,
     ("familiarity",),

@@ -4,6 +4,7 @@ Every call runs the same compiled program on the same shapes, however many runs 
 chunk is padded by repeating a run. So a run's result does not depend on what it was batched with.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 
@@ -20,7 +21,8 @@ def use_all_cores() -> None:
     products: with matrices this small it takes minutes to compile and gains nothing.
     """
     if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu"):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+        with contextlib.suppress(RuntimeError):  # JAX is in use already and keeps the devices it has
+            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
 
 

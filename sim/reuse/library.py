@@ -4,7 +4,8 @@ Pure functions of arrays, so that a cell can be run alone, vmapped or sharded (`
 here knows a prediction.
 """
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -37,8 +38,7 @@ def pretrain(config: ReuseConfig, world: World, key: Array) -> tuple[Params, Arr
 class Made(NamedTuple):
     """An adapter and how it was made.
 
-    losses: of the last cycle of its schedule, (steps,). cycles: how many were run. recall: share of its own
-    facts that it answers.
+    losses: of the last cycle of its schedule, (steps,). cycles: how many were run. recall: ``own_recall``.
     """
 
     adapter: lora.Adapter
@@ -89,7 +89,7 @@ def finetune(
         factors, _, count, _ = state
         own_key = jax.random.fold_in(key, 1 + count)
         factors, losses = fit(logits, factors, groups, config.finetuning, own_key, used)
-        return factors, losses, count + 1, recall_of(logits(factors, groups[FACTS]), groups[FACTS])
+        return factors, losses, count + 1, own_recall(functools.partial(logits, factors), groups)
 
     def goes_on(state):
         _, losses, count, recall = state
@@ -105,10 +105,23 @@ def _adapter(factors: dict) -> lora.Adapter:
     return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
 
 
-def recall_of(logits: Float[Array, "S L V"], facts: Sequences) -> Float[Array, ""]:
-    """Share of the facts that carry weight whose every token is the argmax, the right ones given."""
-    right = jnp.all(jnp.argmax(logits, axis=-1) == facts.target, axis=-1) & (facts.weight > 0)
-    return jnp.sum(right).astype(jnp.float32) / jnp.maximum(jnp.sum(facts.weight > 0), 1)
+def own_recall(logits: Callable[[Sequences], Array], groups: Mapping[str, Sequences]) -> Float[Array, ""]:
+    """Share of an adapter's own facts that it answers, every token right with the right ones before it.
+
+    An adapter that is taught no fact (a "bridge" of traces, say) is asked for all that it is taught.
+    """
+
+    def counts(group: Sequences) -> tuple[Array, Array]:
+        right = jnp.all(jnp.argmax(logits(group), axis=-1) == group.target, axis=-1)
+        taught = group.weight > 0
+        return jnp.sum(right & taught).astype(jnp.float32), jnp.sum(taught)
+
+    facts, everything = counts(groups[FACTS]), [counts(group) for group in groups.values()]
+    whole = tuple(sum(part[i] for part in everything) for i in range(2))
+    right, taught = (
+        jnp.where(facts[1] > 0, of_facts, of_all) for of_facts, of_all in zip(facts, whole, strict=True)
+    )
+    return right / jnp.maximum(taught, 1)
 
 
 def library(
@@ -143,8 +156,11 @@ def _solved(config: ReuseConfig, params: Params, facts: Sequences) -> Made:
     """The closed-form adapter of a group of facts: no cycles, and no losses but a zero."""
     held = closed_form.remember(config.decoder, params, facts)
     solved = closed_form.solve(params, held, config.rank)
-    stream = closed_form.adapted_stream(held, solved)
-    recall = recall_of(closed_form.linear_logits(params, stream), facts)
+
+    def logits(group):
+        return closed_form.linear_logits(params, closed_form.adapted_stream(group, solved))
+
+    recall = own_recall(logits, {FACTS: held})
     adapter = {closed_form.last_module(config.decoder): solved}
     return Made(adapter, jnp.zeros(1, jnp.float32), jnp.int32(0), recall)
 

@@ -59,5 +59,7 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", OF_EXPERIMENTS)
 def test_a_missing_run_names_the_command_that_makes_it(name, tmp_path):
-    with pytest.raises(ValueError, match="summary.csv is missing; make it with: python -m sim.sweep "):
+    with pytest.raises(
+        ValueError, match=r"(summary|predictions)\.csv is missing; make it with: python -m sim\.sweep "
+    ):
         OF_EXPERIMENTS[name].collect(Source(tmp_path))

@@ -11,9 +11,10 @@ import pytest
 from conftest import noisy_adapter, tiny
 
 from sim.model import lora
+from sim.model.sequences import Sequences
 from sim.model.transformer import completion_logits, forward, init
 from sim.reuse import ask, cell, forecast, library, rows
-from sim.reuse.config import BASE, linear_models
+from sim.reuse.config import BASE, KNOWN, linear_models
 from sim.worlds.two_hop import Setting
 from theory.lowrank import LowRank, dense
 
@@ -170,6 +171,22 @@ class TestForecast:
             np.testing.assert_allclose(found["cot"][step], there / here, rtol=1e-3)
 
 
+def test_own_recall_counts_what_an_adapter_is_taught():
+    """Facts alone where there are any, else all of it; a sequence counts if every token is right."""
+    facts = Sequences(jnp.asarray([[0, 1], [0, 2], [0, 3]]), jnp.asarray([1.0, 1.0, 0.0]), 1)
+    traces = Sequences(jnp.asarray([[0, 1, 1], [0, 1, 2]]), jnp.asarray([1.0, 2.0]), 1)
+
+    def always_one(group):
+        return jax.nn.one_hot(jnp.ones_like(group.target), 5)
+
+    def recall(facts_weight):
+        groups = {"facts": dataclasses.replace(facts, weight=jnp.asarray(facts_weight)), "traces": traces}
+        return float(library.own_recall(always_one, groups))
+
+    assert recall([1.0, 1.0, 0.0]) == 0.5 and recall([1.0, 0.0, 0.0]) == 1.0
+    assert recall([0.0, 0.0, 0.0]) == 0.5  # one trace of two
+
+
 @pytest.mark.slow
 def test_ranks_of_modules_are_kept_through_training(key, tiny_world):
     config = tiny()
@@ -274,5 +291,19 @@ class TestWhole:
             assert (row["predicted"], row["measured"], row["lam"]) == (said.mean(), outcome.mean(), lam)
             agreement = by_key["lora", "parts", method, "agreement_hop1", "disentangled"]
             assert agreement["measured"] == np.mean(said == (outcome == 1))
+        # Chance: a guess among the possible answers, and that times how often one of them is given.
+        among = result["outcomes"]["lora", "parts", "arrow"]["direct_among_answers"]
         chance = by_key["lora", "parts", "arrow", "direct", "chance"]
-        assert chance["predicted"] == 1 / 4
+        assert chance["predicted"] == 1 / 4 * np.mean(among)
+        if among.any():
+            given = by_key["lora", "parts", "arrow", "direct_given_among_answers", "chance"]
+            assert (given["predicted"], given["trials"]) == (1 / 4, among.sum())
+        # What a predictor must beat: the merge answers as the base does.
+        base = by_key["lora", "parts", "sum", "hop1", "base"]
+        assert base["predicted"] == np.mean(result["outcomes"][BASE]["hop1"])
+        # Training is told: cycles and what was learned.
+        learned = {r["method"]: r["measured"] for r in table if r["metric"] == "own_recall"}
+        cycles = {r["method"]: r["measured"] for r in table if r["metric"] == "training_cycles"}
+        assert set(learned) == set(cycles) == {"hop1", "hop2", "joint"}
+        assert all(1 <= count <= config.cycles for count in cycles.values())
+        assert all(count == config.cycles for name, count in cycles.items() if learned[name] < KNOWN)

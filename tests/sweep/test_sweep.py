@@ -120,8 +120,8 @@ def check_rows(rows, summary, out):
     # The disentangled prediction stands beside the merged transformers.
     said = rows[(rows["predictor"] == "disentangled") & (rows["metric"] == "hop1")]
     assert set(said["method"]) == {"average", "sum", "concat"} and set(said["adapter"]) == {"lora"}
-    direct = rows[(rows["metric"] == "direct") & (rows["predictor"] == "chance")]
-    assert (direct["predicted"] == 1 / 6).all()
+    given = rows[(rows["metric"] == "direct_given_among_answers") & (rows["predictor"] == "chance")]
+    assert (given["predicted"] == 1 / 6).all() and len(given) > 10
     # sum and concat are the same update: the same answers, to the last one
     wide = rows[rows["library"] == "parts"].pivot_table(
         index=["unit", "adapter", "metric", "predictor"], columns="method", values="measured"
