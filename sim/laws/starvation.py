@@ -39,6 +39,30 @@ def _insertion(effort: Effort):
         yield rate(f"F={facts}, r={rank}", closed.insertion_recall(facts, rank), runs, facts)
 
 
+ONE_RELATION = ((6, 2), (8, 3), (12, 6), (16, 5), (6, 4), (8, 5), (12, 3), (12, 9))
+"""(facts, rank) of LoRAs trained on the prompts of one relation."""
+
+
+@check("overwrite recall, keys of one relation", "6d", "asymptotic")
+def _shared_overwrite(effort: Effort):
+    """Off by up to 1/(4F): what their common direction leaves of the rank it takes."""
+    for facts, rank in effort.some(ONE_RELATION):
+        key = seeds.key(30, facts, rank)
+        runs = twin.shared_overwrite_recall(facts, rank, key=key, draws=effort(64))
+        predicted = closed.shared_overwrite_recall(facts, rank)
+        yield rate(f"F={facts}, r={rank}, m=256", predicted, runs, facts, slack=1 / (4 * facts))
+
+
+@check("insertion recall, keys of one relation", "6d", "asymptotic")
+def _shared_insertion(effort: Effort):
+    """Off by up to 1/(4F), likewise."""
+    for facts, rank in effort.some(ONE_RELATION):
+        key = seeds.key(31, facts, rank)
+        runs = twin.shared_insertion_recall(facts, rank, key=key, draws=effort(64))
+        predicted = closed.shared_insertion_recall(facts, rank)
+        yield rate(f"F={facts}, r={rank}, m=256", predicted, runs, facts, slack=1 / (4 * facts))
+
+
 CYCLES = ((16, 3), (16, 5), (16, 7), (33, 6), (33, 8), (33, 10), (64, 15), (64, 17), (64, 19))
 """(facts on the cycle, rank)."""
 SHARED = ((8, 2), (16, 6), (24, 15), (4, 1), (8, 5), (12, 9), (20, 4), (32, 24))
