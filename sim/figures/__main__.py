@@ -3,6 +3,7 @@
 Each figure NAME is a table NAME.csv, a picture in NAME.pdf and NAME.png, and a caption NAME.md.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 from tqdm import tqdm
 
-from sim.figures import FIGURES, gallery
+from sim.figures import FIGURES, Figure, gallery
 from sim.lab import cache, cli, parallel
 from sim.lab.seeds import EFFORTS
 
@@ -49,15 +50,17 @@ def main(args: Draw) -> None:
     parallel.use_all_cores()
     cache.keep_compiled()
     effort = EFFORTS[args.profile] if args.recompute else None
-    with tqdm(total=len(items), unit="figure") as bar:
-
-        def tell(name: str) -> None:
-            bar.set_postfix_str(name)
-            bar.update()
-
-        gallery.draw_all(items, args.out or args.runs or gallery.home(), effort, args.runs, tell)
+    gallery.draw_all(_named(items), args.out or args.runs or gallery.home(), effort, args.runs)
     for line in left_out:
         print(line)
+
+
+def _named(items: list[Figure]) -> Iterator[Figure]:
+    """The figures one by one, behind a progress bar that names the one being drawn."""
+    with tqdm(items, unit="figure") as bar:
+        for item in bar:
+            bar.set_postfix_str(item.name)
+            yield item
 
 
 if __name__ == "__main__":

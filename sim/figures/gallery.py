@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -76,15 +76,10 @@ def draw(item: Figure, folder: Path, effort: Effort | None = None, runs: Path | 
 
 
 def draw_all(
-    items: Sequence[Figure],
-    folder: Path,
-    effort: Effort | None = None,
-    runs: Path | None = None,
-    tell: Callable[[str], None] = lambda name: None,
+    items: Iterable[Figure], folder: Path, effort: Effort | None = None, runs: Path | None = None
 ) -> None:
-    """``draw`` each figure, telling its name first, and then write the page of the folder."""
+    """``draw`` each figure, and then write the page of the folder."""
     for item in items:
-        tell(item.name)
         draw(item, folder, effort, runs)
     files.write_text(folder / "README.md", page(folder))
 
