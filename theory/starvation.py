@@ -170,7 +170,7 @@ def cycle_overwrite_rank(length: int, lam: float = 1.0) -> int:
     """
     checks.whole(2, length=length)
     checks.finite(lam=lam)
-    for rank in range(1, length + 1):
+    for rank in range(1, int(length) + 1):
         if 2 * lam * cycle_shares(length, rank) > 1 + 1e-12:
             return rank
     return length + 1

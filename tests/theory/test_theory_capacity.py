@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from scipy import integrate
+from scipy import integrate, special
 
 from sim.twins import capacity as twin
 from theory import capacity, starvation
@@ -99,6 +99,17 @@ def test_recall_is_continuous_at_full_rank_and_constant_beyond_the_facts():
     rising = [capacity.recall(48, 48, rank) for rank in (2, 6, 12, 24)]
     assert rising == sorted(rising)
     assert capacity.recall(5, 64, 8) > 0.999 and capacity.recall(32, 64, 64) > 0.998
+
+
+@pytest.mark.parametrize(("facts", "dim"), [(8, 16), (16, 16), (48, 48), (5, 64)])
+def test_full_rank_is_a_mean_over_the_lengths_of_key_and_value(facts, dim):
+    """S = AB + sqrt(x AB/d) z against rivals of variance [A^2 B + A(1 + x)]/d, 4e5 draws of A, B, z: 2e-3."""
+    rng, load = np.random.default_rng(facts), facts / dim
+    key, value = rng.chisquare(dim, size=(2, 400_000)) / dim
+    own = key * value + np.sqrt(load * key * value / dim) * rng.normal(size=400_000)
+    rival = np.sqrt((key**2 * value + key * (1 + load)) / dim)
+    expected = np.mean(special.ndtr(own / rival) ** (facts - 1))
+    assert capacity.recall(facts, dim, dim) == pytest.approx(expected, abs=2e-3)
 
 
 def test_gap_shrinks_with_size(key):
