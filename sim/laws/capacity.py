@@ -21,12 +21,12 @@ SIZES = (
 
 @check("capacity: recall of a truncated memory", "7", "asymptotic")
 def _capacity(effort: Effort):
-    """Off by less than 0.3/d: the gaps of the convergence panel fall as .24/d."""
+    """Off by less than 1.5/d, as the theory page states (.2/d to .8/d at these sizes)."""
     for size, draws in effort.some(list(zip(SIZES, (320, 160, 40, 10, 40, 20, 20, 40), strict=True))):
         facts, dim, rank, candidates = size
         runs = twin.recall(*size, key=seeds.key(20, facts, dim, rank), draws=effort(draws))
         text = f"F={facts}, d={dim}, r={rank}, among {candidates or facts}"
-        yield average(text, closed.recall(*size), runs, slack=0.3 / dim)
+        yield average(text, closed.recall(*size), runs, slack=1.5 / dim)
 
 
 SHARE = 0.125  # r / d of the truncated memories
