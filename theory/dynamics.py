@@ -7,6 +7,7 @@ gradient descent of size eta is time eta.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from theory import checks
@@ -55,8 +56,9 @@ def flow(gradient: Float[Array, "n m"], start: Float[Array, "r m"], time: float 
     n, rank = gradient.shape[0], start.shape[0]
     balance = jnp.sum(jnp.square(start)) / rank
     if not checks.traced(start):
-        uneven = float(jnp.max(jnp.abs(start @ start.T - balance * jnp.eye(rank))))
-        if uneven > 1e-6 * float(balance):
+        square = np.asarray(start) @ np.asarray(start).T  # NumPy: a constant inside jit keeps its value
+        uneven = float(np.max(np.abs(square - np.eye(rank) * np.trace(square) / rank)))
+        if uneven > 1e-6 * float(np.trace(square) / rank):
             raise ValueError(
                 f"start has A0 A0^T off lambda I by {uneven:.2g}; give orthogonal rows of one norm"
             )
