@@ -9,7 +9,7 @@ import pandas as pd
 from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, guide, selected
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, beside, figure, point
+from sim.lab.figure import Source, beside, figure, line, point, points
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
@@ -136,8 +136,8 @@ def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
     SETTING
     + " All 16 settings of the main experiment. Left: predicted against measured accuracy of the merged "
     "model, one point a setting, probe and λ. Right: mean absolute error on cells that are neither at floor "
-    "nor ceiling (0.05 to 0.95), with 95% bootstrap intervals over seeds; base: the merge answers as the base "
-    "does.",
+    "nor ceiling (0.05 to 0.95), with 95% bootstrap intervals over seeds; base: the merge answers as the "
+    "base does.",
     "experiment familiarity",
     _forecasts,
     ("familiarity",),
@@ -166,10 +166,13 @@ def prediction_and_outcome(rows: pd.DataFrame):
     return picture
 
 
+RECALLED = {"hop1": "hop 1, edited", "hop2": "hop 2, edited", "untouched": "untouched"}
+
+
 def _trade(source: Source) -> pd.DataFrame:
     rows = source.summary("familiarity")
     rows = rows[rows["method"].str.startswith("lambda=")]
-    chosen = rows["metric"].isin(("hop1", "hop2", "untouched")) & (rows["predictor"] == "disentangled")
+    chosen = rows["metric"].isin(RECALLED) & (rows["predictor"] == "disentangled")
     told = (rows["entities"] == "real") & rows["template"].isin(("pretraining", "both"))
     return rows[chosen & told].reset_index(drop=True)
 
@@ -189,16 +192,13 @@ def retention_and_damage(rows: pd.DataFrame):
     picture, panels = style.figure(style.COLUMN, 2.2, ncols=len(templates), sharey=True, squeeze=False)
     for axes, template in zip(panels[0], templates, strict=True):
         cell = rows[rows["template"] == template]
-        for series, (name, metrics) in enumerate(
-            (("edited", ("hop1", "hop2")), ("untouched", ("untouched",)))
-        ):
-            columns = ["predicted", "measured", "low", "high"]
-            found = cell[cell["metric"].isin(metrics)].groupby("lam")[columns].mean()
-            axes.plot(found.index, found["predicted"], color=style.COLOURS[series])
-            style.points(axes, found.index, found["measured"], found["low"], found["high"], series, name)
+        for series, (metric, name) in enumerate(RECALLED.items()):
+            found = cell[cell["metric"] == metric]
+            line(axes, found, "lam", series)
+            points(axes, found, "lam", series, name, shift=(series - 1) * 0.012)
         axes.set(xlabel="λ", ylim=(-0.03, 1.03))
         label = f"template {TEMPLATE_LABELS[template]}"
         axes.text(0.97, 0.02, label, transform=axes.transAxes, ha="right", fontsize=6)
     panels[0][0].set_ylabel("facts recalled")
-    panels[0][-1].legend(loc="center right")
+    panels[0][-1].legend(loc="lower right", bbox_to_anchor=(1.0, 0.08))
     return picture

@@ -1,14 +1,10 @@
-"""Results on disk and their intervals."""
+"""Results on disk: resumable, whole, never overwritten; and their summary over seeds."""
 
 import json
-import os
 
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from scipy import stats
 
 from sim.lab import intervals, store
 from sim.lab.store import Store
@@ -26,47 +22,6 @@ def row(seed, value, trials=10, method="sum"):
         "measured": value,
         "trials": trials,
     }
-
-
-class TestIntervals:
-    def test_single_seed_is_wilson(self):
-        mean, low, high = intervals.proportion([7], [20])
-        wilson = stats.binomtest(7, 20).proportion_ci(method="wilson")
-        np.testing.assert_allclose([mean, low, high], [0.35, wilson.low, wilson.high], atol=1e-12)
-
-    def test_agreeing_seeds_pool_and_disagreeing_seeds_widen(self):
-        pooled = intervals.proportion([5, 5, 5, 5], [10] * 4)
-        apart = intervals.proportion([0, 10, 0, 10], [10] * 4)
-        wilson = stats.binomtest(20, 40).proportion_ci(method="wilson")
-        np.testing.assert_allclose(pooled[1:], [wilson.low, wilson.high], atol=1e-12)
-        assert apart[0] == pooled[0]
-        assert apart[2] - apart[1] > 2 * (pooled[2] - pooled[1])
-
-    def test_clustered_coverage(self):
-        # Seeds that differ (success rates Beta(2, 2)) and 20 queries each: the interval still covers.
-        rng = np.random.default_rng(0)
-        hits = 0
-        for _ in range(500):
-            right = rng.binomial(20, rng.beta(2, 2, size=20))
-            _, low, high = intervals.proportion(right, [20] * 20)
-            hits += low <= 0.5 <= high
-        assert hits / 500 > 0.9
-
-    @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=8))
-    def test_the_interval_holds_the_mean_and_stays_in_range(self, pairs):
-        right, asked = zip(*[(min(a, b), b) for a, b in pairs], strict=True)
-        mean, low, high = intervals.proportion(right, asked)
-        assert 0 <= low <= mean <= high <= 1
-
-    def test_no_trials_is_an_error(self):
-        with pytest.raises(ValueError, match="at least one trial"):
-            intervals.proportion([0], [0])
-
-    def test_mean_is_student(self):
-        values = [1.0, 2.0, 4.0]
-        expected = stats.ttest_1samp(values, 0).confidence_interval()
-        np.testing.assert_allclose(intervals.mean(values)[1:], expected)
-        assert intervals.mean([3.0]) == (3.0, -np.inf, np.inf)
 
 
 class TestStore:
@@ -99,10 +54,10 @@ class TestStore:
         summary = opened.finish()
         assert len(summary) == 1
         expected = intervals.proportion([2, 4], [10, 10])
-        np.testing.assert_allclose(summary[["mean", "low", "high"]].iloc[0].astype(float), expected)
+        np.testing.assert_allclose(summary[["measured", "low", "high"]].iloc[0].astype(float), expected)
         assert summary["seeds"].iloc[0] == 2
         written = store.read_table(tmp_path / "summary.csv")
-        np.testing.assert_allclose(written["mean"], summary["mean"], rtol=1e-3)
+        np.testing.assert_allclose(written["measured"], summary["measured"], rtol=1e-3)
 
     def test_manifest_tells_how_to_repeat(self, tmp_path):
         self.open(tmp_path).finish()
@@ -139,18 +94,89 @@ class TestStore:
         with pytest.raises(ValueError, match=r"no manifest\.json beside it; choose another --out"):
             self.open(tmp_path)
 
-    def test_a_full_disk_leaves_the_old_file(self, tmp_path, monkeypatch):
-        path = tmp_path / "results.csv"
-        path.write_text("old")
+    def test_every_unit_on_disk_is_done_and_no_other(self, tmp_path):
+        opened = self.open(tmp_path)
+        assert opened.done == set()
+        opened.add({"a": [row(0, 0.1), row(0, 0.2, method="average")], "b": [row(1, 0.3)]})
+        assert opened.done == self.open(tmp_path).done == {"a", "b"}
+        opened.add({"c": [row(2, 0.4)]})
+        assert opened.done == self.open(tmp_path).done == {"a", "b", "c"}
+        assert store.read_table(tmp_path / "results.csv")["unit"].tolist() == ["a", "a", "b", "c"]
 
-        def full(_):
-            raise OSError(28, "No space left on device")
+    def test_a_run_is_finished_when_it_says_so(self, tmp_path):
+        def finished():
+            return json.loads((tmp_path / "manifest.json").read_text())["finished"]
 
-        monkeypatch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space left"):
-            store.write_atomically(path, "new")
-        assert path.read_text() == "old"
-        assert os.listdir(tmp_path) == ["results.csv"]
+        opened = self.open(tmp_path)
+        opened.add({"a": [row(0, 0.1)]})
+        assert finished() is False
+        opened.finish()
+        assert finished() is True
+        assert self.open(tmp_path).done == {"a"} and finished() is True
+        self.open(tmp_path).add({"b": [row(1, 0.1)]})  # more seeds, say
+        assert finished() is False
+
+    def test_seconds_of_all_sittings_add_up(self, tmp_path, monkeypatch):
+        clock = iter(range(0, 1000, 10))
+        monkeypatch.setattr(store.time, "monotonic", lambda: next(clock))
+        self.open(tmp_path)
+        self.open(tmp_path)
+        assert json.loads((tmp_path / "manifest.json").read_text())["seconds"] == 20
+
+    def test_a_crash_while_writing_keeps_what_was_there(self, tmp_path, monkeypatch):
+        opened = self.open(tmp_path)
+        opened.add({"a": [row(0, 0.1)]})
+
+        def stopped(path):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(store.files, "_to_disk", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            opened.add({"b": [row(1, 0.3)]})
+        monkeypatch.undo()
+        assert self.open(tmp_path).done == {"a"}
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "results.csv"]
+
+
+class TestSummary:
+    def rows(self, *rows):
+        return pd.DataFrame(rows, columns=["unit", *COLUMNS])
+
+    def test_values_by_hand(self):
+        """Two methods of two seeds; predictions 0.2, 0.6 and measurements 0.5, 0.4 of 10 and 30 trials."""
+        rows = self.rows(
+            ("u0", 0, "sum", "recall", 0.2, 0.5, 10),
+            ("u0", 0, "average", "recall", 0.9, 0.9, 10),
+            ("u1", 1, "sum", "recall", 0.6, 0.4, 30),
+            ("u1", 1, "average", "recall", 0.9, 0.7, 10),
+        )
+        summary = store.summarise(rows).set_index("method")
+        assert list(summary.index) == ["sum", "average"]
+        found = summary.loc["sum"]
+        assert found["predicted"] == pytest.approx(0.4)  # the mean, not a seed's
+        assert found["error"] == pytest.approx((0.3 + 0.2) / 2)  # absolute: signed errors would give 0.05
+        assert found["measured"] == pytest.approx(17 / 40)
+        expected = intervals.proportion([5, 12], [10, 30])
+        np.testing.assert_allclose(found[["measured", "low", "high"]].astype(float), expected)
+        assert found["seeds"] == 2
+        assert summary.loc["average", "error"] == pytest.approx(0.1)
+
+    def test_real_values_have_students_interval(self):
+        rows = self.rows(*[(f"u{s}", s, "sum", "margin", np.nan, 1.5 * s, np.nan) for s in range(3)])
+        found = store.summarise(rows).iloc[0]
+        expected = intervals.mean([0.0, 1.5, 3.0])
+        np.testing.assert_allclose(found[["measured", "low", "high"]].astype(float), expected)
+        assert np.isnan(found["predicted"]) and np.isnan(found["error"])
+
+    def test_cells_with_missing_settings_stay_apart(self):
+        rows = self.rows(
+            ("u0", 0, "sum", "recall", np.nan, 0.5, 10),
+            ("u0", 0, None, "recall", np.nan, 0.1, 10),
+            ("u1", 1, None, "recall", np.nan, 0.3, 10),
+        )
+        summary = store.summarise(rows)
+        np.testing.assert_allclose(summary["measured"], [0.5, 0.2])
+        assert summary["seeds"].tolist() == [1, 2]
 
 
 def test_digest_depends_on_values_not_on_order():

@@ -1,0 +1,93 @@
+"""Chunked runs: each result at its own position, whatever it was batched with; one program; early stops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sim.lab import parallel
+
+
+def jobs(count):
+    return [{"x": np.float64(i), "pair": np.arange(2.0) + 10 * i} for i in range(count)]
+
+
+def function(job):
+    return {"square": job["x"] ** 2, "sum": job["pair"].sum() + job["x"]}
+
+
+@pytest.mark.parametrize("width", [1, 3])
+@pytest.mark.parametrize("count", [0, 1, 5, 6, 13])
+def test_results_are_at_their_positions(width, count):
+    chunks = list(parallel.chunked(function, width)(jobs(count)))
+    size = width * jax.device_count()
+    positions = [position for found, _ in chunks for position in found]
+    assert positions == list(range(count))  # each once, in order; the padding of the last chunk is dropped
+    assert [len(found) for found, _ in chunks] == [
+        min(size, count - start) for start in range(0, count, size)
+    ]
+    for found, results in chunks:
+        assert len(found) == len(results)
+        for position, result in zip(found, results, strict=True):
+            assert result == {"square": position**2, "sum": 20 * position + 1 + position}
+            assert isinstance(result["square"], np.generic | np.ndarray)
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_result_does_not_depend_on_its_batch(width):
+    def chaotic(x):
+        return jax.lax.fori_loop(0, 50, lambda _, y: 3.99 * y * (1 - y), x)
+
+    mapped = parallel.chunked(chaotic, width)
+    values = [np.float64(value) for value in np.linspace(0.1, 0.9, 7)]
+    whole = [result for _, results in mapped(values) for result in results]
+    for value, expected in zip(values, whole, strict=True):
+        ((positions, (alone,)),) = mapped([value])
+        assert positions == [0]
+        np.testing.assert_array_equal(alone, expected)
+
+
+def test_one_program_however_many_runs():
+    traced = []
+
+    def counted(x):
+        traced.append(1)
+        return x + 1
+
+    mapped = parallel.chunked(counted, 2)
+    for count in (1, 5, 9):
+        list(mapped([np.float64(i) for i in range(count)]))
+    assert len(traced) == 1
+
+
+def test_a_chunk_is_handed_over_when_it_is_done():
+    """Stopping early loses no chunk that was handed over, and no more than one chunk runs ahead."""
+    taken = []
+
+    class Job:
+        def __init__(self, value):
+            self.value = value
+
+        def __array__(self, dtype=None, copy=None):
+            taken.append(self.value)
+            return np.asarray(self.value)
+
+    size = jax.device_count()
+    running = parallel.chunked(lambda x: 2 * x, 1)([Job(float(i)) for i in range(4 * size)])
+    positions, results = next(running)
+    running.close()
+    assert positions == list(range(size)) and results == [2.0 * i for i in range(size)]
+    assert set(taken) == set(range(2 * size))
+
+
+def test_over_stacks_every_result():
+    inputs = [np.arange(3.0) + i for i in range(5)]
+    np.testing.assert_array_equal(parallel.over(lambda x: 2 * x, inputs), 2 * np.stack(inputs))
+
+
+@pytest.mark.parametrize("width", [1, 16])
+def test_each_is_a_map(width, monkeypatch):
+    monkeypatch.setattr(parallel, "default_width", lambda: width)
+    stacked = {"a": jnp.arange(4.0), "b": jnp.ones((4, 2))}
+    found = parallel.each(lambda row: row["a"] + row["b"].sum(), stacked)
+    np.testing.assert_array_equal(found, [2, 3, 4, 5])
