@@ -1,6 +1,9 @@
-"""The notebooks: committed without outputs, define nothing, import the packages alone, run top to bottom."""
+"""The notebooks: committed without outputs, define nothing, import the packages alone, run top to bottom.
+The example of the README runs as well.
+"""
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -61,6 +64,17 @@ def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):
         found = {"figure": figure}
         exec(lines.copy().pop(), found)
         assert found["figures"].resolve() == FOLDER.parent / "figures"
+
+
+def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
+    code = re.search(r"```python\n(.*?)```", (FOLDER.parent / "README.md").read_text(), re.S)[1]
+    adapters = FOLDER.parent / "tests" / "merge" / "data" / "equal_rank"
+    for name, folder in (("A", "first"), ("B", "second")):
+        (tmp_path / name).symlink_to(adapters / folder)
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec(code, found)
+    assert set(found["first"].modules) == set(found["second"].modules) != set()
 
 
 @pytest.mark.slow
