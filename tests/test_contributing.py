@@ -104,7 +104,8 @@ def test_a_second_world_through_the_runner(house):
     said = parts[(parts["predictor"] == "disentangled") & (parts["metric"] == "first")]
     assert set(said["method"]) == {"average", "sum", "lambda=0.75"}
     assert (said["predicted"] - said["measured"]).abs().mean() < 0.3
-    assert (rows.loc[rows["predictor"] == "chance", "predicted"] == 1 / 4).all()
+    given = rows[rows["metric"] == "direct_given_among_answers"]
+    assert (given["predicted"] == 1 / 4).all() and set(given["predictor"]) == {"chance"}
     assert (place / "runs" / "relay.pdf").read_bytes().startswith(b"%PDF")
 
 

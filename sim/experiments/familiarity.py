@@ -95,29 +95,44 @@ PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
+RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
+
 RESAMPLES = 2000
 
 
 def _forecasts(source: Source) -> pd.DataFrame:
-    """Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error": mean absolute
-    error over all cells and over the undecided ones, with its 95% interval by bootstrap over seeds."""
-    rows = source.summary("familiarity", "predictions")
-    rows = rows[rows["method"].str.startswith("lambda=")]
-    cells = ["label", "lam", "metric"]
-    mean = rows.groupby(cells)["measured"].transform("mean")
-    rows = rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
+    """Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error":
+    ``prediction_errors`` at every lambda."""
+    rows = outcomes(source)
     found = []
     for predictor in (name for name in PREDICTORS if name in rows):
         known = rows.dropna(subset=predictor)
-        for cell, part in known.groupby([*cells, "undecided"]):
-            where = dict(zip([*cells, "undecided"], cell, strict=True)) | {"predictor": predictor}
+        for (label, lam, metric), part in known.groupby(["label", "lam", "metric"]):
+            where = {"label": label, "lam": lam, "metric": metric, "predictor": predictor}
             found.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
+    errors = [prediction_errors(at).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
+    return pd.concat([pd.DataFrame(found), *errors], ignore_index=True)
+
+
+def outcomes(source: Source) -> pd.DataFrame:
+    """What was predicted of the linear merges and what they did, seed by seed; ``undecided``: whether the
+    cell's mean outcome lies between floor and ceiling."""
+    rows = source.summary("familiarity", "predictions")
+    rows = rows[rows["method"].str.startswith("lambda=")]
+    mean = rows.groupby(["label", "lam", "metric"])["measured"].transform("mean")
+    return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
+
+
+def prediction_errors(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute error of every predictor over all ``outcomes`` given and over the undecided ones, with a
+    95% interval by bootstrap over seeds."""
+    found = []
+    for predictor in (name for name in PREDICTORS if name in rows):
+        known = rows.dropna(subset=predictor)
         for scope, part in (("all", known), ("undecided", known[known["undecided"]])):
-            for lam, at in part.groupby("lam"):
-                error = (
-                    at.assign(error=(at[predictor] - at["measured"]).abs()).groupby("seed")["error"].mean()
-                )
-                where = {"panel": "error", "scope": scope, "predictor": predictor, "lam": lam}
+            error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
+            if len(error):
+                where = {"scope": scope, "predictor": predictor}
                 found.append(beside(math.nan, bootstrap(error), len(error), **where))
     return pd.DataFrame(found)
 
@@ -147,9 +162,7 @@ def prediction_and_outcome(rows: pd.DataFrame):
     picture, (left, right) = style.figure(style.PAGE, 2.5, ncols=2)
     said = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
     left.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
-    for series, (low, high, label) in enumerate(
-        ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
-    ):
+    for series, (low, high, label) in enumerate(RANGES):
         part = said[(said["lam"] > low) & (said["lam"] <= high)]
         marker, colour = style.MARKERS[series], style.COLOURS[series]
         left.plot(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sim.figures import claims
 from sim.lab import files, style
 from sim.lab.figure import FIGURES, TABLES, Figure, Source, committed
 from sim.lab.seeds import EFFORTS, Effort
@@ -81,6 +82,8 @@ def draw_all(
     """``draw`` each figure, and then write the page of the folder."""
     for item in items:
         draw(item, folder, effort, runs)
+    if folder == committed():  # the claims are told of the committed runs alone
+        claims.write(Source(folder / "experiments"), folder)
     files.write_text(folder / "README.md", page(folder))
 
 

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+import numpy as np
 import pandas as pd
 
 from sim.lab import files, intervals
@@ -160,27 +161,27 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     absolute difference of prediction and measurement, seed by seed.
     """
     keys = [column for column in rows.columns if column not in MEASURES]
-    lines = []
-    for values, group in rows.groupby(keys, sort=False, dropna=False):
-        if group["trials"].notna().all():
-            right = group["measured"] * group["trials"]
-            mean, low, high = intervals.proportion(right, group["trials"])
-        else:
-            mean, low, high = intervals.mean(group["measured"])
-        values = dict(zip(keys, values, strict=True))
-        predicted = group["predicted"].mean()
-        lines.append(
-            {
-                **values,
-                "predicted": predicted,
-                "measured": mean,
-                "low": low,
-                "high": high,
-                "seeds": group["seed"].nunique(),
-                "error": (group["predicted"] - group["measured"]).abs().mean(),
-            }
-        )
-    return pd.DataFrame(lines)
+    numbers = rows[["predicted", "measured", "trials"]].astype(float)
+    rows = rows.assign(**numbers, error=(numbers["predicted"] - numbers["measured"]).abs())
+    groups = rows.groupby(keys, sort=False, dropna=False)
+    found = groups.agg(
+        predicted=("predicted", "mean"),
+        seeds=("seed", "nunique"),
+        error=("error", "mean"),
+        of=("trials", "min"),
+    )
+    place = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
+    shape = len(found), max(place[1], default=0) + 1  # seeds that a cell lacks asked nothing
+    right, asked, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
+    trials = numbers["trials"].fillna(0.0)
+    right[place], asked[place], values[place] = numbers["measured"] * trials, trials, numbers["measured"]
+    counted = found["of"].notna().to_numpy()
+    intervals_ = np.empty((len(found), 3))
+    intervals_[counted] = np.stack(intervals.proportions(right[counted], asked[counted]), axis=1)
+    for row in np.flatnonzero(~counted):
+        intervals_[row] = intervals.mean(values[row][~np.isnan(values[row])])
+    found[["measured", "low", "high"]] = intervals_
+    return found.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
 
 
 def _differences(old: object, new: object, path: str = "") -> str:

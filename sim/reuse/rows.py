@@ -12,6 +12,9 @@ from sim.reuse.forecast import strengths
 from sim.worlds import World, kind_of
 from sim.worlds.probe import NOT_ASKED, among_answers, given_among_answers, whole
 
+CLOSEST = "disentangled"
+"""The predictor whose agreement with the merge is told question by question."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -37,7 +40,7 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
 
     Predictors: "chance", a guess that knows which answers occur (section 2; a theorem for the one-layer
     model, a claim here), and those of ``forecast`` for linear merges of the parts, beside "base": the merge
-    answers as the base does. ``agreement_METRIC`` is the share of questions on which predictor and model
+    answers as the base does. ``agreement_METRIC`` is the share of questions on which ``CLOSEST`` and model
     agree; ``kappa_STEP`` the empirical overlap of a step in a trace; ``own_recall`` the share of its own
     facts that an adapter knows after ``training_cycles``.
     """
@@ -75,10 +78,9 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
                 predictions["base"] = np.mean(result["outcomes"][BASE][metric] == 1)
             for predictor, predicted in (predictions or {"": math.nan}).items():
                 add(model, metric, np.mean(asked == 1), asked.size, predictor, float(predicted), lam)
-            for predictor, values in said.items():
-                if np.ndim(values.get(metric)):
-                    same = np.mean(values[metric] == (outcomes == 1))
-                    add(model, f"agreement_{metric}", same, predictor=predictor, lam=lam)
+            if metric in said.get(CLOSEST, {}):
+                same = np.mean(said[CLOSEST][metric] == (outcomes == 1))
+                add(model, f"agreement_{metric}", same, predictor=CLOSEST, lam=lam)
     for family, made in result["training"].items():
         for name, cycles, recall in zip(config.adapters(world), made["cycles"], made["recall"], strict=True):
             add((family, "single", name), "training_cycles", cycles)

@@ -38,8 +38,8 @@ class Layout:
               one is its answer.
     copies:   (positions, source positions) of what must be repeated as it was given or written.
     owner:    for each position, the index of the part whose adapter an oracle router sends it to; -1: none.
-    chance:   accuracy of a guess among the answers of the probe's questions, that knows which answers occur and
-              nothing else; None if not held to one. Models answer outside them too, so the null for all
+    chance:   accuracy of a guess among the answers of the probe's questions, that knows which answers occur
+              and nothing else; None if not held to one. Models answer outside them too, so the null for all
               questions is chance times the share of answers that are among them.
     forecast: whether the outcome is predicted token by token.
     """

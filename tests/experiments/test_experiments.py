@@ -35,7 +35,7 @@ def test_every_experiment_has_a_line_for_the_help():
 
 @pytest.mark.slow
 def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
-    """Every experiment's quick cells on a tiny decoder, through the runner, and every figure from that run."""
+    """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     small = {"methods": ("average", "sum"), "lambdas": (0.5, 1.0), "routers": ("arrow",), "oracle": True}
     for name, item in EXPERIMENTS.items():

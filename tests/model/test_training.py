@@ -165,7 +165,7 @@ def test_nothing_is_traced_twice():
 
 
 def readers(params):
-    """(all logits of a batch, logits after one position): what greedy decoding is compared with and runs on."""
+    """(all logits of a batch, logits after one position): what decoding is compared with and runs on."""
     return (
         jax.jit(lambda tokens: forward(DECODER, params, tokens)),
         lambda tokens, position: next_logits(DECODER, params, tokens, position),

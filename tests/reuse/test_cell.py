@@ -259,7 +259,7 @@ class TestWhole:
     def test_adapters_have_keys_of_their_own(self, found, tiny_world):
         """After two steps, the first at rate 0, an adapter is near its start: no two of a library, of two
         families of a cell or of two seeds may be alike."""
-        config, params, key, result = found
+        config, params, key, _ = found
         config = dataclasses.replace(config, finetuning=dataclasses.replace(config.finetuning, steps=2))
         starts = [
             np.asarray(adapter["0.q"].a)

@@ -1,4 +1,4 @@
-"""Questions that carry their layout: scoring by hand, the oracle's gates, and layouts of the two-hop world."""
+"""Questions that carry their layout: scoring by hand, the oracle's gates, layouts of the two-hop world."""
 
 import dataclasses
 
