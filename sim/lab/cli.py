@@ -7,6 +7,8 @@ from typing import TypeVar
 
 import tyro
 
+from sim.lab import interrupt
+
 Config = TypeVar("Config")
 
 RESUME = "what was finished is kept; run the same command again to go on"
@@ -23,8 +25,11 @@ def run_command(
 
     Exit codes: 0 done; 2 bad usage (ValueError) or files that cannot be read or written (OSError); 1 training
     that diverged (FloatingPointError), each with one line on stderr that names the thing and the remedy;
-    130 interrupted. Programming errors keep their traceback.
+    130 interrupted. Programming errors keep their traceback. Of ``python -m sim.NAME`` Ctrl-C never comes as
+    KeyboardInterrupt (``sim.lab.interrupt``), but it does where a command is called in another way.
     """
+    line = f"interrupted: {interrupted}"
+    interrupt.say(line)
     parsed = tyro.cli(config, prog=f"python -m {program}", description=config.__doc__)
     try:
         main(parsed)
@@ -39,7 +44,7 @@ def run_command(
     except FloatingPointError as error:
         sys.exit(_say(f"error: {error}", 1))
     except KeyboardInterrupt:
-        sys.exit(_say(f"interrupted: {interrupted}", 130))
+        sys.exit(_say(line, interrupt.EXIT))
 
 
 def _say(line: str, code: int) -> int:

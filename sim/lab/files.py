@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sim.lab import interrupt
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -18,7 +20,10 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch,
+        interrupt.removing(scratch),
+    ):
         part = Path(scratch) / path.name
         yield part
         for file in (part, *part.rglob("*")):
