@@ -213,5 +213,5 @@ def retention_and_damage(rows: pd.DataFrame):
         label = f"template {TEMPLATE_LABELS[template]}"
         axes.text(0.97, 0.02, label, transform=axes.transAxes, ha="right", fontsize=6)
     panels[0][0].set_ylabel("facts recalled")
-    panels[0][-1].legend(loc="lower right", bbox_to_anchor=(1.0, 0.08))
+    panels[0][-1].legend(loc="lower right", bbox_to_anchor=(1.08, 0.08), fontsize=6, handletextpad=0.1)
     return picture

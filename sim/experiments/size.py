@@ -47,8 +47,8 @@ def _sizes(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "The pattern holds at every depth and width; at fixed rank and step budget deeper and wider bases are "
-    "harder to edit through the trace, for the joint adapter as for the merges.",
+    "The pattern holds at every depth and width; at fixed rank deeper bases are harder to edit through the "
+    "trace, for the joint adapter as for the merges, and wider ones for the merges.",
     SETTING.replace("2 layers of width 64", "depth or width as shown") + " Template in pretraining and data.",
     "experiments depth, width",
     _sizes,

@@ -1,0 +1,69 @@
+"""Which work is done, with which key, on which base: the jobs handed to the programs, looked at."""
+
+import jax
+import numpy as np
+import pytest
+from conftest import tiny
+
+from sim.lab import seeds
+from sim.reuse import jobs
+from sim.reuse.rows import Cell
+from sim.worlds.two_hop import Setting
+
+SETTINGS = [Setting("real", "both"), Setting("fake", "both"), Setting("real", "none")]
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """Programs that only write down what they are given: (jobs of bases, jobs of cells)."""
+    seen = ([], [])
+
+    def program(kept, result):
+        def run(inputs):
+            kept.extend(inputs)
+            yield list(range(len(inputs))), [result] * len(inputs)
+
+        return lambda config: run
+
+    monkeypatch.setattr(jobs, "_pretraining", program(seen[0], ({"w": np.zeros(1)}, np.zeros(1))))
+    monkeypatch.setattr(jobs, "_cell", program(seen[1], {"training": {}}))
+    monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
+    return seen
+
+
+def data(*path):
+    return np.asarray(jax.random.key_data(seeds.key(*path, root=jobs.ROOT)))
+
+
+def test_every_seed_has_its_own_keys_and_cells_share_a_base(handed):
+    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    finished = {}
+    for _, total, work in part.stages("toy", 2, False, set()):
+        done = [(rows, advanced) for rows, advanced in work]
+        assert sum(advanced for _, advanced in done) == total
+        for rows, _ in done:
+            finished |= rows
+    assert set(finished) == {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
+    bases, cells = handed
+    assert len(bases) == 4 and len(cells) == 6  # a base with and one without the template, two seeds
+    np.testing.assert_array_equal([job["key"] for job in bases], [data(0, 0)] * 2 + [data(0, 1)] * 2)
+    np.testing.assert_array_equal([job["key"] for job in cells], [data(1, 0)] * 3 + [data(1, 1)] * 3)
+    assert not np.array_equal(data(1, 0), data(1, 1)) and not np.array_equal(data(0, 0), data(1, 0))
+
+
+def test_what_is_done_is_left_out_and_nothing_else(handed):
+    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    done = {"toy/0/seed000", "toy/2/seed001"}
+    finished = {}
+    for _, _, work in part.stages("toy", 2, False, done):
+        for rows, _ in work:
+            finished |= rows
+    everything = {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
+    assert set(finished) == everything - done
+
+
+def test_ranks_reach_the_modules_of_their_kind():
+    config = tiny()
+    cell = Cell("toy", "a", SETTINGS[0], 0, (("q", 1), ("up", 0)))
+    ranks = jobs._ranks(config, cell)
+    assert ranks == {"0.q": 1, "0.k": 3, "0.v": 3, "0.o": 3, "0.up": 0, "0.down": 3}
