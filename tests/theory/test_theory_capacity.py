@@ -60,28 +60,23 @@ def test_recall_against_random_memories(key, facts, dim, rank, candidates, draws
     assert abs(runs.mean() - capacity.recall(facts, dim, rank, candidates)) < slack
 
 
+NEAR = [(5, 64, 8, 40), (16, 16, 16, 200), (12, 24, 12, 200)]
+NEAR_SLOW = [
+    *(
+        (5, 64, 4, 300),
+        (9, 12, 10, 300),
+        (16, 16, 8, 200),
+        (20, 20, 19, 200),
+        (32, 16, 16, 200),
+        (32, 64, 28, 40),
+    ),
+    *((32, 64, 32, 40), (32, 64, 48, 40), (64, 32, 32, 100), (200, 100, 90, 10), (200, 100, 100, 8)),
+]
+
+
 @pytest.mark.parametrize(
     ("facts", "dim", "rank", "draws"),
-    [
-        (5, 64, 8, 40),
-        (32, 64, 32, 40),
-        (200, 100, 100, 8),
-        (16, 16, 16, 200),
-        (12, 24, 12, 200),
-        (9, 12, 10, 300),
-        (20, 20, 19, 200),
-        *(
-            pytest.param(*size, marks=pytest.mark.slow)
-            for size in (
-                (5, 64, 4, 300),
-                (32, 64, 48, 40),
-                (32, 64, 28, 40),
-                (200, 100, 90, 10),
-                (32, 16, 16, 200),
-            )
-        ),
-        *(pytest.param(*size, marks=pytest.mark.slow) for size in ((64, 32, 32, 100), (16, 16, 8, 200))),
-    ],
+    [*NEAR, *(pytest.param(*size, marks=pytest.mark.slow) for size in NEAR_SLOW)],
 )
 def test_recall_where_the_rank_is_near_or_above_the_facts_or_full(key, facts, dim, rank, draws):
     """Within the stated finite-size error 1.5/d plus 3 standard errors."""

@@ -41,8 +41,8 @@ def test_unequal_spreads_against_adaptive_integration():
 
 @pytest.mark.parametrize("temperature", [0.01, 0.1, 1.0, 10.0])
 def test_gate_of_two_against_a_double_integral(temperature):
-    """E[sigmoid((|s_1| - |s_2|)/T)], s_1 ~ N(2, 1), s_2 ~ N(0, .5^2), on 800 x 800 Gauss nodes."""
-    nodes, weights = np.polynomial.legendre.leggauss(800)
+    """E[sigmoid((|s_1| - |s_2|)/T)], s_1 ~ N(2, 1), s_2 ~ N(0, .5^2), on 400 x 400 Gauss nodes."""
+    nodes, weights = np.polynomial.legendre.leggauss(400)
     x, y = 2 + 8 * nodes, 4 * nodes
     density = np.exp(-((8 * nodes) ** 2) / 2)
     weights = weights * density / (weights @ density)

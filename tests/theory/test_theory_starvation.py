@@ -169,9 +169,8 @@ def test_adapters_trained_on_one_relation_spend_a_rank_on_it(key, facts, rank):
         assert abs(samples.mean() - starvation.insertion_recall(facts, rank)) > 3 * error
 
 
-@pytest.mark.parametrize(
-    "facts, rank, lam", [(12, 6, 1.0), pytest.param(12, 9, 0.75, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("facts, rank, lam", [(12, 6, 1.0), (12, 9, 0.75)])
 def test_overwriting_on_one_relation(key, facts, rank, lam):
     """The same, overwriting: within 3 standard errors + 1/(4F) of the shared law, + .03 of the Haar law."""
     samples = np.asarray(twin.shared_overwrite_recall(facts, rank, lam, key=key, draws=80))
