@@ -85,7 +85,7 @@ def _collect(source: Source) -> pd.DataFrame:
         size = _size(WIDE, load)[0]
         rows.append(law(closed.recall(*size), panel="recall", dim=WIDE, load=load, facts=size[0]))
     for dim, ranks in HELD.items():
-        for rank in np.unique(np.geomspace(ranks[0], ranks[-1], 17).round().astype(int)):
+        for rank in effort.some(np.unique(np.geomspace(ranks[0], ranks[-1], 17).round().astype(int))):
             setting = {"dim": dim, "rank": rank, "parameters": rank * dim}
             rows.append(law(closed.facts_at_recall(dim, rank), panel="held", **setting))
             rows.append(law(closed.facts_small_share(dim, rank), panel="count", **setting))

@@ -64,7 +64,8 @@ def _matched(effort: Effort):
         yield Row(text, predicted, predicted + gap, predicted + low, predicted + high, len(laws))
 
 
-def contexts(setting: twin.Setting, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+@functools.partial(jax.jit, static_argnums=0)
+def contexts(setting: twin.Setting, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """(kappa of the own fact, margin of old over new) in each context, (hops, F), for m -> infinity.
 
     Which fact stands in a chain does not matter to the kernel beyond repeated tokens, so the graph that
@@ -85,7 +86,7 @@ def contexts(setting: twin.Setting, key: jax.Array) -> tuple[np.ndarray, np.ndar
         base = targets.T @ closed.kernel_overlap(setting.model, known, read)
         rows = hop * size + old[hop][path[:, hop]], hop * size + path[:, hop + 1]
         margins.append(base[rows[0], edited] - base[rows[1], edited])
-    return np.asarray(jnp.stack(overlaps)), np.asarray(jnp.stack(margins))
+    return jnp.stack(overlaps), jnp.stack(margins)
 
 
 RANKS = (4, 6, 7)
@@ -95,7 +96,9 @@ FEATURES = 1024
 @functools.cache
 def _known(hops: int) -> tuple[np.ndarray, np.ndarray]:
     """kappa and margins in traces; full rank, because they do not depend on it."""
-    return contexts(twin.Setting(FACTS, hops, FACTS, 0.5, features=FEATURES), seeds.key(5, hops))
+    setting = twin.Setting(FACTS, hops, FACTS, 0.5, features=FEATURES)
+    overlap, margin = contexts(setting, seeds.key(5, hops))
+    return np.asarray(overlap), np.asarray(margin)
 
 
 def _collect(source: Source) -> pd.DataFrame:
@@ -129,9 +132,9 @@ def _overlap(features: int, effort: Effort) -> list[dict]:
     """Distance of a world's mean kappa in a two-hop trace from its kernel limit."""
     setting, key = twin.Setting(FACTS, 2, FACTS, 0.5, features=features), seeds.key(7, features)
     runs = twin.run(setting, key, effort(12))
-    limit = contexts(setting, jax.random.fold_in(jax.random.fold_in(key, 0), 1))[0]
     # The mean over chains is the same for every graph; single facts differ in which token repeats.
-    found = np.abs(np.asarray(runs.swing).mean(axis=2) / 2 - limit.mean(axis=1))
+    limit = _known(2)[0].mean(axis=1)
+    found = np.abs(np.asarray(runs.swing).mean(axis=2) / 2 - limit)
     return [point(0.0, found[:, hop], panel="overlap", features=features, hops=hop + 1) for hop in range(2)]
 
 
