@@ -27,7 +27,7 @@ BELOW = {
     "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
     "diagnose": {"lab", "model", "merge"},
     "bench": {"lab", "model", "merge", "diagnose", "experiments"},
-    "figures": {"lab", "laws", "experiments"},
+    "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
 """For each room of sim, the rooms it may import from."""

@@ -12,7 +12,7 @@ import tyro
 from tqdm import tqdm
 
 from sim.figures import FIGURES, Figure, gallery
-from sim.lab import cache, cli, parallel
+from sim.lab import cli, parallel
 from sim.lab.seeds import EFFORTS
 
 
@@ -48,7 +48,7 @@ def main(args: Draw) -> None:
     if args.runs is not None and not args.runs.is_dir():
         raise ValueError(f"--from {args.runs} is no folder; give the --out of python -m sim.sweep NAME ...")
     parallel.use_all_cores()
-    cache.keep_compiled()
+    parallel.keep_compiled()
     effort = EFFORTS[args.profile] if args.recompute else None
     gallery.draw_all(_named(items), args.out or args.runs or gallery.home(), effort, args.runs)
     for line in left_out:

@@ -7,10 +7,12 @@ chunk is padded by repeating a run. So a run's result does not depend on what it
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import platformdirs
 from jax.sharding import AxisType, PartitionSpec
 
 
@@ -24,6 +26,17 @@ def use_all_cores() -> None:
         with contextlib.suppress(RuntimeError):  # JAX is in use already and keeps the devices it has
             jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
+
+
+def cache_folder() -> Path:
+    """The cache folder by the platform's convention (XDG_CACHE_HOME, Library/Caches, ...)."""
+    return Path(platformdirs.user_cache_dir("lora-reuse"))
+
+
+def keep_compiled() -> None:
+    """Keep compiled programs in the cache folder, so that a second run starts at once."""
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
 def default_width() -> int:

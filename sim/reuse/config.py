@@ -1,4 +1,4 @@
-"""Everything that decides the outcome of a cell, apart from its seed and the setting of its world."""
+"""What a cell is: everything that decides its outcome, and its name."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,8 @@ KNOWN = 0.98
 
 @dataclass(frozen=True)
 class ReuseConfig:
-    """Sizes of the decoder, the training, and which libraries are made and how they are reused.
+    """What decides the outcome of a cell, apart from its seed and setting: sizes of the decoder, training,
+    which libraries are made, and how they are reused.
 
     world:     configuration of the world, of a type that a file in ``sim.worlds`` registered.
     rank, kinds: of the adapters, and the matrices they change (family "lora").
@@ -70,6 +71,25 @@ def of_world(world: Any, **changes: Any) -> ReuseConfig:
     return ReuseConfig(
         **{"world": world, "pretraining": kind.pretraining, "finetuning": kind.finetuning} | changes
     )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of one seed: a unit of work and of resumption.
+
+    ``ranks`` gives kinds of matrices a rank of their own (0: not adapted); others have the configuration's.
+    """
+
+    experiment: str
+    label: str
+    setting: Any
+    seed: int
+    ranks: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def unit(self) -> str:
+        """Name in results.csv."""
+        return f"{self.experiment}/{self.label}/seed{self.seed:03d}"
 
 
 Model = tuple[str, str, str]

@@ -1,4 +1,4 @@
-"""Bases and cells as batched, cached, resumable work."""
+"""The cells of a configuration as batched, resumable work."""
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -8,21 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from sim.lab import cache, parallel, seeds
+from sim.lab import parallel
 from sim.model.training import require_finite
 from sim.reuse import cell as cells_program
-from sim.reuse.config import ReuseConfig
-from sim.reuse.library import pretrain
-from sim.reuse.rows import Cell, rows_of
+from sim.reuse.bases import Base, Work, base_of, bases, key_data
+from sim.reuse.config import Cell, ReuseConfig
+from sim.reuse.rows import rows_of
 from sim.worlds import build, kind_of
-
-ROOT = 20250613
-
-Base = tuple[Any, int]
-"""What a base depends on besides the configuration: the pretraining part of a setting, and the seed."""
-
-Work = Iterator[tuple[dict[str, list[dict]], int]]
-"""Yields ({unit: its rows}, how many units more are done)."""
 
 
 @dataclass(frozen=True)
@@ -60,39 +52,6 @@ def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
     return Part(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
 
-def base_of(cell: Cell) -> Base:
-    """Cells with the same value share a base."""
-    return cell.setting.pretraining, cell.seed
-
-
-def bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: dict[Base, dict]) -> Work:
-    """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
-
-    Raises:
-        FloatingPointError: a base's loss became NaN or infinite.
-    """
-    wanted = dict.fromkeys(base_of(cell) for cell in cells)
-    recipe = {name: getattr(config, name) for name in ("world", "layers", "width", "heads", "hidden")}
-    made_of = [kind_of(config.world).name, recipe, config.pretraining, ROOT]
-    paths = {base: cache.base_path([*made_of, *base]) for base in wanted}
-    if use_cache:
-        found = {base: cache.load(path) for base, path in paths.items()}
-        ready |= {base: params for base, params in found.items() if params is not None}
-        yield {}, len(ready)
-    missing = [base for base in wanted if base not in ready]
-    jobs = [
-        {"world": build(config.world, seed, setting), "key": _key_data(0, seed)} for setting, seed in missing
-    ]
-    for positions, results in _pretraining(config)(jobs):
-        for position, (params, losses) in zip(positions, results, strict=True):
-            base = missing[position]
-            require_finite(losses, f"base of {base[0]}, seed {base[1]}")
-            ready[base] = params
-            if use_cache:
-                cache.save(paths[base], params)
-        yield {}, len(positions)
-
-
 def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> Work:
     """Run cells of one configuration, chunk by chunk.
 
@@ -104,7 +63,7 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
         {
             "base": ready[base_of(cell)],
             "world": build(config.world, cell.seed, cell.setting),
-            "key": _key_data(1, cell.seed),
+            "key": key_data(1, cell.seed),
             **({"ranks": _ranks(config, cell)} if varied else {}),
         }
         for cell in cells
@@ -117,12 +76,6 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
                 require_finite(made["losses"], f"{family} adapters of {cell.unit}")
             finished[cell.unit] = rows_of(config, cell, jobs[position]["world"], result)
         yield finished, len(finished)
-
-
-@functools.lru_cache(maxsize=16)
-def _pretraining(config: ReuseConfig) -> Callable:
-    """The program that trains bases, compiled once for all runs of a configuration."""
-    return parallel.chunked(lambda job: pretrain(config, job["world"], jax.random.wrap_key_data(job["key"])))
 
 
 @functools.lru_cache(maxsize=16)
@@ -142,7 +95,3 @@ def _ranks(config: ReuseConfig, cell: Cell) -> dict[str, np.ndarray]:
         module: np.int32(by_kind.get(module.split(".")[1], config.rank))
         for module in config.decoder.modules(config.kinds)
     }
-
-
-def _key_data(*path: int) -> np.ndarray:
-    return jax.random.key_data(seeds.key(*path, root=ROOT))

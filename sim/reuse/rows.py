@@ -2,37 +2,17 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import fields
 
 import numpy as np
 
-from sim.reuse.config import BASE, ReuseConfig, linear_models
+from sim.reuse.config import BASE, Cell, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
 from sim.worlds import World, kind_of
 from sim.worlds.probe import NOT_ASKED, among_answers, given_among_answers, whole
 
 CLOSEST = "disentangled"
 """The predictor whose agreement with the merge is told question by question."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of one seed: a unit of work and of resumption.
-
-    ``ranks`` gives kinds of matrices a rank of their own (0: not adapted); others have the configuration's.
-    """
-
-    experiment: str
-    label: str
-    setting: Any
-    seed: int
-    ranks: tuple[tuple[str, int], ...] = ()
-
-    @property
-    def unit(self) -> str:
-        """Name in results.csv."""
-        return f"{self.experiment}/{self.label}/seed{self.seed:03d}"
 
 
 def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict]:

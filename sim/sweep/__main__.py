@@ -14,7 +14,7 @@ import tyro
 
 from sim.experiments import EXPERIMENTS
 from sim.figures import gallery
-from sim.lab import cache, cli, parallel
+from sim.lab import cli, parallel
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.sweep import main_job, report
@@ -72,7 +72,7 @@ def main(args: Sweep) -> None:
 def _prepare(args: Sweep) -> None:
     parallel.use_all_cores()
     if args.cache:
-        cache.keep_compiled()
+        parallel.keep_compiled()
 
 
 def _main_job(args: Sweep, command: str) -> None:

@@ -14,7 +14,7 @@ from sim.model import lora
 from sim.model.sequences import Sequences
 from sim.model.transformer import completion_logits, forward, init
 from sim.reuse import ask, cell, forecast, library, rows
-from sim.reuse.config import BASE, KNOWN, linear_models
+from sim.reuse.config import BASE, KNOWN, Cell, linear_models
 from sim.worlds.two_hop import Setting
 from theory.lowrank import LowRank, dense
 
@@ -271,7 +271,7 @@ class TestWhole:
 
     def test_rows_say_what_the_arrays_say(self, found, tiny_world):
         config, _, _, result = found
-        where = rows.Cell("toy", "label", Setting("real", "both"), 7)
+        where = Cell("toy", "label", Setting("real", "both"), 7)
         table = rows.rows_of(config, where, tiny_world, result)
         keys = [(r["adapter"], r["library"], r["method"], r["metric"], r["predictor"]) for r in table]
         assert len(set(keys)) == len(keys)

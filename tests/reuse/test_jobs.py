@@ -6,8 +6,8 @@ import pytest
 from conftest import tiny
 
 from sim.lab import seeds
-from sim.reuse import jobs
-from sim.reuse.rows import Cell
+from sim.reuse import bases, jobs
+from sim.reuse.config import Cell
 from sim.worlds.two_hop import Setting
 
 SETTINGS = [Setting("real", "both"), Setting("fake", "both"), Setting("real", "none")]
@@ -25,14 +25,14 @@ def handed(monkeypatch):
 
         return lambda config: run
 
-    monkeypatch.setattr(jobs, "_pretraining", program(seen[0], ({"w": np.zeros(1)}, np.zeros(1))))
+    monkeypatch.setattr(bases, "_pretraining", program(seen[0], ({"w": np.zeros(1)}, np.zeros(1))))
     monkeypatch.setattr(jobs, "_cell", program(seen[1], {"training": {}}))
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     return seen
 
 
 def data(*path):
-    return np.asarray(jax.random.key_data(seeds.key(*path, root=jobs.ROOT)))
+    return np.asarray(jax.random.key_data(seeds.key(*path, root=bases.ROOT)))
 
 
 def test_every_seed_has_its_own_keys_and_cells_share_a_base(handed):
@@ -44,9 +44,9 @@ def test_every_seed_has_its_own_keys_and_cells_share_a_base(handed):
         for rows, _ in done:
             finished |= rows
     assert set(finished) == {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
-    bases, cells = handed
-    assert len(bases) == 4 and len(cells) == 6  # a base with and one without the template, two seeds
-    np.testing.assert_array_equal([job["key"] for job in bases], [data(0, 0)] * 2 + [data(0, 1)] * 2)
+    trained, cells = handed
+    assert len(trained) == 4 and len(cells) == 6  # a base with and one without the template, two seeds
+    np.testing.assert_array_equal([job["key"] for job in trained], [data(0, 0)] * 2 + [data(0, 1)] * 2)
     np.testing.assert_array_equal([job["key"] for job in cells], [data(1, 0)] * 3 + [data(1, 1)] * 3)
     assert not np.array_equal(data(1, 0), data(1, 1)) and not np.array_equal(data(0, 0), data(1, 0))
 

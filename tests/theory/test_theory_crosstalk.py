@@ -101,7 +101,7 @@ def test_a_turned_relation_word_by_drawn_models(key, angle):
 
 
 def test_no_angle_gives_an_overlap_above_one():
-    with pytest.raises(ValueError, match="with 4 facts a turn gives 0.459 to 1"):
+    with pytest.raises(ValueError, match=r"with 4 facts a turn gives 0\.459 to 1"):
         crosstalk.turned_angle(4, jnp.asarray([0.9, 1.2]))
 
 

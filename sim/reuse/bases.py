@@ -1,0 +1,92 @@
+"""Pretrained bases: trained in batches, kept on disk under the hash of everything that made them."""
+
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from sim.lab import files, parallel, seeds
+from sim.lab.store import digest
+from sim.model.training import require_finite
+from sim.reuse.config import Cell, ReuseConfig
+from sim.reuse.library import pretrain
+from sim.worlds import build, kind_of
+
+ROOT = 20250613
+
+Base = tuple[Any, int]
+"""What a base depends on besides the configuration: the pretraining part of a setting, and the seed."""
+
+Work = Iterator[tuple[dict[str, list[dict]], int]]
+"""Yields ({unit: its rows}, how many units more are done)."""
+
+
+def base_of(cell: Cell) -> Base:
+    """Cells with the same value share a base."""
+    return cell.setting.pretraining, cell.seed
+
+
+def bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: dict[Base, dict]) -> Work:
+    """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
+
+    Raises:
+        FloatingPointError: a base's loss became NaN or infinite.
+    """
+    wanted = dict.fromkeys(base_of(cell) for cell in cells)
+    recipe = {name: getattr(config, name) for name in ("world", "layers", "width", "heads", "hidden")}
+    made_of = [kind_of(config.world).name, recipe, config.pretraining, ROOT]
+    paths = {base: path_of([*made_of, *base]) for base in wanted}
+    if use_cache:
+        found = {base: load(path) for base, path in paths.items()}
+        ready |= {base: params for base, params in found.items() if params is not None}
+        yield {}, len(ready)
+    missing = [base for base in wanted if base not in ready]
+    jobs = [
+        {"world": build(config.world, seed, setting), "key": key_data(0, seed)} for setting, seed in missing
+    ]
+    for positions, results in _pretraining(config)(jobs):
+        for position, (params, losses) in zip(positions, results, strict=True):
+            base = missing[position]
+            require_finite(losses, f"base of {base[0]}, seed {base[1]}")
+            ready[base] = params
+            if use_cache:
+                save(paths[base], params)
+        yield {}, len(positions)
+
+
+@functools.lru_cache(maxsize=16)
+def _pretraining(config: ReuseConfig) -> Callable:
+    """The program that trains bases, compiled once for all runs of a configuration."""
+    return parallel.chunked(lambda job: pretrain(config, job["world"], jax.random.wrap_key_data(job["key"])))
+
+
+def key_data(*path: int) -> np.ndarray:
+    """The key at a path below the experiment's root, as an array."""
+    return jax.random.key_data(seeds.key(*path, root=ROOT))
+
+
+def path_of(config: object) -> Path:
+    """Where a base of this configuration is kept; the backend and JAX's version are part of the name."""
+    made_by = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    return parallel.cache_folder() / "bases" / f"{digest([config, made_by], 24)}.safetensors"
+
+
+def load(path: Path) -> dict[str, np.ndarray] | None:
+    """The parameters at ``path``, or None if there are none or the file is damaged (it is made anew)."""
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # the reader raises its own type for a truncated file
+        print(f"ignoring a damaged cached base, {path}: {error}")
+        return None
+
+
+def save(path: Path, params: dict[str, np.ndarray]) -> None:
+    """Write atomically: two runs at once both leave a whole file."""
+    with files.replacing(path) as part:
+        save_file({name: np.ascontiguousarray(value) for name, value in params.items()}, part)
