@@ -129,11 +129,11 @@ def test_no_folder_is_crowded():
 
 QUIET = """
 import matplotlib
-before = dict(matplotlib.rcParams)
+before = matplotlib.rcParams.copy()  # dict(...) would ask for the backend, and so load pyplot
 import pkgutil, importlib, sys, sim
 for module in pkgutil.walk_packages(sim.__path__, "sim."):
     importlib.import_module(module.name)
-assert dict(matplotlib.rcParams) == before, "importing sim changed matplotlib's settings"
+assert matplotlib.rcParams.copy() == before, "importing sim changed matplotlib's settings"
 assert "matplotlib.pyplot" not in sys.modules, "importing sim loads pyplot, which picks a backend"
 from jax._src import xla_bridge
 assert not xla_bridge.backends_are_initialized(), "importing sim starts a JAX backend"
