@@ -145,7 +145,7 @@ class Store:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A results or summary CSV, floats exactly as written, empty text cells as ""."""
-    rows = pd.read_csv(path, engine="python", dtype={"unit": str})  # this engine reads floats exactly
+    rows = pd.read_csv(path, float_precision="round_trip", dtype={"unit": str})
     text = rows.select_dtypes(exclude="number").columns
     return rows.assign(**{column: rows[column].fillna("") for column in text})
 

@@ -22,7 +22,7 @@ def table():
 
 
 def _means(table, metric):
-    cells = table[table.metric == metric].groupby(["method", "lam", "facts", "template"])
+    cells = table[table.metric == metric].groupby(["method", "lam", "facts", "template"], dropna=False)
     return cells.agg(
         measured=("measured", "mean"), spread=("measured", "std"), predicted=("predicted", "mean")
     ).reset_index()
