@@ -66,8 +66,8 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     "Every result at several settings, seeds in the table (8 times as many in the paper profile). Left: "
     "predicted against measured, a marker a section, values of a result above 1 divided by its largest. "
     "Right: 1 - R² over the rows of each result (10⁻⁸ stands for less) and how many predictions lie in the "
-    "95% interval, for exact results within the stated tolerance; asymptotic results include small sizes, "
-    "where the gap shows, and limits of the flow, which have no sampling error and so no interval.",
+    "95% interval: for exact results, within the stated tolerance; for asymptotic results and models, which "
+    "include small sizes, in the interval widened by their stated finite-size error.",
     "all sections",
     _collect,
 )

@@ -79,17 +79,21 @@ def _uneven(facts: int, rank: int, lam: float, kappa: float, spread: float) -> f
 
 @check("coverage recall, relu keys, product form", "5", "model")
 def _paraphrased(effort: Effort):
-    """Off by what the spread of kappa over facts makes, of variance ``crosstalk.kappa_variance`` / m."""
+    """Off by what the spread of kappa over facts makes, of variance at most ``kappa_variance`` / ((1 - q) m).
+
+    q is the kernel between the keys of two facts: kappa is read with a row of Phi^+, of square 1/(1 - q).
+    """
     features = 1024
     facts, kappas, strengths = 16, np.array([0.55, 0.7, 0.85, 1.0]), np.array([0.6, 0.8, 1.0])
-    turns = crosstalk.turned_angle(facts, kappas)
+    turns, keys = crosstalk.turned_angle(facts, kappas), float(crosstalk.arc_cosine(0.5))
     for rank in effort.some((10, 13, 16)):
         key = seeds.key(12, rank)
-        runs = twin.recall(jnp.asarray(strengths), turns, facts=facts, rank=rank, key=key, draws=effort(16))
+        sizes = {"facts": facts, "rank": rank, "features": features}
+        runs = twin.recall(jnp.asarray(strengths), turns, **sizes, key=key, draws=effort(16))
         for i, kappa in enumerate(kappas):
             # The fact's own prompts V e_a + e_R and V e_a + e_R' are at this angle.
             apart = np.arccos((1 + np.cos(turns[i])) / 2)
-            spread = (crosstalk.kappa_variance(float(apart)) / features) ** 0.5
+            spread = (crosstalk.kappa_variance(float(apart)) / ((1 - keys) * features)) ** 0.5
             for j, lam in enumerate(strengths):
                 predicted = starvation.overwrite_recall(facts, rank, lam * kappa)
                 text = f"F=16, r={rank}, lambda={lam}, kappa={kappa:.3f}, m={features}"
