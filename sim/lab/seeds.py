@@ -29,10 +29,10 @@ class Effort:
     factor: float
 
     def __call__(self, quick: int, paper: int | None = None) -> int:
-        """Draws where the quick profile takes ``quick``: at least 2; in the paper profile ``paper``."""
+        """Draws where the quick profile takes ``quick``, and at least 8 of them; ``paper`` in the paper's."""
         if self.name == "paper" and paper is not None:
             return paper
-        return max(2, round(self.factor * quick))
+        return max(min(8, quick), round(self.factor * quick))
 
     def some(self, places: Sequence[Place]) -> Sequence[Place]:
         """Where to measure: at all places, or for smoke, where programs take longest to compile, at two."""

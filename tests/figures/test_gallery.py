@@ -67,7 +67,7 @@ def test_recomputing_replaces_the_table_and_says_how(tmp_path):
     (tmp_path / "crosstalk.csv").write_text("stale")
     gallery.draw(FIGURES["crosstalk"], tmp_path, EFFORTS["smoke"])
     rows = pd.read_csv(tmp_path / "crosstalk.csv")
-    assert rows["seeds"].max() == 4
+    assert rows["seeds"].max() == 8
     caption = (tmp_path / "crosstalk.md").read_text()
     assert caption.startswith("**crosstalk** (section 4).")
     assert "`python -m sim.figures crosstalk --recompute --profile smoke`" in caption

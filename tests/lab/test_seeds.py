@@ -37,13 +37,13 @@ def test_keys_are_fold_in_of_the_index_however_many():
 
 @pytest.mark.parametrize(
     ("name", "draws", "paper"),
-    [("smoke", [2, 2, 2, 6], 2), ("quick", [2, 16, 40, 100], 16), ("paper", [16, 128, 320, 800], 24)],
+    [("smoke", [2, 8, 8, 12], 8), ("quick", [2, 16, 40, 200], 16), ("paper", [16, 128, 320, 1600], 24)],
 )
 def test_draws_of_a_profile(name, draws, paper):
     effort = seeds.EFFORTS[name]
-    assert [effort(quick) for quick in (2, 16, 40, 100)] == draws
+    assert [effort(quick) for quick in (2, 16, 40, 200)] == draws
     assert effort(16, paper=24) == paper  # a stated number for the paper profile alone
-    assert effort(1) == (8 if name == "paper" else 2)
+    assert effort(1) == (8 if name == "paper" else 1)
 
 
 def test_smoke_measures_at_two_places_others_at_all():
