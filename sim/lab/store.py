@@ -145,7 +145,7 @@ class Store:
 
 def read_table(path: Path) -> pd.DataFrame:
     """A results or summary CSV, floats exactly as written, empty text cells as ""."""
-    rows = pd.read_csv(path, float_precision="round_trip", dtype={"unit": str})
+    rows = pd.read_csv(path, dtype={"unit": str})  # exact from pandas 3.1 on
     text = rows.select_dtypes(exclude="number").columns
     return rows.assign(**{column: rows[column].fillna("") for column in text})
 

@@ -60,7 +60,7 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
                 add(model, metric, np.mean(asked == 1), asked.size, predictor, float(predicted), lam)
             if metric in said.get(CLOSEST, {}):
                 same = np.mean(said[CLOSEST][metric] == (outcomes == 1))
-                add(model, f"agreement_{metric}", same, predictor=CLOSEST, lam=lam)
+                add(model, f"agreement_{metric}", same, asked.size, CLOSEST, lam=lam)
     for family, made in result["training"].items():
         for name, cycles, recall in zip(config.adapters(world), made["cycles"], made["recall"], strict=True):
             add((family, "single", name), "training_cycles", cycles)
