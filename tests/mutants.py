@@ -58,9 +58,9 @@ def killed(mutant: Mutant) -> bool:
         copied(place)
         (place / mutant.file).write_text(mutant.text())
         words = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", mutant.test]
-        done = subprocess.run(
-            words, cwd=place, env={**os.environ, "PYTHONPATH": str(place)}, capture_output=True, text=True
-        )
+        paths = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": paths}
+        done = subprocess.run(words, cwd=place, env=environment, capture_output=True, text=True)
         if done.returncode not in (0, 1):
             raise RuntimeError(f"{mutant.fault}: pytest ended with {done.returncode}\n{done.stdout[-2000:]}")
         return done.returncode == 1
