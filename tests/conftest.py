@@ -1,6 +1,7 @@
 """What every test shares: strict numerics, tiny worlds and decoders, and commands run in this process."""
 
 import dataclasses
+import os
 import runpy
 import sys
 
@@ -14,6 +15,12 @@ from sim.model import lora
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
 from sim.worlds import build, two_hop
+
+# Most of the time goes into compiling programs that run for milliseconds: without LLVM's optimisation they
+# compile three times as fast. Workers and the processes that tests start inherit the flags.
+FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+if FLAGS not in os.environ.get("XLA_FLAGS", ""):
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
 # Compiling takes its time on a busy machine; the examples are the same in every run.
 hypothesis.settings.register_profile("toolkit", deadline=None, derandomize=True)

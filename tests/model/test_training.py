@@ -32,14 +32,14 @@ def test_completion_loss_is_the_log_likelihood():
     assert np.isclose(loss, -np.log(0.5 * 0.9))
 
 
-def quadratic(schedule, key, weight=1.0):
+def quadratic(schedule, key, weight=1.0, used=None):
     """Softmax regression of one token on nothing: its optimum is the empirical distribution."""
     data = {"only": group([[0, 0], [0, 1], [0, 1], [0, 1]], [weight] * 4)}
 
     def logits(value, drawn):
         return jnp.broadcast_to(value, (len(drawn.tokens), 1, 2))
 
-    return training.fit(logits, jnp.zeros(2, jnp.float32), data, schedule, key)
+    return training.fit(logits, jnp.zeros(2, jnp.float32), data, schedule, key, used)
 
 
 def test_fit_reaches_the_maximum_likelihood(key):
@@ -48,8 +48,10 @@ def test_fit_reaches_the_maximum_likelihood(key):
     assert losses.shape == (400,)
 
 
-def test_a_group_of_weight_zero_teaches_nothing(key):
-    value, losses = quadratic(Schedule(20, 0.05, (("only", 8),)), key, weight=0.0)
+@pytest.mark.parametrize("used", [None, {"only": True}])
+def test_a_group_of_weight_zero_teaches_nothing(key, used):
+    """Also where another run of the same vmap has use for the group, so that it cannot be skipped."""
+    value, losses = quadratic(Schedule(20, 0.05, (("only", 8),)), key, weight=0.0, used=used)
     np.testing.assert_array_equal(value, 0)
     np.testing.assert_array_equal(losses, 0)
 
