@@ -11,6 +11,7 @@ from sim.figures import claims
 from sim.lab import files, style
 from sim.lab.figure import FIGURES, TABLES, Figure, Source, committed
 from sim.lab.seeds import EFFORTS, Effort
+from sim.lab.store import unfinished
 
 
 def ordered() -> list[Figure]:
@@ -47,10 +48,11 @@ def _wanting(item: Figure, runs: Path) -> str:
     if not item.experiments:
         return "it computes its own numbers; draw it without --from"
     missing = [name for name in item.experiments if not (runs / name / "summary.csv").exists()]
-    if not missing:
-        return ""
-    summaries = ", ".join(f"{name}/summary.csv" for name in missing)
-    return f"{summaries} missing; make it with: python -m sim.sweep {missing[0]}"
+    if missing:
+        summaries = ", ".join(f"{name}/summary.csv" for name in missing)
+        return f"{summaries} missing; make it with: python -m sim.sweep {missing[0]}"
+    part = [name for name in item.experiments if unfinished(runs / name)]
+    return f"{', '.join(part)} not finished; go on with: python -m sim.sweep {part[0]}" if part else ""
 
 
 def home() -> Path:

@@ -11,16 +11,17 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 EXIT = 130
 """Exit code of an interrupted command, as shells have it."""
 
 GRACE = 1.0
-"""Seconds that printing and tidying may take."""
+"""Seconds that printing and ending may take together."""
 
 _message = ["interrupted: nothing was done yet"]
 _scratch: set[str] = set()
+_endings: list[Callable[[], None]] = []
 
 
 def watch_command() -> None:
@@ -51,6 +52,19 @@ def removing(folder: str) -> Iterator[None]:
         _scratch.discard(folder)
 
 
+@contextlib.contextmanager
+def ending(action: Callable[[], None]) -> Iterator[None]:
+    """An interruption within the block calls ``action``, in a thread of its own, before the process ends.
+
+    It has ``GRACE`` seconds and may be cut off at any point, like everything that runs then.
+    """
+    _endings.append(action)
+    try:
+        yield
+    finally:
+        _endings.remove(action)
+
+
 def _watch() -> None:
     """Have the C part of signal handling, which runs at any moment, wake a thread."""
     import socket
@@ -62,7 +76,9 @@ def _watch() -> None:
     def wait() -> None:
         while signal.SIGINT not in receiving.recv(64):  # other signals write their numbers too
             pass
-        threading.Timer(GRACE, os._exit, (EXIT,)).start()  # should whoever reads our output have stopped
+        threading.Timer(
+            GRACE, _leave
+        ).start()  # an ending takes long, or whoever reads our output has stopped
         _end()
 
     threading.Thread(target=wait, daemon=True, name="interrupt").start()
@@ -71,12 +87,21 @@ def _watch() -> None:
 
 
 def _end(*_) -> None:
-    """Print the message, flush what was printed before, remove scratch folders, end the process."""
+    """Print the message, flush what was printed before, do what is to be done in the end, and leave."""
     try:
         os.write(2, f"{_below_bars()}{_message[0]}\n".encode())
         # Other threads run on, and may stumble over what is removed: nobody is to see that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         sys.stdout.flush()
+        for action in tuple(_endings):
+            action()
+    finally:
+        _leave()
+
+
+def _leave() -> None:
+    """Remove scratch folders and end the process."""
+    try:
         for folder in tuple(_scratch):
             import shutil
 

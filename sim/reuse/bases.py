@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from sim.lab import files, parallel, seeds
-from sim.lab.store import digest
+from sim.lab.store import Failed, digest
 from sim.model.training import require_finite
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.library import pretrain
@@ -21,8 +21,11 @@ ROOT = 20250613
 Base = tuple[Any, int]
 """What a base depends on besides the configuration: the pretraining part of a setting, and the seed."""
 
-Work = Iterator[tuple[dict[str, list[dict]], int]]
-"""Yields ({unit: its rows}, how many units more are done)."""
+Params = dict[str, np.ndarray]
+"""Parameters of a decoder."""
+
+Work = Iterator[tuple[dict[str, list[dict] | Failed], int]]
+"""Yields ({unit: its rows, or why it failed}, how many units more are done)."""
 
 
 def base_of(cell: Cell) -> Base:
@@ -30,11 +33,12 @@ def base_of(cell: Cell) -> Base:
     return cell.setting.pretraining, cell.seed
 
 
-def bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: dict[Base, dict]) -> Work:
+def bases(
+    config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: dict[Base, Params | Failed]
+) -> Work:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
 
-    Raises:
-        FloatingPointError: a base's loss became NaN or infinite.
+    A base whose loss becomes NaN or infinite fails: the reason is there in its place, and it is not cached.
     """
     wanted = dict.fromkeys(base_of(cell) for cell in cells)
     recipe = {name: getattr(config, name) for name in ("world", "layers", "width", "heads", "hidden")}
@@ -51,7 +55,11 @@ def bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: di
     for positions, results in _pretraining(config)(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
-            require_finite(losses, f"base of {base[0]}, seed {base[1]}")
+            try:
+                require_finite(losses, f"base of {base[0]}, seed {base[1]}")
+            except FloatingPointError as error:
+                ready[base] = Failed(str(error))
+                continue
             ready[base] = params
             if use_cache:
                 save(paths[base], params)
@@ -75,7 +83,7 @@ def path_of(config: object) -> Path:
     return parallel.cache_folder() / "bases" / f"{digest([config, made_by], 24)}.safetensors"
 
 
-def load(path: Path) -> dict[str, np.ndarray] | None:
+def load(path: Path) -> Params | None:
     """The parameters at ``path``, or None if there are none or the file is damaged (it is made anew)."""
     try:
         return load_file(path)
@@ -86,7 +94,7 @@ def load(path: Path) -> dict[str, np.ndarray] | None:
         return None
 
 
-def save(path: Path, params: dict[str, np.ndarray]) -> None:
+def save(path: Path, params: Params) -> None:
     """Write atomically: two runs at once both leave a whole file."""
     with files.replacing(path) as part:
         save_file({name: np.ascontiguousarray(value) for name, value in params.items()}, part)

@@ -1,7 +1,7 @@
 """The cells of a configuration as batched, resumable work."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,13 @@ import jax
 import numpy as np
 
 from sim.lab import parallel
+from sim.lab.store import Failed
 from sim.model.training import require_finite
 from sim.reuse import cell as cells_program
-from sim.reuse.bases import Base, Work, base_of, bases, key_data
+from sim.reuse.bases import Base, Params, Work, base_of, bases, key_data
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.rows import rows_of
-from sim.worlds import build, kind_of
+from sim.worlds import World, build, kind_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Part:
             for label, setting, ranks in self.cells
         ]
         todo = [cell for cell in cells if cell.unit not in done]
-        ready: dict[Base, dict[str, np.ndarray]] = {}
+        ready: dict[Base, Params | Failed] = {}
         yield "pretraining", len({base_of(cell) for cell in todo}), bases(self.config, todo, use_cache, ready)
         yield "cells", len(todo), run(self.config, todo, ready)
 
@@ -52,12 +53,11 @@ def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
     return Part(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
 
-def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> Work:
-    """Run cells of one configuration, chunk by chunk.
-
-    Raises:
-        FloatingPointError: an adapter's loss became NaN or infinite.
-    """
+def run(config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params | Failed]) -> Work:
+    """Run cells of one configuration, chunk by chunk. A cell fails with its base, or if a loss is not finite."""
+    lost = {cell.unit: base for cell in cells if isinstance(base := ready[base_of(cell)], Failed)}
+    yield lost, len(lost)
+    cells = [cell for cell in cells if cell.unit not in lost]
     varied = any(cell.ranks for cell in cells)
     jobs = [
         {
@@ -69,13 +69,20 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
         for cell in cells
     ]
     for positions, results in _cell(config)(jobs):
-        finished = {}
-        for position, result in zip(positions, results, strict=True):
-            cell = cells[position]
-            for family, made in result["training"].items():
-                require_finite(made["losses"], f"{family} adapters of {cell.unit}")
-            finished[cell.unit] = rows_of(config, cell, jobs[position]["world"], result)
+        finished = {
+            cells[position].unit: _rows(config, cells[position], jobs[position]["world"], result)
+            for position, result in zip(positions, results, strict=True)
+        }
         yield finished, len(finished)
+
+
+def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failed:
+    try:
+        for family, made in result["training"].items():
+            require_finite(made["losses"], f"{family} adapters of {cell.unit}")
+    except FloatingPointError as error:
+        return Failed(str(error))
+    return rows_of(config, cell, world, result)
 
 
 @functools.lru_cache(maxsize=16)

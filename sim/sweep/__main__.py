@@ -18,7 +18,7 @@ from sim.lab import cli, parallel
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.sweep import main_job, report
-from sim.sweep.run import run
+from sim.sweep.run import require_whole, run
 
 SEEDS = {"quick": 2, "paper": 20}
 """Seeds a cell of a named experiment."""
@@ -85,26 +85,31 @@ def _main_job(args: Sweep, command: str) -> None:
     def seeds(part):
         return main_job.seeds(part, args.profile, args.seeds)
 
-    summary = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
-    report.draw(summary, folder)
-    print(report.table(summary))
-    print(f"\nresults.csv, summary.csv, manifest.json and sweep.pdf are in {folder}")
+    outcome = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
+    if not outcome.summary.empty:
+        report.draw(outcome.summary, folder)
+        print(report.table(outcome.summary))
+        print(f"\nresults.csv, summary.csv, manifest.json and sweep.pdf are in {folder}")
+    require_whole([outcome])
 
 
 def _experiments(args: Sweep, command: str) -> None:
     _prepare(args)
     parent = args.out or Path("runs") / f"experiments-{args.profile}"
     count = SEEDS[args.profile] if args.seeds is None else args.seeds
+    outcomes = []
     for name in args.names:
         parts = EXPERIMENTS[name].parts(args.profile)
         config = {"experiment": name, "profile": args.profile, "seeds": count}
-        summary = run(name, parts, lambda part: count, config, parent / name, command, args.cache)
-        path = parent / name / "summary.csv"
-        print(f"{name}: {summary['seeds'].max()} seeds, {len(summary)} rows in {path}")
+        outcome = run(name, parts, lambda part: count, config, parent / name, command, args.cache)
+        outcomes.append(outcome)
+        most = outcome.summary["seeds"].max() if len(outcome.summary) else 0
+        print(f"{name}: {most} seeds, {len(outcome.summary)} rows in {outcome.folder / 'summary.csv'}")
     drawn = [item for item in gallery.chosen((), parent)[0] if set(item.experiments) & set(args.names)]
     gallery.draw_all(drawn, parent, runs=parent)
     if drawn:
         print(f"drew {', '.join(item.name for item in drawn)} into {parent}")
+    require_whole(outcomes)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
 """Run parts into a store, stage by stage, with a progress bar each."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from sim.experiments.registry import Part
-from sim.lab import files
 from sim.lab.store import Store
 
 CORE = ("experiment", "world", "label", "rank", "seed")
@@ -16,6 +15,15 @@ VALUES = (
     *("adapter", "library", "method", "lam", "facts", "metric"),
     *("predictor", "predicted", "measured", "trials"),
 )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run left in its folder: the summary of the finished units, and why each of the others failed."""
+
+    folder: Path
+    summary: pd.DataFrame
+    failed: dict[str, str]
 
 
 def columns(parts: Sequence[Part]) -> tuple[str, ...]:
@@ -35,8 +43,8 @@ def run(
     folder: Path,
     command: str,
     use_cache: bool,
-) -> pd.DataFrame:
-    """Run what is not done yet of the parts and return the summary.
+) -> Outcome:
+    """Run what is not done yet of the parts. A unit that fails is left out; the others are finished.
 
     Args:
         name: of the experiment, a column of the results and the beginning of every unit.
@@ -46,20 +54,33 @@ def run(
         use_cache: load and keep pretrained bases.
     """
     identity = config | {"parts": [part.config for part in parts], "cells": [_cells(part) for part in parts]}
-    store = Store(folder, identity, columns(parts), command)
-    for index, part in enumerate(parts):
-        place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
-        for label, total, work in part.stages(name, seeds(part), use_cache, store.done):
-            with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:
-                for finished, advance in work:
-                    if finished:
-                        store.add(finished)
-                    bar.update(advance)
-    summary = store.finish()
-    for name, table in (("predictions", predictions(store.rows)), ("guesses", guesses(store.rows))):
-        if not table.empty:
-            files.write_text(folder / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))
-    return summary
+    with Store(folder, identity, columns(parts), command) as store:
+        for index, part in enumerate(parts):
+            place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
+            for label, total, work in part.stages(name, seeds(part), use_cache, store.done):
+                with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:
+                    for finished, advance in work:
+                        if finished:
+                            store.add(finished)
+                        bar.update(advance)
+        summary, rows = store.finish(), store.rows
+        for table, found in (("predictions", predictions(rows)), ("guesses", guesses(rows))):
+            if not found.empty:
+                store.write(f"{table}.csv", found.to_csv(index=False, float_format="%.5g"))
+        return Outcome(folder, summary, store.failed)
+
+
+def require_whole(outcomes: Sequence[Outcome]) -> None:
+    """Raise FloatingPointError, saying how many units failed and what to do, if any did."""
+    failed = [(outcome, unit) for outcome in outcomes for unit in outcome.failed]
+    if failed:
+        outcome, unit = failed[0]
+        manifests = ", ".join(str(o.folder / "manifest.json") for o in outcomes if o.failed)
+        raise FloatingPointError(
+            f"{len(failed)} units failed and are left out of the results: {unit}"
+            f"{', ...' * (len(failed) > 1)} ({outcome.failed[unit]}); {manifests} lists them, "
+            "and the same command tries them again"
+        )
 
 
 def predictions(rows: pd.DataFrame) -> pd.DataFrame:

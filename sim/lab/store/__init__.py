@@ -1,0 +1,9 @@
+"""Results on disk: nothing lost on Ctrl-C, kill or a full disk, nothing computed twice, none overwritten."""
+
+from sim.lab.store.database import Failed
+from sim.lab.store.folder import Store
+from sim.lab.store.identity import digest, plain
+from sim.lab.store.manifest import unfinished
+from sim.lab.store.tables import read_table, summarise
+
+__all__ = ["Failed", "Store", "digest", "plain", "read_table", "summarise", "unfinished"]

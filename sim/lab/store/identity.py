@@ -1,0 +1,76 @@
+"""What a run is: its configuration as plain data, and where and with what it was made."""
+
+import dataclasses
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+
+def digest(config: object, length: int = 12) -> str:
+    """Hash of a configuration: any nesting of dataclasses, dicts, sequences and numbers."""
+    text = json.dumps(plain(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def plain(value: object) -> object:
+    """The JSON form of a configuration."""
+    if dataclasses.is_dataclass(value):
+        value = dataclasses.asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [plain(item) for item in value]
+    return value
+
+
+def require_same(there: object, here: object, folder: Path) -> None:
+    """Raise ValueError, naming what differs, if a folder holds results of another configuration."""
+    if there != here:
+        raise ValueError(
+            f"{folder} holds results of another configuration ({_differences(there, here)}); "
+            "choose another --out"
+        )
+
+
+def _differences(old: object, new: object, path: str = "") -> str:
+    """Names of the settings that differ, at most three."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        old, new = (dict(enumerate(values)) for values in (old, new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        parts = [
+            _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
+            for key in sorted({*old, *new})
+            if old.get(key) != new.get(key)
+        ]
+        return ", ".join(parts[:3])
+    return f"{path}: {old} there, {new} here"
+
+
+def environment() -> dict:
+    """Versions, device and commit: what a reader needs to repeat a run."""
+    packages = ("jax", "jaxlib", "optax", "numpy", "scipy", "pandas", "lora-reuse")
+    devices = jax.devices()
+    here = Path(__file__).parent
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True
+    )
+    return {
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "platform": platform.platform(),
+        "commit": commit.stdout.strip() or "unknown",
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:  # run from a source tree that was not installed
+        return "not installed"

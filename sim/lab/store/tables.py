@@ -1,0 +1,49 @@
+"""The tables of a run as CSV: reading one, and the summary of results over seeds."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sim.lab import intervals
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A results or summary CSV, floats exactly as written, empty text cells as ""."""
+    rows = pd.read_csv(path, dtype={"unit": str})  # exact from pandas 3.1 on
+    text = rows.select_dtypes(exclude="number").columns
+    return rows.assign(**{column: rows[column].fillna("") for column in text})
+
+
+MEASURES = ("unit", "seed", "predicted", "measured", "trials")
+
+
+def summarise(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean, 95% interval and number of seeds of every cell and metric (all columns but seed and values).
+
+    Rows with ``trials`` are success rates (``intervals.proportion``), the others real numbers
+    (``intervals.mean``). ``predicted`` is the mean prediction over the same seeds, ``error`` the mean
+    absolute difference of prediction and measurement, seed by seed.
+    """
+    keys = [column for column in rows.columns if column not in MEASURES]
+    numbers = rows[["predicted", "measured", "trials"]].astype(float)
+    rows = rows.assign(**numbers, error=(numbers["predicted"] - numbers["measured"]).abs())
+    groups = rows.groupby(keys, sort=False, dropna=False)
+    found = groups.agg(
+        predicted=("predicted", "mean"),
+        seeds=("seed", "nunique"),
+        error=("error", "mean"),
+        of=("trials", "min"),
+    )
+    place = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
+    shape = len(found), max(place[1], default=0) + 1  # seeds that a cell lacks asked nothing
+    right, asked, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
+    trials = numbers["trials"].fillna(0.0)
+    right[place], asked[place], values[place] = numbers["measured"] * trials, trials, numbers["measured"]
+    counted = found["of"].notna().to_numpy()
+    intervals_ = np.empty((len(found), 3))
+    intervals_[counted] = np.stack(intervals.proportions(right[counted], asked[counted]), axis=1)
+    for row in np.flatnonzero(~counted):
+        intervals_[row] = intervals.mean(values[row][~np.isnan(values[row])])
+    found[["measured", "low", "high"]] = intervals_
+    return found.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
