@@ -21,7 +21,10 @@ class Part(Protocol):
     setting: type
 
     def stages(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> Iterator:
-        """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced)."""
+        """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced).
+
+        A unit that failed has a ``sim.lab.store.Failed`` in place of its rows.
+        """
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,10 @@ def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
 
 
 def run(config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params | Failed]) -> Work:
-    """Run cells of one configuration, chunk by chunk. A cell fails with its base, or if a loss is not finite."""
+    """Run cells of one configuration, chunk by chunk.
+
+    A cell fails if its base did, or if the loss of an adapter becomes NaN or infinite.
+    """
     lost = {cell.unit: base for cell in cells if isinstance(base := ready[base_of(cell)], Failed)}
     yield lost, len(lost)
     cells = [cell for cell in cells if cell.unit not in lost]

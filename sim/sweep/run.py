@@ -72,14 +72,13 @@ def run(
 
 def require_whole(outcomes: Sequence[Outcome]) -> None:
     """Raise FloatingPointError, saying how many units failed and what to do, if any did."""
-    failed = [(outcome, unit) for outcome in outcomes for unit in outcome.failed]
+    failed = {unit: reason for outcome in outcomes for unit, reason in outcome.failed.items()}
     if failed:
-        outcome, unit = failed[0]
-        manifests = ", ".join(str(o.folder / "manifest.json") for o in outcomes if o.failed)
+        unit, reason = next(iter(failed.items()))
+        manifests = " and ".join(str(o.folder / "manifest.json") for o in outcomes if o.failed)
         raise FloatingPointError(
-            f"{len(failed)} units failed and are left out of the results: {unit}"
-            f"{', ...' * (len(failed) > 1)} ({outcome.failed[unit]}); {manifests} lists them, "
-            "and the same command tries them again"
+            f"{len(failed)} unit{'s' * (len(failed) > 1)} failed, listed in {manifests}, the first {unit}: "
+            f"{reason}; the others are finished, and the same command tries these again"
         )
 
 

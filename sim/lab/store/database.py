@@ -12,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from sim.lab.store.trouble import damaged, told
 
@@ -46,7 +45,7 @@ class Database:
             OSError: it cannot be made or written.
             ValueError: it is damaged, or holds something else.
         """
-        self.path, self._turn = path, threading.RLock()
+        self.path, self._turn = path, threading.Lock()
         with told(path):
             self._connection = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
@@ -83,7 +82,7 @@ class Database:
                     do("ROLLBACK")
                 raise
 
-    def write(self, units: Mapping[str, Sequence | Failed] = MappingProxyType({}), **known: object) -> None:
+    def write(self, units: Mapping[str, Sequence | Failed], **known: object) -> None:
         """Add units, each with its rows or why it has none, and what is ``known`` of the run.
 
         A unit that failed before may be added again; one with rows may not (sqlite3.IntegrityError).

@@ -36,10 +36,11 @@ class Store:
         """
         self.folder, self.columns, self.command = folder, list(columns), command
         self.config, self.environment, self._start = plain(config), environment(), time.monotonic()
+        path = folder / "results.sqlite"
         with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "results.sqlite"
-        if not path.exists():
+            begun = path.exists()
+        if not begun:
             self._earlier()  # refuses a folder before anything is written there
         self._database, self._watched = Database(path), contextlib.ExitStack()
         try:
@@ -143,7 +144,7 @@ class Store:
     def _record(self, finished: bool) -> None:
         """Configuration, environment, command, and the seconds spent in all sittings together."""
         self._finished, seconds = finished, self._elapsed()
-        self._database.write(seconds=seconds, finished=finished)
+        self._database.write({}, seconds=seconds, finished=finished)
         content = {"command": self.command, "finished": finished, "seconds": seconds, "failed": self.failed}
         manifest.write(self.folder, content | self.environment | {"config": self.config})
 

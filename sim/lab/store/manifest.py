@@ -19,13 +19,13 @@ def write(folder: Path, content: dict) -> None:
 
 
 def read(folder: Path) -> dict | None:
-    """The manifest of a run folder, None if there is none. Raises ValueError if it is damaged."""
+    """Configuration, seconds and whether it is finished; None without a manifest, ValueError if damaged."""
     path = path_in(folder)
     if not path.exists():
         return None
     try:
         found = json.loads(path.read_text())
-        return found | {key: found[key] for key in ("config", "seconds", "finished")}
+        return {key: found[key] for key in ("config", "seconds", "finished")}
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path) from error
 
