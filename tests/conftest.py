@@ -1,8 +1,10 @@
 """What every test shares: strict numerics, tiny worlds and decoders, and commands run in this process."""
 
+import contextlib
 import dataclasses
 import os
 import runpy
+import sqlite3
 import sys
 
 import hypothesis
@@ -50,6 +52,17 @@ def command(monkeypatch, capsys):
         return code, printed.out, printed.err
 
     return run
+
+
+def units_on_disk(folder):
+    """How many units a run at work has written: a look past its lock."""
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{folder}/results.sqlite?mode=ro&immutable=1", uri=True)
+        ) as connection:
+            return connection.execute("SELECT count(*) FROM units").fetchone()[0]
+    except sqlite3.Error:  # not there yet, or being written
+        return 0
 
 
 def tiny(world=None, **changes):

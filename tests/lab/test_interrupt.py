@@ -1,5 +1,6 @@
 """A real Ctrl-C at any moment: one line, exit 130, within two seconds, and everything written is whole."""
 
+import contextlib
 import json
 import os
 import signal
@@ -8,9 +9,11 @@ import sys
 import time
 
 import pytest
+from conftest import units_on_disk
 
 from sim.lab import files, interrupt
-from sim.lab.store import Store, read_table
+from sim.lab.store import read_table
+from sim.lab.store.database import Database
 
 
 @pytest.mark.parametrize(
@@ -53,7 +56,7 @@ def test_scratch_is_known_while_it_is_written(tmp_path):
 
 
 PHASES = """
-import os, pathlib, sys, time
+import os, pathlib, sqlite3, sys, time
 place = pathlib.Path(os.environ["PHASES"])
 
 class Finder:
@@ -62,19 +65,29 @@ class Finder:
             (place / "import").touch()
 
 sys.meta_path.insert(0, Finder())
-fsync, written = os.fsync, []
+fsync, connect = os.fsync, sqlite3.connect
+
+def hold(phase):
+    if os.environ["HOLD"] == phase and not (place / phase).exists():
+        (place / phase).touch()
+        time.sleep(60)
 
 def slow(handle):
     fsync(handle)
     if os.readlink(f"/proc/self/fd/{handle}").endswith("/results.csv"):
-        written.append(handle)
-        if len(written) == 2 and os.environ["SLOW"]:
-            (place / "writing").touch()
-            time.sleep(60)
+        hold("tables")
+
+class Slow(sqlite3.Connection):
+    def execute(self, sql, *rest):
+        self.units = "INTO units" in sql or getattr(self, "units", False)
+        if sql == "COMMIT" and self.units:
+            hold("chunk")
+        return super().execute(sql, *rest)
 
 os.fsync = slow
+sqlite3.connect = lambda *names, **options: connect(*names, **options, factory=Slow)
 """
-"""A sitecustomize that tells when jax is about to be imported, and holds the second write of results."""
+"""A sitecustomize that tells when jax is about to be imported, and holds the first write of a kind."""
 
 
 class Command:
@@ -84,12 +97,12 @@ class Command:
         self.folder, self.run = folder, folder / "run"
         (folder / "sitecustomize.py").write_text(PHASES)
 
-    def start(self, slow=False):
+    def start(self, hold=""):
         environment = os.environ | {
             "XDG_CACHE_HOME": str(self.folder / "cache"),
             "PYTHONPATH": os.pathsep.join([str(self.folder), os.getcwd()]),
             "PHASES": str(self.folder),
-            "SLOW": "yes" * slow,
+            "HOLD": hold,
             "JAX_LOG_COMPILES": "1",
         }
         words = ["-m", "sim.sweep", "--rank", "2", "--world", "one_layer", "--out", str(self.run)]
@@ -105,6 +118,13 @@ class Command:
             assert self.process.poll() is None, self.errors.read_text()[-2000:]
             assert time.monotonic() < deadline, self.errors.read_text()[-2000:]
             time.sleep(0.01)
+
+    def rows(self):
+        """All rows in the database, as text, each behind its unit."""
+        database = Database(self.run / "results.sqlite")
+        found = database.rows()
+        database.close()
+        return [[unit, json.dumps(row)] for unit, *row in found]
 
     def interrupt(self, times=1):
         """Press Ctrl-C and look at what is left. Returns the line."""
@@ -140,20 +160,56 @@ def test_ctrl_c_at_every_stage_of_a_run(tmp_path):
     assert command.interrupt(times=2) == resume  # an impatient user
 
     command.start()
-    command.until(lambda: (command.run / "results.csv").exists())
+    command.until(lambda: units_on_disk(command.run))
     assert command.interrupt() == resume
-    before = read_table(command.run / "results.csv")
-    assert len(before)
+    before = command.rows()
+    assert set(read_table(command.run / "results.csv")["unit"]) == {row[0] for row in before}
+    assert len(read_table(command.run / "summary.csv"))
 
-    command.start(slow=True)
-    command.until(lambda: (tmp_path / "writing").exists())
+    command.start(hold="chunk")  # longer than an ending may wait for it
+    command.until(lambda: (tmp_path / "chunk").exists())
+    assert command.interrupt() == resume
+    assert command.rows() == before
+
+    command.start(hold="tables")
+    command.until(lambda: (tmp_path / "tables").exists())
     assert [path.name for path in command.run.glob(".*")] != []
     assert command.interrupt() == resume
 
-    # What is on disk is whole: all rows of before, of whole units, and a run that can go on.
-    manifest = json.loads((command.run / "manifest.json").read_text())
-    rows = read_table(command.run / "results.csv")
-    assert set(before["unit"]) < set(rows["unit"])
-    assert rows.groupby("unit").size().nunique() == 1
-    opened = Store(command.run, manifest["config"], list(rows.columns)[1:], manifest["command"])
-    assert opened.done == set(rows["unit"])
+    # What is on disk is whole: all rows of before, and all units, since all were done.
+    rows = command.rows()
+    assert [row for row in rows if row[0] in {row[0] for row in before}] == before
+    units = [row[0] for row in rows]
+    assert len(set(units)) == 64 and len({units.count(unit) for unit in units}) == 1
+    assert read_table(command.run / "results.csv")["unit"].tolist() == units
+    assert json.loads((command.run / "manifest.json").read_text())["finished"] is False
+
+
+def test_an_ending_is_done_before_the_end_and_not_after(monkeypatch):
+    """The order of the end: what was printed, endings, scratch folders, exit."""
+    events = []
+    monkeypatch.setattr(interrupt.os, "write", lambda handle, text: events.append(text))
+    monkeypatch.setattr(interrupt.os, "dup2", lambda *handles: None)
+    monkeypatch.setattr(interrupt.os, "_exit", lambda code: events.append(code))
+    with interrupt.ending(lambda: events.append("over")), interrupt.ending(lambda: events.append("here")):
+        pass
+    with interrupt.ending(lambda: events.append("ending")):
+        interrupt._end()
+    assert events[1:] == ["ending", 130]
+    assert interrupt._endings == []
+
+
+def test_an_ending_that_fails_ends_all_the_same(monkeypatch, tmp_path):
+    codes = []
+    monkeypatch.setattr(interrupt.os, "write", lambda handle, text: None)
+    monkeypatch.setattr(interrupt.os, "dup2", lambda *handles: None)
+    monkeypatch.setattr(interrupt.os, "_exit", codes.append)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    with (
+        interrupt.removing(str(scratch)),
+        interrupt.ending(lambda: 1 / 0),
+        contextlib.suppress(ZeroDivisionError),
+    ):
+        interrupt._end()
+    assert codes == [130] and not scratch.exists()

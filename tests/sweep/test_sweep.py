@@ -8,8 +8,10 @@ import time
 
 import numpy as np
 import pytest
+from conftest import units_on_disk
 
 from sim.lab import store
+from sim.lab.store.database import Database
 from sim.sweep import main_job
 from sim.sweep.run import CORE, VALUES
 
@@ -143,13 +145,22 @@ def test_killed_in_the_middle_and_run_again(tmp_path):
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     process = subprocess.Popen(words, env=environment, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (out / "results.csv").exists() and process.poll() is None and time.monotonic() < deadline:
+    while not units_on_disk(out) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    before = store.read_table(out / "results.csv")
+
+    def units():
+        database = Database(out / "results.sqlite")
+        found = database.rows()
+        database.close()
+        return {unit: [repr(row) for row in found if row[0] == unit] for unit in {row[0] for row in found}}
+
+    before = units()
     subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
+    after = units()
+    assert before and {unit: after[unit] for unit in before} == before
+    assert len(after) == main_job.SEEDS["quick"]["one_layer"]
+    assert len({len(rows) for rows in after.values()}) == 1
     rows = store.read_table(out / "results.csv")
-    assert len(before) and set(before["unit"]) <= set(rows["unit"])
-    assert rows["unit"].nunique() == main_job.SEEDS["quick"]["one_layer"]
-    assert (rows.groupby("unit").size() == rows.groupby("unit").size().iloc[0]).all()
+    assert rows["unit"].tolist() == [unit for unit in sorted(after) for _ in after[unit]]
