@@ -1,5 +1,7 @@
 """``python -m sim.figures``: choosing, drawing committed tables and runs, and what a wheel holds."""
 
+import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -90,6 +92,18 @@ def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, ca
     ours, theirs = (pd.read_csv(folder / f"{item.name}.csv") for folder in (tmp_path, committed()))
     assert ours["measured"].max() == pytest.approx(theirs["measured"].max() / 2, rel=1e-3)
     assert f"--from {tmp_path}" in (tmp_path / f"{item.name}.md").read_text()
+
+
+def test_a_run_that_lacks_units_gives_no_figure(tmp_path):
+    """It was interrupted, or some units failed: its summary is there, and is not all of it."""
+    shutil.copytree(committed() / "experiments" / "rank", tmp_path / "rank")
+    mine = [item.name for item in EXPERIMENTS if item.experiments == ("rank",)]
+    assert mine and [item.name for item in gallery.chosen((), tmp_path)[0]] == mine
+    path = tmp_path / "rank" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"finished": False}))
+    drawn, left_out = gallery.chosen((), tmp_path)
+    assert drawn == []
+    assert f"{mine[0]} left out: rank not finished; go on with: python -m sim.sweep rank" in left_out
 
 
 def test_home_is_the_checkout_or_else_where_one_stands(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 from conftest import tiny
 
 from sim.lab import seeds
+from sim.lab.store import Failed
 from sim.reuse import bases, jobs
 from sim.reuse.config import Cell
 from sim.worlds.two_hop import Setting
@@ -67,3 +68,53 @@ def test_ranks_reach_the_modules_of_their_kind():
     cell = Cell("toy", "a", SETTINGS[0], 0, (("q", 1), ("up", 0)))
     ranks = jobs._ranks(config, cell)
     assert ranks == {"0.q": 1, "0.k": 3, "0.v": 3, "0.o": 3, "0.up": 0, "0.down": 3}
+
+
+def test_what_diverges_fails_alone(monkeypatch):
+    """A base fails the cells that need it, an adapter its cell; the others are done, no bad base is kept."""
+
+    def program(losses):
+        def run(inputs):
+            for index in range(len(inputs)):
+                yield [index], [losses(index)]
+
+        return lambda config: run
+
+    base = program(lambda index: ({"w": np.zeros(1)}, np.array([1.0, np.nan if index == 0 else 1.0])))
+    cell = program(
+        lambda index: {
+            "training": {
+                "lora": {"losses": np.ones((3, 2))},
+                "lora_last": {"losses": np.array([[1.0, 1.0], [np.inf if index == 2 else 1.0, 1.0]])},
+            }
+        }
+    )
+    kept = []
+    monkeypatch.setattr(bases, "_pretraining", base)
+    monkeypatch.setattr(bases, "load", lambda path: None)
+    monkeypatch.setattr(bases, "save", lambda path, params: kept.append(path))
+    monkeypatch.setattr(jobs, "_cell", cell)
+    monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
+    finished = {}
+    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    for _, total, work in part.stages("toy", 2, True, set()):
+        done = list(work)
+        assert sum(advanced for _, advanced in done) == total
+        for units, _ in done:
+            finished |= units
+    lost, own = (
+        f"{what}: the loss is not finite at step {step}; lower the learning rate"
+        for what, step in (
+            (f"base of {SETTINGS[0].pretraining}, seed 0", 1),
+            ("lora_last adapters of toy/1/seed001", 0),
+        )
+    )
+    assert finished == {
+        "toy/0/seed000": Failed(lost),
+        "toy/1/seed000": Failed(lost),
+        "toy/2/seed000": [{"seed": 0}],
+        "toy/0/seed001": [{"seed": 1}],
+        "toy/1/seed001": Failed(own),
+        "toy/2/seed001": [{"seed": 1}],
+    }
+    assert len(kept) == 3

@@ -1,19 +1,26 @@
 """The runner as a user meets it: one line for every mistake, nothing lost, predictions that hold."""
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import units_on_disk
 
-from sim.lab import store
+from sim.experiments import EXPERIMENTS
+from sim.lab import parallel, store
 from sim.lab.store.database import Database
+from sim.reuse import bases, jobs
 from sim.sweep import main_job
 from sim.sweep.run import CORE, VALUES
+from sim.worlds import two_hop
 
 
 @pytest.mark.parametrize(
@@ -135,6 +142,93 @@ def check_rows(rows, summary, out):
     assert set(summary["seeds"]) <= {1, 2}
     for name in ("sweep.pdf", "sweep.png", "manifest.json"):
         assert (out / name).stat().st_size > 500
+
+
+def diverging(monkeypatch, module, program, spoil):
+    """Let the losses of some jobs of a program be NaN: ``spoil(index, result)`` writes it there."""
+    original = getattr(module, program)
+
+    def spoilt(config):
+        def run(inputs):
+            for positions, results in original(config)(inputs):
+                results = jax.tree.map(np.array, results)
+                for position, result in zip(positions, results, strict=True):
+                    spoil(position, result)
+                yield positions, results
+
+        return run
+
+    monkeypatch.setattr(module, program, spoilt)
+
+
+@pytest.mark.slow
+def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeypatch, tmp_path):
+    """One base and one adapter diverge: their units are told and left out, and done when run again."""
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    words = ["sim.sweep", "--rank", 2, "--world", "two_hop", "--no-cache", "--out"]
+    assert command(*words, whole)[0] == 0
+    expected = store.read_table(whole / "results.csv")
+    with monkeypatch.context() as bad:
+
+        def base(position, result):
+            if position == 0:  # seed 0, with the template in pretraining: two cells
+                result[1][3] = np.nan
+
+        def cell(position, result):
+            if position == 5:  # of six cells left, the last
+                result["training"]["lora"]["losses"][1, 2] = np.inf
+
+        diverging(bad, bases, "_pretraining", base)
+        diverging(bad, jobs, "_cell", cell)
+        code, printed, err = command(*words, out)
+    lost = [f"main/two_hop/rank2/{e}/pretraining/seed000" for e in ("fake", "real")]
+    lost.append("main/two_hop/rank2/fake/none/seed001")
+    told = json.loads((out / "manifest.json").read_text())
+    assert sorted(told["failed"]) == sorted(lost) and told["finished"] is False
+    assert told["failed"][lost[0]].startswith("base of Setting(")
+    assert told["failed"][lost[2]].startswith(f"lora adapters of {lost[2]}: the loss is not finite at step 2")
+    rows = store.read_table(out / "results.csv")
+    pd.testing.assert_frame_equal(
+        rows, expected[~expected["unit"].isin(lost)].reset_index(drop=True), check_exact=True
+    )
+    line = err.splitlines()[-1]
+    assert code == 1 and line.startswith(f"error: 3 units failed, listed in {out}/manifest.json, the first ")
+    assert "the loss is not finite at step" in line and "lower the learning rate" in line
+    assert line.endswith("the others are finished, and the same command tries these again")
+    assert "cot_answer" in printed  # the others are told
+
+    assert command(*words, out)[0] == 0
+    for name in ("results.csv", "summary.csv", "predictions.csv", "guesses.csv"):
+        assert (out / name).read_bytes() == (whole / name).read_bytes()
+    told = json.loads((out / "manifest.json").read_text())
+    assert told["failed"] == {} and told["finished"] is True
+
+
+def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
+    """No table, no figure: there is nothing to show. The same of an experiment."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Part:
+        config: str = "toy"
+        setting: type = two_hop.Setting
+
+        def stages(self, experiment, count, use_cache, done):
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+
+    monkeypatch.setattr(main_job, "parts", lambda *options: [Part()])
+    monkeypatch.setattr(main_job, "seeds", lambda *options: 1)
+    monkeypatch.setattr(type(EXPERIMENTS["rank"]), "parts", lambda self, profile: [Part()])
+    monkeypatch.setattr(parallel, "use_all_cores", lambda: None)
+    monkeypatch.setattr(parallel, "keep_compiled", lambda: None)
+    for words, folder, name in (((), "", "main"), (("rank", "damage"), "rank", "rank")):
+        code, out, err = command("sim.sweep", *words, "--out", tmp_path / "run")
+        manifest = tmp_path / "run" / folder / "manifest.json"
+        assert code == 1 and "drew" not in out and "table" not in out
+        assert f"failed, listed in {manifest}" in err.splitlines()[-1]
+        assert f"the first {name}/toy: NaN; lower the rate; the others are finished" in err.splitlines()[-1]
+        assert store.read_table(manifest.parent / "results.csv").empty
+        assert not list(tmp_path.rglob("*.png"))
+    assert "error: 2 units failed, " in err and "damage/manifest.json" in err
 
 
 @pytest.mark.slow
