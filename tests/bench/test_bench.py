@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.bench import BENCHMARKS, merge
+from sim.bench import BENCHMARKS, merge, store
 
 
 def test_a_small_run_is_exact_and_written(tmp_path, monkeypatch, command):
@@ -40,6 +40,21 @@ def test_error_is_zero_for_the_exact_answer_and_one_for_nothing():
     )
     assert merge.error(adapters, "sum", exact) == 0
     assert merge.error(adapters, "sum", np.zeros((20, 20))) == 1
+
+
+def test_a_chunk_costs_the_store_the_same_however_much_is_there(monkeypatch, tmp_path, command):
+    monkeypatch.setattr(store, "SIZES", (0, 3200))
+    code, _, err = command("sim.bench", "store", "--out", tmp_path)
+    assert code == 0, err
+    rows = pd.read_csv(tmp_path / "store.csv").set_index(["tool", "rows_there"])
+    assert len(rows) == 4 and (rows["chunk"] == 1600).all()
+    assert (rows["seconds"] > 0).all() and (rows["floor_seconds"] > 0).all()
+    written, floor = rows["written"], rows["floor_bytes"].iloc[0]
+    assert written["store", 3200] == pytest.approx(written["store", 0], rel=0.1)
+    assert 0.5 * floor < written["store", 0] < 2 * floor
+    # The median of five chunks finds two others there, and writes itself.
+    assert written["rewritten table", 0] == pytest.approx(3 * floor, rel=0.01)
+    assert written["rewritten table", 3200] == pytest.approx(5 * floor, rel=0.01)
 
 
 def test_list_and_unknown_name(tmp_path, command):
