@@ -195,6 +195,7 @@ SPOILT = {
     "another format": lambda data: b"unit,seed\n" * 500,
     "cut off": lambda data: data[: len(data) // 2],
     "a page of zeros": lambda data: data[: 2 * PAGE] + bytes(PAGE) + data[3 * PAGE :],
+    "its last page of zeros": lambda data: data[:-PAGE] + bytes(PAGE),
     "a page of noise": lambda data: data[:PAGE] + bytes(range(256)) * 16 + data[2 * PAGE :],
 }
 
