@@ -22,6 +22,12 @@ from sim.lab.store import Store
 ROOM = "; make room on the disk and run the same command again: what was finished is kept\n"
 
 
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch):
+    """Nobody may be unable to look for versions and commit."""
+    monkeypatch.setattr(toy_run.folder, "environment", dict)
+
+
 def started(*words) -> subprocess.Popen:
     """The toy run in a process of its own."""
     return subprocess.Popen(

@@ -22,8 +22,6 @@ COLUMNS = ("name", "seed", "metric", "predicted", "measured", "trials")
 CONFIG = {"toy": 1}
 UNITS = [f"toy/{index:03d}" for index in range(30)]
 
-folder.environment = dict  # versions and devices take a second to find out
-
 
 def rows_of(unit: str) -> list[dict]:
     """Ten rows of values that are easily damaged: NaN, "", whole numbers, floats of all sizes."""
@@ -131,6 +129,7 @@ def main(toy: Toy) -> None:
 
 
 if __name__ == "__main__":
+    folder.environment = dict  # takes a second to find out, and threads, which do not survive a fork
     if sys.argv[1] == "kills":
         kills(Path(sys.argv[2]), int(sys.argv[3]))
     else:
