@@ -8,6 +8,7 @@ import sys
 import hypothesis
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import theory  # noqa: F401  (turns on float64)
@@ -82,6 +83,16 @@ def noisy_adapter(decoder, key, rank=3, size=0.1):
         b = jax.random.normal(jax.random.fold_in(key, index), update.b.shape, jnp.float32)
         adapter[name] = update._replace(b=size * b)
     return adapter
+
+
+def runs(tree):
+    """The pytree with a first axis of runs: the same one on every device."""
+    return jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * jax.device_count()), tree)
+
+
+def first(tree):
+    """The first run of a pytree with a first axis of runs."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], tree)
 
 
 @pytest.fixture

@@ -5,15 +5,26 @@ chunk is padded by repeating a run. So a run's result does not depend on what it
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import platformdirs
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+RUNS = "runs"
+"""Name of the axis along which runs are sharded over the devices."""
+
+
+@functools.cache
+def _mesh() -> Mesh:
+    return jax.make_mesh((jax.device_count(),), (RUNS,), axis_types=(AxisType.Auto,))
 
 
 def use_all_cores() -> None:
@@ -44,9 +55,80 @@ def default_width() -> int:
     return 1 if jax.default_backend() == "cpu" else 16
 
 
-def each(function: Callable, stacked):
-    """``function`` over the leading axis inside a program: one at a time on a CPU, all at once on a GPU."""
-    return jax.lax.map(function, stacked) if default_width() == 1 else jax.vmap(function)(stacked)
+class Program:
+    """A pure function over the leading axis of its arguments, compiled once for equal shapes.
+
+    The axis is sharded over the devices; a device with one run computes that run alone, one with more vmaps.
+    Inside ``prepare`` it takes shapes instead of arrays, notes what must be compiled, and returns shapes.
+    """
+
+    def __init__(self, function: Callable, *static):
+        """``static``: hashable first arguments of ``function``; what it computes depends on nothing else."""
+        spec = PartitionSpec(RUNS)
+
+        def on_device(*stacked):
+            if jax.tree.leaves(stacked)[0].shape[0] == 1:
+                single = function(*static, *jax.tree.map(lambda leaf: leaf[0], stacked))
+                return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
+            return jax.vmap(functools.partial(function, *static))(*stacked)
+
+        on_device.__name__ = on_device.__qualname__ = getattr(function, "__name__", "on_device")
+        self._jitted = jax.jit(
+            jax.shard_map(on_device, mesh=_mesh(), in_specs=spec, out_specs=spec, check_vma=False)
+        )
+        self._traced, self._compiled = {}, {}
+
+    def __call__(self, *stacked):
+        """The function of every run: pytrees of arrays with equal first axes, a multiple of the devices."""
+        leaves, tree = jax.tree.flatten(stacked)
+        shapes = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if shapes not in self._traced:
+            sharding = NamedSharding(_mesh(), PartitionSpec(RUNS))
+            given = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) for leaf in leaves]
+            self._traced[shapes] = self._jitted.trace(*jax.tree.unflatten(tree, given))
+        if _PLANNED:
+            if shapes not in self._compiled:
+                _PLANNED[-1][self, shapes] = None
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._traced[shapes].out_info
+            )
+        if shapes not in self._compiled:
+            self.compile(shapes)
+        return self._compiled[shapes](*stacked)
+
+    def compile(self, shapes) -> None:
+        """Compile for arguments of these shapes, as ``prepare`` noted them."""
+        self._compiled[shapes] = self._traced[shapes].lower().compile()
+
+
+_PLANNED: list[dict] = []
+
+
+@functools.cache
+def program(function: Callable, *static) -> Program:
+    """The one ``Program`` of a function and its static arguments in this process."""
+    return Program(function, *static)
+
+
+def prepare(stages: Callable, stacked) -> None:
+    """Compile every program that ``stages`` will call for these arguments, in parallel threads.
+
+    ``stages`` is run on shapes alone, so between its programs it may only pass results on.
+    """
+    _PLANNED.append({})
+    try:
+        stages(jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), stacked))
+    finally:
+        missing = _PLANNED.pop()
+    if not missing:
+        return
+    with (
+        ThreadPoolExecutor(max(2, (os.cpu_count() or 1) // 2)) as threads,
+        tqdm(total=len(missing), desc="compiling", unit="program", leave=False, delay=1) as bar,
+    ):
+        for done in as_completed([threads.submit(each.compile, shapes) for each, shapes in missing]):
+            done.result()
+            bar.update()
 
 
 def chunked(function: Callable, width: int | None = None) -> Callable[[list], Iterator]:
@@ -54,6 +136,17 @@ def chunked(function: Callable, width: int | None = None) -> Callable[[list], It
 
     Args:
         function: pytree of arrays -> pytree of arrays; traced once.
+        width: see ``in_stages``.
+    """
+    return in_stages(Program(function), width)
+
+
+def in_stages(stages: Callable, width: int | None = None) -> Callable[[list], Iterator]:
+    """A generator over the results of many runs, chunk by chunk, each of devices * width runs.
+
+    Args:
+        stages: takes the inputs of a chunk, stacked, and returns its results, stacked, by calls of
+            ``program`` between which it only passes results on.
         width: runs vmapped on a device; ``default_width()`` if not given.
 
     Returns:
@@ -61,27 +154,22 @@ def chunked(function: Callable, width: int | None = None) -> Callable[[list], It
         chunk after the other, results as a list of NumPy pytrees. Nothing is lost if the caller stops early.
     """
     width = width or default_width()
-    devices = jax.device_count()
-    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(AxisType.Auto,))
-
-    def on_device(stacked):
-        if width == 1:
-            single = function(jax.tree.map(lambda leaf: leaf[0], stacked))
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
-        return jax.vmap(function)(stacked)
-
-    spec = PartitionSpec("runs")
-    program = jax.jit(jax.shard_map(on_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
-    size = width * devices
+    size = width * jax.device_count()
 
     def mapped(inputs: list) -> Iterator[tuple[list[int], list]]:
         # One chunk ahead: the device computes the next chunk while the caller deals with this one.
         ahead = None
+        sharding = NamedSharding(_mesh(), PartitionSpec(RUNS))
         for start in range(0, len(inputs), size):
             chunk = inputs[start : start + size]
             padded = chunk + [chunk[-1]] * (size - len(chunk))
             stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *padded)
-            running = (list(range(start, start + len(chunk))), program(stacked))
+            if start == 0:
+                prepare(stages, stacked)
+            running = (
+                list(range(start, start + len(chunk))),
+                stages(jax.device_put(stacked, sharding)),
+            )
             if ahead is not None:
                 yield collected(*ahead)
             ahead = running

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sim.lab import parallel
 from sim.model import decoding, lora, routing
 from sim.model.transformer import Decoder, Params, Project, next_logits, plain
+from sim.reuse.library import Factors, adapter_of
 from sim.worlds import Probe
 from sim.worlds.probe import score
 
@@ -65,11 +64,17 @@ def ask(decoder: Decoder, params: Params, probes: Probes, project_for: ProjectFo
     return outcomes
 
 
-def ask_each(decoder: Decoder, models: Mapping, probes: Probes) -> dict:
-    """``ask`` of every model, one program for all: {model: {metric: outcomes}}."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
-    outcomes = parallel.each(lambda model: ask(decoder, model, probes), stacked)
-    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], outcomes) for i, name in enumerate(models)}
+def routed(
+    decoder: Decoder, router: str, params: Params, probes: Probes, library: Sequence[Factors]
+) -> dict[str, Array]:
+    """``ask`` of the base with a library of adapters that a router chooses from, token by token."""
+    project = routing.routed([adapter_of(factors) for factors in library], router)
+    return ask(decoder, params, probes, always(project))
+
+
+def sent(decoder: Decoder, params: Params, probes: Probes, library: Sequence[Factors]) -> dict[str, Array]:
+    """``ask`` of the base with the adapters that the layout of each probe names (``oracle``)."""
+    return ask(decoder, params, probes, oracle([adapter_of(factors) for factors in library], probes))
 
 
 def of_one_shape(probes: Probes) -> list[tuple[str, ...]]:

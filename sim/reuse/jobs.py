@@ -1,17 +1,16 @@
 """The cells of a configuration as batched, resumable work."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from sim.lab import parallel
 from sim.model.training import require_finite
-from sim.reuse import cell as cells_program
 from sim.reuse.bases import Base, Work, base_of, bases, key_data
+from sim.reuse.cell import run as chunk_of_cells
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.rows import rows_of
 from sim.worlds import build, kind_of
@@ -68,24 +67,15 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, dict]) -> 
         }
         for cell in cells
     ]
-    for positions, results in _cell(config)(jobs):
+    for positions, results in parallel.in_stages(functools.partial(chunk_of_cells, config))(jobs):
         finished = {}
         for position, result in zip(positions, results, strict=True):
             cell = cells[position]
-            for family, made in result["training"].items():
-                require_finite(made["losses"], f"{family} adapters of {cell.unit}")
+            for family, adapters in result["training"].items():
+                for name, made in adapters.items():
+                    require_finite(made["losses"], f"{family} adapter {name} of {cell.unit}")
             finished[cell.unit] = rows_of(config, cell, jobs[position]["world"], result)
         yield finished, len(finished)
-
-
-@functools.lru_cache(maxsize=16)
-def _cell(config: ReuseConfig) -> Callable:
-    """The program of a cell, compiled once for all experiments of a configuration."""
-    return parallel.chunked(
-        lambda job: cells_program.run(
-            config, job["base"], job["world"], jax.random.wrap_key_data(job["key"]), job.get("ranks")
-        )
-    )
 
 
 def _ranks(config: ReuseConfig, cell: Cell) -> dict[str, np.ndarray]:

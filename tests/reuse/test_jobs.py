@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from sim.lab import seeds
+from sim.lab import parallel, seeds
 from sim.reuse import bases, jobs
 from sim.reuse.config import Cell
 from sim.worlds.two_hop import Setting
@@ -18,15 +18,13 @@ def handed(monkeypatch):
     """Programs that only write down what they are given: (jobs of bases, jobs of cells)."""
     seen = ([], [])
 
-    def program(kept, result):
-        def run(inputs):
-            kept.extend(inputs)
-            yield list(range(len(inputs))), [result] * len(inputs)
+    def run(inputs):
+        for job in inputs:
+            seen["base" in job].append(job)
+        result = {"training": {}} if "base" in inputs[0] else ({"w": np.zeros(1)}, np.zeros(1))
+        yield list(range(len(inputs))), [result] * len(inputs)
 
-        return lambda config: run
-
-    monkeypatch.setattr(bases, "_pretraining", program(seen[0], ({"w": np.zeros(1)}, np.zeros(1))))
-    monkeypatch.setattr(jobs, "_cell", program(seen[1], {"training": {}}))
+    monkeypatch.setattr(parallel, "in_stages", lambda stages: run)
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     return seen
 
