@@ -144,8 +144,8 @@ def own_recall(logits: Callable[[Sequences], Array], groups: Mapping[str, Sequen
         taught = group.weight > 0
         return jnp.sum(right & taught).astype(jnp.float32), jnp.sum(taught)
 
-    facts, everything = counts(groups[FACTS]), [counts(group) for group in groups.values()]
-    whole = tuple(sum(part[i] for part in everything) for i in range(2))
+    found = {name: counts(group) for name, group in groups.items()}
+    facts, whole = found[FACTS], tuple(map(sum, zip(*found.values(), strict=True)))
     right, taught = (
         jnp.where(facts[1] > 0, of_facts, of_all) for of_facts, of_all in zip(facts, whole, strict=True)
     )

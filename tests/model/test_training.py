@@ -20,7 +20,7 @@ def group(tokens, weight, prompt=1):
 
 
 def test_draws_follow_the_weights(key):
-    drawn = training.draw(group([[0], [1], [2], [3]], [0.0, 1.0, 3.0, 0.0]), 8000, key)
+    drawn = draw(group([[0], [1], [2], [3]], [0.0, 1.0, 3.0, 0.0]), 8000, key)
     share = np.bincount(np.asarray(drawn.tokens[:, 0]), minlength=4) / 8000
     np.testing.assert_array_equal(share[[0, 3]], 0)
     assert abs(share[2] - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 8000)
@@ -30,6 +30,11 @@ def test_completion_loss_is_the_log_likelihood():
     logits = jnp.log(jnp.asarray([[[0.5, 0.5], [0.1, 0.9]]]))
     loss = training.completion_loss(logits, group([[0, 1, 1]], [1.0]))
     assert np.isclose(loss, -np.log(0.5 * 0.9))
+
+
+def draw(data, count, key):
+    index = training.draws(data.weight, count, key)
+    return jax.tree.map(lambda leaf: leaf[index], data)
 
 
 def quadratic(schedule, key, weight=1.0, used=None):
@@ -63,7 +68,7 @@ def test_fit_is_plain_optax(key):
     state = optimiser.init(by_hand)
     data = group([[0, 0], [0, 1], [0, 1], [0, 1]], [1.0] * 4)
     for step in range(5):
-        drawn = training.draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
+        drawn = draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
         gradient = jax.grad(lambda v, d=drawn: training.completion_loss(jnp.broadcast_to(v, (3, 1, 2)), d))(
             by_hand
         )
@@ -80,7 +85,7 @@ def test_fit_is_adamw_with_warm_up_decay_and_weight_decay(key):
     rates += [0.1 * (1 + np.cos(np.pi * step / 5)) / 2 for step in range(1, 5)]
     value, first, second = np.asarray([1.0, -2.0]), np.zeros(2), np.zeros(2)
     for step, rate in enumerate(rates):
-        drawn = training.draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
+        drawn = draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
         share = np.bincount(np.asarray(drawn.tokens[:, 1]), minlength=2) / 3
         soft = np.exp(value) / np.exp(value).sum()
         slope = soft - share
