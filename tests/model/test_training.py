@@ -12,7 +12,7 @@ from sim.lab import parallel
 from sim.model import decoding, training
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.model.transformer import Decoder, forward, init, next_logits
+from sim.model.transformer import Decoder, forward, init, no_cache, read_on
 
 
 def group(tokens, weight, prompt=1):
@@ -172,10 +172,10 @@ def test_nothing_is_traced_twice():
 
 
 def readers(params):
-    """(all logits of a batch, logits after one position): what decoding is compared with and runs on."""
+    """(all logits of a batch, reading on): what decoding is compared with and runs on."""
     return (
         jax.jit(lambda tokens: forward(DECODER, params, tokens)),
-        lambda tokens, position: next_logits(DECODER, params, tokens, position),
+        lambda tokens, start, cache: read_on(DECODER, params, tokens, start, cache),
     )
 
 
@@ -189,17 +189,20 @@ class TestDecoding:
         for _ in range(5):
             nxt = jnp.argmax(logits(by_hand)[:, -1], axis=-1).astype(jnp.int32)
             by_hand = jnp.concatenate([by_hand, nxt[:, None]], axis=1)
-        np.testing.assert_array_equal(decoding.greedy(after, prompts, 5), by_hand[:, 3:])
+        np.testing.assert_array_equal(
+            decoding.greedy(after, prompts, 5, no_cache(DECODER, 2, 8)), by_hand[:, 3:]
+        )
 
     def test_exact_match_is_teacher_forced_argmax_everywhere(self, key):
         params = init(DECODER, key)
 
         logits, after = readers(params)
         prompts = jax.random.randint(key, (40, 2), 0, 13, jnp.int32)
-        truth = jnp.concatenate([prompts, decoding.greedy(after, prompts, 3)], axis=1)
+        cache = no_cache(DECODER, 40, 5)
+        truth = jnp.concatenate([prompts, decoding.greedy(after, prompts, 3, cache)], axis=1)
         truth = truth.at[::2, 3].add(1) % 13  # every second completion is spoilt
         probe = Sequences(truth, jnp.ones(40, jnp.float32), 2)
         forced = jnp.all(jnp.argmax(logits(truth[:, :-1])[:, 1:], -1) == truth[:, 2:], axis=1)
-        scored = jnp.all(decoding.answers(after, probe) == probe.target, axis=1)
+        scored = jnp.all(decoding.answers(after, probe, cache) == probe.target, axis=1)
         np.testing.assert_array_equal(scored, forced)
         np.testing.assert_array_equal(scored, np.arange(40) % 2 == 1)

@@ -27,7 +27,7 @@ def test_a_routed_decoder_equals_the_adapter_it_is_sent_to(key, tiny_world):
     adapters = [noisy_adapter(decoder, jax.random.fold_in(key, i)) for i in range(2)]
     probes = {name: tiny_world.probes[name] for name in ("hop1", "hop2")}
     tokens = jnp.concatenate([probe.tokens for probe in probes.values()])
-    routed = forward(decoder, params, tokens, ask.oracle(adapters, probes)(("hop1", "hop2")))
+    routed = forward(decoder, params, tokens, ask.oracle(adapters, probes)(("hop1", "hop2"))(0))
     alone = [
         forward(decoder, params, probe.tokens, lora.adapted(adapter))
         for probe, adapter in zip(probes.values(), adapters, strict=True)
