@@ -10,6 +10,7 @@ import sys
 import hypothesis
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import theory  # noqa: F401  (turns on float64)
@@ -20,7 +21,9 @@ from sim.worlds import build, two_hop
 
 # Most of the time goes into compiling programs that run for milliseconds: without LLVM's optimisation they
 # compile three times as fast. Workers and the processes that tests start inherit the flags.
-FLAGS = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+FLAGS = "--xla_backend_optimization_level=0"
+if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no longer know
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
@@ -95,6 +98,16 @@ def noisy_adapter(decoder, key, rank=3, size=0.1):
         b = jax.random.normal(jax.random.fold_in(key, index), update.b.shape, jnp.float32)
         adapter[name] = update._replace(b=size * b)
     return adapter
+
+
+def runs(tree):
+    """The pytree with a first axis of runs: the same one on every device."""
+    return jax.tree.map(lambda leaf: np.stack([np.asarray(leaf)] * jax.device_count()), tree)
+
+
+def first(tree):
+    """The first run of a pytree with a first axis of runs."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], tree)
 
 
 @pytest.fixture

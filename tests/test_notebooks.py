@@ -90,7 +90,7 @@ def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(notebook, km=kernel, timeout=SECONDS, resources=place).execute()
+    NotebookClient(notebook, km=kernel, timeout=SECONDS, resources=place).execute(cleanup_kc=True)
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in shown if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for output in shown)

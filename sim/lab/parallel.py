@@ -5,15 +5,26 @@ chunk is padded by repeating a run. So a run's result does not depend on what it
 """
 
 import contextlib
+import functools
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import platformdirs
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+RUNS = "runs"
+"""Name of the axis along which runs are sharded over the devices."""
+
+
+@functools.cache
+def _mesh() -> Mesh:
+    return jax.make_mesh((jax.device_count(),), (RUNS,), axis_types=(AxisType.Auto,))
 
 
 def use_all_cores() -> None:
@@ -39,14 +50,111 @@ def keep_compiled() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def default_width() -> int:
-    """Runs a device holds at a time: 1 on a CPU, where batching small products gains nothing."""
-    return 1 if jax.default_backend() == "cpu" else 16
+MOST = 512
+"""Runs that an accelerator holds at a time, if they fit its memory."""
 
 
-def each(function: Callable, stacked):
-    """``function`` over the leading axis inside a program: one at a time on a CPU, all at once on a GPU."""
-    return jax.lax.map(function, stacked) if default_width() == 1 else jax.vmap(function)(stacked)
+def default_width(runs: int) -> int:
+    """How many of ``runs`` runs a device holds at a time.
+
+    1 on a CPU, where batching small products gains nothing; on an accelerator as many as there are up to
+    ``MOST``, in chunks of one size.
+    """
+    if jax.default_backend() == "cpu" or not runs:
+        return 1
+    each = -(-runs // jax.device_count())
+    return -(-each // -(-each // MOST))
+
+
+def fits(size: int) -> bool:
+    """Whether programs that need ``size`` bytes a device leave half of its memory to what passes between."""
+    limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
+    return not limit or 2 * size <= limit
+
+
+class Program:
+    """A pure function over the leading axis of its arguments, compiled once for equal shapes.
+
+    The axis is sharded over the devices; a device with one run computes that run alone, one with more vmaps.
+    Inside ``prepare`` it takes shapes instead of arrays, notes what must be compiled, and returns shapes.
+    """
+
+    def __init__(self, function: Callable, *static):
+        """``static``: hashable first arguments of ``function``; what it computes depends on nothing else."""
+        spec = PartitionSpec(RUNS)
+
+        def on_device(*stacked):
+            if jax.tree.leaves(stacked)[0].shape[0] == 1:
+                single = function(*static, *jax.tree.map(lambda leaf: leaf[0], stacked))
+                return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
+            return jax.vmap(functools.partial(function, *static))(*stacked)
+
+        on_device.__name__ = on_device.__qualname__ = getattr(function, "__name__", "on_device")
+        self._jitted = jax.jit(
+            jax.shard_map(on_device, mesh=_mesh(), in_specs=spec, out_specs=spec, check_vma=False)
+        )
+        self._traced: dict = {}
+        self._compiled: dict = {}
+
+    def __call__(self, *stacked):
+        """The function of every run: pytrees of arrays with equal first axes, a multiple of the devices."""
+        leaves, tree = jax.tree.flatten(stacked)
+        shapes = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+        if shapes not in self._traced:
+            sharding = NamedSharding(_mesh(), PartitionSpec(RUNS))
+            given = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) for leaf in leaves]
+            self._traced[shapes] = self._jitted.trace(*jax.tree.unflatten(tree, given))
+        if _PLANNED:
+            _PLANNED[-1](self, shapes)
+            return jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._traced[shapes].out_info
+            )
+        if shapes not in self._compiled:
+            self.compile(shapes)
+        return self._compiled[shapes](*stacked)
+
+    def compile(self, shapes) -> int:
+        """Compile for arguments of these shapes, as ``prepare`` noted them; the bytes a call needs."""
+        if shapes not in self._compiled:
+            self._compiled[shapes] = self._traced[shapes].lower().compile()
+        found = self._compiled[shapes].memory_analysis()
+        return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
+
+
+_PLANNED: list[Callable] = []
+"""While ``prepare`` runs stages on shapes alone: what to do with each program and its shapes."""
+
+
+@functools.cache
+def program(function: Callable, *static) -> Program:
+    """The one ``Program`` of a function and its static arguments in this process."""
+    return Program(function, *static)
+
+
+def prepare(stages: Callable, shapes) -> int:
+    """Compile every program that ``stages`` will call for arguments of these shapes.
+
+    ``stages`` is run on shapes alone, so between its programs it may only pass results on. A program is
+    compiled in a thread of its own while the next one is traced. Returns the bytes the largest one needs.
+    """
+    compiling: dict = {}
+    with (
+        ThreadPoolExecutor(max(2, (os.cpu_count() or 1) // 2)) as threads,
+        tqdm(desc="compiling", unit="program", leave=False, delay=1) as bar,
+    ):
+
+        def note(found, shapes):
+            if (found, shapes) not in compiling:
+                compiling[found, shapes] = threads.submit(found.compile, shapes)
+                compiling[found, shapes].add_done_callback(lambda _: bar.update())
+
+        _PLANNED.append(note)
+        try:
+            stages(shapes)
+        finally:
+            _PLANNED.pop()
+        bar.total = len(compiling)
+        return max((done.result() for done in compiling.values()), default=0)
 
 
 def chunked(function: Callable, width: int | None = None) -> Callable[[list], Iterator]:
@@ -54,39 +162,52 @@ def chunked(function: Callable, width: int | None = None) -> Callable[[list], It
 
     Args:
         function: pytree of arrays -> pytree of arrays; traced once.
-        width: runs vmapped on a device; ``default_width()`` if not given.
+        width: see ``in_stages``.
+    """
+    return in_stages(Program(function), width)
+
+
+def in_stages(stages: Callable, width: int | None = None) -> Callable[[list], Iterator]:
+    """A generator over the results of many runs, chunk by chunk, each of devices * width runs.
+
+    Args:
+        stages: takes the inputs of a chunk, stacked, and returns its results, stacked, by calls of
+            ``program`` between which it only passes results on.
+        width: runs vmapped on a device; if not given, ``default_width`` or as many as fit its memory.
 
     Returns:
         ``mapped(inputs)``: takes a list of pytrees of equal shapes, yields ``(positions, results)`` for one
         chunk after the other, results as a list of NumPy pytrees. Nothing is lost if the caller stops early.
     """
-    width = width or default_width()
-    devices = jax.device_count()
-    mesh = jax.make_mesh((devices,), ("runs",), axis_types=(AxisType.Auto,))
-
-    def on_device(stacked):
-        if width == 1:
-            single = function(jax.tree.map(lambda leaf: leaf[0], stacked))
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
-        return jax.vmap(function)(stacked)
-
-    spec = PartitionSpec("runs")
-    program = jax.jit(jax.shard_map(on_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False))
-    size = width * devices
 
     def mapped(inputs: list) -> Iterator[tuple[list[int], list]]:
-        # One chunk ahead: the device computes the next chunk while the caller deals with this one.
-        ahead = None
+        ahead, held = None, width or default_width(len(inputs))
+        if inputs and not width:
+            while not fits(prepare(stages, shapes_of(inputs[0], held))) and held > 1:
+                held = -(-held // 2)
+        size = held * jax.device_count()
+        sharding = NamedSharding(_mesh(), PartitionSpec(RUNS))
         for start in range(0, len(inputs), size):
             chunk = inputs[start : start + size]
             padded = chunk + [chunk[-1]] * (size - len(chunk))
             stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *padded)
-            running = (list(range(start, start + len(chunk))), program(stacked))
+            # One chunk ahead: the device computes the next chunk while the caller deals with this one.
+            running = (
+                list(range(start, start + len(chunk))),
+                stages(jax.device_put(stacked, sharding)),
+            )
             if ahead is not None:
                 yield collected(*ahead)
             ahead = running
         if ahead is not None:
             yield collected(*ahead)
+
+    def shapes_of(job, held):
+        def of(leaf):
+            leaf = np.asarray(leaf)
+            return jax.ShapeDtypeStruct((held * jax.device_count(), *leaf.shape), leaf.dtype)
+
+        return jax.tree.map(of, job)
 
     def collected(positions: list[int], values) -> tuple[list[int], list]:
         values = jax.tree.map(np.asarray, values)

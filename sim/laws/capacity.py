@@ -76,12 +76,12 @@ def _collect(source: Source) -> pd.DataFrame:
     effort, rows = source.effort, []
     for place, (dim, draws) in effort.some(list(enumerate(((32, 60), (64, 40), (128, 12))))):
         setting = {"panel": "recall", "dim": dim}
-        for size, load in (_size(dim, load) for load in LINE):
+        for size, load in effort.some([_size(dim, load) for load in LINE]):
             rows.append(law(closed.recall(*size), load=load, facts=size[0], rank=size[2], **setting))
         for step, (size, load) in effort.some([(step, _size(dim, load)) for step, load in enumerate(LOADS)]):
             runs = np.asarray(twin.recall(*size, key=seeds.key(0, place, step), draws=effort(draws)))
             rows.append(point(closed.recall(*size), runs, load=load, facts=size[0], rank=size[2], **setting))
-    for load in LINE:
+    for load in effort.some(LINE):
         size = _size(WIDE, load)[0]
         rows.append(law(closed.recall(*size), panel="recall", dim=WIDE, load=load, facts=size[0]))
     for dim, ranks in HELD.items():

@@ -7,28 +7,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from sim.model.sequences import Sequences
+from sim.model.transformer import Cache
 
-NextLogits = Callable[[Array, Array], Array]
-"""(tokens (B, T), position) -> logits (B, V) of the token after that position."""
+ReadOn = Callable[[Array, Array, Cache], tuple[Array, Cache]]
+"""(new tokens (B, T), position of the first, cache) -> (logits (B, V) after the last, cache with them)."""
 
 
-def greedy(next_logits: NextLogits, prompts: Int[Array, "B P"], length: int) -> Int[Array, "B L"]:
+def greedy(read_on: ReadOn, prompts: Int[Array, "B P"], length: int, cache: Cache) -> Int[Array, "B L"]:
     """Append the most likely token ``length`` times; ties go to the smaller token number.
 
-    The whole buffer is run at every step: at these lengths that costs less than keeping a cache, and
-    causality makes the padding to the right of the current token irrelevant.
+    ``cache`` has room for prompt and completion.
     """
-    batch, start = prompts.shape
-    buffer = jnp.concatenate([prompts, jnp.zeros((batch, length), prompts.dtype)], axis=1)
+    logits, cache = read_on(prompts, jnp.int32(0), cache)
 
-    def step(buffer, index):
-        token = jnp.argmax(next_logits(buffer[:, :-1], index - 1), axis=-1).astype(buffer.dtype)
-        return jax.lax.dynamic_update_slice_in_dim(buffer, token[:, None], index, axis=1), None
+    def step(carry, position):
+        logits, cache = carry
+        token = jnp.argmax(logits, axis=-1).astype(prompts.dtype)
+        return read_on(token[:, None], position, cache), token
 
-    buffer, _ = jax.lax.scan(step, buffer, start + jnp.arange(length))
-    return buffer[:, start:]
+    positions = prompts.shape[1] + jnp.arange(length - 1, dtype=jnp.int32)
+    (logits, _), written = jax.lax.scan(step, (logits, cache), positions)
+    last = jnp.argmax(logits, axis=-1).astype(prompts.dtype)
+    return jnp.concatenate([written, last[None]]).T
 
 
-def answers(next_logits: NextLogits, group: Sequences) -> Int[Array, "B L"]:
+def answers(read_on: ReadOn, group: Sequences, cache: Cache) -> Int[Array, "B L"]:
     """The greedy completion of every prompt of a group, as long as the right one."""
-    return greedy(next_logits, group.tokens[:, : group.prompt], group.target.shape[1])
+    return greedy(read_on, group.tokens[:, : group.prompt], group.target.shape[1], cache)

@@ -17,7 +17,11 @@ def minimise(
     optimiser: optax.GradientTransformation,
     steps: int,
 ) -> tuple[Trainable, Float[Array, " steps"]]:
-    """(value after the last step, loss before every step) of descent on ``loss(value, step index)``."""
+    """(value after the last step, loss before every step) of descent on ``loss(value, step index)``.
+
+    The optimiser sees one flat vector: a few operations a step, not a few for every array.
+    """
+    optimiser = optax.flatten(optimiser)
 
     def step(carry, index):
         value, state = carry

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
+from sim.lab import seeds
 from sim.model.descent import minimise
 from sim.model.sequences import Sequences
 
@@ -38,13 +39,12 @@ class Schedule:
         return optax.adamw(rate, b2=0.98, weight_decay=self.decay)
 
 
-def draw(group: Sequences, count: int, key: Array) -> Sequences:
-    """``count`` sequences with probability proportional to weight, with replacement."""
-    cumulative = jnp.cumsum(group.weight)
+def draws(weight: Float[Array, " S"], count: int, key: Array) -> Int[Array, " count"]:
+    """Numbers of ``count`` sequences with probability proportional to weight, with replacement."""
+    cumulative = jnp.cumsum(weight)
     uniform = jax.random.uniform(key, (count,), jnp.float32) * cumulative[-1]
     # A group of weight zero draws its last sequence; ``fit`` multiplies its loss by zero.
-    index = jnp.searchsorted(cumulative, uniform, side="right")
-    return jax.tree.map(lambda leaf: leaf[jnp.minimum(index, len(group.weight) - 1)], group)
+    return jnp.minimum(jnp.searchsorted(cumulative, uniform, side="right"), len(weight) - 1)
 
 
 def completion_loss(logits: Float[Array, "B L V"], group: Sequences) -> Float[Array, ""]:
@@ -77,30 +77,34 @@ def fit(
         (trainable after the last step, loss of every step). Check the losses with ``require_finite``.
     """
     used = {name: jnp.max(group.weight) > 0 for name, group in groups.items()} if used is None else used
+    # All draws before the first step: random numbers are cheap in bulk and dear step by step.
+    step_keys = seeds.keys(key, schedule.steps)
+    drawn = {
+        name: jax.vmap(
+            lambda step_key, n=name, c=count, i=index: draws(
+                groups[n].weight, c, jax.random.fold_in(step_key, i)
+            )
+        )(step_keys)
+        for index, (name, count) in enumerate(schedule.batch)
+    }
 
-    def group_loss(value, name, count, draw_key):
-        drawn = draw(groups[name], count, draw_key)
+    def group_loss(value, name, step):
+        batch = jax.tree.map(lambda leaf: leaf[drawn[name][step]], groups[name])
         present = (jnp.max(groups[name].weight) > 0).astype(jnp.float32)
-        return present * completion_loss(logits(value, drawn), drawn)
+        return present * completion_loss(logits(value, batch), batch)
 
-    def loss(value, step_key):
+    def loss(value, step):
         total = 0.0
-        for index, (name, count) in enumerate(schedule.batch):
-            draw_key = jax.random.fold_in(step_key, index)
+        for name, _ in schedule.batch:
             total += jax.lax.cond(
                 used[name],
-                lambda value, n=name, c=count, k=draw_key: group_loss(value, n, c, k),
+                lambda value, n=name: group_loss(value, n, step),
                 lambda value: jnp.zeros((), jnp.float32),
                 value,
             )
         return total
 
-    return minimise(
-        lambda value, index: loss(value, jax.random.fold_in(key, index)),
-        trainable,
-        schedule.optimiser(),
-        schedule.steps,
-    )
+    return minimise(loss, trainable, schedule.optimiser(), schedule.steps)
 
 
 def require_finite(losses, what: str) -> None:

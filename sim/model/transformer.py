@@ -78,31 +78,35 @@ def rms_norm(x_BTD: Array, gain_D: Array) -> Array:
     return x_BTD * scale * jnp.broadcast_to(gain_D, x_BTD.shape)
 
 
-def rotary(x_BTHK: Array) -> Array:
-    """Rotate pairs (k, k + K/2) at position t by the angle t * 100^(-2k/K) (short sequences, hence 100)."""
+def rotary(x_BTHK: Array, start: int | Array = 0) -> Array:
+    """Rotate pairs (k, k + K/2) at position t by the angle t * 100^(-2k/K) (short sequences, hence 100).
+
+    The first token stands at position ``start``.
+    """
     half = x_BTHK.shape[-1] // 2
     rate_k = 100.0 ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angle = jnp.arange(x_BTHK.shape[1], dtype=jnp.float32)[:, None] * rate_k[None, :]
+    angle = (start + jnp.arange(x_BTHK.shape[1])).astype(jnp.float32)[:, None] * rate_k[None, :]
     cos, sin = (f(angle)[None, :, None, :] for f in (jnp.cos, jnp.sin))
     first, second = x_BTHK[..., :half], x_BTHK[..., half:]
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
 
-def attention(q_BTHK: Array, k_BTHK: Array, v_BTHK: Array) -> Array:
-    """Causal softmax attention, scores scaled by 1/sqrt(K)."""
-    tokens, width = q_BTHK.shape[1], q_BTHK.shape[-1]
-    scores_BHTS = jnp.einsum("bthk,bshk->bhts", rotary(q_BTHK), rotary(k_BTHK)) * width**-0.5
-    causal = jnp.tril(jnp.ones((tokens, tokens), bool))[None, None]
+def attention(q_BTHK: Array, k_BSHK: Array, v_BSHK: Array, start: int | Array = 0) -> Array:
+    """Causal softmax attention, scores scaled by 1/sqrt(K); the first query stands at position ``start``."""
+    width = q_BTHK.shape[-1]
+    scores_BHTS = jnp.einsum("bthk,bshk->bhts", rotary(q_BTHK, start), rotary(k_BSHK)) * width**-0.5
+    position_T = start + jnp.arange(q_BTHK.shape[1])
+    causal = (jnp.arange(k_BSHK.shape[1])[None, :] <= position_T[:, None])[None, None]
     weights_BHTS = jax.nn.softmax(jnp.where(causal, scores_BHTS, -jnp.inf), axis=-1)
-    return jnp.einsum("bhts,bshk->bthk", weights_BHTS, v_BTHK)
+    return jnp.einsum("bhts,bshk->bthk", weights_BHTS, v_BSHK)
 
 
-def hidden(decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], project: Project = plain) -> Array:
-    """The residual stream after the last layer, before the final norm: (B, T, D).
+Attend = Callable[[int, Array, Array, Array], Array]
+"""(layer, queries, keys, values of the tokens at hand) -> what each of them reads, (B, T, H, K)."""
 
-    The final RMSNorm only rescales it, so the argmax of the logits is the argmax of
-    unembed @ (final_norm * hidden): linear in the last MLP output, which is what section 12 uses.
-    """
+
+def _stream(decoder: Decoder, params: Params, tokens_BT: Array, project: Project, attend: Attend) -> Array:
+    """The residual stream after the last layer, (B, T, D)."""
     batch, tokens = tokens_BT.shape
     heads_shape = (batch, tokens, decoder.heads, decoder.width // decoder.heads)
     x = params["embed"][tokens_BT]
@@ -113,10 +117,19 @@ def hidden(decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], proje
 
         normed = rms_norm(x, params[f"{layer}.attention_norm"])
         q, k, v = (to(kind, normed).reshape(heads_shape) for kind in ("q", "k", "v"))
-        x = x + to("o", attention(q, k, v).reshape(x.shape))
+        x = x + to("o", attend(layer, q, k, v).reshape(x.shape))
         features = jax.nn.relu(to("up", rms_norm(x, params[f"{layer}.mlp_norm"])))
         x = x + to("down", features)
     return x
+
+
+def hidden(decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], project: Project = plain) -> Array:
+    """The residual stream after the last layer, before the final norm: (B, T, D).
+
+    The final RMSNorm only rescales it, so the argmax of the logits is the argmax of
+    unembed @ (final_norm * hidden): linear in the last MLP output, which is what section 12 uses.
+    """
+    return _stream(decoder, params, tokens_BT, project, lambda layer, q, k, v: attention(q, k, v))
 
 
 def forward(
@@ -135,11 +148,34 @@ def completion_logits(
     return rms_norm(x, params["final_norm"]) @ params["unembed"].T
 
 
-def next_logits(
-    decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], position: Array, project: Project = plain
-) -> Float[Array, "B V"]:
-    """Logits of the token after ``position`` alone: the readout of one position instead of T."""
-    x = jax.lax.dynamic_index_in_dim(
-        hidden(decoder, params, tokens_BT, project), position, axis=1, keepdims=False
-    )
-    return rms_norm(x, params["final_norm"]) @ params["unembed"].T
+Cache = Float[Array, "layers 2 B S H K"]
+"""Keys and values of the tokens that were read, layer by layer, zero where none was read yet."""
+
+
+def no_cache(decoder: Decoder, batch: int, tokens: int) -> Cache:
+    """Room for ``tokens`` tokens, none of them read."""
+    shape = (decoder.layers, 2, batch, tokens, decoder.heads, decoder.width // decoder.heads)
+    return jnp.zeros(shape, jnp.float32)
+
+
+def read_on(
+    decoder: Decoder,
+    params: Params,
+    tokens_BT: Int[Array, "B T"],
+    start: int | Array,
+    cache: Cache,
+    project: Project = plain,
+) -> tuple[Float[Array, "B V"], Cache]:
+    """(logits of the token after the last of T new tokens, cache with them), the first at position ``start``.
+
+    The same logits as ``forward`` over the whole sequence gives there, for the work of T tokens.
+    """
+    seen = []
+
+    def attend(layer, q, k, v):
+        held = jax.lax.dynamic_update_slice_in_dim(cache[layer], jnp.stack([k, v]), start, axis=2)
+        seen.append(held)
+        return attention(q, held[0], held[1], start)
+
+    x = _stream(decoder, params, tokens_BT, project, attend)[:, -1]
+    return rms_norm(x, params["final_norm"]) @ params["unembed"].T, jnp.stack(seen)

@@ -7,20 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sim.lab import parallel
 from sim.model import decoding, lora, routing
-from sim.model.transformer import Decoder, Params, Project, next_logits, plain
+from sim.model.transformer import Decoder, Params, Project, no_cache, plain, read_on
+from sim.reuse.library import Factors, adapter_of
 from sim.worlds import Probe
 from sim.worlds.probe import score
 
 Probes = Mapping[str, Probe]
-ProjectFor = Callable[[tuple[str, ...]], Project]
-"""Names of the probes that are decoded together -> the projection the decoder runs with on their rows."""
+ProjectFor = Callable[[tuple[str, ...]], Callable[[Array], Project]]
+"""Names of the probes that are decoded together -> position of the first token at hand -> the projection the
+decoder runs with on their rows."""
 
 
 def always(project: Project) -> ProjectFor:
-    """The same projection for every probe."""
-    return lambda names: project
+    """The same projection for every probe and position."""
+    return lambda names: lambda start: project
 
 
 ASIS = always(plain)
@@ -36,14 +37,18 @@ def oracle(library: Sequence[lora.Adapter], probes: Probes) -> ProjectFor:
         ]
         weights = jnp.concatenate(rows)
 
-        def project(name, weight, x):
-            y = plain(name, weight, x)
-            if name not in library[0]:
-                return y
-            updates = [adapter[name] for adapter in library]
-            return y + routing.route(updates, weights[:, : x.shape[1]], x)
+        def at(start):
+            def project(name, weight, x):
+                y = plain(name, weight, x)
+                if name not in library[0]:
+                    return y
+                updates = [adapter[name] for adapter in library]
+                gates = jax.lax.dynamic_slice_in_dim(weights, start, x.shape[1], axis=1)
+                return y + routing.route(updates, gates, x)
 
-        return project
+            return project
+
+        return at
 
     return project_for
 
@@ -55,21 +60,28 @@ def ask(decoder: Decoder, params: Params, probes: Probes, project_for: ProjectFo
     """
     outcomes = {}
     for names in of_one_shape(probes):
-        project = project_for(names)
+        rows, at = stacked_rows([probes[name] for name in names]), project_for(names)
         written = decoding.answers(
-            lambda tokens, position, p=project: next_logits(decoder, params, tokens, position, p),
-            stacked_rows([probes[name] for name in names]),
+            lambda tokens, start, cache, at=at: read_on(decoder, params, tokens, start, cache, at(start)),
+            rows,
+            no_cache(decoder, *rows.tokens.shape),
         )
         for name, completions in split_rows(written, names, probes).items():
             outcomes |= score(name, probes[name], completions)
     return outcomes
 
 
-def ask_each(decoder: Decoder, models: Mapping, probes: Probes) -> dict:
-    """``ask`` of every model, one program for all: {model: {metric: outcomes}}."""
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *models.values())
-    outcomes = parallel.each(lambda model: ask(decoder, model, probes), stacked)
-    return {name: jax.tree.map(lambda leaf, i=i: leaf[i], outcomes) for i, name in enumerate(models)}
+def routed(
+    decoder: Decoder, router: str, params: Params, probes: Probes, library: Sequence[Factors]
+) -> dict[str, Array]:
+    """``ask`` of the base with a library of adapters that a router chooses from, token by token."""
+    project = routing.routed([adapter_of(factors) for factors in library], router)
+    return ask(decoder, params, probes, always(project))
+
+
+def sent(decoder: Decoder, params: Params, probes: Probes, library: Sequence[Factors]) -> dict[str, Array]:
+    """``ask`` of the base with the adapters that the layout of each probe names (``oracle``)."""
+    return ask(decoder, params, probes, oracle([adapter_of(factors) for factors in library], probes))
 
 
 def of_one_shape(probes: Probes) -> list[tuple[str, ...]]:

@@ -1,7 +1,6 @@
 """Pretrained bases: trained in batches, kept on disk under the hash of everything that made them."""
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +49,11 @@ def bases(
         yield {}, len(ready)
     missing = [base for base in wanted if base not in ready]
     jobs = [
-        {"world": build(config.world, seed, setting), "key": key_data(0, seed)} for setting, seed in missing
+        {"groups": build(config.world, seed, setting).pretraining, "key": key_data(0, seed)}
+        for setting, seed in missing
     ]
-    for positions, results in _pretraining(config)(jobs):
+    train = parallel.program(pretrain, config.decoder, config.pretraining)
+    for positions, results in parallel.in_stages(lambda job: train(job["groups"], job["key"]))(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
             try:
@@ -64,12 +65,6 @@ def bases(
             if use_cache:
                 save(paths[base], params)
         yield {}, len(positions)
-
-
-@functools.lru_cache(maxsize=16)
-def _pretraining(config: ReuseConfig) -> Callable:
-    """The program that trains bases, compiled once for all runs of a configuration."""
-    return parallel.chunked(lambda job: pretrain(config, job["world"], jax.random.wrap_key_data(job["key"])))
 
 
 def key_data(*path: int) -> np.ndarray:

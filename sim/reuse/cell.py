@@ -1,55 +1,69 @@
-"""One cell of the experiment: train a library, reuse it in every way, ask everything, predict."""
+"""One cell of the experiment: train a library, reuse it in every way, ask everything, predict.
 
-import jax
-from jaxtyping import Array
+A cell is a sequence of small programs (``parallel.program``), each compiled once for everything of the same
+shapes: every adapter of a family is trained by one, every model is asked by another. All arrays here carry
+the runs of a chunk along their first axis.
+"""
 
-from sim.model import lora, routing
-from sim.model.transformer import Params
-from sim.reuse import ask, library
-from sim.reuse.config import BASE, FAMILIES, ReuseConfig
-from sim.reuse.forecast import forecast, kappas
-from sim.worlds import World
-from theory import lowrank
+import numpy as np
+
+from sim.lab.parallel import program
+from sim.reuse import ask, forecast, library
+from sim.reuse.config import BASE, ReuseConfig
 
 
-def run(config: ReuseConfig, params: Params, world: World, key: Array, ranks: dict | None = None) -> dict:
-    """One cell, as arrays; ``sim.reuse.rows`` reads them.
+def run(config: ReuseConfig, job: dict) -> dict:
+    """The cells of a chunk, as arrays; ``sim.reuse.rows`` reads those of one cell.
+
+    Args:
+        job: base (parameters), world, key (key data) and, for ranks module by module, ranks.
 
     Returns:
         outcomes:  {(family, library, method): {metric: (S,) int8}}: what every model answered.
-        forecasts: {family: {predictor: {metric: (strengths, S)}}}: ``forecast.forecast``.
+        forecasts: {family: {predictor: {metric: (S,) for each of ``strengths``}}}: ``forecast.forecast``.
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
-        training:  {family: {"losses" (adapters, steps), "cycles", "recall" (adapters,)}}: ``library.Made``.
+        training:  {family: {adapter: {"losses" (steps,), "cycles", "recall"}}}: ``library.Made``.
     """
-    decoder, models = config.decoder, {BASE: params}
+    decoder, base, world, ranks = config.decoder, job["base"], job["world"], job.get("ranks")
+    runs = job["key"].shape[0]
     outcomes, forecasts, kappa, training = {}, {}, {}, {}
+
+    def answers(model):
+        return program(ask.ask, decoder)(model, world.probes)
+
+    def at(*strengths):
+        return np.tile(np.asarray(strengths, np.float32), (runs, 1))
+
+    outcomes[BASE] = answers(base)
     for family in config.families:
-        own_key = jax.random.fold_in(key, FAMILIES.index(family))
-        adapters, made = library.library(config, params, world, family, own_key, ranks)
-        training[family] = {"losses": made.losses, "cycles": made.cycles, "recall": made.recall}
-        parts = [adapters[part] for part in world.parts]
-        for name, adapter in adapters.items():
-            models[family, "single", name] = lora.fold(params, adapter)
+        made = {
+            name: program(library.make, config.recipe, family)(
+                base, world.data[name], job["key"], np.full(runs, place, np.int32), ranks
+            )
+            for place, name in enumerate(config.adapters(world))
+        }
+        training[family] = {
+            name: {"losses": each.losses, "cycles": each.cycles, "recall": each.recall}
+            for name, each in made.items()
+        }
+        parts = [made[part].factors for part in world.parts]
+        scaled = program(library.scaled)
+        for name, each in made.items():
+            outcomes[family, "single", name] = answers(scaled(base, [each.factors], at(1.0)))
         for label, members in config.libraries(world).items():
-            held = [adapters[name] for name in members]
+            held = [made[name].factors for name in members]
             for method in config.methods:
-                models[family, label, method] = lora.fold(params, library.merged(config, held, method))
+                model = program(library.merged, config.rank, method)(base, held)
+                outcomes[family, label, method] = answers(model)
             for router in config.routers:
-                project = ask.always(routing.routed(held, router))
-                outcomes[family, label, router] = ask.ask(decoder, params, world.probes, project)
+                asked = program(ask.routed, decoder, router)(base, world.probes, held)
+                outcomes[family, label, router] = asked
         if config.oracle:
-            project = ask.oracle(parts, world.probes)
-            outcomes[family, "parts", "oracle"] = ask.ask(decoder, params, world.probes, project)
-        if config.lambdas:
-            total = {
-                name: lowrank.dense(update)
-                for name, update in library.linear(parts, (1.0,) * len(parts)).items()
-            }
+            outcomes[family, "parts", "oracle"] = program(ask.sent, decoder)(base, world.probes, parts)
         for lam in config.lambdas:
-            scaled = {name: lam * delta for name, delta in total.items()}
-            models[family, "parts", f"lambda={lam:g}"] = lora.fold(params, scaled)
-        forecasts[family] = forecast(config, params, world, family, parts)
+            model = scaled(base, parts, at(*[lam] * len(parts)))
+            outcomes[family, "parts", f"lambda={lam:g}"] = answers(model)
+        forecasts[family] = forecast.forecast(config, base, world, family, parts)
         if family == "lora":
-            kappa[family] = kappas(config, params, world, parts)
-    outcomes |= ask.ask_each(decoder, models, world.probes)
+            kappa[family] = forecast.kappas(config, base, world, parts)
     return {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}

@@ -20,6 +20,18 @@ KNOWN = 0.98
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What an adapter's training depends on besides its base and data: the part of a configuration that its
+    compiled program knows, so that configurations that differ elsewhere share the program."""
+
+    decoder: Decoder
+    finetuning: Schedule
+    cycles: int
+    rank: int
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ReuseConfig:
     """What decides the outcome of a cell, apart from its seed and setting: sizes of the decoder, training,
     which libraries are made, and how they are reused.
@@ -55,6 +67,11 @@ class ReuseConfig:
     def decoder(self) -> Decoder:
         """The decoder whose vocabulary fits the world."""
         return Decoder(self.world.vocab, self.layers, self.width, self.heads, self.hidden)
+
+    @property
+    def recipe(self) -> Recipe:
+        """How its adapters are trained."""
+        return Recipe(self.decoder, self.finetuning, self.cycles, self.rank, self.kinds)
 
     def adapters(self, world: World) -> tuple[str, ...]:
         """Names of the adapters that are made; an adapter's place here is part of its random key."""

@@ -5,18 +5,19 @@ The merged model is never run here.
 
 from collections.abc import Callable, Sequence
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array
 
-from sim.model import closed_form, lora
-from sim.model.transformer import Params, completion_logits
+from sim.lab.parallel import program
+from sim.model import closed_form
+from sim.model.transformer import Decoder, Params, completion_logits
 from sim.reuse import predictors
 from sim.reuse.ask import Probes, of_one_shape, split_rows, stacked_rows
 from sim.reuse.config import LAST, ReuseConfig, linear_models
+from sim.reuse.library import Factors, adapter_of, scaled
 from sim.worlds import Probe, World
 from sim.worlds.probe import whole
-from theory import lowrank
 
 Logits = dict[str, Array]
 """Completion logits (S, L, V) of one model at every probe, by its name."""
@@ -32,72 +33,99 @@ def strengths(config: ReuseConfig, family: str, world: World) -> list[tuple[floa
 
 
 def forecast(
-    config: ReuseConfig, params: Params, world: World, family: str, parts: Sequence[lora.Adapter]
-) -> dict[str, dict[str, Array]]:
-    """{predictor: {metric: (strengths, S) bool}}: whether each question is predicted to be answered rightly.
+    config: ReuseConfig, base: Params, world: World, family: str, parts: Sequence[Factors]
+) -> dict[str, dict[str, list[Array]]]:
+    """{predictor: {metric: one array (runs, S) of bool for each of ``strengths``}}: whether each question is
+    predicted to be answered rightly.
 
-    Metrics are those of whole completions. The predictor "product" gives a share (strengths,) instead.
+    Metrics are those of whole completions. The predictor "product" gives a share (runs,) instead.
     For adapters of the last MLP output the tangent prediction is exact, and made of the parts' own probes.
+    All arrays carry the runs of a chunk first; every model is the base with one adapter in its weights.
     """
-    coefficients = strengths(config, family, world)
-    if not coefficients:
-        return {}
-    lams = jnp.asarray(coefficients, jnp.float32)
+    found: dict[str, dict[str, list[Array]]] = {}
     if family in LAST:
-        return _of_linear_readout(config, params, world, parts, lams)
-    probes = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
-    base, *singles = (teacher_forced(config, params, probes, adapter) for adapter in ({}, *parts))
-
-    def at(lam):
-        scaled = [
-            teacher_forced(
-                config, params, probes, {name: lowrank.scaled(u, by) for name, u in adapter.items()}
-            )
-            for adapter, by in zip(parts, lam, strict=True)
-        ]
-        ok: dict = {"tangent": {}, "disentangled": {}}
-        for name, probe in probes.items():
-            of = [single[name] for single in singles]
-            ok["tangent"][name] = predictors.right(predictors.tangent(base[name], of, lam), probe.target)
-            of = [single[name] for single in scaled]
-            ok["disentangled"][name] = predictors.right(predictors.disentangled(base[name], of), probe.target)
-        ok["coverage"] = covered(world, probes, base, singles, lam)
-        said = {
-            predictor: {whole(name, probes[name]): value.all(axis=-1) for name, value in found.items()}
-            for predictor, found in ok.items()
-        }
-        said["product"] = {
-            whole(name, probe): _product(probe, ok["disentangled"][name])
-            for name, probe in probes.items()
-            if probe.is_trace
-        }
-        return said
-
-    return jax.lax.map(at, lams)
+        probes = {part: world.probes[part] for part in world.parts}
+        said = program(_of_linear_readout, config.decoder)
+        each = [said(base, probes, parts, _rows(base, lam)) for lam in strengths(config, family, world)]
+    else:
+        probes = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
+        told = _told(config, base, probes, parts)
+        each = []
+        for lam in strengths(config, family, world):
+            weakened = [
+                program(teacher_forced, config.decoder)(_alone(base, part, by), probes)
+                for part, by in zip(parts, lam, strict=True)
+            ]
+            each.append(program(_said)(probes, *told, weakened, _rows(base, lam)))
+    for said in each:
+        for predictor, metrics in said.items():
+            for metric, values in metrics.items():
+                found.setdefault(predictor, {}).setdefault(metric, []).append(values)
+    return found
 
 
-def _of_linear_readout(config, params, world, parts, lams) -> dict[str, dict[str, Array]]:
+def _rows(base: Params, lam: Sequence[float]) -> np.ndarray:
+    """The same coefficients for every run of a chunk."""
+    return np.tile(np.asarray(lam, np.float32), (base["embed"].shape[0], 1))
+
+
+def _alone(base: Params, part: Factors, strength: float) -> Params:
+    """The base with one adapter at a strength."""
+    return program(scaled)(base, [part], _rows(base, [strength]))
+
+
+def _told(
+    config: ReuseConfig, base: Params, probes: Probes, parts: Sequence[Factors]
+) -> tuple[Logits, list[Logits]]:
+    """Logits of the base, and of each part's adapter alone at strength 1."""
+    forced = program(teacher_forced, config.decoder)
+    return forced(base, probes), [forced(_alone(base, part, 1.0), probes) for part in parts]
+
+
+def _said(
+    probes: Probes, base: Logits, singles: Sequence[Logits], weakened: Sequence[Logits], lam: Array
+) -> dict[str, dict[str, Array]]:
+    """What every predictor says of the merge at ``lam`` (one coefficient a part), in one cell."""
+    ok: dict = {"tangent": {}, "disentangled": {}}
+    for name, probe in probes.items():
+        of = [single[name] for single in singles]
+        ok["tangent"][name] = predictors.right(predictors.tangent(base[name], of, lam), probe.target)
+        of = [single[name] for single in weakened]
+        ok["disentangled"][name] = predictors.right(predictors.disentangled(base[name], of), probe.target)
+    ok["coverage"] = covered(probes, base, singles, lam)
+    said = {
+        predictor: {whole(name, probes[name]): value.all(axis=-1) for name, value in found.items()}
+        for predictor, found in ok.items()
+    }
+    said["product"] = {
+        whole(name, probe): _product(probe, ok["disentangled"][name])
+        for name, probe in probes.items()
+        if probe.is_trace
+    }
+    return said
+
+
+def _of_linear_readout(
+    decoder: Decoder, params: Params, probes: Probes, parts: Sequence[Factors], lam: Array
+) -> dict[str, dict[str, Array]]:
     """Tangent predictions of adapters of the last MLP output, from logits that are linear in them."""
-    last, found = closed_form.last_module(config.decoder), {}
-    for part in world.parts:
-        probe = world.probes[part]
-        held = closed_form.remember(config.decoder, params, probe)
-        streams = [held.stream, *(closed_form.adapted_stream(held, adapter[last]) for adapter in parts)]
+    last, found = closed_form.last_module(decoder), {}
+    for name, probe in probes.items():
+        held = closed_form.remember(decoder, params, probe)
+        adapters = [adapter_of(factors)[last] for factors in parts]
+        streams = [held.stream, *(closed_form.adapted_stream(held, adapter) for adapter in adapters)]
         base, *singles = (closed_form.linear_logits(params, stream) for stream in streams)
-
-        def right(lam, base=base, singles=singles, target=probe.target):
-            return predictors.right(predictors.tangent(base, singles, lam), target).all(axis=-1)
-
-        found[whole(part, probe)] = jax.vmap(right)(lams)
+        right = predictors.right(predictors.tangent(base, singles, lam), probe.target)
+        found[whole(name, probe)] = right.all(axis=-1)
     return {"tangent": found}
 
 
-def teacher_forced(config: ReuseConfig, params: Params, probes: Probes, adapter: lora.Adapter) -> Logits:
-    """Completion logits (S, L, V) of the adapted base at every probe, the right completion as context."""
-    project, logits = lora.adapted(adapter), {}
+def teacher_forced(decoder: Decoder, params: Params, probes: Probes) -> Logits:
+    """Completion logits (S, L, V) of a model at every probe, the right completion as context."""
+    logits = {}
     for names in of_one_shape(probes):
         together = stacked_rows([probes[name] for name in names])
-        found = completion_logits(config.decoder, params, together.tokens, together.prompt, project)
+        found = completion_logits(decoder, params, together.tokens, together.prompt)
         logits |= split_rows(found, names, probes)
     return logits
 
@@ -117,9 +145,7 @@ def steps_of(probes: Probes, each: Callable[[str, Probe, object], Array]) -> dic
     }
 
 
-def covered(
-    world: World, probes: Probes, base: Logits, singles: Sequence[Logits], lam: Array
-) -> dict[str, Array]:
+def covered(probes: Probes, base: Logits, singles: Sequence[Logits], lam: Array) -> dict[str, Array]:
     """The coverage law, token by token: lambda * (swing measured there) > M_old for the step's own adapter.
 
     The swing in a trace is kappa times the swing at the training prompt (section 5). Says nothing of
@@ -134,12 +160,16 @@ def covered(
 
 
 def kappas(
-    config: ReuseConfig, params: Params, world: World, parts: Sequence[lora.Adapter]
+    config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]
 ) -> dict[str, dict[str, Array]]:
     """Empirical kappa {trace: {step: mean swing there over mean swing at the part's own probe}}."""
     probes = {name: probe for name, probe in world.probes.items() if probe.layout.steps}
-    base, *singles = (teacher_forced(config, params, probes, adapter) for adapter in ({}, *parts))
+    return program(_kappas, world.parts)(probes, *_told(config, base, probes, parts))
 
+
+def _kappas(
+    names: tuple[str, ...], probes: Probes, base: Logits, singles: Sequence[Logits]
+) -> dict[str, dict[str, Array]]:
     def swing(name, probe, step):
         _, found = predictors.margin_and_swing(base[name], singles[step.part][name], probe.target)
         return jnp.mean(found[:, probe.at(step.positions)])
@@ -147,7 +177,7 @@ def kappas(
     found = steps_of(probes, swing)
     return {
         name: {
-            step.name: value / found[world.parts[step.part]][0]
+            step.name: value / found[names[step.part]][0]
             for step, value in zip(probe.layout.steps, found[name], strict=True)
         }
         for name, probe in probes.items()

@@ -1,18 +1,17 @@
 """The cells of a configuration as batched, resumable work."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
 from sim.lab import parallel
 from sim.lab.store import Failed
 from sim.model.training import require_finite
-from sim.reuse import cell as cells_program
 from sim.reuse.bases import Base, Params, Work, base_of, bases, key_data
+from sim.reuse.cell import run as chunk_of_cells
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.rows import rows_of
 from sim.worlds import World, build, kind_of
@@ -71,7 +70,7 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params 
         }
         for cell in cells
     ]
-    for positions, results in _cell(config)(jobs):
+    for positions, results in parallel.in_stages(functools.partial(chunk_of_cells, config))(jobs):
         finished = {
             cells[position].unit: _rows(config, cells[position], jobs[position]["world"], result)
             for position, result in zip(positions, results, strict=True)
@@ -81,21 +80,12 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params 
 
 def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failed:
     try:
-        for family, made in result["training"].items():
-            require_finite(made["losses"], f"{family} adapters of {cell.unit}")
+        for family, adapters in result["training"].items():
+            for name, made in adapters.items():
+                require_finite(made["losses"], f"{family} adapter {name} of {cell.unit}")
     except FloatingPointError as error:
         return Failed(str(error))
     return rows_of(config, cell, world, result)
-
-
-@functools.lru_cache(maxsize=16)
-def _cell(config: ReuseConfig) -> Callable:
-    """The program of a cell, compiled once for all experiments of a configuration."""
-    return parallel.chunked(
-        lambda job: cells_program.run(
-            config, job["base"], job["world"], jax.random.wrap_key_data(job["key"]), job.get("ranks")
-        )
-    )
 
 
 def _ranks(config: ReuseConfig, cell: Cell) -> dict[str, np.ndarray]:

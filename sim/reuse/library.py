@@ -12,27 +12,42 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.lab import seeds
 from sim.merge import METHODS, merge
 from sim.model import closed_form, lora
 from sim.model.sequences import Sequences
-from sim.model.training import fit
-from sim.model.transformer import Params, completion_logits, init
-from sim.reuse.config import KNOWN, ReuseConfig
-from sim.worlds import FACTS, World
+from sim.model.training import Schedule, fit
+from sim.model.transformer import Decoder, Params, completion_logits, init
+from sim.reuse.config import FAMILIES, KNOWN, Recipe
+from sim.worlds import FACTS
 from theory import lowrank
 from theory.lowrank import LowRank
 
 
-def pretrain(config: ReuseConfig, world: World, key: Array) -> tuple[Params, Array]:
-    """(parameters, losses) of a base trained on ``world.pretraining``."""
-    decoder = config.decoder
+def pretrain(
+    decoder: Decoder, schedule: Schedule, groups: Mapping[str, Sequences], key: Array
+) -> tuple[Params, Array]:
+    """(parameters, losses) of a base trained on ``groups``; ``key`` as key data."""
+    key = jax.random.wrap_key_data(key)
 
     def logits(params, group):
         return completion_logits(decoder, params, group.tokens, group.prompt)
 
     start = init(decoder, jax.random.fold_in(key, 0))
-    return fit(logits, start, world.pretraining, config.pretraining, jax.random.fold_in(key, 1))
+    return fit(logits, start, groups, schedule, jax.random.fold_in(key, 1))
+
+
+Factors = dict[str, tuple[Array, Array]]
+"""An adapter as it passes between programs: module -> (B, A), scale 1."""
+
+
+def adapter_of(factors: Factors) -> lora.Adapter:
+    """The adapter of these factors."""
+    return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
+
+
+def factors_of(adapter: lora.Adapter) -> Factors:
+    """The factors of an adapter of scale 1."""
+    return {name: (update.b, update.a) for name, update in adapter.items()}
 
 
 class Made(NamedTuple):
@@ -41,68 +56,81 @@ class Made(NamedTuple):
     losses: of the last cycle of its schedule, (steps,). cycles: how many were run. recall: ``own_recall``.
     """
 
-    adapter: lora.Adapter
+    factors: Factors
     losses: Array
     cycles: Array
     recall: Array
 
 
-def finetune(
-    config: ReuseConfig,
+def make(
+    recipe: Recipe,
+    family: str,
     params: Params,
-    groups: dict[str, Sequences],
+    groups: Mapping[str, Sequences],
+    key: Array,
+    place: Array,
+    ranks: Mapping[str, Array] | None = None,
+) -> Made:
+    """The adapter of a family for one of a cell's data sets: solved for, or trained (``finetune``).
+
+    ``key`` is the cell's, as key data, and ``place`` the number of the data set among its adapters: every
+    family and place has a key of its own.
+    """
+    if family == "closed_form":
+        return _solved(recipe, params, groups[FACTS])
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), FAMILIES.index(family))
+    return finetune(recipe, params, groups, family, jax.random.fold_in(key, place), ranks)
+
+
+def finetune(
+    recipe: Recipe,
+    params: Params,
+    groups: Mapping[str, Sequences],
     family: str,
     key: Array,
-    ranks: dict[str, Array] | None = None,
-    used: dict[str, Array] | None = None,
+    ranks: Mapping[str, Array] | None = None,
 ) -> Made:
     """Rank-r LoRA trained on ``groups`` with the base frozen.
 
     The schedule is run in whole cycles, each with its own warm-up and decay (warm restarts: Loshchilov and
-    Hutter 2017), until the adapter answers ``KNOWN`` of its facts or ``config.cycles`` are over. The rule
+    Hutter 2017), until the adapter answers ``KNOWN`` of its facts or ``recipe.cycles`` are over. The rule
     looks at the adapter's own facts alone, so it is fixed before any merge is seen.
 
-    ``ranks`` gives modules ranks of their own, 0 to ``config.rank``, as traced numbers, so that one
+    ``ranks`` gives modules ranks of their own, 0 to ``recipe.rank``, as traced numbers, so that one
     program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
-    zero) and stay zero. ``used``: see ``training.fit``.
+    zero) and stay zero.
 
     The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
     losses and gradients as running the whole decoder at every step.
     """
-    decoder, last = config.decoder, closed_form.last_module(config.decoder)
-    names = (last,) if family == "lora_last" else decoder.modules(config.kinds)
-    start = lora.init(decoder, names, config.rank, jax.random.fold_in(key, 0))
+    decoder, last = recipe.decoder, closed_form.last_module(recipe.decoder)
+    names = (last,) if family == "lora_last" else decoder.modules(recipe.kinds)
+    start = lora.init(decoder, names, recipe.rank, jax.random.fold_in(key, 0))
     if family == "lora_last":
         groups = {name: closed_form.remember(decoder, params, group) for name, group in groups.items()}
 
     def logits(factors, group):
-        adapter = _adapter(factors)
+        adapter = adapter_of(factors)
         if family == "lora_last":
             return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
         return completion_logits(decoder, params, group.tokens, group.prompt, lora.adapted(adapter))
 
     if ranks is not None:
-        rows = jnp.arange(config.rank)[:, None]
+        rows = jnp.arange(recipe.rank)[:, None]
         start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
 
     def cycle(state):
         factors, _, count, _ = state
         own_key = jax.random.fold_in(key, 1 + count)
-        factors, losses = fit(logits, factors, groups, config.finetuning, own_key, used)
+        factors, losses = fit(logits, factors, groups, recipe.finetuning, own_key)
         return factors, losses, count + 1, own_recall(functools.partial(logits, factors), groups)
 
     def goes_on(state):
         _, losses, count, recall = state
-        return (count < config.cycles) & (recall < KNOWN) & jnp.all(jnp.isfinite(losses))
+        return (count < recipe.cycles) & (recall < KNOWN) & jnp.all(jnp.isfinite(losses))
 
-    factors = {name: (update.b, update.a) for name, update in start.items()}
-    nothing = jnp.zeros(config.finetuning.steps, jnp.float32), jnp.int32(0), jnp.float32(0.0)
-    factors, *made = jax.lax.while_loop(goes_on, cycle, (factors, *nothing))
-    return Made(_adapter(factors), *made)
-
-
-def _adapter(factors: dict) -> lora.Adapter:
-    return {name: LowRank(b, a, 1.0) for name, (b, a) in factors.items()}
+    nothing = jnp.zeros(recipe.finetuning.steps, jnp.float32), jnp.int32(0), jnp.float32(0.0)
+    return Made(*jax.lax.while_loop(goes_on, cycle, (factors_of(start), *nothing)))
 
 
 def own_recall(logits: Callable[[Sequences], Array], groups: Mapping[str, Sequences]) -> Float[Array, ""]:
@@ -116,59 +144,54 @@ def own_recall(logits: Callable[[Sequences], Array], groups: Mapping[str, Sequen
         taught = group.weight > 0
         return jnp.sum(right & taught).astype(jnp.float32), jnp.sum(taught)
 
-    facts, everything = counts(groups[FACTS]), [counts(group) for group in groups.values()]
-    whole = tuple(sum(part[i] for part in everything) for i in range(2))
+    found = {name: counts(group) for name, group in groups.items()}
+    facts, whole = found[FACTS], tuple(map(sum, zip(*found.values(), strict=True)))
     right, taught = (
         jnp.where(facts[1] > 0, of_facts, of_all) for of_facts, of_all in zip(facts, whole, strict=True)
     )
     return right / jnp.maximum(taught, 1)
 
 
-def library(
-    config: ReuseConfig,
-    params: Params,
-    world: World,
-    family: str,
-    key: Array,
-    ranks: dict[str, Array] | None = None,
-) -> tuple[dict[str, lora.Adapter], Made]:
-    """({name of ``config.adapters`` -> adapter}, ``Made`` with a leading axis over them) of one family."""
-    names = config.adapters(world)
-    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(world.data[name] for name in names))
-    keys = seeds.keys(key, len(names))
-
-    def make(groups, adapter_key):
-        if family == "closed_form":
-            return _solved(config, params, groups[FACTS])
-        return finetune(config, params, groups, family, adapter_key, ranks, used)
-
-    used = {group: jnp.any(stacked[group].weight > 0) for group in stacked}
-    if family == "closed_form":
-        # One at a time: batched LAPACK calls wait for each other's threads on a CPU and can hang.
-        made = jax.lax.map(lambda each: make(*each), (stacked, keys))
-    else:
-        made = jax.vmap(make)(stacked, keys)
-    adapters = {name: jax.tree.map(lambda leaf, i=i: leaf[i], made.adapter) for i, name in enumerate(names)}
-    return adapters, made
-
-
-def _solved(config: ReuseConfig, params: Params, facts: Sequences) -> Made:
+def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Made:
     """The closed-form adapter of a group of facts: no cycles, and no losses but a zero."""
-    held = closed_form.remember(config.decoder, params, facts)
-    solved = closed_form.solve(params, held, config.rank)
+    held = closed_form.remember(recipe.decoder, params, facts)
+    solved = closed_form.solve(params, held, recipe.rank)
 
     def logits(group):
         return closed_form.linear_logits(params, closed_form.adapted_stream(group, solved))
 
     recall = own_recall(logits, {FACTS: held})
-    adapter = {closed_form.last_module(config.decoder): solved}
-    return Made(adapter, jnp.zeros(1, jnp.float32), jnp.int32(0), recall)
+    factors = factors_of({closed_form.last_module(recipe.decoder): solved})
+    return Made(factors, jnp.zeros(1, jnp.float32), jnp.int32(0), recall)
 
 
-def merged(config: ReuseConfig, adapters: Sequence[lora.Adapter], method: str) -> dict:
-    """The data-free merge of adapters of the same modules, module by module."""
-    rank = config.rank if METHODS[method].uses_rank else None
-    return {name: merge(method, [adapter[name] for adapter in adapters], rank=rank) for name in adapters[0]}
+def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -> Params:
+    """The base with the data-free merge of a library of adapters of the same modules in its weights.
+
+    Modules of one shape are merged by one loop, one at a time: batched LAPACK calls wait for each other's
+    threads on a CPU and can hang.
+    """
+    rank = rank if METHODS[method].uses_rank else None
+    shapes: dict[tuple, list[str]] = {}
+    for name, factors in library[0].items():
+        shapes.setdefault(tuple(factor.shape for factor in factors), []).append(name)
+
+    def change(held):
+        update = merge(method, [LowRank(b, a, 1.0) for b, a in held], rank=rank)
+        return lowrank.dense(update) if isinstance(update, LowRank) else update
+
+    changes = {}
+    for names in shapes.values():
+        stacked = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *([factors[name] for factors in library] for name in names)
+        )
+        changes |= zip(names, jax.lax.map(change, stacked), strict=True)
+    return lora.fold(params, changes)
+
+
+def scaled(params: Params, library: Sequence[Factors], strengths: Float[Array, " K"]) -> Params:
+    """The base with sum_i strength_i Delta W_i in its weights: every linear merge, and each adapter alone."""
+    return lora.fold(params, linear([adapter_of(factors) for factors in library], strengths))
 
 
 def linear(adapters: Sequence[lora.Adapter], strengths: Sequence[float | Array]) -> lora.Adapter:

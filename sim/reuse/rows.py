@@ -61,10 +61,10 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
             if metric in said.get(CLOSEST, {}):
                 same = np.mean(said[CLOSEST][metric] == (outcomes == 1))
                 add(model, f"agreement_{metric}", same, asked.size, CLOSEST, lam=lam)
-    for family, made in result["training"].items():
-        for name, cycles, recall in zip(config.adapters(world), made["cycles"], made["recall"], strict=True):
-            add((family, "single", name), "training_cycles", cycles)
-            add((family, "single", name), "own_recall", recall)
+    for family, adapters in result["training"].items():
+        for name, made in adapters.items():
+            add((family, "single", name), "training_cycles", made["cycles"])
+            add((family, "single", name), "own_recall", made["recall"])
     for family, traces in result["kappa"].items():
         for found in traces.values():
             for step, value in found.items():

@@ -278,9 +278,9 @@ def trained_two_hop(
     return jax.vmap(shifted)(every)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def decoder_two_hop(
-    entities: int, layers: int, identity: bool, steps: int, key: Array
+    entities: int, layers: int, identity: bool | Array, steps: int, key: Array
 ) -> tuple[Float[Array, "N N"], Float[Array, "N N"], Float[Array, "N N N"]]:
     """(two-hop hits, first-hop hits, answer logits) in a decoder of any depth, leading axis the shift k.
 
@@ -300,10 +300,10 @@ def decoder_two_hop(
 
     first, second = pair(every, 0), pair(entities + every, 1)
 
-    def fit(start, logits_of, prompts, targets):
+    def fit(start, logits_of, prompts, targets, weight=1.0):
         def objective(params, _):
             logits = logits_of(params, prompts)[:, -1]
-            return jnp.sum(optax.softmax_cross_entropy_with_integer_labels(logits, targets))
+            return jnp.sum(weight * optax.softmax_cross_entropy_with_integer_labels(logits, targets))
 
         return minimise(objective, start, optax.adam(0.01), steps)[0]
 
@@ -314,15 +314,12 @@ def decoder_two_hop(
         rows = fresh["unembed"]
         rolled = jnp.roll(rows[entities : 2 * entities], k, axis=0)
         params = {**fresh, "unembed": jnp.concatenate([rows[:entities], rolled, rows[2 * entities :]])}
-        prompts, targets = [first, second], [turn(r1), 2 * entities + r2]
-        if identity:
-            prompts.append(pair(entities + every, 0))
-            targets.append(entities + every)
         params = fit(
             params,
             lambda params, tokens: forward(decoder, params, tokens),
-            jnp.concatenate(prompts),
-            jnp.concatenate(targets),
+            jnp.concatenate([first, second, pair(entities + every, 0)]),
+            jnp.concatenate([turn(r1), 2 * entities + r2, entities + every]),
+            jnp.repeat(jnp.asarray([1.0, 1.0, identity]), entities),
         )
 
         def adapter(index, prompts, targets):

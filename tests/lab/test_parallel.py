@@ -1,7 +1,6 @@
 """Chunked runs: each result at its own position, whatever it was batched with; one program; early stops."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -85,9 +84,48 @@ def test_over_stacks_every_result():
     np.testing.assert_array_equal(parallel.over(lambda x: 2 * x, inputs), 2 * np.stack(inputs))
 
 
-@pytest.mark.parametrize("width", [1, 16])
-def test_each_is_a_map(width, monkeypatch):
-    monkeypatch.setattr(parallel, "default_width", lambda: width)
-    stacked = {"a": jnp.arange(4.0), "b": jnp.ones((4, 2))}
-    found = parallel.each(lambda row: row["a"] + row["b"].sum(), stacked)
-    np.testing.assert_array_equal(found, [2, 3, 4, 5])
+def first_stage(scale, x):
+    return {"y": scale * x, "z": x + 1}
+
+
+def second_stage(y, z):
+    return y + z
+
+
+def two_stages(job):
+    found = parallel.program(first_stage, 3)(job)
+    return parallel.program(second_stage)(found["y"], found["z"])
+
+
+def test_stages_pass_results_on():
+    mapped = parallel.in_stages(two_stages)
+    found = [value for _, values in mapped([np.float64(i) for i in range(5)]) for value in values]
+    assert found == [4.0 * i + 1 for i in range(5)]
+
+
+def test_programs_are_compiled_before_the_first_chunk_and_once():
+    """What ``prepare`` compiles is all that the stages call; the same stages compile nothing more."""
+    assert parallel.program(first_stage, 3) is parallel.program(first_stage, 3)
+    compiled = []
+    with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
+        original = parallel.Program.compile
+        patch.setattr(
+            parallel.Program, "compile", lambda self, shapes: compiled.append(1) or original(self, shapes)
+        )
+        shape = jax.ShapeDtypeStruct((jax.device_count(), 2, 7), np.float64)
+        parallel.prepare(two_stages, shape)
+        assert len(compiled) == 2
+        value = two_stages(np.ones(shape.shape))
+        assert len(compiled) == 2
+    np.testing.assert_array_equal(value, 5 * np.ones(shape.shape))
+
+
+def test_a_chunk_that_does_not_fit_is_halved(monkeypatch):
+    widths = []
+    monkeypatch.setattr(parallel, "default_width", lambda runs: 6)
+    monkeypatch.setattr(parallel, "prepare", lambda stages, shapes: widths.append(shapes.shape[0]) or 1)
+    monkeypatch.setattr(parallel, "fits", lambda size: len(widths) > 2)
+    count = jax.device_count()
+    found = list(parallel.in_stages(two_stages)([np.float64(i) for i in range(4 * count)]))
+    assert widths == [6 * count, 3 * count, 2 * count]
+    assert [len(positions) for positions, _ in found] == [2 * count, 2 * count]

@@ -12,7 +12,7 @@ from sim.lab import parallel
 from sim.model import decoding, training
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.model.transformer import Decoder, forward, init, next_logits
+from sim.model.transformer import Decoder, forward, init, no_cache, read_on
 
 
 def group(tokens, weight, prompt=1):
@@ -20,7 +20,7 @@ def group(tokens, weight, prompt=1):
 
 
 def test_draws_follow_the_weights(key):
-    drawn = training.draw(group([[0], [1], [2], [3]], [0.0, 1.0, 3.0, 0.0]), 8000, key)
+    drawn = draw(group([[0], [1], [2], [3]], [0.0, 1.0, 3.0, 0.0]), 8000, key)
     share = np.bincount(np.asarray(drawn.tokens[:, 0]), minlength=4) / 8000
     np.testing.assert_array_equal(share[[0, 3]], 0)
     assert abs(share[2] - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 8000)
@@ -30,6 +30,11 @@ def test_completion_loss_is_the_log_likelihood():
     logits = jnp.log(jnp.asarray([[[0.5, 0.5], [0.1, 0.9]]]))
     loss = training.completion_loss(logits, group([[0, 1, 1]], [1.0]))
     assert np.isclose(loss, -np.log(0.5 * 0.9))
+
+
+def draw(data, count, key):
+    index = training.draws(data.weight, count, key)
+    return jax.tree.map(lambda leaf: leaf[index], data)
 
 
 def quadratic(schedule, key, weight=1.0, used=None):
@@ -63,7 +68,7 @@ def test_fit_is_plain_optax(key):
     state = optimiser.init(by_hand)
     data = group([[0, 0], [0, 1], [0, 1], [0, 1]], [1.0] * 4)
     for step in range(5):
-        drawn = training.draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
+        drawn = draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
         gradient = jax.grad(lambda v, d=drawn: training.completion_loss(jnp.broadcast_to(v, (3, 1, 2)), d))(
             by_hand
         )
@@ -80,7 +85,7 @@ def test_fit_is_adamw_with_warm_up_decay_and_weight_decay(key):
     rates += [0.1 * (1 + np.cos(np.pi * step / 5)) / 2 for step in range(1, 5)]
     value, first, second = np.asarray([1.0, -2.0]), np.zeros(2), np.zeros(2)
     for step, rate in enumerate(rates):
-        drawn = training.draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
+        drawn = draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
         share = np.bincount(np.asarray(drawn.tokens[:, 1]), minlength=2) / 3
         soft = np.exp(value) / np.exp(value).sum()
         slope = soft - share
@@ -167,10 +172,10 @@ def test_nothing_is_traced_twice():
 
 
 def readers(params):
-    """(all logits of a batch, logits after one position): what decoding is compared with and runs on."""
+    """(all logits of a batch, reading on): what decoding is compared with and runs on."""
     return (
         jax.jit(lambda tokens: forward(DECODER, params, tokens)),
-        lambda tokens, position: next_logits(DECODER, params, tokens, position),
+        lambda tokens, start, cache: read_on(DECODER, params, tokens, start, cache),
     )
 
 
@@ -184,17 +189,20 @@ class TestDecoding:
         for _ in range(5):
             nxt = jnp.argmax(logits(by_hand)[:, -1], axis=-1).astype(jnp.int32)
             by_hand = jnp.concatenate([by_hand, nxt[:, None]], axis=1)
-        np.testing.assert_array_equal(decoding.greedy(after, prompts, 5), by_hand[:, 3:])
+        np.testing.assert_array_equal(
+            decoding.greedy(after, prompts, 5, no_cache(DECODER, 2, 8)), by_hand[:, 3:]
+        )
 
     def test_exact_match_is_teacher_forced_argmax_everywhere(self, key):
         params = init(DECODER, key)
 
         logits, after = readers(params)
         prompts = jax.random.randint(key, (40, 2), 0, 13, jnp.int32)
-        truth = jnp.concatenate([prompts, decoding.greedy(after, prompts, 3)], axis=1)
+        cache = no_cache(DECODER, 40, 5)
+        truth = jnp.concatenate([prompts, decoding.greedy(after, prompts, 3, cache)], axis=1)
         truth = truth.at[::2, 3].add(1) % 13  # every second completion is spoilt
         probe = Sequences(truth, jnp.ones(40, jnp.float32), 2)
         forced = jnp.all(jnp.argmax(logits(truth[:, :-1])[:, 1:], -1) == truth[:, 2:], axis=1)
-        scored = jnp.all(decoding.answers(after, probe) == probe.target, axis=1)
+        scored = jnp.all(decoding.answers(after, probe, cache) == probe.target, axis=1)
         np.testing.assert_array_equal(scored, forced)
         np.testing.assert_array_equal(scored, np.arange(40) % 2 == 1)

@@ -8,7 +8,18 @@ from jax.test_util import check_grads
 
 from sim.model import closed_form, lora
 from sim.model.sequences import Sequences
-from sim.model.transformer import ATTENTION, MLP, Decoder, completion_logits, forward, hidden, init, rotary
+from sim.model.transformer import (
+    ATTENTION,
+    MLP,
+    Decoder,
+    completion_logits,
+    forward,
+    hidden,
+    init,
+    no_cache,
+    read_on,
+    rotary,
+)
 from theory.lowrank import LowRank, dense
 
 DECODER = Decoder(vocab=11, layers=2, width=16, heads=2, hidden=24)
@@ -114,6 +125,19 @@ def test_completion_logits_are_the_rows_of_forward(key):
         forward(DECODER, params, TOKENS)[:, 3:5],
         atol=1e-5,
     )
+
+
+def test_reading_on_gives_the_logits_of_the_whole_sequence(key):
+    """A prompt at once, then token by token: at every position the logits of ``forward`` over all of it."""
+    decoder = Decoder(11, 2, 16, 2, 24)
+    params = init(decoder, key)
+    tokens = jax.random.randint(key, (3, 7), 0, 11, jnp.int32)
+    whole = forward(decoder, params, tokens)
+    found, cache = read_on(decoder, params, tokens[:, :3], 0, no_cache(decoder, 3, 7))
+    np.testing.assert_allclose(found, whole[:, 2], atol=1e-5)
+    for at in range(3, 7):
+        found, cache = read_on(decoder, params, tokens[:, at : at + 1], at, cache)
+        np.testing.assert_allclose(found, whole[:, at], atol=1e-5)
 
 
 class TestLastLayer:

@@ -9,7 +9,10 @@ import pytest
 from sim import one_layer
 from sim.one_layer.forecast import predict
 
-pytestmark = pytest.mark.slow  # minutes of compilation, all told
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("one_layer"),  # the table is measured once
+]
 
 SEEDS = range(64)
 CONFIG = one_layer.for_rank(4)

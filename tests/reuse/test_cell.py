@@ -1,6 +1,7 @@
 """One cell: libraries, models, routers, forecasts and rows, each against an independent reference."""
 
 import dataclasses
+import functools
 import itertools
 import math
 
@@ -8,15 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import noisy_adapter, tiny
+from conftest import first, noisy_adapter, runs, tiny
 
+from sim.lab import parallel
 from sim.model import lora
 from sim.model.sequences import Sequences
 from sim.model.transformer import completion_logits, forward, init
 from sim.reuse import ask, cell, forecast, library, rows
 from sim.reuse.config import BASE, KNOWN, Cell, linear_models
 from sim.worlds.two_hop import Setting
-from theory.lowrank import LowRank, dense
+from theory.lowrank import dense
 
 
 def test_a_routed_decoder_equals_the_adapter_it_is_sent_to(key, tiny_world):
@@ -25,7 +27,7 @@ def test_a_routed_decoder_equals_the_adapter_it_is_sent_to(key, tiny_world):
     adapters = [noisy_adapter(decoder, jax.random.fold_in(key, i)) for i in range(2)]
     probes = {name: tiny_world.probes[name] for name in ("hop1", "hop2")}
     tokens = jnp.concatenate([probe.tokens for probe in probes.values()])
-    routed = forward(decoder, params, tokens, ask.oracle(adapters, probes)(("hop1", "hop2")))
+    routed = forward(decoder, params, tokens, ask.oracle(adapters, probes)(("hop1", "hop2"))(0))
     alone = [
         forward(decoder, params, probe.tokens, lora.adapted(adapter))
         for probe, adapter in zip(probes.values(), adapters, strict=True)
@@ -96,6 +98,7 @@ def scene(tiny_world):
     return config, params, parts, dataclasses.replace(tiny_world, probes=probes)
 
 
+@pytest.mark.xdist_group("scene")
 class TestForecast:
     """Against a loop over prompts that knows nothing of the library's own functions but the decoder."""
 
@@ -127,7 +130,8 @@ class TestForecast:
 
     def test_every_predictor_at_every_strength(self, scene):
         config, params, parts, world = scene
-        found = forecast.forecast(config, params, world, "lora", parts)
+        held = [library.factors_of(part) for part in parts]
+        found = first(forecast.forecast(config, *runs((params, world)), "lora", runs(held)))
         known = forecast.strengths(config, "lora", world)
         assert known == [(0.3, 0.3), (0.5, 0.5), (0.9, 0.9)]
         right = {"tangent": [], "disentangled": [], "coverage": []}
@@ -152,7 +156,8 @@ class TestForecast:
 
     def test_kappa_is_the_swing_in_the_trace_over_the_swing_where_it_was_taught(self, scene):
         config, params, parts, world = scene
-        found = forecast.kappas(config, params, world, parts)
+        held = [library.factors_of(part) for part in parts]
+        found = first(forecast.kappas(config, *runs((params, world)), runs(held)))
 
         def swing(probe, at, part):
             target, rows_ = np.asarray(probe.target)[:, at], np.arange(len(probe.tokens))
@@ -193,9 +198,9 @@ def test_ranks_of_modules_are_kept_through_training(key, tiny_world):
     decoder = config.decoder
     ranks = {name: jnp.asarray(2 if name.endswith("q") else 0) for name in decoder.modules()}
     groups = tiny_world.data["joint"]
-    train = jax.jit(lambda r: library.finetune(config, init(decoder, key), groups, "lora", key, r).adapter)
-    for name, update in train(ranks).items():
-        assert isinstance(update, LowRank)
+    params = init(decoder, key)
+    train = jax.jit(lambda r: library.finetune(config.recipe, params, groups, "lora", key, r).factors)
+    for name, update in library.adapter_of(train(ranks)).items():
         rank = int(ranks[name])
         assert np.abs(update.b[:, rank:]).max() == 0 and np.abs(update.a[rank:]).max() == 0
         assert np.linalg.matrix_rank(np.asarray(dense(update))) == rank
@@ -210,13 +215,16 @@ def found(tiny_world):
         oracle=True,
         finetuning=dataclasses.replace(tiny().finetuning, steps=40),
     )
-    key = jax.random.key(3)
-    params, _ = jax.jit(lambda k: library.pretrain(config, tiny_world, k))(key)
-    result = jax.jit(lambda p, k: cell.run(config, p, tiny_world, k))(params, key)
-    return config, params, key, jax.tree.map(np.asarray, result)
+    key = jax.random.key_data(jax.random.key(3))
+    train = parallel.program(library.pretrain, config.decoder, config.pretraining)
+    params = first(train(*runs((tiny_world.pretraining, key)))[0])
+    job = {"base": params, "world": tiny_world, "key": key}
+    ((_, (result,)),) = parallel.in_stages(functools.partial(cell.run, config))([job])
+    return config, params, key, result
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("cell")
 class TestWhole:
     """A tiny cell from end to end."""
 
@@ -234,22 +242,25 @@ class TestWhole:
     def test_equal_updates_answer_alike(self, found):
         """A sum is a concatenation is lambda = 1, an average lambda = 1/2: bit for bit the same answers."""
         outcomes = found[-1]["outcomes"]
-        for first, second in (("sum", "concat"), ("sum", "lambda=1"), ("average", "lambda=0.5")):
-            one, two = (outcomes["lora", "parts", method] for method in (first, second))
+        for left, right in (("sum", "concat"), ("sum", "lambda=1"), ("average", "lambda=0.5")):
+            one, two = (outcomes["lora", "parts", method] for method in (left, right))
             for metric in one:
-                np.testing.assert_array_equal(one[metric], two[metric], err_msg=f"{first} {second} {metric}")
+                np.testing.assert_array_equal(one[metric], two[metric], err_msg=f"{left} {right} {metric}")
 
     def test_teacher_forcing_and_decoding_tell_the_same_story(self, found, tiny_world):
         """Exact match of greedy decoding is the argmax everywhere under teacher forcing, for every merge."""
         config, params, key, result = found
-        adapters, _ = jax.jit(
-            lambda p, k: library.library(config, p, tiny_world, "lora", jax.random.fold_in(k, 0))
-        )(params, key)
-        parts = [adapters[part] for part in tiny_world.parts]
+        make = parallel.program(library.make, config.recipe, "lora")
+        parts = [
+            library.adapter_of(
+                first(make(*runs((params, tiny_world.data[part], key, np.int32(place), None))).factors)
+            )
+            for place, part in enumerate(tiny_world.parts)
+        ]
         probes = {n: p for n, p in tiny_world.probes.items() if p.layout.forecast}
+        of_model = jax.jit(lambda model: forecast.teacher_forced(config.decoder, model, probes))
         for lam in config.lambdas:
-            merged = library.linear(parts, (lam, lam))
-            logits = forecast.teacher_forced(config, params, probes, merged)
+            logits = of_model(lora.fold(params, library.linear(parts, (lam, lam))))
             for name, probe in probes.items():
                 forced = (jnp.argmax(logits[name], -1) == probe.target).all(axis=-1)
                 metric = "cot_exact" if name == "cot" else name
@@ -261,11 +272,13 @@ class TestWhole:
         families of a cell or of two seeds may be alike."""
         config, params, key, _ = found
         config = dataclasses.replace(config, finetuning=dataclasses.replace(config.finetuning, steps=2))
-        starts = [
-            np.asarray(adapter["0.q"].a)
-            for k in (key, jax.random.fold_in(key, 9))
-            for adapter in library.library(config, params, tiny_world, "lora", k)[0].values()
-        ]
+        starts = []
+        for family in ("lora", "lora_last"):
+            make = jax.jit(functools.partial(library.make, config.recipe, family))
+            for k in (key, key + 1):
+                for place, name in enumerate(config.adapters(tiny_world)):
+                    made = make(params, tiny_world.data[name], k, place)
+                    starts.append(np.asarray(made.factors["0.down"][1]))
         for one, two in itertools.combinations(starts, 2):
             assert np.linalg.norm(one - two) > np.linalg.norm(one)
 

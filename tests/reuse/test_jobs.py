@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from sim.lab import seeds
+from sim.lab import parallel, seeds
 from sim.lab.store import Failed
 from sim.reuse import bases, jobs
 from sim.reuse.config import Cell
@@ -19,15 +19,13 @@ def handed(monkeypatch):
     """Programs that only write down what they are given: (jobs of bases, jobs of cells)."""
     seen = ([], [])
 
-    def program(kept, result):
-        def run(inputs):
-            kept.extend(inputs)
-            yield list(range(len(inputs))), [result] * len(inputs)
+    def run(inputs):
+        for job in inputs:
+            seen["base" in job].append(job)
+        result = {"training": {}} if "base" in inputs[0] else ({"w": np.zeros(1)}, np.zeros(1))
+        yield list(range(len(inputs))), [result] * len(inputs)
 
-        return lambda config: run
-
-    monkeypatch.setattr(bases, "_pretraining", program(seen[0], ({"w": np.zeros(1)}, np.zeros(1))))
-    monkeypatch.setattr(jobs, "_cell", program(seen[1], {"training": {}}))
+    monkeypatch.setattr(parallel, "in_stages", lambda stages: run)
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     return seen
 
@@ -73,27 +71,17 @@ def test_ranks_reach_the_modules_of_their_kind():
 def test_what_diverges_fails_alone(monkeypatch):
     """A base fails the cells that need it, an adapter its cell; the others are done, no bad base is kept."""
 
-    def program(losses):
-        def run(inputs):
-            for index in range(len(inputs)):
-                yield [index], [losses(index)]
+    def run(inputs):
+        for index, job in enumerate(inputs):
+            bad = np.array([[1.0, np.nan if index == (2 if "base" in job else 0) else 1.0]])
+            good = {"joint": {"losses": np.ones((1, 2))}}
+            trained = {"training": {"lora": good, "lora_last": good | {"hop1": {"losses": bad}}}}
+            yield [index], [trained if "base" in job else ({"w": np.zeros(1)}, bad)]
 
-        return lambda config: run
-
-    base = program(lambda index: ({"w": np.zeros(1)}, np.array([1.0, np.nan if index == 0 else 1.0])))
-    cell = program(
-        lambda index: {
-            "training": {
-                "lora": {"losses": np.ones((3, 2))},
-                "lora_last": {"losses": np.array([[1.0, 1.0], [np.inf if index == 2 else 1.0, 1.0]])},
-            }
-        }
-    )
     kept = []
-    monkeypatch.setattr(bases, "_pretraining", base)
+    monkeypatch.setattr(parallel, "in_stages", lambda stages: run)
     monkeypatch.setattr(bases, "load", lambda path: None)
     monkeypatch.setattr(bases, "save", lambda path, params: kept.append(path))
-    monkeypatch.setattr(jobs, "_cell", cell)
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     finished = {}
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
@@ -103,10 +91,10 @@ def test_what_diverges_fails_alone(monkeypatch):
         for units, _ in done:
             finished |= units
     lost, own = (
-        f"{what}: the loss is not finite at step {step}; lower the learning rate"
-        for what, step in (
-            (f"base of {SETTINGS[0].pretraining}, seed 0", 1),
-            ("lora_last adapters of toy/1/seed001", 0),
+        f"{what}: the loss is not finite at step 1; lower the learning rate"
+        for what in (
+            f"base of {SETTINGS[0].pretraining}, seed 0",
+            "lora_last adapter hop1 of toy/1/seed001",
         )
     )
     assert finished == {

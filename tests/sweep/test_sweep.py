@@ -17,7 +17,6 @@ from conftest import units_on_disk
 from sim.experiments import EXPERIMENTS
 from sim.lab import parallel, store
 from sim.lab.store.database import Database
-from sim.reuse import bases, jobs
 from sim.sweep import main_job
 from sim.sweep.run import CORE, VALUES
 from sim.worlds import two_hop
@@ -144,21 +143,21 @@ def check_rows(rows, summary, out):
         assert (out / name).stat().st_size > 500
 
 
-def diverging(monkeypatch, module, program, spoil):
-    """Let the losses of some jobs of a program be NaN: ``spoil(index, result)`` writes it there."""
-    original = getattr(module, program)
+def diverging(monkeypatch, spoil):
+    """Let losses be NaN: ``spoil(index, job, result)`` writes it into the result of a job."""
+    original = parallel.in_stages
 
-    def spoilt(config):
+    def spoilt(stages):
         def run(inputs):
-            for positions, results in original(config)(inputs):
+            for positions, results in original(stages)(inputs):
                 results = jax.tree.map(np.array, results)
                 for position, result in zip(positions, results, strict=True):
-                    spoil(position, result)
+                    spoil(position, inputs[position], result)
                 yield positions, results
 
         return run
 
-    monkeypatch.setattr(module, program, spoilt)
+    monkeypatch.setattr(parallel, "in_stages", spoilt)
 
 
 @pytest.mark.slow
@@ -170,23 +169,22 @@ def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeyp
     expected = store.read_table(whole / "results.csv")
     with monkeypatch.context() as bad:
 
-        def base(position, result):
-            if position == 0:  # seed 0, with the template in pretraining: two cells
+        def spoil(position, job, result):
+            if "base" not in job and position == 0:  # seed 0, with the template in pretraining: two cells
                 result[1][3] = np.nan
+            if "base" in job and position == 5:  # of six cells left, the last
+                result["training"]["lora"]["hop2"]["losses"][2] = np.inf
 
-        def cell(position, result):
-            if position == 5:  # of six cells left, the last
-                result["training"]["lora"]["losses"][1, 2] = np.inf
-
-        diverging(bad, bases, "_pretraining", base)
-        diverging(bad, jobs, "_cell", cell)
+        diverging(bad, spoil)
         code, printed, err = command(*words, out)
     lost = [f"main/two_hop/rank2/{e}/pretraining/seed000" for e in ("fake", "real")]
     lost.append("main/two_hop/rank2/fake/none/seed001")
     told = json.loads((out / "manifest.json").read_text())
     assert sorted(told["failed"]) == sorted(lost) and told["finished"] is False
     assert told["failed"][lost[0]].startswith("base of Setting(")
-    assert told["failed"][lost[2]].startswith(f"lora adapters of {lost[2]}: the loss is not finite at step 2")
+    assert told["failed"][lost[2]].startswith(
+        f"lora adapter hop2 of {lost[2]}: the loss is not finite at step 2"
+    )
     rows = store.read_table(out / "results.csv")
     pd.testing.assert_frame_equal(
         rows, expected[~expected["unit"].isin(lost)].reset_index(drop=True), check_exact=True
