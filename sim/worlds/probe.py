@@ -19,7 +19,7 @@ NOT_ASKED = -1
 
 
 Judge = Callable[[Int[Array, "S T"], Int[Array, "S T"]], Bool[Array, " S"]]
-"""(sequences as written, right sequences) -> whether each will do, such as a program that runs as it should."""
+"""(sequences as written, right sequences) -> whether each will do: a program that runs as it should, say."""
 
 
 @dataclass(frozen=True)
