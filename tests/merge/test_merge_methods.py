@@ -10,7 +10,7 @@ from dense_merges import REFERENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.merge import METHODS, elementwise, merge
+from sim.merge import METHODS, elementwise, merge, truncation
 from sim.merge.methods import linear
 from theory.lowrank import LowRank, dense, norm
 
@@ -221,22 +221,24 @@ def test_elementwise_merges_do_not_depend_on_the_row_blocks(name, monkeypatch):
 def test_the_threshold_keeps_exactly_the_largest_entries(dtype):
     update = adapters(8, 1, dtype)[0]
     entries = np.abs(np.asarray(elementwise.stack_rows([update], jnp.arange(OUT)))).ravel()
-    find = jax.jit(lambda keep: elementwise.threshold([update], keep))
-    for keep in (0, 1, 17, entries.size - 1, entries.size):
-        at = find(jnp.array([keep]))[0]
-        kept = np.flatnonzero(entries >= at)
-        assert set(kept) == set(np.argsort(-entries)[:keep])
-    doubled = jnp.array([[[1.0, 3.0, 3.0, 3.0, 0.0, 2.0]]], dtype)
-    for keep, survivors in ((1, 3), (2, 3), (3, 3), (4, 4), (6, 6)):  # entries that tie are all kept
-        at = elementwise.threshold_of(doubled, jnp.array([keep]))[0]
-        assert int(jnp.sum(doubled >= at)) == survivors
+    keeps = (0, 1, 17, entries.size - 1, entries.size)
+    find = functools.partial(elementwise.threshold, [update])
+    for found in (find(*keeps), jax.jit(lambda: find(*keeps))()):  # by selection, by search
+        for keep, at in zip(keeps, found[:, 0], strict=True):
+            kept = np.flatnonzero(entries >= at)
+            assert set(kept) == set(np.argsort(-entries)[:keep])
+    doubled = jnp.array([[1.0, 3.0, 3.0, 3.0, 0.0, 2.0]], dtype)
+    for keep, survivors in ((0, 0), (1, 3), (2, 3), (3, 3), (4, 4), (6, 6)):  # entries that tie are all kept
+        for find in (elementwise.threshold_of, jax.jit(elementwise.threshold_of)):
+            at = find(doubled, jnp.array([keep]))[0]
+            assert int(jnp.sum(doubled >= at)) == survivors
 
 
 def test_truncating_a_large_dense_matrix_is_near_exact(monkeypatch):
     matrix = jnp.asarray(np.random.default_rng(0).standard_t(4, size=(120, 150)))
-    exact = as_dense(elementwise.truncated_dense(matrix, 5))
-    monkeypatch.setattr(elementwise, "EXACT_SIDE", 10)
-    krylov = as_dense(elementwise.truncated_dense(matrix, 5))
+    exact = as_dense(truncation.truncated_dense(matrix, 5))
+    monkeypatch.setattr(truncation, "EXACT_SIDE", 10)
+    krylov = as_dense(truncation.truncated_dense(matrix, 5))
     residual = [np.linalg.norm(np.asarray(matrix) - part) for part in (krylov, exact)]
     assert residual[0] <= residual[1] * (1 + 1e-8)
 
