@@ -53,7 +53,8 @@ def ties() -> pd.DataFrame:
 
     The peers are plain NumPy on dense matrices, and SciPy's ``svds``, each run once. ``seconds`` of ours is
     the shortest of 3 runs, ``first`` one before with compilation. ``error`` is ours against the peer's: the
-    relative difference of the merges, and by which share the truncation leaves more over.
+    relative difference of the merges (rounding decides the trim or the vote of an entry in a million), and by
+    which share the truncation leaves more over.
     """
     size = {"out_dim": OUT, "in_dim": IN, "rank": RANK}
     updates = pair(**size)

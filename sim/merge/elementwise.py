@@ -7,7 +7,6 @@ a block is a function of a file, not a closure, so that it is compiled once for 
 """
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,8 +25,12 @@ _UNSIGNED = {16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 
 def row_block(out_dim: int, in_dim: int) -> int:
-    """Rows a block: the fewest blocks of at most BLOCK_ENTRIES entries, of equal height."""
-    blocks = -(-out_dim * in_dim // BLOCK_ENTRIES)
+    """Rows a block: the fewest blocks of at most BLOCK_ENTRIES entries, of equal height.
+
+    Where up to twice as many divide the rows evenly, these: no padding has to be cut off the whole matrix.
+    """
+    fewest = -(-out_dim * in_dim // BLOCK_ENTRIES)
+    blocks = next((count for count in range(fewest, 2 * fewest) if out_dim % count == 0), fewest)
     return -(-out_dim // blocks)
 
 
@@ -94,22 +97,20 @@ def _on_block(
     return one, -(-updates[0].b.shape[0] // block)
 
 
-def separating(
-    count: Callable[[Array], Array], keep: Int[Array, "m"], total: int, dtype
-) -> Float[Array, "m"]:
-    """For m sets of ``total`` nonnegative floats, a value that exactly the keep largest of each reach.
+def separating(count: Callable[[Array], Array], keep: Int[Array, ""], total: int, dtype: Any) -> Array:
+    """Of ``total`` nonnegative floats, a value that exactly the keep largest reach.
 
-    ``count(trial)`` says how many bit patterns of each set are at least ``trial`` (m,). Nonnegative floats
-    order as their bit patterns do, so the search runs on integers: by interpolation of the counts, every
-    other step by halving, until the count is met or the bracket is one pattern wide (entries that tie with
-    the keep-th largest are then all kept). keep = 0 gives NaN, which no entry reaches.
+    ``count(trial)`` says how many bit patterns are at least ``trial``. Nonnegative floats order as their bit
+    patterns do, so the search runs on integers: by interpolation of the counts, every other step by halving,
+    until the count is met or the bracket is one pattern wide (entries that tie with the keep-th largest are
+    then all kept). keep = 0 gives NaN, which no entry reaches.
     """
     bits = jnp.finfo(dtype).bits
     unsigned = _UNSIGNED[bits]
 
     def unfinished(state: tuple) -> Array:
         low, high, low_count, _, _ = state
-        return jnp.any((low_count != keep) & (high - low > 1))
+        return (low_count != keep) & (high - low > 1)
 
     def narrow(state: tuple) -> tuple:
         low, high, low_count, high_count, step = state
@@ -136,23 +137,18 @@ def separating(
     return jnp.where(keep > 0, jax.lax.bitcast_convert_type(low, dtype), nothing)
 
 
-def threshold_of(values: Float[Array, "m ..."], keep: Int[Array, "m"]) -> Float[Array, "m"]:
-    """For m sets of nonnegative values, what only the keep largest of each reach, and those tied with them.
+def threshold_of(values: Float[Array, "..."], keep: int | Int[Array, ""]) -> Float[Array, ""]:
+    """What only the keep largest of nonnegative values reach, and those tied with the last of them.
 
     The keep-th largest itself by selection (``np.partition``), which takes a pass or two; while JAX traces,
     by ``separating``. keep = 0 gives NaN, which nothing reaches.
     """
-    total, values = math.prod(values.shape[1:]), values.reshape(values.shape[0], -1)
     if not isinstance(values, jax.core.Tracer) and not isinstance(keep, jax.core.Tracer):
-        pairs = zip(np.asarray(values), np.asarray(keep), strict=True)
-        found = [np.partition(row, total - k)[total - k] if k > 0 else np.nan for row, k in pairs]
+        at = values.size - int(keep)
+        found = np.partition(np.asarray(values).ravel(), at)[at] if at < values.size else np.nan
         return jnp.asarray(found, values.dtype)
     patterns = jax.lax.bitcast_convert_type(values, _UNSIGNED[jnp.finfo(values.dtype).bits])
-
-    def count(trial: Array) -> Array:
-        return jnp.sum(patterns >= trial[:, None], axis=1)
-
-    return separating(count, keep, total, values.dtype)
+    return separating(lambda trial: jnp.sum(patterns >= trial), jnp.asarray(keep), values.size, values.dtype)
 
 
 def threshold(updates: Sequence[LowRank], *keeps: int) -> Float[Array, "m K"]:
@@ -162,8 +158,8 @@ def threshold(updates: Sequence[LowRank], *keeps: int) -> Float[Array, "m K"]:
     """
     found = []
     for update in updates:
-        entries = map_rows([update], _magnitudes)[None]
-        found.append(jnp.concatenate([threshold_of(entries, np.array([keep])) for keep in keeps]))
+        entries = map_rows([update], _magnitudes)
+        found.append(jnp.stack([threshold_of(entries, keep) for keep in keeps]))
     return jnp.stack(found, axis=1)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from sim.merge.elementwise import (
@@ -148,12 +147,11 @@ def sce(
     the entries whose sign is not that of the sum; merge = sum_i eta_i tau_i / sum_i eta_i over what is left.
     """
     if density < 1.0 and len(updates) > 1:
-        variances = map_rows(updates, _variances, weights)[None]
-        at = threshold_of(variances, np.array([kept(density, _entries(updates))]))
+        at = threshold_of(map_rows(updates, _variances, weights), kept(density, _entries(updates)))
         energy = reduce_rows(updates, _energies, weights, at)
     else:
         check_density(density)
-        at = jnp.zeros(1, weights.dtype)  # every entry reaches it
+        at = jnp.zeros((), weights.dtype)  # every entry reaches it
         energy = jnp.square(weights * jnp.stack([norm(update) for update in updates]))
     eta = energy / jnp.maximum(jnp.sum(energy), jnp.finfo(energy.dtype).tiny)
     return map_rows(updates, _agreed, weights, at, eta)
@@ -167,8 +165,8 @@ def _variances(entries: Array, rows: Array, weights: Array) -> Array:
 
 
 def _selected(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
-    chosen = _variances(entries, rows, weights)[None] >= at[:, None, None]
-    return jnp.where(chosen, weights[:, None, None] * entries, 0)
+    chosen = _variances(entries, rows, weights) >= at
+    return jnp.where(chosen[None], weights[:, None, None] * entries, 0)
 
 
 def _energies(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
