@@ -10,13 +10,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 from jaxtyping import Array, Float
 
 from sim.merge.methods.linear import combination, cross_terms
 from sim.model.routing import gate, prototypes
 from theory import coverage, interference
 from theory.lowrank import LowRank, apply, directions, inner, norm
+
+
+def triangle(tall: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "m k"]:
+    """R (min(n, k), k) of a QR of a tall matrix, block by block: R of the stacked Rs of blocks of rows.
+
+    A block has up to 8192 entries (or 2 k rows): it stays in the cache, and OpenBLAS, however many threads it
+    was given, uses one, where they would wait for each other by spinning at every column.
+    """
+    width = tall.shape[1]
+    height = max(2 * width, 8192 // width)
+    while len(tall) > height:
+        blocks = -(-len(tall) // height)
+        padded = np.pad(tall, ((0, blocks * height - len(tall)), (0, 0)))
+        tall = np.linalg.qr(padded.reshape(blocks, height, width), mode="r").reshape(-1, width)
+    return np.linalg.qr(tall, mode="r")
 
 
 def shared_cores(updates: Sequence[LowRank]) -> list[LowRank]:
@@ -29,8 +43,7 @@ def shared_cores(updates: Sequence[LowRank]) -> list[LowRank]:
     """
     b = np.concatenate([update.b for update in updates], axis=1)
     a = np.concatenate([update.a for update in updates], axis=0)
-    # "raw" only because it cuts R to its rows that are not zero.
-    c, d = (scipy.linalg.qr(side, mode="raw", check_finite=False)[1] for side in (b, a.T))
+    c, d = triangle(b), triangle(a.T)
     edges = np.cumsum([0, *(update.a.shape[0] for update in updates)])
     spans = [slice(*pair) for pair in itertools.pairwise(edges)]
     return [LowRank(c[:, at], d[:, at].T, u.scale) for at, u in zip(spans, updates, strict=True)]
