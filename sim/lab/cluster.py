@@ -32,6 +32,9 @@ AHEAD = 2
 DEATHS = 10
 """Workers that may die over one chunk, one after the other, before the run is given up."""
 
+CONNECT = 10
+"""Seconds within which a scheduler must answer."""
+
 PATIENCE = 60
 """Seconds within which the first worker of somebody else's scheduler must answer."""
 
@@ -77,7 +80,7 @@ def computing(where: str, workers: int | None, use_cache: bool) -> Iterator[None
         address = stack.enter_context(kinds[where](workers)) if where in kinds else where
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in one line
         try:
-            client = stack.enter_context(distributed.Client(address, timeout=10, set_as_default=False))
+            client = stack.enter_context(distributed.Client(address, timeout=CONNECT, set_as_default=False))
         except (OSError, ValueError) as error:
             raise OSError(f"no Dask scheduler answers at {address}; start one: dask scheduler") from error
         executor = _executor(client, use_cache, None if where in kinds else PATIENCE)
@@ -267,6 +270,11 @@ def _slurm(workers: int | None) -> Iterator:
         subprocess.Popen(["scancel", *ids], start_new_session=True)
 
     with cluster, interrupt.ending(cancel):
+        # Dask asks in the background and would not tell of a refusal.
+        asked = ["sbatch", "--test-only"]
+        tried = subprocess.run(asked, input=cluster.job_script(), capture_output=True, text=True)
+        if tried.returncode:
+            raise OSError(f"Slurm refuses the jobs: {tried.stderr.strip()}; see Dask's jobqueue.yaml")
         cluster.adapt(minimum=workers, maximum=workers)  # a job whose time is up is followed by another
         print(f"waiting for Slurm; logs of its jobs are in {given['log-directory']}", file=sys.stderr)
         yield cluster
