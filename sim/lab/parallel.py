@@ -63,8 +63,8 @@ MOST = 512
 def default_width(runs: int) -> int:
     """How many of ``runs`` runs a device holds at a time.
 
-    1 on a CPU, where batching small products gains nothing, and rounds in other ways; on an accelerator as many as there are up to
-    ``MOST``, in chunks of one size.
+    1 on a CPU, where batching small products gains nothing and rounds in other ways; on an accelerator as
+    many as there are up to ``MOST``, in chunks of one size.
     """
     if jax.default_backend() == "cpu" or not runs:
         return 1
