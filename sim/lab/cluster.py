@@ -78,7 +78,8 @@ def computing(where: str, workers: int | None, use_cache: bool) -> Iterator[None
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(SETTINGS))
         address = stack.enter_context(kinds[where](workers)) if where in kinds else where
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is told in one line
+        for name in ("distributed", "distributed.client"):  # what matters is told in one line
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         try:
             client = stack.enter_context(distributed.Client(address, timeout=CONNECT, set_as_default=False))
         except (OSError, ValueError) as error:
@@ -216,8 +217,13 @@ def _local(workers: int | None) -> Iterator:
     if gpus and count > len(gpus):
         raise ValueError(f"--workers is {count}, more than the GPUs of this machine, {len(gpus)}")
     with tempfile.TemporaryDirectory() as scratch, interrupt.removing(scratch):
-        quiet = {"silence_logs": logging.CRITICAL, "host": "127.0.0.1", "dashboard": False}
-        common = quiet | {"nthreads": 1, "memory_limit": 0, "local_directory": scratch}
+        private = {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "dashboard": False}
+        common = private | {
+            "silence_logs": logging.CRITICAL,
+            "nthreads": 1,
+            "memory_limit": 0,
+            "local_directory": scratch,
+        }
         spec = {
             index: {
                 "cls": distributed.Nanny,
@@ -226,7 +232,7 @@ def _local(workers: int | None) -> Iterator:
             }
             for index in range(count)
         }
-        scheduler = {"cls": distributed.Scheduler, "options": {"host": "127.0.0.1", "dashboard": False}}
+        scheduler = {"cls": distributed.Scheduler, "options": private}
         with distributed.SpecCluster(spec, scheduler, silence_logs=logging.CRITICAL) as cluster:
             yield cluster
 

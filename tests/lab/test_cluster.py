@@ -1,5 +1,6 @@
 """Workers of a scheduler in this process: each job once, at its place; what goes wrong is one line."""
 
+import os
 import sys
 
 import distributed
@@ -152,6 +153,20 @@ def test_a_scheduler_without_workers_is_one_line(monkeypatch):
         pytest.raises(OSError, match=r"no worker of the scheduler at .* answers; start some: dask worker "),
     ):
         cluster._executor(client, False, cluster.PATIENCE)
+
+
+def where_a_worker_is():
+    return os.environ["CUDA_VISIBLE_DEVICES"], "jax" in sys.modules
+
+
+def test_every_worker_has_a_gpu_before_jax_is_there(monkeypatch):
+    monkeypatch.setattr(cluster, "_gpus", lambda: ["5", "7"])
+    with cluster._local(None) as workers, distributed.Client(workers, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        where_a_worker_is.__module__ = "__main__"  # sent whole: its file would import jax
+        assert sorted(client.run(where_a_worker_is).values()) == [("5", False), ("7", False)]
+    with pytest.raises(ValueError, match="--workers is 3, more than the GPUs of this machine, 2"):
+        cluster._local(3).__enter__()
 
 
 def test_gpus_have_the_names_they_were_given(monkeypatch):
