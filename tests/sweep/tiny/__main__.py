@@ -1,6 +1,8 @@
 """``python -m sim.sweep`` with one experiment more, "tiny": for tests that count devices and kill workers.
 
-python tiny_run.py tiny --out DIR [--cluster local]
+python -m tiny tiny --out DIR [--cluster local]
+
+A package, as the command is one: processes of workers import the main file if it is a script.
 """
 
 from sim.experiments.registry import experiment
