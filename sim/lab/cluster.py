@@ -156,7 +156,7 @@ def _told() -> Iterator[None]:
         yield
     except KilledWorker as error:
         raise OSError(
-            f"{DEATHS + 1} workers died over one chunk, killed or out of memory; give them more; {kept}"
+            f"{error.allowed_failures + 1} workers died over one chunk; give them more memory; {kept}"
         ) from error
     except (CancelledError, CommClosedError) as error:
         raise OSError(f"the scheduler of the workers is gone; {kept}") from error

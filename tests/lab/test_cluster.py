@@ -98,7 +98,7 @@ def test_other_versions_and_devices_are_refused(client, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "kind", "line"),
     [
-        (KilledWorker("chunk", None, 10), OSError, "11 workers died over one chunk, killed or out of memory"),
+        (KilledWorker("chunk", None, 10), OSError, "11 workers died over one chunk; give them more"),
         (
             distributed.client.FutureCancelledError("chunk", "lost"),
             OSError,
