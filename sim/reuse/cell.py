@@ -7,7 +7,7 @@ the runs of a chunk along their first axis.
 
 import numpy as np
 
-from sim.lab.parallel import program
+from sim.lab.parallel import brief, program
 from sim.reuse import ask, forecast, library
 from sim.reuse.config import BASE, ReuseConfig
 
@@ -29,7 +29,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
     outcomes, forecasts, kappa, training = {}, {}, {}, {}
 
     def answers(model):
-        return program(ask.ask, decoder)(model, world.probes)
+        return brief(ask.ask, decoder)(model, world.probes)
 
     def at(*strengths):
         return np.tile(np.asarray(strengths, np.float32), (runs, 1))
@@ -47,19 +47,19 @@ def run(config: ReuseConfig, job: dict) -> dict:
             for name, each in made.items()
         }
         parts = [made[part].factors for part in world.parts]
-        scaled = program(library.scaled)
+        scaled = brief(library.scaled)
         for name, each in made.items():
             outcomes[family, "single", name] = answers(scaled(base, [each.factors], at(1.0)))
         for label, members in config.libraries(world).items():
             held = [made[name].factors for name in members]
             for method in config.methods:
-                model = program(library.merged, config.rank, method)(base, held)
+                model = brief(library.merged, config.rank, method)(base, held)
                 outcomes[family, label, method] = answers(model)
             for router in config.routers:
-                asked = program(ask.routed, decoder, router)(base, world.probes, held)
+                asked = brief(ask.routed, decoder, router)(base, world.probes, held)
                 outcomes[family, label, router] = asked
         if config.oracle:
-            outcomes[family, "parts", "oracle"] = program(ask.sent, decoder)(base, world.probes, parts)
+            outcomes[family, "parts", "oracle"] = brief(ask.sent, decoder)(base, world.probes, parts)
         for lam in config.lambdas:
             model = scaled(base, parts, at(*[lam] * len(parts)))
             outcomes[family, "parts", f"lambda={lam:g}"] = answers(model)

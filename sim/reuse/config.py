@@ -41,7 +41,8 @@ class ReuseConfig:
     cycles:    at most how often ``finetuning`` is run: an adapter is trained in whole cycles of the schedule
                until it answers ``KNOWN`` of its own facts, the joint one like the single ones.
     families:  of ``FAMILIES``. Each has the adapter of every part of the world and the joint one.
-    extras:    further adapters of the world, each the third member of a library of its own.
+    extras:    libraries besides the parts, by name: what ``World.libraries`` says of it, or the parts and the
+               adapter of that name.
     methods:   data-free merges. ``lambdas``: common coefficients of the linear merge of the parts.
     routers:   names of ``sim.model.routing.ROUTERS``. ``oracle`` adds the router that a probe's layout names.
     """
@@ -75,11 +76,15 @@ class ReuseConfig:
 
     def adapters(self, world: World) -> tuple[str, ...]:
         """Names of the adapters that are made; an adapter's place here is part of its random key."""
-        return (*world.parts, JOINT, *self.extras)
+        members = [name for library in self.libraries(world).values() for name in library]
+        return tuple(dict.fromkeys((*world.parts, JOINT, *members)))
 
     def libraries(self, world: World) -> dict[str, tuple[str, ...]]:
-        """The libraries that are merged and routed: the parts alone, and with each of the extras."""
-        return {"parts": world.parts} | {extra: (*world.parts, extra) for extra in self.extras}
+        """The libraries that are merged and routed: the parts alone, and the extras."""
+        named = dict(world.libraries)
+        return {"parts": world.parts} | {
+            extra: named.get(extra, (*world.parts, extra)) for extra in self.extras
+        }
 
 
 def of_world(world: Any, **changes: Any) -> ReuseConfig:

@@ -46,7 +46,7 @@ class Sweep:
     ] = main_job.METHOD_NAMES
     world: Annotated[
         tuple[str, ...], tyro.conf.arg(help=f"worlds of the main job, of: {', '.join(main_job.WORLD_NAMES)}")
-    ] = main_job.WORLD_NAMES
+    ] = main_job.DEFAULT_WORLDS
     out: Annotated[
         Path | None,
         tyro.conf.arg(

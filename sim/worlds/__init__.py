@@ -49,12 +49,14 @@ class World:
     probes:      questions asked of every model, by name. The question that a part was trained to answer has
                  the part's name.
     parts:       names of the disjoint adapters, two or more.
+    libraries:   (name, adapters) of libraries that are not the parts and one extra of the library's name.
     """
 
     pretraining: dict[str, Sequences]
     data: dict[str, dict[str, Sequences]]
     probes: dict[str, Probe]
     parts: tuple[str, ...] = field(metadata={"static": True})
+    libraries: tuple[tuple[str, tuple[str, ...]], ...] = field(default=(), metadata={"static": True})
 
 
 @dataclass(frozen=True)

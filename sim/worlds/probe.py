@@ -4,17 +4,22 @@ Decoding, the oracle router, forecasts and scores know no world: which tokens of
 the solution, which are copies, and whose adapter each position belongs to is data of the question.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Int8
+from jaxtyping import Array, Bool, Float, Int, Int8
 
 from sim.model.sequences import Sequences
 
 NOT_ASKED = -1
 """Outcome of a question that does not arise, such as a second step after a wrong first one."""
+
+
+Judge = Callable[[Int[Array, "S T"], Int[Array, "S T"]], Bool[Array, " S"]]
+"""(sequences as written, right sequences) -> whether each will do: a program that runs as it should, say."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ class Layout:
               and nothing else; None if not held to one. Models answer outside them too, so the null for all
               questions is chance times the share of answers that are among them.
     forecast: whether the outcome is predicted token by token.
+    judges:   (name, judge) of further scores, by what a completion means instead of how it is written.
+              A judge is a function of a module or equal to itself when built anew: a layout is a static
+              argument, and an unequal one compiles again.
     """
 
     steps: tuple[Step, ...] = ()
@@ -49,6 +57,7 @@ class Layout:
     owner: tuple[int, ...] = ()
     chance: float | None = None
     forecast: bool = True
+    judges: tuple[tuple[str, Judge], ...] = ()
 
 
 @jax.tree_util.register_dataclass
@@ -117,14 +126,15 @@ def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, 
     Of a question with a chance level:
         NAME_among_answers:       the completion is the right answer of some question of the probe;
         NAME_given_among_answers: it is the right one, asked where it is one of them.
+    NAME_JUDGE: what each judge of the layout finds.
     """
     right = completions == probe.target
+    written = jnp.concatenate([probe.tokens[:, : probe.prompt], completions], axis=1)
     found = {whole(name, probe): jnp.all(right, axis=1)}
     if probe.is_trace:
         steps = [jnp.all(right[:, probe.at(step.positions)], axis=1) for step in probe.layout.steps]
         found[f"{name}_answer"] = steps[-1]
         found[f"{name}_template"] = jnp.all(right[:, probe.at(probe.template)], axis=1)
-        written = jnp.concatenate([probe.tokens[:, : probe.prompt], completions], axis=1)
         same = [
             jnp.all(written[:, np.asarray(to)] == written[:, np.asarray(source)], axis=1)
             for to, source in probe.layout.copies
@@ -132,6 +142,8 @@ def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, 
         if same:
             found[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
         found[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
+    for judge_name, judge in probe.layout.judges:
+        found[f"{name}_{judge_name}"] = judge(written, probe.tokens)
     outcomes = {metric: value.astype(jnp.int8) for metric, value in found.items()}
     if probe.layout.chance is not None:
         among = jnp.any(jnp.all(completions[:, None] == probe.target[None], axis=-1), axis=1)

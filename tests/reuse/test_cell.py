@@ -65,6 +65,17 @@ def test_linear_models_take_their_coefficients_from_the_methods(tiny_world):
     assert (1.0, 0.0) in forecast.strengths(config, "lora_last", tiny_world)
 
 
+def test_a_world_may_say_who_is_in_a_library(tiny_world):
+    config = tiny(extras=("bridge", "alone"))
+    world = dataclasses.replace(tiny_world, libraries=(("alone", ("hop1", "expert")),))
+    assert config.libraries(world) == {
+        "parts": ("hop1", "hop2"),
+        "bridge": ("hop1", "hop2", "bridge"),
+        "alone": ("hop1", "expert"),
+    }
+    assert config.adapters(world) == ("hop1", "hop2", "joint", "bridge", "expert")
+
+
 def logits(config, params, probe, adapters, lam):
     """Completion logits of the base with each adapter's dense update at its own coefficient, folded in."""
     weights = dict(params)

@@ -54,6 +54,16 @@ def test_answers_of_other_questions_are_among_the_answers():
     }
 
 
+def same_sum(written, right):
+    """A judge: the completion adds up to what the right one adds up to, whatever its order."""
+    return written[:, 2:].sum(axis=1) == right[:, 2:].sum(axis=1)
+
+
+def test_a_judge_looks_at_the_meaning():
+    found = scored(Layout(judges=(("adds_up", same_sum),)), [[1, 4]] * 3, [[1, 4], [4, 1], [1, 1]], "sum")
+    assert found == {"sum": [1, 0, 0], "sum_adds_up": [1, 1, 0]}
+
+
 # x r A y SEP y s A z after a prompt of four tokens, names of one token
 TRUTH = np.asarray([[1, 50, 51, 61, 1, 50, 60, 2, 62, 2, 51, 60, 3]], np.int32)
 
