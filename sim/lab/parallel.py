@@ -9,6 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -22,20 +23,25 @@ RUNS = "runs"
 """Name of the axis along which runs are sharded over the devices."""
 
 
+UNSET = -1
+"""JAX's own number of CPU devices that nobody has set."""
+
+
 @functools.cache
 def _mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (RUNS,), axis_types=(AxisType.Auto,))
 
 
-def use_all_cores() -> None:
+def use_all_cores(cores: int | None = None) -> None:
     """Set JAX up for many small runs. Call before JAX is first used.
 
-    On a CPU one device a core, since small matrices do not feed several. On a GPU no tuning of matrix
-    products: with matrices this small it takes minutes to compile and gains nothing.
+    On a CPU one device for each of the ``cores`` of this process (default: of the machine), since small
+    matrices do not feed several, unless JAX_NUM_CPU_DEVICES says how many. On a GPU
+    no tuning of matrix products: with matrices this small it takes minutes to compile and gains nothing.
     """
-    if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu"):
+    if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu") and jax.config.jax_num_cpu_devices == UNSET:
         with contextlib.suppress(RuntimeError):  # JAX is in use already and keeps the devices it has
-            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+            jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
 
 
@@ -57,8 +63,8 @@ MOST = 512
 def default_width(runs: int) -> int:
     """How many of ``runs`` runs a device holds at a time.
 
-    1 on a CPU, where batching small products gains nothing; on an accelerator as many as there are up to
-    ``MOST``, in chunks of one size.
+    1 on a CPU, where batching small products gains nothing and rounds in other ways; on an accelerator as
+    many as there are up to ``MOST``, in chunks of one size.
     """
     if jax.default_backend() == "cpu" or not runs:
         return 1
@@ -187,12 +193,50 @@ def chunked(function: Callable, width: int | None = None) -> Callable[[list], It
 
     Args:
         function: pytree of arrays -> pytree of arrays; traced once.
-        width: see ``in_stages``.
+        width: see ``here``.
     """
-    return in_stages(Program(function), width)
+    return here(Program(function), width)
 
 
-def in_stages(stages: Callable, width: int | None = None) -> Callable[[list], Iterator]:
+@dataclass(frozen=True)
+class Executor:
+    """Who computes what a command does in stages, if not this process (``sim.lab.cluster``).
+
+    in_stages: as ``here``, of stages that can be pickled; chunks may come in any order.
+    devices:   how many there are and of which kind, as ``devices`` says it.
+    """
+
+    in_stages: Callable[[Callable], Callable[[list], Iterator]]
+    devices: tuple[int, str]
+
+
+_ELSEWHERE: list[Executor] = []
+
+
+@contextlib.contextmanager
+def computing(executor: Executor) -> Iterator[None]:
+    """Within the block ``executor`` does what ``in_stages`` is given."""
+    _ELSEWHERE.append(executor)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.pop()
+
+
+def devices() -> tuple[int, str]:
+    """How many devices compute what is done in stages, and of which kind."""
+    return _ELSEWHERE[-1].devices if _ELSEWHERE else (jax.device_count(), jax.devices()[0].device_kind)
+
+
+def in_stages(stages: Callable) -> Callable[[list], Iterator]:
+    """A generator over the results of many runs, computed in this process unless an executor is at work.
+
+    Args and returns: see ``here``; chunks may come in another order than their jobs.
+    """
+    return _ELSEWHERE[-1].in_stages(stages) if _ELSEWHERE else here(stages)
+
+
+def here(stages: Callable, width: int | None = None) -> Callable[[list], Iterator]:
     """A generator over the results of many runs, chunk by chunk, each of devices * width runs.
 
     Args:
