@@ -39,7 +39,9 @@ class Torch(nn.Module):
         for index, layer in enumerate(self.layers):
             normed = functional.rms_norm(x, x.shape[-1:], getattr(self, f"{index}_attention_norm"), 1e-6)
             q, k, v = (layer[kind](normed).unflatten(-1, (heads, -1)).transpose(1, 2) for kind in "qkv")
-            read = functional.scaled_dot_product_attention(rotary(q), rotary(k), v, attn_mask=mask)
+            # Written out: vmap runs the fused product as a loop over adapters.
+            scores = rotary(q) @ rotary(k).transpose(-1, -2) * q.shape[-1] ** -0.5
+            read = scores.masked_fill(~mask, -torch.inf).softmax(-1) @ v
             x = x + layer["o"](read.transpose(1, 2).flatten(2))
             normed = functional.rms_norm(x, x.shape[-1:], getattr(self, f"{index}_mlp_norm"), 1e-6)
             x = x + layer["down"](functional.relu(layer["up"](normed)))

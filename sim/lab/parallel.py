@@ -86,9 +86,12 @@ def compiler_options(effort: int) -> dict[str, int | bool]:
     """
     if jax.default_backend() != "cpu":
         return {}
-    # Later releases have no other emitters, and refuse the option.
-    known = {"xla_cpu_use_fusion_emitters": False} if jax.__version_info__ < (0, 11) else {}
-    return {"xla_backend_optimization_level": effort, **known}
+    options: dict[str, int | bool] = {"xla_backend_optimization_level": effort}
+    # Later releases have no other emitters, and refuse the option. Together with effort 0 it would make the
+    # last bits of a result depend on the number of devices.
+    if effort and jax.__version_info__ < (0, 11):
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
 
 
 class Program:
