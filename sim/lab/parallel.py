@@ -53,7 +53,7 @@ def cache_folder() -> Path:
 def keep_compiled() -> None:
     """Keep compiled programs in the cache folder, so that a second run starts at once."""
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 MOST = 512

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ def resulting(out):
 class Run:
     """The command with a tiny experiment, in a process of its own, compiled without the tests' flags."""
 
-    def __init__(self, place, name, *words, **environment):
+    def __init__(self, place, name, *words, experiments=("tiny",), **environment):
         self.out, self.errors = place / name, place / f"{name}.err"
         self.environment = os.environ | environment
         self.environment |= {
@@ -37,7 +38,7 @@ class Run:
             "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),  # of devices alike: compiled once
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         }
-        options = ["tiny", "--seeds", str(CELLS // 2), "--no-cache", "--out", str(self.out)]
+        options = [*experiments, "--seeds", str(CELLS // 2), "--no-cache", "--out", str(self.out)]
         self.words = [sys.executable, "-m", "tiny", *options, *words]
 
     def start(self):
@@ -124,6 +125,17 @@ def test_workers_killed_and_the_client_interrupted(place, alone):
     assert "compiling" not in told  # the bars of the client alone
     assert device(run.out) == "2 x cpu" and 3 <= run.units() <= CELLS
     assert Run(place, "local", JAX_NUM_CPU_DEVICES="1").start().end() == alone  # goes on without workers
+
+
+def test_what_is_compiled_is_compiled_once(place, alone):
+    """A second process compiles nothing, and a second experiment of the same shapes traces nothing."""
+    run = Run(place, "second", experiments=("tiny", "again"), JAX_NUM_CPU_DEVICES="1").start()
+    assert run.end() == alone
+    last = run.errors.read_text().splitlines()[-1]
+    found = re.fullmatch(r"traced (\d+) and (\d+), compiled (\d+)", last)
+    assert found, last
+    first, second, compiled = map(int, found.groups())
+    assert first > 10 and (second, compiled) == (0, 0), last
 
 
 def no_slurm():
