@@ -22,7 +22,8 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     model, a claim here), and those of ``forecast`` for linear merges of the parts, beside "base": the merge
     answers as the base does. ``agreement_METRIC`` is the share of questions on which ``CLOSEST`` and model
     agree; ``kappa_STEP`` the empirical overlap of a step in a trace; ``own_recall`` the share of its own
-    facts that an adapter knows after ``training_cycles``.
+    facts that an adapter knows after ``training_cycles``. ``PROBE_loss`` is the mean loss of right answers
+    beside its null (``ask.losses``), ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge.
     """
     common = {
         "experiment": cell.experiment,
@@ -61,6 +62,12 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
             if metric in said.get(CLOSEST, {}):
                 same = np.mean(said[CLOSEST][metric] == (outcomes == 1))
                 add(model, f"agreement_{metric}", same, asked.size, CLOSEST, lam=lam)
+    for model, told in result["losses"].items():
+        lam = _common(merges.get(model))
+        for name, (loss, null_loss) in told.items():
+            loss, null_loss = (float(np.mean(values, dtype=np.float64)) for values in (loss, null_loss))
+            add(model, f"{name}_loss", loss, predictor="chance", predicted=null_loss, lam=lam)
+            add(model, f"{name}_loss_gain", null_loss - loss, predictor="chance", predicted=0.0, lam=lam)
     for family, adapters in result["training"].items():
         for name, made in adapters.items():
             add((family, "single", name), "training_cycles", made["cycles"])
