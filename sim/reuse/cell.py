@@ -59,6 +59,8 @@ def run(config: ReuseConfig, job: dict) -> dict:
             answer((family, "single", name), scaled(base, [each.factors], at(1.0)))
         for label, members in config.libraries(world).items():
             held = [factors[name] for name in members]
+            if len(held) == 1:  # asked already, as a single adapter
+                continue
             for method in config.methods:
                 model = program(library.merged, config.rank, method)(base, held)
                 answer((family, label, method), model)

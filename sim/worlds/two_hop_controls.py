@@ -1,11 +1,12 @@
 """Controls of the two-hop world: what a referee asks besides the edited hops (theory/README.md, section 2).
 
-    known pairs   one hop edited, the other an old fact of relation ``KNOWN``; never asked in pretraining
+    known pairs   one hop edited, the other an old fact of relation ``KNOWN``, or both old: what the base can
+                  do at best; pretraining was asked none of them
     direct_expert an adapter of direct answers "x r1 r2 ANSWER | z" about other, unedited entities
     unrelated     an adapter taught edits in a third relation of other entities
     identity      "b IS ANSWER | b", of all names in pretraining or of the bridges in the hop adapters' data
     compare       "a b KIND ANSWER | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
-                  and "right"; pretraining compares other pairs
+                  and "right", or both by "kinds"; pretraining compares other pairs
 
 Everything is drawn from a generator of its own, so that a world without controls is what it was.
 """
@@ -48,7 +49,7 @@ def check(config: "Config", setting: "Setting") -> None:
         raise ValueError(f"relations is {relations}: controls need 4, for the known and the unrelated facts")
     if count % 2:
         raise ValueError(f"edits is {count}: as many pairs are the same as different, so it must be even")
-    if 3 * count > n or 2 * count > spare:
+    if 3 * count > n or 3 * count > spare:
         raise ValueError(f"edits {count} leave no room for controls among {n} entities: use more entities")
     if setting.entities != "real":
         raise ValueError(f"entities is {setting.entities!r}: controls know real ones only")
@@ -79,11 +80,13 @@ class Drawn:
 
 
 def known_pairs(graph: np.ndarray, subject, bridge, answer) -> dict[str, tuple]:
-    """(x, r, s, y, z) of the pairs with one edited hop, by which hop is known."""
-    before = np.argsort(graph[KNOWN])[bridge]
+    """(x, r, s, y, z) of the pairs with an old fact of ``KNOWN``, by which hop is known."""
+    before, y = np.argsort(graph[KNOWN])[bridge], graph[0]
+    whole = np.setdiff1d(np.arange(graph.shape[1]), subject)[: len(subject)]
     return {
         "second": (subject, 0, KNOWN, bridge, graph[KNOWN, bridge]),
         "first": (before, KNOWN, 1, bridge, answer),
+        "both": (whole, 0, KNOWN, y[whole], graph[KNOWN, y[whole]]),
     }
 
 
@@ -183,6 +186,7 @@ def added(
         for name, groups in world.data.items()
     }
     data |= {name: lesson(blank, {name: each}) for name, each in taught.items()}
+    data["kinds"] = lesson(blank, {name: taught[name] for name in ("left", "right")})
     data["direct_expert"] = lesson(blank, {}, on_direct=unedited)
     pretraining = {
         **world.pretraining,
@@ -190,7 +194,12 @@ def added(
         "compare": write.comparison(a, b, same, balanced),
         "identity": write.fact(everyone, write.is_, everyone, float(in_pretraining)),
     }
-    compared = (*stand_ins(PARTS, "unrelated"), *stand_ins(PARTS, RANDOM), ("compared", ("left", "right")))
+    compared = (
+        *stand_ins(PARTS, "unrelated"),
+        *stand_ins(PARTS, RANDOM),
+        ("compared", ("left", "right")),
+        ("kinds", ("kinds",)),
+    )
     probes = {
         **world.probes,
         **_probes(config, write, drawn),
@@ -205,10 +214,10 @@ def _probes(config: "Config", write: Writer, drawn: Drawn) -> dict[str, Probe]:
     """Known pairs asked at once and step by step, comparisons of edited and of other pairs."""
     found, k = {}, config.name_tokens
     for known, pair in drawn.known.items():
-        hop, edited = (0, 1) if known == "first" else (1, 0)
+        hops = {"first": (0,), "second": (1,), "both": (0, 1)}[known]
 
-        def owned(layout, hop=hop):  # the known hop is no adapter's
-            owner = tuple(-1 if part == hop else part for part in layout.owner)
+        def owned(layout, hops=hops):  # a known hop is no adapter's
+            owner = tuple(-1 if part in hops else part for part in layout.owner)
             return dataclasses.replace(layout, owner=owner, forecast=False)
 
         found[f"direct_known_{known}"] = ask(write.direct(*pair), owned(written.direct(config)))
