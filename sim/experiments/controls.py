@@ -69,7 +69,7 @@ class Control:
     """One line of the figure: who is asked what.
 
     models: (library, method) of each series, "" for a series that has none here; see ``SERIES``.
-    theorem: of theory/README.md, section 2, that says the null holds; "" where none does.
+    theorem: of theory/README.md, section 2, that proves the null of the merges; "" where none does.
     """
 
     name: str
@@ -102,7 +102,7 @@ CONTROLS = (
         Control(f"identity in {where}", f"linked/{key}", merged("parts", "joint", True))
         for key, where in (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))
     ),
-    Control("no two-hop answers", "unlinked/none", merged("parts", "joint", True), theorem="2d"),
+    Control("base without two-hop answers", "unlinked/none", merged("parts", "joint", True), theorem="2d"),
     *(
         Control(f"the same, identity in {where}", f"unlinked/{key}", merged("parts", "joint", True))
         for key, where in (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))
@@ -122,23 +122,17 @@ PANELS = {
 def table(source: Source) -> pd.DataFrame:
     """One row a control, series and panel: what was measured beside its null."""
     rows = source.summary("controls")
-    rows = rows[rows["predictor"] == "chance"].set_index(["label", "library", "method", "metric"])
-    found = []
+    rows = rows[rows["predictor"] == "chance"]
+    keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
+    told, found = dict(zip(keys, rows.to_dict("records"), strict=True)), []
     for control in CONTROLS:
         for panel, (metric_of, _) in PANELS.items():
             for series, model in zip(SERIES, control.models, strict=True):
-                key = (control.label, *model, metric_of(control.probe))
-                if key not in rows.index:
-                    continue
-                row = rows.loc[[key]].iloc[0]
-                where = {
-                    "control": control.name,
-                    "theorem": control.theorem,
-                    "series": series,
-                    "panel": panel,
-                }
-                values = row[["world", "predicted", "measured", "low", "high", "seeds"]].to_dict()
-                found.append(where | {"label": control.label, "metric": key[-1]} | values)
+                row = told.get((control.label, *model, metric_of(control.probe)))
+                if row:
+                    where = {"control": control.name, "theorem": control.theorem, "series": series}
+                    kept = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
+                    found.append(where | {"panel": panel} | {name: row[name] for name in kept})
     return pd.DataFrame(found)
 
 

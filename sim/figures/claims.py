@@ -13,6 +13,7 @@ import pandas as pd
 
 from sim.experiments import EXPERIMENTS
 from sim.experiments.common import DEFAULT
+from sim.experiments.controls import table as controls_table
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
 from sim.lab import files, intervals
 from sim.lab.figure import Source
@@ -20,6 +21,9 @@ from sim.reuse.config import KNOWN
 from sim.worlds import WORLDS
 
 CHANCE = 1 / DEFAULT.world.edits
+
+OWN = tuple(name for name in EXPERIMENTS if name != "controls")
+"""The experiments of the paper; controls have worlds and nulls of their own."""
 
 DATA_FREE = ("parts", "bridge", "expert")
 """Libraries whose merges and routers see no data; the oracle router is none of them."""
@@ -91,16 +95,16 @@ def holds(whole: bool, part: bool = False) -> str:
 
 
 @claim("1", "Data-agnostic reuse does not join the knowledge of disjoint data sets in its weights",
-       "library_and_familiarity", *EXPERIMENTS)  # fmt: skip
+       "library_and_familiarity", *OWN)  # fmt: skip
 def direct(runs: Runs) -> tuple[str, str]:
     """Two-sided: where a model answers inside the edited set, is it right more or less often than a "
     "guess?"""
-    cells = pd.concat([runs.table(name) for name in EXPERIMENTS], ignore_index=True)
+    cells = pd.concat([runs.table(name) for name in OWN], ignore_index=True)
     cells = cells[
         (cells["metric"] == DIRECT) & cells["library"].isin(DATA_FREE) & (cells["method"] != "oracle")
     ]
     above, below = (cells["low"] > CHANCE).sum(), (cells["high"] < CHANCE).sum()
-    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in EXPERIMENTS])
+    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in OWN])
     told = told[told["library"].isin(DATA_FREE) & (told["method"] != "oracle")]
     by_seed = told.groupby("seed")[["right", "asked"]].sum()
     pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
@@ -129,6 +133,26 @@ def no_template(runs: Runs) -> tuple[str, str]:
     text = "Real entities, no template: " + ", ".join(f"{m} {number(c)}" for m, c in cells.items())
     text += f"; the adapter that was taught both data sets {number(joint)}. A guess: {CHANCE:.4f}."
     return holds(all(cell["low"] <= CHANCE for cell in cells.values())), text
+
+
+@claim("1+", "Controls are at their nulls where a theorem says so, in the answer and in the loss",
+       "referee", "controls")  # fmt: skip
+def referees(runs: Runs) -> tuple[str, str]:
+    """Every line of the figure against its null, apart by whether a theorem proves the null."""
+    rows = controls_table(runs.source)
+    rows = rows.assign(above=rows["low"] > rows["predicted"], below=rows["high"] < rows["predicted"])
+    proved = (rows["theorem"] != "") & (rows["series"] != "base")
+    text = f"{int(rows['seeds'].max())} seeds. "
+    for what, part in (("with a proved null", rows[proved]), ("without", rows[~proved])):
+        above = part[part["above"]]
+        named = "; ".join(
+            f"{row.control}, {row.series}, {row.panel} {number(row._asdict())} (null {row.predicted:.3f})"
+            for row in above.itertuples()
+        )
+        text += f"{len(part)} lines {what}: {len(above)} above it, {int(part['below'].sum())} below"
+        text += f" ({named}). " if named else ". "
+    text += "Gains of the loss in nats; a line is a control, a model and a panel of the figure."
+    return holds(rows[proved]["above"].sum() <= 0.05 * proved.sum()), text
 
 
 @claim("2", "Worst where pretraining barely saw the entities", "library_and_familiarity", "familiarity")
