@@ -115,6 +115,7 @@ CONTROLS = (
 PANELS = {
     "accuracy": (probe.given_among_answers, "(a) accuracy / chance"),
     "gain": (lambda name: f"{name}_loss_gain", "(b) null − loss, nats"),
+    "over base": (lambda name: f"{name}_loss_gain_over_base", "(c) the same, less the base's"),
 }
 """panel: (metric of a probe, title)."""
 
@@ -141,14 +142,15 @@ def table(source: Source) -> pd.DataFrame:
     "shows it before the answer does.",
     "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices. (a) Right "
     "answers among those that occur, in units of a guess (dashed: 1). (b) Mean -log p over all pairings of "
-    "questions and answers, less that of the right pairs (dashed: 0). Bars: 95% over seeds.",
+    "questions and answers, less that of the right pairs (dashed: 0). (c) How far it is above the base's, paired "
+    "by seed. Bars: 95% over seeds.",
     "experiment controls",
     table,
     ("controls",),
 )
 def referee(rows: pd.DataFrame):
     """Every control against its null: answers that occur, and the loss."""
-    picture, panels = style.figure(style.PAGE, 3.9, ncols=2, sharey=True)
+    picture, panels = style.figure(style.PAGE, 3.9, ncols=3, sharey=True)
     names = [control.name for control in CONTROLS if control.name in set(rows["control"])]
     for axes, (panel, (_, title)) in zip(panels, PANELS.items(), strict=True):
         null = 1.0 if panel == "accuracy" else 0.0
@@ -163,5 +165,5 @@ def referee(rows: pd.DataFrame):
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    panels[1].legend(loc="best")
+    panels[2].legend(loc="lower right", fontsize=6, handletextpad=0.2)
     return picture

@@ -134,6 +134,9 @@ def test_a_cell_with_controls():
     )
     gain = by_key[BASE[1], BASE[2], "compare_loss_gain", "chance"]
     np.testing.assert_allclose(gain["measured"], np.mean(null) - np.mean(loss), atol=1e-5)
+    over = by_key["parts", "average", "compare_loss_gain_over_base", "chance"]
+    own = by_key["parts", "average", "compare_loss_gain", "chance"]
+    np.testing.assert_allclose(over["measured"], own["measured"] - gain["measured"], atol=1e-5)
     assert gain["predicted"] == 0 and np.isnan(gain["trials"])
     assert by_key["parts", "average", "direct_known_first_loss", "chance"]["measured"] > 0
     # the steps of a known pair are no adapter's: one overlap a hop
