@@ -142,8 +142,8 @@ def table(source: Source) -> pd.DataFrame:
     "shows it before the answer does.",
     "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices. (a) Right "
     "answers among those that occur, in units of a guess (dashed: 1). (b) Mean -log p over all pairings of "
-    "questions and answers, less that of the right pairs (dashed: 0). (c) How far it is above the base's, paired "
-    "by seed. Bars: 95% over seeds.",
+    "questions and answers, less that of the right pairs (dashed: 0). (c) How far it is above the base's, "
+    "paired by seed. Bars: 95% over seeds.",
     "experiment controls",
     table,
     ("controls",),
