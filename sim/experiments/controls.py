@@ -103,6 +103,8 @@ CONTROLS = (
         for key, where in (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))
     ),
     Control("base without two-hop answers", "unlinked/none", merged("parts", "joint", True), theorem="2d"),
+    Control("the same, hop 2 known", "unlinked/none", merged("parts", "hop1"), "direct_known_second", "2d"),
+    Control("the same, hop 1 known", "unlinked/none", merged("parts", "hop2"), "direct_known_first", "2d"),
     *(
         Control(f"the same, identity in {where}", f"unlinked/{key}", merged("parts", "joint", True))
         for key, where in (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))

@@ -112,5 +112,6 @@ def test_any_depth_needs_a_link_and_an_identity_bridge_is_one():
     assert alone.mean() == 1.0
     assert float(jnp.max(jnp.ptp(answers, axis=0))) < 1e-8
     assert float(hits.mean()) == two_hop_accuracy(4)
-    linked = twin.decoder_two_hop(4, 2, True, 150, key)[2]
-    assert float(jnp.max(jnp.ptp(linked, axis=0))) > 1.0
+    for identity, taught in ((True, False), (False, True)):  # in pretraining, in the adapters' own data
+        linked = twin.decoder_two_hop(4, 2, identity, 150, key, taught)[2]
+        assert float(jnp.max(jnp.ptp(linked, axis=0))) > 1.0
