@@ -132,7 +132,7 @@ def table(source: Source) -> pd.DataFrame:
         for panel, (metric_of, _) in PANELS.items():
             for series, model in zip(SERIES, control.models, strict=True):
                 row = told.get((control.label, *model, metric_of(control.probe)))
-                if row:
+                if row and (panel, series) != ("over base", "base"):
                     where = {"control": control.name, "theorem": control.theorem, "series": series}
                     kept = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
                     found.append(where | {"panel": panel} | {name: row[name] for name in kept})
@@ -152,7 +152,7 @@ def table(source: Source) -> pd.DataFrame:
 )
 def referee(rows: pd.DataFrame):
     """Every control against its null: answers that occur, and the loss."""
-    picture, panels = style.figure(style.PAGE, 3.9, ncols=3, sharey=True)
+    picture, panels = style.figure(style.PAGE, 4.2, ncols=3, sharey=True)
     names = [control.name for control in CONTROLS if control.name in set(rows["control"])]
     for axes, (panel, (_, title)) in zip(panels, PANELS.items(), strict=True):
         null = 1.0 if panel == "accuracy" else 0.0
@@ -167,5 +167,5 @@ def referee(rows: pd.DataFrame):
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    panels[2].legend(loc="lower right", fontsize=6, handletextpad=0.2)
+    picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SERIES))
     return picture
