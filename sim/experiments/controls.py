@@ -122,10 +122,9 @@ PANELS = {
 """panel: (metric of a probe, title)."""
 
 
-def table(source: Source) -> pd.DataFrame:
+def against_nulls(summary: pd.DataFrame) -> pd.DataFrame:
     """One row a control, series and panel: what was measured beside its null."""
-    rows = source.summary("controls")
-    rows = rows[rows["predictor"] == "chance"]
+    rows = summary[summary["predictor"] == "chance"]
     keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
     told, found = dict(zip(keys, rows.to_dict("records"), strict=True)), []
     for control in CONTROLS:
@@ -139,6 +138,10 @@ def table(source: Source) -> pd.DataFrame:
     return pd.DataFrame(found)
 
 
+def _collect(source: Source) -> pd.DataFrame:
+    return against_nulls(source.summary("controls"))
+
+
 @figure(
     "Random, unrelated and direct-expert adapters join nothing; where a control is above its null the loss "
     "shows it before the answer does.",
@@ -147,7 +150,7 @@ def table(source: Source) -> pd.DataFrame:
     "questions and answers, less that of the right pairs (dashed: 0). (c) How far it is above the base's, "
     "paired by seed. Bars: 95% over seeds.",
     "experiment controls",
-    table,
+    _collect,
     ("controls",),
 )
 def referee(rows: pd.DataFrame):

@@ -13,7 +13,7 @@ import pandas as pd
 
 from sim.experiments import EXPERIMENTS
 from sim.experiments.common import DEFAULT
-from sim.experiments.controls import table as controls_table
+from sim.experiments.controls import against_nulls
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
 from sim.lab import files, intervals
 from sim.lab.figure import Source
@@ -139,7 +139,7 @@ def no_template(runs: Runs) -> tuple[str, str]:
        "referee", "controls")  # fmt: skip
 def referees(runs: Runs) -> tuple[str, str]:
     """Every line of the figure against its null, apart by whether a theorem proves the null."""
-    rows = controls_table(runs.source)
+    rows = against_nulls(runs.table("controls"))
     rows = rows.assign(above=rows["low"] > rows["predicted"], below=rows["high"] < rows["predicted"])
     proved = (rows["theorem"] != "") & (rows["series"] != "base")
     text = f"{int(rows['seeds'].max())} seeds. "
