@@ -65,7 +65,7 @@ def expected(decoder, params, probe):
     count, prompt = len(probe.tokens), probe.prompt
     pairs = [(i, j) for i in range(count) for j in range(count)]
     tokens = np.asarray([[*probe.tokens[i][:prompt], *probe.target[j]] for i, j in pairs])
-    logits = np.float64(forward(decoder, params, jnp.asarray(tokens)))
+    logits = np.float64(jax.jit(functools.partial(forward, decoder))(params, jnp.asarray(tokens)))
     table = np.zeros((count, count))
     for row, (i, j) in enumerate(pairs):
         for at in range(prompt, tokens.shape[1]):
@@ -76,7 +76,7 @@ def expected(decoder, params, probe):
 
 def test_the_loss_and_its_null_by_hand(scene):
     decoder, params, probes = scene
-    found = ask.losses(decoder, params, probes)
+    found = jax.jit(functools.partial(ask.losses, decoder))(params, probes)
     assert set(found) == {"direct", "direct_known_first", "compare"}  # those with a chance level
     for name, (loss, null) in found.items():
         table = expected(decoder, params, probes[name])
@@ -88,13 +88,11 @@ def test_the_null_is_the_mean_loss_of_random_matchings(scene):
     """It knows which answers there are and not which belongs where."""
     decoder, params, probes = scene
     probe = probes["direct"]
-    losses = []
+    losses, told = [], jax.jit(functools.partial(ask.losses, decoder))
     for shift in range(len(probe.tokens)):
         target = jnp.roll(probe.target, shift, axis=0)
         tokens = jnp.concatenate([probe.tokens[:, : probe.prompt], target], axis=1)
-        loss, null = ask.losses(decoder, params, {"direct": dataclasses.replace(probe, tokens=tokens)})[
-            "direct"
-        ]
+        loss, null = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
         losses.append(np.mean(loss))
     np.testing.assert_allclose(np.mean(losses), np.mean(null), rtol=1e-5)
     assert np.ptp(losses) > 1e-3
