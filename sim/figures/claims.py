@@ -5,6 +5,7 @@ verdict is a rule on intervals. ``write`` makes figures/CLAIMS.md.
 """
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,6 +67,12 @@ class Runs:
         if key not in self._tables:
             self._tables[key] = self.source.summary(experiment, table)
         return self._tables[key]
+
+    def command(self, experiments: tuple[str, ...]) -> str:
+        """What makes the runs of these experiments, by the manifest of the first."""
+        manifest = json.loads((self.source.runs / experiments[0] / "manifest.json").read_text())["config"]
+        words = f"python -m sim.sweep {' '.join(experiments)} --profile {manifest['profile']}"
+        return words if manifest["profile"] == "paper" else f"{words} --seeds {manifest['seeds']}"
 
     def cell(
         self, experiment: str, label: str, method: str, metric: str = "cot_answer", library: str = "parts"
@@ -138,20 +145,34 @@ def no_template(runs: Runs) -> tuple[str, str]:
 @claim("1+", "Controls are at their nulls where a theorem says so, in the answer and in the loss",
        "referee", "controls")  # fmt: skip
 def referees(runs: Runs) -> tuple[str, str]:
-    """Every line of the figure against its null, apart by whether a theorem proves the null."""
+    """Every line of the figure against its null, apart by whether the null is proved.
+
+    It is where a theorem names it, and for the base asked about edits, of which it knows nothing.
+    """
     rows = against_nulls(runs.table("controls"))
     rows = rows.assign(above=rows["low"] > rows["predicted"], below=rows["high"] < rows["predicted"])
-    proved = (rows["theorem"] != "") & (rows["series"] != "base")
+    unseen = (rows["series"] == "base") & rows["metric"].isin((DIRECT, "direct_loss_gain"))
+    proved = unseen | ((rows["theorem"] != "") & (rows["series"] != "base"))
+
+    def told(row) -> str:
+        null = f", null {row.predicted:.4f}" if row.predicted else ""
+        return f"{row.control}, {row.series}, {row.panel} {number(row._asdict())}{null}"
+
     text = f"{int(rows['seeds'].max())} seeds. "
     for what, part in (("with a proved null", rows[proved]), ("without", rows[~proved])):
-        above = part[part["above"]]
-        named = "; ".join(
-            f"{row.control}, {row.series}, {row.panel} {number(row._asdict())} (null {row.predicted:.3f})"
-            for row in above.itertuples()
-        )
-        text += f"{len(part)} lines {what}: {len(above)} above it, {int(part['below'].sum())} below"
-        text += f" ({named}). " if named else ". "
-    text += "Gains of the loss in nats; a line is a control, a model and a panel of the figure."
+        above = "; ".join(told(row) for row in part[part["above"]].itertuples())
+        text += f"{len(part)} lines {what}: {part['above'].sum()} above it, {part['below'].sum()} below"
+        text += f" (above: {above}). " if above else ". "
+    sums = rows[(rows["series"] == "sum") & (rows["panel"] == "over base")].set_index("control")
+    pairs = (
+        ("hop 1 edited, hop 2 known", "the same, hop 2 known"),
+        ("hop 1 known, hop 2 edited", "the same, hop 1 known"),
+    )
+    for name, other in pairs:
+        without = sums.loc[other]
+        text += f"{name}, sum, gain over the base: {number(sums.loc[name])}; "
+        text += f"{number(without)} if it was shown no two-hop answers. "
+    text += "Gains of the loss in nats; a line is a control, a model and a panel; a seed's models share luck."
     return holds(rows[proved]["above"].sum() <= 0.05 * proved.sum()), text
 
 
@@ -350,8 +371,7 @@ def page(runs: Runs) -> str:
     for item in CLAIMS:
         verdict, text = item.evidence(runs)
         figure = f"[{item.figure}]({item.figure}.pdf)" if item.figure else ""
-        words = f"python -m sim.sweep {' '.join(item.experiments)} --profile paper"
-        command = f"`{words}`" if item.experiments else ""
+        command = f"`{runs.command(item.experiments)}`" if item.experiments else ""
         lines.append(f"| {item.number} | {item.statement} | {verdict} | {text} | {figure} | {command} |")
     lines += ["", f"Adapters that do not know their own facts after all cycles: {unlearned(runs)}.", ""]
     return "\n".join(lines)
