@@ -6,7 +6,8 @@
     unrelated     an adapter taught edits in a third relation of other entities
     identity      "b IS ANSWER | b", of all names in pretraining or of the bridges in the hop adapters' data
     compare       "a b KIND ANSWER | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
-                  and "right", or both by "kinds"; pretraining compares other pairs
+                  and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends as a fact
+                  about a kind does, so an edit may answer a kind here: nulls are those of verdicts given
 
 Everything is drawn from a generator of its own, so that a world without controls is what it was.
 """
