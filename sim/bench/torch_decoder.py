@@ -1,4 +1,4 @@
-"""Our decoder in PyTorch, for peers: adapters by PEFT one at a time, and many at once by ``torch.func.vmap``."""
+"""Our decoder in PyTorch, for peers: adapters by PEFT one at a time, and many by ``torch.func.vmap``."""
 
 from collections.abc import Callable, Mapping
 
@@ -92,7 +92,7 @@ def one_at_a_time(model: nn.Module, tokens: torch.Tensor, prompt: int, rate: flo
 def many_at_once(
     model: nn.Module, tokens: torch.Tensor, prompt: int, rate: float, adapters: int
 ) -> Callable[[int], float]:
-    """``steps -> mean loss of the last step``: as many adapters, stacked, under one ``vmap`` and one AdamW."""
+    """``steps -> mean loss of the last step``: adapters stacked, under one ``vmap`` and one AdamW."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     frozen = {n: p for n, p in model.named_parameters() if n not in trained} | dict(model.named_buffers())
     stacked = {
