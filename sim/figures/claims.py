@@ -5,6 +5,7 @@ verdict is a rule on intervals. ``write`` makes figures/CLAIMS.md.
 """
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import pandas as pd
 
 from sim.experiments import EXPERIMENTS
 from sim.experiments.common import DEFAULT
+from sim.experiments.controls import against_nulls
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
 from sim.lab import files, intervals
 from sim.lab.figure import Source
@@ -20,6 +22,9 @@ from sim.reuse.config import KNOWN
 from sim.worlds import WORLDS
 
 CHANCE = 1 / DEFAULT.world.edits
+
+OWN = tuple(name for name in EXPERIMENTS if name != "controls")
+"""The experiments of the paper; controls have worlds and nulls of their own."""
 
 DATA_FREE = ("parts", "bridge", "expert")
 """Libraries whose merges and routers see no data; the oracle router is none of them."""
@@ -63,6 +68,12 @@ class Runs:
             self._tables[key] = self.source.summary(experiment, table)
         return self._tables[key]
 
+    def command(self, experiments: tuple[str, ...]) -> str:
+        """What makes the runs of these experiments, by the manifest of the first."""
+        manifest = json.loads((self.source.runs / experiments[0] / "manifest.json").read_text())["config"]
+        words = f"python -m sim.sweep {' '.join(experiments)} --profile {manifest['profile']}"
+        return words if manifest["profile"] == "paper" else f"{words} --seeds {manifest['seeds']}"
+
     def cell(
         self, experiment: str, label: str, method: str, metric: str = "cot_answer", library: str = "parts"
     ):
@@ -91,16 +102,16 @@ def holds(whole: bool, part: bool = False) -> str:
 
 
 @claim("1", "Data-agnostic reuse does not join the knowledge of disjoint data sets in its weights",
-       "library_and_familiarity", *EXPERIMENTS)  # fmt: skip
+       "library_and_familiarity", *OWN)  # fmt: skip
 def direct(runs: Runs) -> tuple[str, str]:
     """Two-sided: where a model answers inside the edited set, is it right more or less often than a "
     "guess?"""
-    cells = pd.concat([runs.table(name) for name in EXPERIMENTS], ignore_index=True)
+    cells = pd.concat([runs.table(name) for name in OWN], ignore_index=True)
     cells = cells[
         (cells["metric"] == DIRECT) & cells["library"].isin(DATA_FREE) & (cells["method"] != "oracle")
     ]
     above, below = (cells["low"] > CHANCE).sum(), (cells["high"] < CHANCE).sum()
-    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in EXPERIMENTS])
+    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in OWN])
     told = told[told["library"].isin(DATA_FREE) & (told["method"] != "oracle")]
     by_seed = told.groupby("seed")[["right", "asked"]].sum()
     pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
@@ -129,6 +140,40 @@ def no_template(runs: Runs) -> tuple[str, str]:
     text = "Real entities, no template: " + ", ".join(f"{m} {number(c)}" for m, c in cells.items())
     text += f"; the adapter that was taught both data sets {number(joint)}. A guess: {CHANCE:.4f}."
     return holds(all(cell["low"] <= CHANCE for cell in cells.values())), text
+
+
+@claim("1+", "Controls are at their nulls where a theorem says so, in the answer and in the loss",
+       "referee", "controls")  # fmt: skip
+def referees(runs: Runs) -> tuple[str, str]:
+    """Every line of the figure against its null, apart by whether the null is proved.
+
+    It is where a theorem names it, and for the base asked about edits, of which it knows nothing.
+    """
+    rows = against_nulls(runs.table("controls"))
+    rows = rows.assign(above=rows["low"] > rows["predicted"], below=rows["high"] < rows["predicted"])
+    unseen = (rows["series"] == "base") & rows["metric"].isin((DIRECT, "direct_loss_gain"))
+    proved = unseen | ((rows["theorem"] != "") & (rows["series"] != "base"))
+
+    def told(row) -> str:
+        null = f", null {row.predicted:.4f}" if row.predicted else ""
+        return f"{row.control}, {row.series}, {row.panel} {number(row._asdict())}{null}"
+
+    text = f"{int(rows['seeds'].max())} seeds. "
+    for what, part in (("with a proved null", rows[proved]), ("without", rows[~proved])):
+        above = "; ".join(told(row) for row in part[part["above"]].itertuples())
+        text += f"{len(part)} lines {what}: {part['above'].sum()} above it, {part['below'].sum()} below"
+        text += f" (above: {above}). " if above else ". "
+    sums = rows[(rows["series"] == "sum") & (rows["panel"] == "over base")].set_index("control")
+    pairs = (
+        ("hop 1 edited, hop 2 known", "the same, hop 2 known"),
+        ("hop 1 known, hop 2 edited", "the same, hop 1 known"),
+    )
+    for name, other in pairs:
+        without = sums.loc[other]
+        text += f"{name}, sum, gain over the base: {number(sums.loc[name])}; "
+        text += f"{number(without)} if it was shown no two-hop answers. "
+    text += "Gains of the loss in nats; a line is a control, a model and a panel; a seed's models share luck."
+    return holds(rows[proved]["above"].sum() <= 0.05 * proved.sum()), text
 
 
 @claim("2", "Worst where pretraining barely saw the entities", "library_and_familiarity", "familiarity")
@@ -326,8 +371,7 @@ def page(runs: Runs) -> str:
     for item in CLAIMS:
         verdict, text = item.evidence(runs)
         figure = f"[{item.figure}]({item.figure}.pdf)" if item.figure else ""
-        words = f"python -m sim.sweep {' '.join(item.experiments)} --profile paper"
-        command = f"`{words}`" if item.experiments else ""
+        command = f"`{runs.command(item.experiments)}`" if item.experiments else ""
         lines.append(f"| {item.number} | {item.statement} | {verdict} | {text} | {figure} | {command} |")
     lines += ["", f"Adapters that do not know their own facts after all cycles: {unlearned(runs)}.", ""]
     return "\n".join(lines)

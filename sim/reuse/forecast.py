@@ -163,7 +163,8 @@ def kappas(
     config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]
 ) -> dict[str, dict[str, Array]]:
     """Empirical kappa {trace: {step: mean swing there over mean swing at the part's own probe}}."""
-    probes = {name: probe for name, probe in world.probes.items() if probe.layout.steps}
+    told = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
+    probes = {name: probe for name, probe in told.items() if probe.layout.steps}
     return brief(_kappas, world.parts)(probes, *_told(config, base, probes, parts))
 
 

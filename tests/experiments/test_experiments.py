@@ -1,5 +1,7 @@
 """The experiments: their worlds can be built, their figures drawn from any run of theirs."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from conftest import tiny
@@ -24,6 +26,9 @@ def test_every_experiment_builds_its_worlds(profile):
                 labels.append(label)
                 world = build(part.config.world, 0, setting)
                 assert set(part.config.adapters(world)) <= set(world.data)
+                assert set(part.config.random(world).values()) <= set(world.parts)
+                assert {name for name, _ in part.config.pretraining.batch} <= set(world.pretraining)
+                assert {name for name, _ in part.config.finetuning.batch} <= set(world.data["joint"])
                 assert all(rank <= part.config.rank for _, rank in ranks)
         assert len(labels) == len(set(labels)) > 0
 
@@ -39,10 +44,14 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # One configuration, and ranks as arrays everywhere: one program for all of them.
     world = Config(entities=40, edits=4, bridges=64)
-    config = tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), oracle=True)
+    plain = tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), oracle=True)
     for name, item in EXPERIMENTS.items():
         parts = []
         for part in item.parts("quick"):
+            config = plain
+            if part.config.world.controls:
+                controlled = dataclasses.replace(world, controls=True)
+                config = dataclasses.replace(plain, world=controlled, extras=part.config.extras, losses=True)
             cells = [
                 (label, setting, tuple((kind, min(r, config.rank)) for kind, r in ranks) or (("q", 2),))
                 for label, setting, ranks in part.cells
