@@ -4,7 +4,7 @@ No number and no verdict is typed by hand: a claim is a function from the runs t
 verdict is a rule on intervals. ``write`` makes figures/CLAIMS.md.
 """
 
-import itertools
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,17 @@ import pandas as pd
 from sim.experiments import EXPERIMENTS
 from sim.experiments.common import DEFAULT
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
+from sim.figures import worlds_claims
+from sim.figures.evidence import Runs, apart, holds, number
 from sim.lab import files, intervals
 from sim.lab.figure import Source
 from sim.reuse.config import KNOWN
 from sim.worlds import WORLDS
 
 CHANCE = 1 / DEFAULT.world.edits
+
+TWO_HOP = tuple(name for name in EXPERIMENTS if name not in WORLDS)
+"""Experiments of the two-hop world; an experiment that has the name of a world is about that world."""
 
 DATA_FREE = ("parts", "bridge", "expert")
 """Libraries whose merges and routers see no data; the oracle router is none of them."""
@@ -49,58 +54,17 @@ def claim(number: str, statement: str, figure: str, *experiments: str):
     return register
 
 
-class Runs:
-    """Cells of the committed runs, by name."""
-
-    def __init__(self, source: Source):
-        self.source = source
-        self._tables: dict[tuple[str, str], pd.DataFrame] = {}
-
-    def table(self, experiment: str, table: str = "summary") -> pd.DataFrame:
-        """A table of a run, read once."""
-        key = experiment, table
-        if key not in self._tables:
-            self._tables[key] = self.source.summary(experiment, table)
-        return self._tables[key]
-
-    def cell(
-        self, experiment: str, label: str, method: str, metric: str = "cot_answer", library: str = "parts"
-    ):
-        """One measurement: measured, low, high, seeds."""
-        rows = self.table(experiment)
-        chosen = rows["label"].eq(label) & rows["library"].eq(library) & rows["method"].eq(method)
-        found = rows[chosen & rows["metric"].eq(metric)]
-        if found.empty:
-            raise ValueError(f"{experiment} has no {metric} of {library}/{method} at {label}: run it again")
-        return found.iloc[0]
-
-
-def number(cell) -> str:
-    """ "0.766 [0.700, 0.821]"."""
-    return f"{cell['measured']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
-
-
-def apart(*cells) -> bool:
-    """Whether the intervals of the cells rise without overlap."""
-    return all(low["high"] < high["low"] for low, high in itertools.pairwise(cells))
-
-
-def holds(whole: bool, part: bool = False) -> str:
-    """The verdict of a rule."""
-    return "**holds**" if whole else "**holds in part**" if part else "**does not hold**"
-
-
 @claim("1", "Data-agnostic reuse does not join the knowledge of disjoint data sets in its weights",
-       "library_and_familiarity", *EXPERIMENTS)  # fmt: skip
+       "library_and_familiarity", *TWO_HOP)  # fmt: skip
 def direct(runs: Runs) -> tuple[str, str]:
     """Two-sided: where a model answers inside the edited set, is it right more or less often than a "
     "guess?"""
-    cells = pd.concat([runs.table(name) for name in EXPERIMENTS], ignore_index=True)
+    cells = pd.concat([runs.table(name) for name in TWO_HOP], ignore_index=True)
     cells = cells[
         (cells["metric"] == DIRECT) & cells["library"].isin(DATA_FREE) & (cells["method"] != "oracle")
     ]
     above, below = (cells["low"] > CHANCE).sum(), (cells["high"] < CHANCE).sum()
-    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in EXPERIMENTS])
+    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in TWO_HOP])
     told = told[told["library"].isin(DATA_FREE) & (told["method"] != "oracle")]
     by_seed = told.groupby("seed")[["right", "asked"]].sum()
     pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
@@ -209,15 +173,10 @@ def averaging(runs: Runs) -> tuple[str, str]:
     return holds(ranks[4]["low"] > CHANCE, ranks[64]["low"] > CHANCE), text
 
 
-@claim(
-    "4",
-    "The same in math word problems, cross-lingual code, history and geography",
-    "",
-)
-def worlds(runs: Runs) -> tuple[str, str]:
-    """Which of the worlds there are."""
-    known = ", ".join(f"`{name}`" for name in WORLDS)
-    return "**not measured**", f"Worlds of this toolkit so far: {known}."
+for _world, _shown in worlds_claims.SHOWN.items():
+    claim("4", f"The same in {_shown.statement}", _shown.figure, _world)(
+        functools.partial(worlds_claims.evidence, world=_world)
+    )
 
 
 @claim("5", "Reuse is shallow pattern matching", "library_and_familiarity", "familiarity")
@@ -289,7 +248,7 @@ def best_coefficient(runs: Runs) -> tuple[str, str]:
 def unlearned(runs: Runs) -> str:
     """The cells in which an adapter does not know its own facts after all its cycles."""
     lines = []
-    for name in EXPERIMENTS:
+    for name in TWO_HOP:
         rows = runs.table(name)
         rows = rows[(rows["metric"] == "own_recall") & (rows["measured"] < KNOWN)]
         rows = rows[rows["method"].isin(("hop1", "hop2", "joint"))]
@@ -313,12 +272,12 @@ def page(runs: Runs) -> str:
         "# The paper's claims, measured in miniature",
         "",
         "Written by `python -m sim.figures` from the tables in `experiments/`; no number is typed by hand.",
-        f"All numbers: {seeds} seeds, {edits} edited facts a hop and seed, {DEFAULT.layers} layers, "
+        f"Two-hop world: {seeds} seeds, {edits} edited facts a hop and seed, {DEFAULT.layers} layers, "
         f"width {DEFAULT.width}",
         f"(names of two tokens: 3), LoRA of rank {DEFAULT.rank} on every matrix, trained in cycles until "
         f"it answers {KNOWN:.0%}",
         "of its own facts; mean [95% interval]. `sum`, `average`, ... merge the two adapters, `joint` is",
-        "one adapter that is taught all.",
+        "one adapter that is taught all. Other worlds (claim 4) say their own seeds.",
         "",
         "| # | Claim | Verdict | Evidence | Figure | Command |",
         "|---|---|---|---|---|---|",
