@@ -1,133 +1,118 @@
-"""Claim 4: what each world of its own measured of claims 1 to 3, by one rule for all of them.
+"""Claim 4, world by world: what the run of a world's experiment, which has the world's name, says of reuse.
 
-A world has the experiment of its name. ``SHOWN`` says which of its cells are which; numbers and verdicts are
-read from its run.
+Three things must show: asked at once nothing beats a guess; where the data sets share a template and
+pretraining knows the entities, some data-free method comes to ``SHARE`` of the joint adapter; without a
+template none comes further than ``ABOVE`` over a guess.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from sim.figures.evidence import NOT_MEASURED, Runs, apart, holds, number
 from sim.lab import intervals
-from sim.reuse.config import KNOWN
-
-DIRECT = "direct_given_among_answers"
-
-ENOUGH = 0.7
-"""Share of the joint adapter's accuracy that reuse must reach where a template is shared."""
-
-ROOM = 0.05
-"""How far above a guess the best of many methods may come where reuse is said to fail."""
 
 
 @dataclass(frozen=True)
-class Shown:
-    """Cells of a world's experiment, by label.
+class Cells:
+    """What a world is about, its main figure, and labels of its cells: familiar entities with a shared
+    template, the same without one, and the least familiar entities with one."""
 
-    statement: end of the claim, "The same in ...". figure: where it is shown.
-    shared:    a template is shared by the adapters and pretraining, and the material is familiar.
-    unfamiliar: the template is shared, and pretraining never saw the material.
-    unshared:  the material is familiar, and no template is shared.
-    metric:    of the answer that is written step by step.
-    """
-
-    statement: str
+    subject: str
     figure: str
-    shared: tuple[str, ...]
-    unfamiliar: tuple[str, ...]
-    unshared: tuple[str, ...]
-    metric: str = "cot_answer"
+    shared: str
+    alone: str
+    unseen: str
 
 
-SHOWN = {
-    "math_word": Shown(
-        "math word problems",
-        "word_problems",
-        shared=("real/both/prose", "real/both/equation", "real/both/program"),
-        unfamiliar=("fake/both/prose", "fake/both/program"),
-        unshared=("real/none/prose", "real/both/prose_program", "real/both/program_prose"),
-        metric="cot_solved",
-    ),
-}
-"""By the name of world and experiment."""
-
-
-def evidence(runs: Runs, world: str) -> tuple[str, str]:
-    """(verdict, text) of a world's run.
-
-    It holds if (1) direct answers of data-free merges and routers are right as often as a guess, pooled, and
-    no more than 5% of the cells lie above; (2) in every shared cell some data-free method reaches ``ENOUGH``
-    of the joint adapter; (3) in every unshared cell the best of them comes to a guess + ``ROOM`` at most;
-    (4) every unfamiliar cell's best lies below the lowest of the shared ones, intervals apart. In part: (1)
-    and (2).
-    """
-    if not runs.has(world):
-        return NOT_MEASURED, f"`python -m sim.sweep {world}` measures it."
-    shown = SHOWN[world]
-    cells = _data_free(runs.table(world)).drop_duplicates(["label", "library", "method", "metric"])
-    direct = cells[cells["metric"] == DIRECT]
-    null = direct["predicted"].iloc[0]
-    told = _data_free(runs.table(world, "guesses"))
-    by_seed = told[told["metric"] == DIRECT].groupby("seed")[["right", "asked"]].sum()
-    pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
-    above = int((direct["low"] > null).sum())
-
-    def best(labels: Sequence[str]) -> dict[str, pd.Series]:
-        rows = cells[cells["metric"] == shown.metric]
-        found = {label: rows[rows["label"] == label] for label in labels}
-        missing = [label for label, part in found.items() if part.empty]
-        if missing:
-            raise ValueError(f"{world} has no {shown.metric} at {', '.join(missing)}: run it again")
-        return {label: part.loc[part["measured"].idxmax()] for label, part in found.items()}
-
-    def joint(label: str):
-        return runs.cell(world, label, "joint", shown.metric, "single")
-
-    shared, unfamiliar, unshared = (best(part) for part in (shown.shared, shown.unfamiliar, shown.unshared))
-    share = {label: cell["measured"] / joint(label)["measured"] for label, cell in shared.items()}
-    lowest = min(shared.values(), key=lambda cell: cell["low"])
-    guessed = pooled["low"] <= null <= pooled["high"] and above <= 0.05 * len(direct)
-    works = min(share.values()) >= ENOUGH
-    fails = all(cell["measured"] <= null + ROOM for cell in unshared.values())
-    worse = all(apart(cell, lowest) for cell in unfamiliar.values())
-
-    def told_of(found: dict[str, pd.Series]) -> str:
-        return "; ".join(f"{label} {number(cell)} ({cell['method']})" for label, cell in found.items())
-
-    def with_joint(found: dict[str, pd.Series]) -> str:
-        return "; ".join(
-            f"{label} {number(cell)} ({cell['method']}; joint {number(joint(label))})"
-            for label, cell in found.items()
-        )
-
-    text = (
-        f"Profile {runs.profile(world)}, {_seeds(cells)} seeds. "
-        f"(1) Direct answers of merges and routers: right in {number(pooled)} of "
-        f"{by_seed['asked'].sum()} cases, a guess in {null:.4f}; {above} of {len(direct)} cells above it. "
-        f"(2) Shared template, best data-free method: {with_joint(shared)}; {min(share.values()):.2f} of the "
-        f"joint adapter or more. (3) No template shared: {told_of(unshared)}. (4) Never seen: "
-        f"{with_joint(unfamiliar)}. Of these, "
-        + ", ".join(
-            f"({place}) {'holds' if right else 'does not'}"
-            for place, right in enumerate((guessed, works, fails, worse), 1)
-        )
-        + f". Adapters that know less than {KNOWN:.0%} of their facts: {_unlearned(runs.table(world))}."
+WORLD_CELLS = {
+    "atlas": Cells(
+        "history and geography, on real facts", "atlas_library", "head/both", "head/none", "tail/both"
     )
-    return holds(guessed and works and fails and worse, guessed and works), text
+}
+"""By world, and so by experiment."""
+
+SHARE, ABOVE = 0.7, 0.05
 
 
-def _data_free(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of merges and routers that see no data."""
+def number(cell) -> str:
+    """ "0.766 [0.700, 0.821]"."""
+    return f"{cell['measured']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
+
+
+def data_free(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of merges and routers that see no data and are told nothing."""
     return rows[(rows["library"] != "single") & (rows["method"] != "oracle")]
 
 
-def _seeds(rows: pd.DataFrame) -> str:
-    low, high = int(rows["seeds"].min()), int(rows["seeds"].max())
-    return f"{high}" if low == high else f"{low} to {high}"
+def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[list[bool], str]:
+    """(whether each of the three shows, what was measured) from the summary and the guesses of a run.
+
+    Raises:
+        ValueError: a cell is missing.
+    """
+    cells = WORLD_CELLS[world]
+    direct, chance, at_once = _direct(data_free(guesses))
+    best, joint = _best(world, summary, cells.shared), _cell(world, summary, cells.shared, "joint")
+    alone, unseen = (_best(world, summary, label) for label in (cells.alone, cells.unseen))
+    shows = [
+        direct,
+        best["measured"] >= SHARE * joint["measured"] > 0,
+        alone["measured"] <= chance + ABOVE,
+    ]
+    share = f"{best['measured'] / joint['measured']:.2f} of" if joint["measured"] else "beside"
+    text = (
+        f"`{world}` ({summary['seeds'].max()} seeds): {at_once}. Step by step, with a shared template and "
+        f"familiar entities, the best data-free method ({_name(best)}) has {number(best)}, {share} the joint "
+        f"adapter's {number(joint)}; without a template ({_name(alone)}) {number(alone)}, a guess "
+        f"{chance:.4f}; with the least familiar entities ({_name(unseen)}) {number(unseen)}. At once "
+        f"{_said(shows[0])}, with template {_said(shows[1])}, without {_said(shows[2])}."
+    )
+    return shows, text
 
 
-def _unlearned(rows: pd.DataFrame) -> str:
-    rows = rows[(rows["metric"] == "own_recall") & (rows["measured"] < KNOWN)]
-    return "; ".join(f"{row.label}: {row.method} {row.measured:.2f}" for row in rows.itertuples()) or "none"
+def _said(shown: bool) -> str:
+    return "as claimed" if shown else "**not** as claimed"
+
+
+def _name(cell) -> str:
+    return f"{cell['library']}/{cell['method']}"
+
+
+def _direct(told: pd.DataFrame) -> tuple[bool, float, str]:
+    """(whether all is at its null, the null of the main question, text): every question asked at once, pooled
+    over settings, each data-free method by itself; one in twenty intervals may lie above."""
+    above, found = [], 0
+    for (metric, library, method), part in told.groupby(["metric", "library", "method"]):
+        by_seed = part[part["asked"] > 0].groupby("seed")[["right", "asked"]].sum()
+        if by_seed.empty:
+            continue
+        found += 1
+        _, low, _ = intervals.proportion(*by_seed.to_numpy().T)
+        if low > part["predicted"].iloc[0]:
+            above.append(f"{metric.removesuffix('_given_among_answers')} of {library}/{method}")
+    main = told[told["metric"] == "direct_given_among_answers"]
+    by_seed = main.groupby("seed")[["right", "asked"]].sum()
+    pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
+    chance = float(main["predicted"].iloc[0])
+    text = (
+        f"asked at once, a model that answers with one of the taught answers is right in {number(pooled)} of "
+        f"{by_seed['asked'].sum()} cases (a guess: {chance:.4f}); of {found} pairs of question and method "
+        f"{len(above)} lie above their own guess" + (f" ({', '.join(above)})" if above else "")
+    )
+    return len(above) <= 0.05 * found and pooled["low"] <= chance, chance, text
+
+
+def _best(world: str, summary: pd.DataFrame, label: str):
+    rows = data_free(summary)
+    rows = rows[(rows["label"] == label) & (rows["metric"] == "cot_answer")]
+    if rows.empty:
+        raise ValueError(f"{world} has no cot_answer at {label}: run it again")
+    return rows.loc[rows["measured"].idxmax()]
+
+
+def _cell(world: str, summary: pd.DataFrame, label: str, method: str):
+    chosen = (summary["label"] == label) & (summary["method"] == method) & (summary["library"] == "single")
+    rows = summary[chosen & (summary["metric"] == "cot_answer")]
+    if rows.empty:
+        raise ValueError(f"{world} has no cot_answer of {method} at {label}: run it again")
+    return rows.iloc[0]
