@@ -218,7 +218,7 @@ for _world, _cells in worlds_claims.WORLD_CELLS.items():
         return holds(all(shows), any(shows)), text
 
 
-@claim("4", "The same in math word problems and cross-lingual code", "")
+@claim("4", "The same in cross-lingual code, history and geography", "")
 def other_worlds(runs: Runs) -> tuple[str, str]:
     """Which worlds there are."""
     known = ", ".join(f"`{name}`" for name in WORLDS)
@@ -318,12 +318,12 @@ def page(runs: Runs) -> str:
         "# The paper's claims, measured in miniature",
         "",
         "Written by `python -m sim.figures` from the tables in `experiments/`; no number is typed by hand.",
-        f"All numbers: {seeds} seeds, {edits} edited facts a hop and seed, {DEFAULT.layers} layers, "
+        f"Two-hop world: {seeds} seeds, {edits} edited facts a hop and seed, {DEFAULT.layers} layers, "
         f"width {DEFAULT.width}",
         f"(names of two tokens: 3), LoRA of rank {DEFAULT.rank} on every matrix, trained in cycles until "
         f"it answers {KNOWN:.0%}",
         "of its own facts; mean [95% interval]. `sum`, `average`, ... merge the two adapters, `joint` is",
-        "one adapter that is taught all.",
+        "one adapter that is taught all. Other worlds (claim 4) say their own seeds.",
         "",
         "| # | Claim | Verdict | Evidence | Figure | Command |",
         "|---|---|---|---|---|---|",

@@ -15,19 +15,28 @@ from sim.lab import intervals
 @dataclass(frozen=True)
 class Cells:
     """What a world is about, its main figure, and labels of its cells: familiar entities with a shared
-    template, the same without one, and the least familiar entities with one."""
+    template, the same without one, and the least familiar entities with one.
+
+    metric: of the answer that is written step by step.
+    """
 
     subject: str
     figure: str
-    shared: str
-    alone: str
-    unseen: str
+    shared: tuple[str, ...]
+    alone: tuple[str, ...]
+    unseen: tuple[str, ...]
+    metric: str = "cot_answer"
 
 
 WORLD_CELLS = {
-    "atlas": Cells(
-        "history and geography, on real facts", "atlas_library", "head/both", "head/none", "tail/both"
-    )
+    "math_word": Cells(
+        "math word problems",
+        "word_problems",
+        shared=("real/both/prose", "real/both/equation", "real/both/program"),
+        alone=("real/none/prose", "real/both/prose_program", "real/both/program_prose"),
+        unseen=("fake/both/prose", "fake/both/program"),
+        metric="cot_solved",
+    ),
 }
 """By world, and so by experiment."""
 
@@ -47,25 +56,40 @@ def data_free(rows: pd.DataFrame) -> pd.DataFrame:
 def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[list[bool], str]:
     """(whether each of the three shows, what was measured) from the summary and the guesses of a run.
 
+    Of several cells the worst one decides.
+
     Raises:
         ValueError: a cell is missing.
     """
     cells = WORLD_CELLS[world]
     direct, chance, at_once = _direct(data_free(guesses))
-    best, joint = _best(world, summary, cells.shared), _cell(world, summary, cells.shared, "joint")
-    alone, unseen = (_best(world, summary, label) for label in (cells.alone, cells.unseen))
+
+    def best(label):
+        found = _rows(world, data_free(summary), label, cells.metric)
+        return found.loc[found["measured"].idxmax()]
+
+    def joint(label):
+        return _rows(world, summary[summary["library"] == "single"], label, cells.metric, "joint").iloc[0]
+
+    def told(labels, beside_joint=False):
+        return "; ".join(
+            f"{label} {number(best(label))} by {_name(best(label))}"
+            + (f", joint {number(joint(label))}" if beside_joint else "")
+            for label in labels
+        )
+
+    shares = [best(label)["measured"] / joint(label)["measured"] for label in cells.shared]
     shows = [
         direct,
-        best["measured"] >= SHARE * joint["measured"] > 0,
-        alone["measured"] <= chance + ABOVE,
+        min(shares) >= SHARE,
+        max(best(label)["measured"] for label in cells.alone) <= chance + ABOVE,
     ]
-    share = f"{best['measured'] / joint['measured']:.2f} of" if joint["measured"] else "beside"
     text = (
         f"`{world}` ({summary['seeds'].max()} seeds): {at_once}. Step by step, with a shared template and "
-        f"familiar entities, the best data-free method ({_name(best)}) has {number(best)}, {share} the joint "
-        f"adapter's {number(joint)}; without a template ({_name(alone)}) {number(alone)}, a guess "
-        f"{chance:.4f}; with the least familiar entities ({_name(unseen)}) {number(unseen)}. At once "
-        f"{_said(shows[0])}, with template {_said(shows[1])}, without {_said(shows[2])}."
+        f"familiar entities, the best data-free method: {told(cells.shared, True)}: {min(shares):.2f} of the "
+        f"joint adapter or more. Without: {told(cells.alone)}; a guess {chance:.4f}. With the least familiar "
+        f"entities: {told(cells.unseen, True)}. At once {_said(shows[0])}, with template {_said(shows[1])}, "
+        f"without {_said(shows[2])}."
     )
     return shows, text
 
@@ -102,17 +126,9 @@ def _direct(told: pd.DataFrame) -> tuple[bool, float, str]:
     return len(above) <= 0.05 * found and pooled["low"] <= chance, chance, text
 
 
-def _best(world: str, summary: pd.DataFrame, label: str):
-    rows = data_free(summary)
-    rows = rows[(rows["label"] == label) & (rows["metric"] == "cot_answer")]
+def _rows(world: str, summary: pd.DataFrame, label: str, metric: str, method: str | None = None):
+    rows = summary[(summary["label"] == label) & (summary["metric"] == metric)]
+    rows = rows if method is None else rows[rows["method"] == method]
     if rows.empty:
-        raise ValueError(f"{world} has no cot_answer at {label}: run it again")
-    return rows.loc[rows["measured"].idxmax()]
-
-
-def _cell(world: str, summary: pd.DataFrame, label: str, method: str):
-    chosen = (summary["label"] == label) & (summary["method"] == method) & (summary["library"] == "single")
-    rows = summary[chosen & (summary["metric"] == "cot_answer")]
-    if rows.empty:
-        raise ValueError(f"{world} has no cot_answer of {method} at {label}: run it again")
-    return rows.iloc[0]
+        raise ValueError(f"{world} has no {metric} of {method or 'any method'} at {label}: run it again")
+    return rows

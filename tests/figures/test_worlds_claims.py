@@ -1,97 +1,90 @@
 """Claim 4: one rule for every world, and each of its parts can turn the verdict."""
 
-import json
-
 import pandas as pd
 import pytest
 
+from sim.experiments import EXPERIMENTS
 from sim.figures import worlds_claims
-from sim.figures.evidence import NOT_MEASURED, Runs
-from sim.lab.figure import Source
 from sim.worlds import WORLDS
 
 WORLD = "math_word"
-SHOWN = worlds_claims.SHOWN[WORLD]
+CELLS = worlds_claims.WORLD_CELLS[WORLD]
+DIRECT = "direct_given_among_answers"
 NULL = 0.1
 
 
-def measured(value, **where):
-    return {
-        **where,
-        "measured": value,
-        "low": value - 0.05,
-        "high": value + 0.05,
-        "seeds": 3,
-        "predicted": NULL,
-    }
-
-
-def runs(tmp_path, shared=0.8, joint=0.9, unshared=0.1, unfamiliar=0.3, direct=NULL, right=10):
-    """Runs of one world as a runner writes them: a sum that does as told, an average that does nothing, an
-    oracle and a joint adapter that do all."""
-    kinds = {SHOWN.shared: shared, SHOWN.unshared: unshared, SHOWN.unfamiliar: unfamiliar}
+def tables(shared=0.8, joint=0.9, alone=0.1, unseen=0.3, right=10):
+    """Summary and guesses of a world: a sum that does as told, an average that does nothing, an oracle and a
+    joint adapter that cheat."""
+    kinds = {CELLS.shared: shared, CELLS.alone: alone, CELLS.unseen: unseen}
     rows = []
-    for label, value in {label: value for labels, value in kinds.items() for label in labels}.items():
-        for library, method, solved in (
-            ("parts", "sum", value),
-            ("parts", "average", 0.06),
-            ("parts", "oracle", 1.0),
-            ("single", "joint", joint),
-        ):
-            where = {"label": label, "library": library, "method": method}
-            rows.append(measured(solved, **where, metric=SHOWN.metric))
-            rows.append(measured(direct, **where, metric=worlds_claims.DIRECT))
-    rows.append(measured(0.9, label="L", library="single", method="joint", metric="own_recall"))
-    folder = tmp_path / WORLD
-    folder.mkdir()
-    pd.DataFrame(rows).to_csv(folder / "summary.csv", index=False)
-    told = {"library": "parts", "method": "sum", "metric": worlds_claims.DIRECT, "asked": 100}
-    guesses = pd.DataFrame([{"seed": seed, **told, "right": right} for seed in range(3)])
-    cheat = guesses.assign(library="single", method="joint", right=100)
-    pd.concat([guesses, cheat]).to_csv(folder / "guesses.csv", index=False)
-    (folder / "manifest.json").write_text(json.dumps({"config": {"profile": "quick"}}))
-    return Runs(Source(tmp_path))
+    for labels, solved in kinds.items():
+        of = {("parts", "sum"): solved, ("parts", "average"): 0.06, ("parts", "oracle"): 1.0}
+        for (library, method), value in {**of, ("single", "joint"): joint}.items():
+            where = {"library": library, "method": method, "metric": CELLS.metric, "seeds": 3}
+            rows += [
+                where | {"label": label, "measured": value, "low": value, "high": 1.0} for label in labels
+            ]
+    guesses = [
+        {"library": library, "method": method, "right": count, "seed": seed}
+        for (library, method), count in {
+            ("parts", "sum"): right,
+            ("parts", "oracle"): 100,
+            ("single", "joint"): 100,
+        }.items()
+        for seed in range(3)
+    ]
+    told = pd.DataFrame(guesses).assign(asked=100, metric=DIRECT, predicted=NULL)
+    return pd.DataFrame(rows), told
 
 
-def test_every_world_shown_is_a_world():
-    assert set(worlds_claims.SHOWN) <= set(WORLDS)
+def test_every_world_shown_has_an_experiment_of_its_name():
+    assert set(worlds_claims.WORLD_CELLS) <= set(WORLDS) & set(EXPERIMENTS)
 
 
-def test_a_world_that_was_not_run_is_not_measured(tmp_path):
-    verdict, text = worlds_claims.evidence(Runs(Source(tmp_path)), WORLD)
-    assert verdict == NOT_MEASURED and f"python -m sim.sweep {WORLD}" in text
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+@pytest.mark.parametrize("world", worlds_claims.WORLD_CELLS)
+def test_both_profiles_have_the_cells_that_are_read(world, profile):
+    cells = worlds_claims.WORLD_CELLS[world]
+    labels = {label for part in EXPERIMENTS[world].parts(profile) for label, _, _ in part.cells}
+    assert {*cells.shared, *cells.alone, *cells.unseen} <= labels
 
 
 @pytest.mark.parametrize(
-    ("changed", "verdict", "parts"),
+    ("changed", "shows"),
     [
-        ({}, "**holds**", (True, True, True, True)),
-        ({"right": 30}, "**does not hold**", (False, True, True, True)),
-        ({"right": 1}, "**does not hold**", (False, True, True, True)),
-        ({"direct": 0.3}, "**does not hold**", (False, True, True, True)),
-        ({"shared": 0.6}, "**does not hold**", (True, False, True, True)),
-        ({"unshared": 0.16}, "**holds in part**", (True, True, False, True)),
-        ({"unfamiliar": 0.72}, "**holds in part**", (True, True, True, False)),
+        ({}, [True, True, True]),
+        ({"right": 30}, [False, True, True]),
+        ({"shared": 0.62}, [True, False, True]),
+        ({"joint": 1.0, "shared": 0.69}, [True, False, True]),
+        ({"alone": 0.16}, [True, True, False]),
     ],
 )
-def test_the_verdict_follows_the_numbers(tmp_path, changed, verdict, parts):
-    found, text = worlds_claims.evidence(runs(tmp_path, **changed), WORLD)
-    assert found == verdict
-    for place, right in enumerate(parts, 1):
-        assert f"({place}) {'holds' if right else 'does not'}" in text
+def test_what_shows_follows_the_numbers(changed, shows):
+    assert worlds_claims.evidence(WORLD, *tables(**changed))[0] == shows
 
 
-def test_the_text_says_seeds_profile_and_who_did_not_learn(tmp_path):
-    _, text = worlds_claims.evidence(runs(tmp_path), WORLD)
-    assert text.startswith("Profile quick, 3 seeds.")
-    assert "0.89 of the joint adapter or more" in text
-    assert "(sum; joint 0.900 [0.850, 0.950])" in text and "oracle" not in text
-    assert "98% of their facts: L: joint 0.90" in text
+@pytest.mark.parametrize("labels", [CELLS.shared, CELLS.alone])
+def test_the_worst_cell_decides(labels):
+    summary, guesses = tables()
+    worst = 0.5 if labels is CELLS.shared else 0.2
+    summary.loc[(summary["label"] == labels[-1]) & (summary["method"] == "sum"), "measured"] = worst
+    assert worlds_claims.evidence(WORLD, summary, guesses)[0] == [True, worst != 0.5, worst != 0.2]
 
 
-def test_a_missing_cell_is_named(tmp_path):
-    found = runs(tmp_path)
-    table = found.table(WORLD)
-    found._tables[WORLD, "summary"] = table[table["label"] != SHOWN.unshared[0]]
-    with pytest.raises(ValueError, match=f"math_word has no cot_solved at {SHOWN.unshared[0]}: run it again"):
-        worlds_claims.evidence(found, WORLD)
+def test_the_text_says_seeds_and_numbers():
+    _, text = worlds_claims.evidence(WORLD, *tables())
+    assert text.startswith("`math_word` (3 seeds): ")
+    assert "0.89 of the joint adapter or more" in text and "of 300 cases (a guess: 0.1000)" in text
+    assert (
+        f"{CELLS.unseen[0]} 0.300 [0.300, 1.000] by parts/sum, joint 0.900" in text and "oracle" not in text
+    )
+
+
+def test_a_missing_cell_is_named():
+    summary, guesses = tables()
+    kept = summary[summary["label"] != CELLS.alone[0]]
+    with pytest.raises(
+        ValueError, match=f"has no cot_solved of any method at {CELLS.alone[0]}: run it again"
+    ):
+        worlds_claims.evidence(WORLD, kept, guesses)
