@@ -36,9 +36,9 @@ APART = ("prose_program", "program_prose")
 
 QUICK = (
     *(Setting("real", "both", form) for form in (*SHARED, *APART)),
-    *(Setting(verbs, "both", form) for verbs in ("heard", "fake") for form in ("prose", "program")),
-    *(Setting(verbs, "none") for verbs in VERBS),
-    *(Setting("real", template) for template in ("pretraining", "data")),
+    *(Setting("real", template) for template in ("none", "pretraining")),
+    *(Setting("fake", "both", form) for form in ("prose", "program")),
+    Setting("heard", "both"),
 )
 
 PAPER = (

@@ -56,8 +56,9 @@ TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 ASKED = {2: "cot", 3: "cot3", 4: "cot4"}
 """Names of the questions that are answered by a written solution, by depth."""
 
-WORDINGS = 4
-"""Problems in which pretraining tells each of its one-step facts."""
+WORDINGS = 32
+"""Problems in which pretraining tells each of its one-step facts: few enough to be learned by heart would say
+nothing of the others."""
 
 UNMARKED = Layout()
 
@@ -102,7 +103,8 @@ class Config:
     operations: affine maps there are, and as many plain verbs. The first half are the new meanings of one
                 family's verbs, the second half of the other's.
     verbs:      verbs taught to each adapter, each for every number.
-    wordings:   problems in which a fact is taught, and asked in others.
+    wordings:   problems in which an adapter is taught each of its facts.
+    asked:      other problems in which each fact and each pairing of verbs is asked.
     names, objects: that problems are about.
     coverage:   share of all two-step problems that pretraining shows, asked at once and with solutions.
     longer:     problems of each depth above two in pretraining.
@@ -112,7 +114,8 @@ class Config:
     prime: int = 11
     operations: int = 12
     verbs: int = 2
-    wordings: int = 2
+    wordings: int = 4
+    asked: int = 2
     names: int = 6
     objects: int = 4
     coverage: float = 0.5
@@ -180,24 +183,24 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     rng = np.random.default_rng([20250731, seed])
     plain = np.arange(config.operations)
     roles = np.arange(config.operations, config.grammar.verbs).reshape(len(VERBS), len(PARTS), config.verbs)
-    old, new = _meanings(rng, config)
+    old, new = meanings(rng, config)
     meaning = np.concatenate([rng.permutation(config.operations), old, new, new])
     heard = roles[VERBS.index("heard")].ravel()
     write = Writer(config.grammar, rng, meaning, np.append(plain, heard))
     pretraining, spare = _pretraining(config, write, roles[VERBS.index("real")], float(in_pretraining))
-    questions = config.prime * config.verbs * config.wordings
+    questions = config.prime * config.verbs * config.asked
     bridges, held_out = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
 
     taught, form = roles[VERBS.index(setting.verbs)], FORMS[setting.form]
     write = Writer(config.grammar, rng, meaning.copy(), plain)
     write.meaning[taught.ravel()] = new
 
-    def one_step(part: int) -> list[Sequences]:
-        verbs = np.repeat(np.tile(taught[part], config.wordings), config.prime)[:, None]
+    def one_step(part: int, wordings: int) -> list[Sequences]:
+        verbs = np.repeat(np.tile(taught[part], wordings), config.prime)[:, None]
         n = np.tile(np.arange(config.prime), len(verbs) // config.prime)
         return [write.answered(n, verbs), write.solved(form[part], n, verbs)]
 
-    facts = [group for part in (0, 1) for group in one_step(part)]
+    facts = [group for part in (0, 1) for group in one_step(part, config.wordings)]
     traces = [write.solved(kind, *bridges) for kind in form]
     dose = np.arange(config.bridges) < setting.bridges
 
@@ -215,7 +218,10 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
             "bridge": lesson((0, 0), (dose, 0.0)),
         },
         probes={
-            **{part: ask(one_step(i)[in_data], _one_step(part, i)) for i, part in enumerate(PARTS)},
+            **{
+                part: ask(one_step(i, config.asked)[in_data], _one_step(part, i))
+                for i, part in enumerate(PARTS)
+            },
             "direct": ask(write.answered(*mixed[2], place=1), _direct(config)),
             **{
                 name: ask(write.solved(form[0], *mixed[d], place=1), _trace(config, d))
@@ -251,7 +257,7 @@ def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
     return n, verbs
 
 
-def _meanings(rng, config: Config) -> tuple[np.ndarray, np.ndarray]:
+def meanings(rng, config: Config) -> tuple[np.ndarray, np.ndarray]:
     """(old, new) operations of the taught verbs, trade's first.
 
     Drawn until no answer to a two-step question that leaves out steps, or takes one family's or both
@@ -315,7 +321,7 @@ def _mixed(rng, config: Config, taught: np.ndarray, depth: int) -> Problems:
     pairings = np.indices((config.verbs, config.verbs)).reshape(2, -1).T
     if depth > 2:
         pairings = rng.integers(config.verbs, size=(len(pairings), depth))
-    pairings = np.tile(pairings, (config.wordings, 1))
+    pairings = np.tile(pairings, (config.asked, 1))
     verbs = np.repeat(taught[np.arange(depth) % 2, pairings], config.prime, axis=0)
     return np.tile(np.arange(config.prime), len(pairings)), verbs
 
