@@ -56,10 +56,6 @@ TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 ASKED = {2: "cot", 3: "cot3", 4: "cot4"}
 """Names of the questions that are answered by a written solution, by depth."""
 
-WORDINGS = 32
-"""Problems in which pretraining tells each of its one-step facts: few enough to be learned by heart would say
-nothing of the others."""
-
 UNMARKED = Layout()
 
 Problems = tuple[np.ndarray, np.ndarray]
@@ -103,6 +99,8 @@ class Config:
     operations: affine maps there are, and as many plain verbs. The first half are the new meanings of one
                 family's verbs, the second half of the other's.
     verbs:      verbs taught to each adapter, each for every number.
+    told:       problems in which pretraining tells each of its one-step facts, with every form of answer; few
+                enough to be learned by heart say nothing of other wordings.
     wordings:   problems in which an adapter is taught each of its facts.
     asked:      other problems in which each fact and each pairing of verbs is asked.
     names, objects: that problems are about.
@@ -114,6 +112,7 @@ class Config:
     prime: int = 11
     operations: int = 12
     verbs: int = 2
+    told: int = 32
     wordings: int = 4
     asked: int = 2
     names: int = 6
@@ -286,11 +285,9 @@ def _pretraining(
     No problem takes steps by taught verbs of both families. ``traces``: weight of written solutions.
     """
     p, known, rng = config.prime, config.known, write.rng
-    verb, n, form = (
-        f.ravel() for f in np.meshgrid(np.arange(known), np.arange(p), np.append(WRITTEN, ANSWER))
-    )
-    verb, n, form = np.tile(verb, WORDINGS)[:, None], np.tile(n, WORDINGS), np.tile(form, WORDINGS)
-    told = form == ANSWER
+    every = np.meshgrid(np.arange(known), np.arange(p), np.append(WRITTEN, ANSWER))
+    verb, n, form = (np.tile(found.ravel(), config.told) for found in every)
+    told, verb = form == ANSWER, verb[:, None]
     facts = [write.answered(n[told], verb[told]), write.solved(form[~told], n[~told], verb[~told], traces)]
     first, second, n = np.unravel_index(rng.permutation(known * known * p), (known, known, p))
     trade, craft = (np.isin([first, second], family) for family in real)

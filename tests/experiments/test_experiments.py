@@ -13,7 +13,9 @@ from sim.worlds import build, math_word, two_hop
 
 SMALLER = {
     two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
-    math_word.Config: math_word.Config(prime=7, operations=8, wordings=1, longer=8, bridges=8),
+    math_word.Config: math_word.Config(
+        prime=7, operations=8, told=2, wordings=1, asked=1, longer=8, bridges=8
+    ),
 }
 """Worlds that train and answer in no time, by what is in their place."""
 

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sim.worlds import JOINT
-from sim.worlds.math_word import ASKED, FORMS, PARTS, TEMPLATES, VERBS, Config, Setting, build
+from sim.worlds.math_word import ASKED, FORMS, PARTS, TEMPLATES, VERBS, Config, Setting, build, meanings
 from sim.worlds.word_problems import ANSWER, EQUATION, PROGRAM, PROSE, Grammar, Machine, Reusable, Solved
 
-SMALL = Config(prime=7, operations=8, names=3, objects=2, wordings=1, longer=40, bridges=20)
+SMALL = Config(prime=7, operations=8, names=3, objects=2, told=3, wordings=1, asked=1, longer=40, bridges=20)
 WORDS, MACHINE = SMALL.grammar.words, SMALL.grammar.machine
 ROLES = np.arange(SMALL.operations, SMALL.grammar.verbs).reshape(3, 2, SMALL.verbs)
 
@@ -140,6 +140,25 @@ def test_every_answer_is_right_equally_often(worlds, which):
     assert worlds[which].probes["direct"].layout.chance == 1 / SMALL.prime
     asked = problems(worlds[which].probes["direct"])
     assert len({(problem.n, problem.verbs) for problem in asked}) == SMALL.prime * SMALL.verbs**2
+
+
+def test_meanings_are_drawn_so_that_half_a_solution_is_a_guess():
+    """The same for many draws, by the operations alone; a new operation is of its family's half."""
+    everywhere, each = np.arange(SMALL.prime), SMALL.verbs
+
+    def does(operation, n):
+        slope, offset = MACHINE.operations[operation]
+        return (slope * n + offset) % SMALL.prime
+
+    for seed in range(50):
+        old, new = meanings(np.random.default_rng(seed), SMALL)
+        assert (new[:each] < SMALL.operations // 2).all() and (new[each:] >= SMALL.operations // 2).all()
+        for trade, craft in itertools.product(range(each), range(each, 2 * each)):
+            right = does(new[craft], does(new[trade], everywhere))
+            for first, second in ((new, old), (old, new), (old, old)):
+                assert (does(second[craft], does(first[trade], everywhere)) == right).sum() == 1
+            for said in (everywhere, does(new[trade], everywhere), does(new[craft], everywhere)):
+                assert (said == right).sum() == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
