@@ -84,11 +84,11 @@ SEEN = {"real": "known, another meaning", "heard": "seen in distractors", "fake"
 """What pretraining knows of the taught verbs."""
 
 UNSHARED = {
-    "real/none/prose": "no solutions",
-    "real/pretraining/prose": "base alone",
-    "real/data/prose": "adapters alone",
-    "real/both/prose_program": "prose, then program",
-    "real/both/program_prose": "program, then prose",
+    "real/none/prose": "nowhere",
+    "real/pretraining/prose": "in pretraining alone",
+    "real/data/prose": "in the adapters' data alone",
+    "real/both/prose_program": "taught in prose and program, asked in prose",
+    "real/both/program_prose": "taught in program and prose, asked in program",
 }
 """Cells in which the adapters' data share no solution template with each other and with pretraining."""
 
@@ -119,26 +119,34 @@ def _word_problems(source: Source) -> pd.DataFrame:
 )
 def word_problems(rows: pd.DataFrame):
     """Accuracy by method: panels by form and template, series by familiarity of the verbs."""
-    picture, panels = style.figure(style.PAGE, 3.6, ncols=len(PANELS), sharey=True)
+    picture, panels = style.figure(style.PAGE, 4.2, ncols=len(PANELS), sharey=True)
     present = set(zip(rows["library"], rows["method"], strict=True))
     methods = [method for method in METHODS if method[:2] in present]
     for axes, (title, metric, labels) in zip(panels, PANELS, strict=True):
-        first = len(SEEN) if labels is UNSHARED else 0
+        first = len(SEEN) - 1 if labels is UNSHARED else 0
         for series, (label, name) in enumerate(labels.items()):
             found = rows[(rows["label"] == label) & (rows["metric"] == metric)]
+            if found.empty:
+                continue
             found = found.set_index(["library", "method"]).reindex([method[:2] for method in methods])
             y = np.arange(len(methods)) + (series - (len(labels) - 1) / 2) * 0.16
             values = (found["measured"], y, found["low"], found["high"])
             style.points_across(axes, *values, first + series, name)
         axes.axvline(1 / DEFAULT.world.prime, color="black", linestyle="--", linewidth=0.8, zorder=0)
         axes.set_title(title, loc="left")
-        axes.set_xlim(-0.03, 1.03)
+        axes.set(xlim=(-0.03, 1.03), xlabel="problems solved")
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
     panels[0].invert_yaxis()
-    picture.supxlabel(f"problems solved, mean and 95% interval of {_seeds(rows)} seeds", fontsize=8)
-    for axes, title in ((panels[3], "taught verbs"), (panels[2], "solutions")):
-        axes.legend(loc="center right", title=title, fontsize=6, title_fontsize=6, handletextpad=0.1)
+    legends = (
+        (panels[3], "left", f"taught verbs (a, b, d); all: mean and\n95% interval of {_seeds(rows)} seeds"),
+        (panels[2], "right", "written solutions (c)"),
+    )
+    for axes, place, title in legends:
+        handles, names = axes.get_legend_handles_labels()
+        picture.legend(
+            handles, names, loc=f"outside lower {place}", title=title, title_fontsize=7, alignment="left"
+        )
     return picture
 
 
@@ -188,7 +196,7 @@ def word_problem_depth(rows: pd.DataFrame):
             left.plot(found["depth"], found["predicted"], color=style.COLOURS[series], linewidth=0.8)
     left.set_xticks(list(ASKED))
     left.set(xlabel="steps", ylabel="solutions right throughout", ylim=(-0.03, 1.03))
-    left.legend(title=f"{_seeds(rows)} seeds", title_fontsize=7, loc="upper right")
+    left.legend(title=f"{_seeds(rows)} seeds", title_fontsize=7, loc="upper right", bbox_to_anchor=(1.35, 1))
     errors = rows[rows["panel"] == "error"].set_index("predictor")
     errors = errors.reindex([name for name in PREDICTORS if name in errors.index])
     style.points(right, range(len(errors)), errors["measured"], errors["low"], errors["high"], 6)
