@@ -107,8 +107,8 @@ def _word_problems(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Asked at once, two families of operations do not combine; written out, the sum of the adapters solves "
-    "problems that mix them, if both were taught in one form that pretraining knows.",
+    "Asked at once, two families of operations do not combine; written out, the sum of the adapters comes "
+    "closest to one adapter for both, if both were taught in one form that pretraining knows.",
     SIZES
     + "Two-step problems. Solutions are written in prose (a) or as programs that an interpreter runs (b); in "
     "(c) pretraining, the adapters, or both lack them, or the adapters were taught in different forms; "
@@ -173,7 +173,7 @@ def _depths(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Every step more costs a factor.",
+    "Longer solutions fail more often, and the sum's more often than single adapters forecast.",
     SIZES
     + "Known verbs, one form shared. Left: whole solutions right in every token, sum filled, joint hollow; "
     "lines: product of the step accuracies that single adapters forecast for the sum. Right: mean absolute "
