@@ -56,6 +56,9 @@ TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 ASKED = {2: "cot", 3: "cot3", 4: "cot4"}
 """Names of the questions that are answered by a written solution, by depth."""
 
+DRAWS = 10_000
+"""How often meanings are drawn anew before they are given up."""
+
 UNMARKED = Layout()
 
 Problems = tuple[np.ndarray, np.ndarray]
@@ -262,19 +265,20 @@ def meanings(rng, config: Config) -> tuple[np.ndarray, np.ndarray]:
     Drawn until no answer to a two-step question that leaves out steps, or takes one family's or both
     families' old meanings for the new ones, is right for more than one number: the slopes differ. So who
     knows a part of the solution is right as often as who guesses.
+
+    Raises:
+        ValueError: no such draw is found; there are too few operations.
     """
-    slope, half, each = (
-        np.array(config.grammar.machine.operations)[:, 0],
-        config.operations // 2,
-        config.verbs,
-    )
-    while True:
+    slope = np.array(config.grammar.machine.operations)[:, 0]
+    half, each = config.operations // 2, config.verbs
+    for _ in range(DRAWS):
         old = rng.permutation(config.operations)[: 2 * each]
         trade, craft = rng.permutation(half)[:each], half + rng.permutation(config.operations - half)[:each]
         new = np.append(trade, craft)
         before, after = (np.outer(slope[m[:each]], slope[m[each:]]) % config.prime for m in (old, new))
         if np.all((after != 1) & (after != before)) and np.all(slope[old] != slope[new]):
             return old, new
+    raise ValueError(f"operations {config.operations} are too few for {each} verbs an adapter: use more")
 
 
 def _pretraining(

@@ -358,6 +358,12 @@ def test_too_few_held_out_problems_are_refused():
         build(dataclasses.replace(SMALL, bridges=5000), 0)
 
 
+def test_too_few_operations_for_meanings_are_refused():
+    config = dataclasses.replace(SMALL, operations=2, verbs=1)
+    with pytest.raises(ValueError, match="operations 2 are too few for 1 verbs an adapter"):
+        meanings(np.random.default_rng(0), config)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
