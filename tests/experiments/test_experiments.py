@@ -11,8 +11,15 @@ from sim.figures import FIGURES
 from sim.lab.figure import COMMON, Source
 from sim.reuse.jobs import Part
 from sim.sweep.run import run
-from sim.worlds import build
-from sim.worlds.two_hop import Config
+from sim.worlds import build, math_word, two_hop
+
+SMALLER = {
+    two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
+    math_word.Config: math_word.Config(
+        prime=7, operations=8, told=2, wordings=1, asked=1, longer=8, bridges=8
+    ),
+}
+"""Worlds that train and answer in no time, by what is in their place."""
 
 OF_EXPERIMENTS = {name: item for name, item in FIGURES.items() if item.experiments}
 
@@ -42,16 +49,18 @@ def test_every_experiment_has_a_line_for_the_help():
 def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
     """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # One configuration, and ranks as arrays everywhere: one program for all of them.
-    world = Config(entities=40, edits=4, bridges=64)
-    plain = tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), oracle=True)
+    # One configuration a world, and ranks as arrays everywhere: one program for all of them.
+    configs = {
+        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), oracle=True)
+        for kind, world in SMALLER.items()
+    }
     for name, item in EXPERIMENTS.items():
         parts = []
         for part in item.parts("quick"):
-            config = plain
-            if part.config.world.controls:
-                controlled = dataclasses.replace(world, controls=True)
-                config = dataclasses.replace(plain, world=controlled, extras=part.config.extras, losses=True)
+            config = configs[type(part.config.world)]
+            if getattr(part.config.world, "controls", False):
+                controlled = dataclasses.replace(config.world, controls=True)
+                config = dataclasses.replace(config, world=controlled, extras=part.config.extras, losses=True)
             cells = [
                 (label, setting, tuple((kind, min(r, config.rank)) for kind, r in ranks) or (("q", 2),))
                 for label, setting, ranks in part.cells
