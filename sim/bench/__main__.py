@@ -11,7 +11,7 @@ import pandas as pd
 import tyro
 
 from sim.bench import BENCHMARKS
-from sim.lab import files
+from sim.lab import files, parallel
 from sim.lab.cli import run_command
 
 
@@ -50,6 +50,7 @@ def main(command: BenchCommand) -> None:
         for record in BENCHMARKS.values():
             print(f"{record.name}: {record.summary}")
         return
+    parallel.use_all_cores()
     command.out.mkdir(parents=True, exist_ok=True)  # before the work, in case it cannot be
     for record in chosen:
         table = record.run()

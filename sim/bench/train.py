@@ -34,7 +34,7 @@ def material(width: int) -> tuple[Decoder, Params, Int[Array, "B T"]]:
     return decoder, init(decoder, jax.random.key(0)), tokens
 
 
-def train(decoder: Decoder, steps: int, params: Params, tokens: Array, key: Array) -> Array:
+def trained(decoder: Decoder, steps: int, params: Params, tokens: Array, key: Array) -> Array:
     """Losses of an adapter of every matrix, trained as ``sim.reuse.library.finetune`` does."""
     start = lora.init(decoder, decoder.modules(), RANK, jax.random.wrap_key_data(key))
     group = Sequences(tokens, jnp.ones(BATCH, jnp.float32), PROMPT)
@@ -53,7 +53,7 @@ def ours(width: int, adapters: int, steps: int) -> tuple[float, float, float]:
         {"params": params, "tokens": tokens, "key": np.asarray([0, index], np.uint32)}
         for index in range(adapters)
     ]
-    program = parallel.program(train, decoder, steps)
+    program = parallel.program(trained, decoder, steps)
     mapped = parallel.in_stages(lambda job: program(job["params"], job["tokens"], job["key"]))
 
     def run() -> list[np.ndarray]:
@@ -81,7 +81,7 @@ def floor(width: int, layers: int = 2) -> tuple[float, float]:
 
 
 @benchmark
-def train_adapters() -> pd.DataFrame:
+def train() -> pd.DataFrame:
     """Train rank-4 adapters of every matrix: batches of 64 x 14 tokens, 2 layers, width 64 and 128.
 
     ``microseconds`` are of one step of one adapter: ours with all adapters at once, PyTorch + PEFT (extra

@@ -2,12 +2,13 @@
 
 import importlib.util
 import json
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from sim.bench import BENCHMARKS, diagnose, merge, store, ties
+from sim.bench import BENCHMARKS, diagnose, merge, scale, store, sweep, ties, train
 from theory.lowrank import LowRank
 
 
@@ -98,7 +99,7 @@ def test_list_and_unknown_name(tmp_path, command):
     code, out, _ = command("sim.bench")
     assert code == 0 and all(name in out for name in BENCHMARKS)
     code, _, err = command("sim.bench", "merg", "--out", tmp_path / "out")
-    assert code == 2 and "unknown benchmark 'merg'; known: diagnose, merge, store, ties" in err
+    assert code == 2 and f"unknown benchmark 'merg'; known: {', '.join(BENCHMARKS)}" in err
     assert not (tmp_path / "out").exists()
 
 
@@ -108,3 +109,47 @@ def test_peft_agrees_where_it_is_installed():
     for method in ("sum", "svd"):
         elapsed, delta = merge.peft_seconds(adapters, method, 1)
         assert elapsed > 0 and merge.error(adapters, method, delta) < 1e-5
+
+
+def test_training_starts_from_one_loss_whoever_trains(monkeypatch, tmp_path, command):
+    monkeypatch.setattr(train, "WIDTHS", (8,))
+    monkeypatch.setattr(train, "sizes", lambda: (2, 2))
+    code, _, err = command("sim.bench", "train", "--out", tmp_path)
+    assert code == 0, err
+    rows = pd.read_csv(tmp_path / "train.csv")
+    assert rows["tool"][0] == "ours" and rows["ratio_to_ours"][0] == 1
+    assert (rows["microseconds"] > 0).all()
+    np.testing.assert_allclose(rows["loss"], rows["loss"][0], rtol=1e-5)
+    assert len(rows) == (3 if importlib.util.find_spec("peft") and importlib.util.find_spec("torch") else 1)
+
+
+def test_the_floor_of_a_step_by_hand():
+    """Width 1, one layer: keys and values everywhere, the rest and the readout at the completion."""
+    moved, operations = train.floor(1, layers=1)
+    every, last, factors = 64 * 13, 64 * 9, 4 * (4 * 2 + 2 * 5)
+    assert moved == 4 * 8 * factors
+    assert operations == 4 * (every * 2 + last * (2 + 8 + train.VOCAB)) + 6 * every * factors
+
+
+def test_scaling_counts_configurations_and_devices(monkeypatch):
+    asked = []
+
+    def timed(count):
+        asked.append(("all", count))
+        return {"microseconds": 100.0 / count, "first": 0.0}
+
+    monkeypatch.setattr(scale, "timed", timed)
+    monkeypatch.setattr(scale, "counts", lambda: (1, 10))
+    monkeypatch.setattr(scale, "on_devices", lambda devices, count: timed(count) | {"microseconds": 15.0})
+    rows = scale.scale()
+    assert asked == [("all", 1), ("all", 10), ("all", 10)]
+    assert rows["devices"].tolist() == [2, 2, 1] and rows["ratio_to_ours"].tolist() == [10.0, 1.0, 1.5]
+
+
+def test_a_job_that_fails_is_not_timed(tmp_path):
+    with pytest.raises(RuntimeError, match="ended with 3: gone"):
+        sweep.spent(
+            [sys.executable, "-c", "import sys; print('gone', file=sys.stderr); sys.exit(3)"], tmp_path
+        )
+    found = sweep.spent([sys.executable, "-c", "sum(range(10**7))"], tmp_path)
+    assert 0.02 < found["processor_seconds"] < 2 * found["seconds"] + 0.1

@@ -118,7 +118,7 @@ def test_end_to_end_resume_and_refusal(tiny_main_job, command, monkeypatch, tmp_
 
 
 def check_rows(rows, summary, out):
-    settings = ("entities", "template", "wording", "bridges", "facts_seen", "traces_seen")
+    settings = tuple(field.name for field in dataclasses.fields(two_hop.Setting))
     assert tuple(rows.columns) == ("unit", *CORE, *settings, *VALUES)
     # Section 12: adapters on the last MLP output are predicted exactly from single adapters.
     exact = rows[(rows["predictor"] == "tangent") & rows["adapter"].isin(("lora_last", "closed_form"))]
