@@ -111,6 +111,7 @@ def test_peft_agrees_where_it_is_installed():
         assert elapsed > 0 and merge.error(adapters, method, delta) < 1e-5
 
 
+@pytest.mark.slow
 def test_training_starts_from_one_loss_whoever_trains(monkeypatch, tmp_path, command):
     monkeypatch.setattr(train, "WIDTHS", (8,))
     monkeypatch.setattr(train, "sizes", lambda: (2, 2))
