@@ -18,12 +18,27 @@ asked for in N. "joint" is taught all of it. The data sets of the paper are not 
 
 from dataclasses import dataclass, replace
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, stack, world
+from sim.worlds.languages import (
+    BODY,
+    INPUTS,
+    L1,
+    L2,
+    PROGRAM,
+    UNSEEN_N,
+    UNSEEN_P,
+    N,
+    P,
+    Tokens,
+    Writer,
+    joined,
+)
 
 FAMILIARITY = {
     "familiar": (),
@@ -31,8 +46,9 @@ FAMILIARITY = {
     "new_functions": ("functions",),
     "new": ("language", "functions"),
 }
-"""What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N were
-paraphrased into N itself; familiar words of P named functions with other bodies, in requests of every kind."""
+"""What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N
+were paraphrased into N itself; familiar words of P named functions with other bodies, in every kind of request.
+"""
 
 TEMPLATES = {
     "none": (False, False),
@@ -44,14 +60,8 @@ TEMPLATES = {
 
 PARTS = ("language", "functions")
 
-P, L1, L2, N, UNSEEN_N, UNSEEN_P = range(6)
-"""The languages; N whose words pretraining never saw, and P with other words for the new functions."""
-
-ORDER = ("fpaqb", "aqbpf", "pbafq", "bfpaq", "bfpaq", "fpaqb")
-"""Where each puts function, inputs a and b, and its two particles p and q."""
-
-INPUTS, WORDS, BODY, PROGRAM = 4, 5, 3, 5
-"""Inputs that a request may name; lengths of a request, a body and a program."""
+DIRECTLY, TRACED, UNUSED = range(3)
+"""How pretraining shows the code of a function that is asked for in L1, and in L2."""
 
 TRIALS = 16
 """Fresh inputs on which a program is tried."""
@@ -91,13 +101,11 @@ class Config:
 
     known:    functions that pretraining knows and nothing changes.
     edits:    new functions.
-    coverage: share of the requests in L1 and L2 whose code pretraining shows, at once and as traces.
     bridges:  traces that are at hand for the adapters' data.
     """
 
     known: int = 20
     edits: int = 16
-    coverage: float = 0.5
     bridges: int = 64
 
     def __post_init__(self):
@@ -107,88 +115,16 @@ class Config:
                 f"known {self.known} and edits {self.edits}: use at least one edit, no more edits than known "
                 f"functions, and known + 2 * edits at most {most}, the bodies that differ"
             )
-        if not 0 < self.coverage < 1:
-            raise ValueError(f"coverage {self.coverage} must lie strictly between 0 and 1")
 
     @property
-    def functions(self) -> int:
-        """Known and new functions."""
-        return self.known + self.edits
-
-    @property
-    def code(self) -> int:
-        """The first instruction; the others follow, then the inputs by their names in P."""
-        return self.edits + (self.functions + 2) * 5 + INPUTS * 4
-
-    @property
-    def markers(self) -> int:
-        """CODE, THINK, and INTO each of P, L1, L2 and N."""
-        return self.code + len(stack.INSTRUCTIONS) + INPUTS
+    def tokens(self) -> Tokens:
+        """The vocabulary."""
+        return Tokens(self.known, self.edits)
 
     @property
     def vocab(self) -> int:
         """Size of the vocabulary."""
-        return self.markers + 6
-
-
-class _Writer:
-    """Turns languages, functions and inputs into token sequences."""
-
-    def __init__(self, config: Config, bodies: Int[np.ndarray, "F body"]):
-        count, edits = config.functions, config.edits
-        unseen, particles = 5 * count, 5 * count + edits
-        self.functions = np.arange(6 * count).reshape(6, count)
-        self.functions[UNSEEN_P] = np.append(np.arange(config.known), unseen + np.arange(edits))
-        language = np.asarray([P, L1, L2, N, UNSEEN_N, P])[:, None]
-        self.particles = particles + 2 * language + np.arange(2)
-        inputs = config.code + len(stack.INSTRUCTIONS) + np.arange(INPUTS)
-        other = particles + 10 + INPUTS * (language - 1) + np.arange(INPUTS)
-        self.inputs = np.where(language == P, inputs, other)
-        self.bodies = config.code + bodies
-        self.code, self.think, *self.into = range(config.markers, config.vocab)
-
-    def request(self, language, f, a, b) -> Int[np.ndarray, "S 5"]:
-        """Requests, five words each; ``language`` one for all."""
-        words = {
-            "f": self.functions[language][f],
-            "a": self.inputs[language][a],
-            "b": self.inputs[language][b],
-        }
-        words |= dict(zip("pq", self.particles[language], strict=True))
-        return np.stack(np.broadcast_arrays(*(words[role] for role in ORDER[language])), axis=1)
-
-    def program(self, body, a, b) -> Int[np.ndarray, "S 5"]:
-        """Programs: the names of the inputs, then a body."""
-        return np.concatenate([self.inputs[P][np.stack([a, b], axis=1)], self.bodies[body]], axis=1)
-
-    def coded(self, language, f, a, b, body, weight=1.0) -> Sequences:
-        return _group(weight, self.request(language, f, a, b), self.code, self.program(body, a, b))
-
-    def paraphrase(self, language, other, f, a, b, weight=1.0) -> Sequences:
-        spoken, said = (self.request(each, f, a, b) for each in (language, other))
-        return _group(weight, spoken, self.into[other % UNSEEN_P], said)
-
-    def trace(self, language, pivot, f, a, b, body, weight=1.0) -> Sequences:
-        spoken, said = (self.request(each, f, a, b) for each in (language, pivot))
-        rest = (self.think, self.into[P], said, self.code, self.program(body, a, b))
-        return _group(weight, spoken, *rest)
-
-
-def _group(weight, *columns) -> Sequences:
-    """Sequences from blocks of words (S, k) and single words; the prompt is a request and the word after it."""
-    count = len(columns[0])
-    blocks = [column if np.ndim(column) else np.full((count, 1), column) for column in columns]
-    weight = np.broadcast_to(np.float32(weight), count).copy()
-    return Sequences(np.concatenate(blocks, axis=1).astype(np.int32), weight, WORDS + 1)
-
-
-def _weighed(group: Sequences, weight) -> Sequences:
-    return Sequences(group.tokens, np.asarray(weight, np.float32), group.prompt)
-
-
-def _joined(*groups: Sequences) -> Sequences:
-    tokens, weights = ([getattr(group, name) for group in groups] for name in ("tokens", "weight"))
-    return Sequences(np.concatenate(tokens), np.concatenate(weights), groups[0].prompt)
+        return self.tokens.size
 
 
 @dataclass(frozen=True)
@@ -203,15 +139,15 @@ class Runs:
 
     def __call__(self, written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
         """Sequences that end in programs -> whether each will do."""
-        programs = [tokens[:, -PROGRAM:] - self.code for tokens in (written, right)]
-        (ours, runs), (theirs, _) = (stack.run(each, stack.fresh(TRIALS, INPUTS)) for each in programs)
-        if not self.any:
-            return runs & (ours == theirs).all(axis=-1)
-        return runs & (ours[:, None] == theirs[None]).all(axis=-1).any(axis=1)
+        programs = jnp.stack([written, right])[..., -PROGRAM:] - self.code
+        (ours, theirs), (runs, _) = stack.run(programs, stack.fresh(TRIALS, INPUTS))
+        if self.any:
+            return runs & (ours[:, None] == theirs[None]).all(axis=-1).any(axis=1)
+        return runs & (ours == theirs).all(axis=-1)
 
 
 def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
-    """Judge: the program begins with the right inputs, which the request names: vocabulary, no new function."""
+    """Judge: the program begins with the right inputs, which the request names: vocabulary alone."""
     return (written[:, -PROGRAM:-BODY] == right[:, -PROGRAM:-BODY]).all(axis=1)
 
 
@@ -245,17 +181,23 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
     novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
     rng = np.random.default_rng([20251125, seed])
-    write = _Writer(config, _bodies(rng, config.functions + config.edits))
+    write = Writer(config.tokens, _bodies(rng, config.known + 2 * config.edits))
     pairs = rng.permutation([(a, b) for a in range(INPUTS) for b in range(INPUTS) if a != b])
-    f, pair = (axis.ravel() for axis in np.indices((config.functions, len(pairs))))
+    f, pair = (axis.ravel() for axis in np.indices((config.known + config.edits, len(pairs))))
     requests, new = np.stack([f, *pairs[pair].T]), f >= config.known
-    seen = (rng.permutation(2 * len(f)) < round(config.coverage * 2 * len(f))).reshape(2, -1)
+    # Each function is coded at once in a third of languages, by trace in a third, in the others in P alone: a
+    # trace is then learned as one, not as code from a foreign word with a translation beside it.
+    sizes = (config.known, config.edits)
+    use = np.stack(
+        [np.concatenate([rng.permutation(np.arange(size) % 3) for size in sizes])[f] for _ in (L1, L2)]
+    )
 
     # The questions of a seed share their inputs: knowing those leaves the guess of a function as it is.
     target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
     half = -(-config.edits // 2)
-    held_out, bridges = zip(
-        *(_split(rng, ~new, ~shown, half, -(-config.bridges // 2)) for shown in seen), strict=True
+    held_out, bridges = (
+        [_some(rng, ~new & (of == where), count, what) for of in use]
+        for where, count, what in ((UNUSED, half, "held out"), (TRACED, -(-config.bridges // 2), "bridges"))
     )
     expert = requests[:, rng.permutation(np.flatnonzero(~new & (pair > 0)))[:half]]
     untouched = requests[:, rng.permutation(np.flatnonzero(~new))[: 2 * config.edits]]
@@ -263,19 +205,19 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     def foreign(write_one, picks, *pivots):
         """Requests in L1 and in L2, one group."""
         asked = [requests[:, pick] for pick in picks]
-        return _joined(*(write_one(L, *pivots, *r, r[0]) for L, r in zip((L1, L2), asked, strict=True)))
+        return joined(*(write_one(L, *pivots, *r, r[0]) for L, r in zip((L1, L2), asked, strict=True)))
 
-    def foreign_seen(write_one, weight, *pivots):
+    def shown(write_one, weight, where, *pivots):
         groups = (
-            write_one(L, *pivots, *requests, f, weight * s) for L, s in zip((L1, L2), seen, strict=True)
+            write_one(L, *pivots, *requests, f, weight * on) for L, on in zip((L1, L2), where, strict=True)
         )
-        return _joined(*groups)
+        return joined(*groups)
 
     known_pairs = [*((x, y) for x in (P, L1, L2) for y in (P, L1, L2)), (N, N)]
     words = write.paraphrase(novel, pivot, *requests)
     codes = write.coded(pivot, *requests[:, new], f[new] + config.edits)
-    facts, on_words = _joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
-    traces = _joined(foreign(write.trace, bridges, P), write.trace(novel, P, *expert, expert[0]))
+    facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
+    traces = joined(foreign(write.trace, bridges, P), write.trace(novel, P, *expert, expert[0]))
     place = np.append(rng.permutation(len(traces.tokens) - half), np.full(half, len(traces.tokens)))
     on_bridges, on_expert = place < setting.bridges, place == len(traces.tokens)
     taught = {
@@ -286,19 +228,22 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
         "expert": (0 * on_words, on_expert),
     }
     body, old = target[0] + config.edits, old_target[0]
-    runs = (("runs", Runs(config.code)),)
-    of_code = (*runs, ("runs_as_an_answer", Runs(config.code, any=True)), ("inputs", takes_inputs))
+    runs = (("runs", Runs(config.tokens.code)),)
+    of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
     return World(
         pretraining={
             "facts": write.coded(P, *requests, f),
-            "direct": foreign_seen(write.coded, 1.0),
-            "paraphrases": _joined(*(write.paraphrase(x, y, *requests) for x, y in known_pairs)),
-            "traces": foreign_seen(write.trace, float(in_pretraining), P),
+            "direct": shown(write.coded, 1.0, use == DIRECTLY),
+            "paraphrases": joined(*(write.paraphrase(x, y, *requests) for x, y in known_pairs)),
+            "traces": joined(
+                write.trace(P, P, *requests, f, float(in_pretraining)),
+                shown(write.trace, float(in_pretraining), use == TRACED, P),
+            ),
         },
         data={
             name: {
-                FACTS: _weighed(facts, on_facts),
-                "traces": _weighed(traces, on_traces),
+                FACTS: replace(facts, weight=np.float32(on_facts)),
+                "traces": replace(traces, weight=np.float32(on_traces)),
             }
             for name, (on_facts, on_traces) in taught.items()
         },
@@ -310,7 +255,7 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
             "known": ask(
                 write.coded(novel, *old_target, old), DIRECT, chance=1 / config.known, judges=of_code
             ),
-            "known_cot": ask(write.trace(novel, P, *old_target, old), TRACE, judges=runs),
+            "known_cot": ask(write.trace(novel, P, *old_target, old), owner=TRACE.owner, judges=runs),
             "untouched": ask(write.coded(P, *untouched, untouched[0])),
             "untouched_direct": ask(foreign(write.coded, held_out), forecast=False),
             "untouched_cot": ask(foreign(write.trace, held_out, P)),
@@ -319,19 +264,23 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     )
 
 
-def ask(group: Sequences, layout: Layout = Layout(), **changes) -> Probe:
+UNMARKED = Layout()
+
+
+def ask(group: Sequences, layout: Layout = UNMARKED, **changes) -> Probe:
     """The sequences of a group as questions."""
     return Probe(group.tokens, group.weight, group.prompt, replace(layout, **changes))
 
 
 SAID, NAMED, DONE = (6, 8, 10), (6, 7), (8, 9, 10)
-"""After the prompt of six tokens: words of a request in P that are no particles; inputs and body of a program."""
+"""After the prompt of six tokens: words of a request in P that are no particles; inputs and body of a program.
+"""
 
 WORDING = Layout((Step("language", 0, SAID),), owner=(0,) * 11)
 """A paraphrase, "request INTO P | request": all of it is the language's."""
 
 CODING = Layout((Step("functions", 1, DONE),), copies=((NAMED, (2, 4)),), owner=(1,) * 11)
-"""Code, "request CODE | program", asked for in P: the program begins with the names of the inputs, as given."""
+"""Code, "request CODE | program", asked for in P; a program begins with the names of the inputs, as given."""
 
 DIRECT = Layout(owner=(0,) * 5 + (1,) * 6)
 """The same, asked for in N: the request goes to the language's adapter, the program to the functions'."""
@@ -341,19 +290,16 @@ TRACE = Layout(
     copies=(((13, 14), (9, 11)),),
     owner=(0,) * 7 + (1, 0, 1, 0) + (1,) * 7,
 )
-"""A trace, "request THINK | INTO P request CODE program". Until the request in P is written, what comes next is
-the language's to say; its words as read, and all that follows, are the functions'."""
+"""A trace, "request THINK | INTO P request CODE program". Until the request in P is written, what comes next
+is the language's to say; its words as read, and all that follows, are the functions'."""
 
 
-def _split(rng, known, unseen, half: int, bridges: int) -> tuple[np.ndarray, np.ndarray]:
-    """Requests about known functions: ``half`` that pretraining did not show as code, and ``bridges`` others."""
-    held_out = rng.permutation(np.flatnonzero(known & unseen))[:half]
-    others = rng.permutation(np.setdiff1d(np.flatnonzero(known), held_out))[:bridges]
-    if len(held_out) < half or len(others) < bridges:
-        raise ValueError(
-            f"too few requests for {half} held out and {bridges} bridges a language: use more functions"
-        )
-    return held_out, others
+def _some(rng: np.random.Generator, mask: np.ndarray, count: int, what: str) -> Int[np.ndarray, " count"]:
+    """Numbers of ``count`` requests where ``mask`` holds."""
+    found = rng.permutation(np.flatnonzero(mask))[:count]
+    if len(found) < count:
+        raise ValueError(f"only {len(found)} requests serve as {what}, not {count}: use more functions")
+    return found
 
 
 def _bodies(rng: np.random.Generator, count: int) -> Int[np.ndarray, "count body"]:

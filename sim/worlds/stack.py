@@ -8,14 +8,17 @@ import functools
 import itertools
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 MODULUS = 97
 
 INSTRUCTIONS = ("DUP", "SWAP", "OVER", "DROP", "ADD", "SUB", "MUL", "NEG", "INC", "DOUBLE")
 """Operation codes 0 to 9; those that follow push the inputs."""
+
+SWAP = INSTRUCTIONS.index("SWAP")
 
 NEEDS = np.asarray([1, 2, 2, 1, 2, 2, 2, 1, 1, 1], np.int32)
 """How much each instruction wants on the stack."""
@@ -39,26 +42,33 @@ def run(programs: Int[Array, "*S L"], inputs: Int[Array, "I K"], xp: Any = jnp) 
     needs = xp.asarray(np.append(NEEDS, np.zeros(given, np.int32)))
     grows = xp.asarray(np.append(GROWS, np.ones(given, np.int32)))
     shape = (*programs.shape[:-1], inputs.shape[0])
-    known = (programs >= 0) & (programs < count + given)
-    codes = xp.where(known, programs, 0)
     pushed = [xp.broadcast_to(xp.asarray(inputs[:, k], xp.int32), shape) for k in range(given)]
-    stack = [xp.zeros(shape, xp.int32)] * (programs.shape[-1] + 1)  # the top first
-    depth = xp.zeros(shape[:-1], xp.int32)
-    runs = xp.all(known, axis=-1)
-    for at in range(programs.shape[-1]):
-        code = codes[..., at]
+
+    def step(state, code):
+        stack, depth, runs = state  # the top of the stack first
+        runs = runs & (code >= 0) & (code < count + given)
+        code = xp.where(runs, code, 0)
         runs, depth = runs & (depth >= needs[code]), depth + grows[code]
         code, change = (xp.broadcast_to(value[..., None], shape) for value in (code, grows[code]))
-        top, below = stack[0], stack[1]
+        top, below, rest = stack[0], stack[1], stack[2:]
         results = [top, below, below, below, below + top, below - top, below * top, -top, top + 1, 2 * top]
-        conditions = [code == number for number in range(count + given)]
-        first = xp.select(conditions, [value % MODULUS for value in results] + pushed, top)
-        second = xp.select([change > 0, change < 0, code == 1], [top, stack[2], top], below)
-        rest = [
-            xp.select([change > 0, change < 0], [stack[i - 1], (stack + stack[-1:])[i + 1]], stack[i])
-            for i in range(2, len(stack))
-        ]
-        stack = [first, second, *rest]
+        results = [value % MODULUS for value in results] + pushed
+        first = xp.select([code == number for number in range(count + given)], results, top)
+        second = xp.select([change > 0, change < 0, code == SWAP], [top, stack[2], top], below)
+        longer, shorter = stack[1:-1], xp.concatenate([stack[3:], stack[-1:]])
+        change = xp.broadcast_to(change[None], rest.shape)
+        rest = xp.where(change > 0, longer, xp.where(change < 0, shorter, rest))
+        return (xp.concatenate([first[None], second[None], rest]), depth, runs), None
+
+    empty = xp.zeros((programs.shape[-1] + 1, *shape), xp.int32)
+    state = empty, xp.zeros(shape[:-1], xp.int32), xp.ones(shape[:-1], bool)
+    codes = xp.moveaxis(xp.asarray(programs, xp.int32), -1, 0)
+    if xp is jnp:
+        state, _ = jax.lax.scan(step, state, codes)
+    else:
+        for code in codes:
+            state, _ = step(state, code)
+    stack, _, runs = state
     return xp.where(xp.broadcast_to(runs[..., None], shape), stack[0], 0), runs
 
 
@@ -66,12 +76,6 @@ def run(programs: Int[Array, "*S L"], inputs: Int[Array, "I K"], xp: Any = jnp) 
 def fresh(count: int, given: int) -> Int[np.ndarray, "count given"]:
     """The inputs on which programs are tried; no training sequence holds an input."""
     return np.random.default_rng([97, count, given]).integers(0, MODULUS, (count, given)).astype(np.int32)
-
-
-def same(first: Int[Array, "S L"], second: Int[Array, "S L"], inputs, xp: Any = jnp) -> Bool[Array, " S"]:
-    """Whether two programs both run and agree on all inputs."""
-    (ours, ok), (theirs, good) = (run(programs, inputs, xp) for programs in (first, second))
-    return xp.all(ours == theirs, axis=-1) & ok & good
 
 
 @functools.cache
