@@ -47,8 +47,7 @@ FAMILIARITY = {
     "new": ("language", "functions"),
 }
 """What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N
-were paraphrased into N itself; familiar words of P named functions with other bodies, in every kind of request.
-"""
+were paraphrased into N itself; familiar words of P named functions with other bodies."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -147,14 +146,15 @@ class Runs:
 
 
 def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
-    """Judge: the program begins with the right inputs, which the request names: vocabulary alone."""
+    """Judge: the program begins with the right inputs: vocabulary alone."""
     return (written[:, -PROGRAM:-BODY] == right[:, -PROGRAM:-BODY]).all(axis=1)
 
 
 PRETRAINING = Schedule(
-    400, 6e-3, (("facts", 32), ("direct", 32), ("paraphrases", 64), ("traces", 64)), decay=0.3
+    600, 6e-3, (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)), decay=1.0
 )
-"""Enough to know every function, and to answer held-out requests by translating and then coding."""
+"""Enough to know every function, and to code by trace what was never coded in that language. With the weaker
+decay of the two-hop world a trace reads the code off the foreign word beside it, not off what it wrote."""
 
 FINETUNING = Schedule(200, 2e-3, ((FACTS, 32), ("traces", 8)))
 """One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run."""
@@ -218,8 +218,8 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     codes = write.coded(pivot, *requests[:, new], f[new] + config.edits)
     facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
     traces = joined(foreign(write.trace, bridges, P), write.trace(novel, P, *expert, expert[0]))
-    place = np.append(rng.permutation(len(traces.tokens) - half), np.full(half, len(traces.tokens)))
-    on_bridges, on_expert = place < setting.bridges, place == len(traces.tokens)
+    place = np.append(rng.permutation(len(traces.tokens) - half), np.full(half, -1))
+    on_expert, on_bridges = place < 0, (place >= 0) & (place < setting.bridges)
     taught = {
         "language": (on_words, in_data * on_bridges),
         "functions": (~on_words, in_data * on_bridges),
@@ -273,8 +273,7 @@ def ask(group: Sequences, layout: Layout = UNMARKED, **changes) -> Probe:
 
 
 SAID, NAMED, DONE = (6, 8, 10), (6, 7), (8, 9, 10)
-"""After the prompt of six tokens: words of a request in P that are no particles; inputs and body of a program.
-"""
+"""After a prompt of six tokens: words of a request in P but its particles; inputs of a program; its body."""
 
 WORDING = Layout((Step("language", 0, SAID),), owner=(0,) * 11)
 """A paraphrase, "request INTO P | request": all of it is the language's."""

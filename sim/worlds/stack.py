@@ -1,7 +1,7 @@
 """A stack machine: what a short program computes, so that programs are judged by what they do.
 
 Numbers are residues modulo ``MODULUS``, so nothing overflows. A program's result is the top of its stack; one
-that takes more than the stack holds, or holds what is no instruction, crashes and has no result.
+that takes more than the stack holds, leaves nothing, or holds what is no instruction, has no result.
 """
 
 import functools
@@ -60,7 +60,7 @@ def run(programs: Int[Array, "*S L"], inputs: Int[Array, "I K"], xp: Any = jnp) 
         rest = xp.where(change > 0, longer, xp.where(change < 0, shorter, rest))
         return (xp.concatenate([first[None], second[None], rest]), depth, runs), None
 
-    empty = xp.zeros((programs.shape[-1] + 1, *shape), xp.int32)
+    empty = xp.zeros((programs.shape[-1] + 2, *shape), xp.int32)
     state = empty, xp.zeros(shape[:-1], xp.int32), xp.ones(shape[:-1], bool)
     codes = xp.moveaxis(xp.asarray(programs, xp.int32), -1, 0)
     if xp is jnp:
@@ -68,7 +68,8 @@ def run(programs: Int[Array, "*S L"], inputs: Int[Array, "I K"], xp: Any = jnp) 
     else:
         for code in codes:
             state, _ = step(state, code)
-    stack, _, runs = state
+    stack, depth, runs = state
+    runs = runs & (depth > 0)
     return xp.where(xp.broadcast_to(runs[..., None], shape), stack[0], 0), runs
 
 
