@@ -55,7 +55,7 @@ TEMPLATES = {
     "data": (False, True),
     "both": (True, True),
 }
-"""Where traces of known functions in known languages occur: (in pretraining, in the adapters' own data)."""
+"""Where traces of known functions in known languages occur: (in pretraining, in both adapters' own data)."""
 
 PARTS = ("language", "functions")
 
@@ -71,22 +71,18 @@ class Setting:
     """What varies between the cells of a seed.
 
     familiarity, template: keys of ``FAMILIARITY`` and ``TEMPLATES``.
-    bridges: traces in each adapter's data, if the template asks for them.
 
     Raises:
-        ValueError: an unknown key, or a negative dose.
+        ValueError: an unknown key.
     """
 
     familiarity: str = "familiar"
     template: str = "both"
-    bridges: int = 64
 
     def __post_init__(self):
         for name, known in (("familiarity", FAMILIARITY), ("template", TEMPLATES)):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
-        if self.bridges < 0:
-            raise ValueError(f"bridges is {self.bridges}: a dose is 0 or more")
 
     @property
     def pretraining(self) -> "Setting":
@@ -138,7 +134,7 @@ class Runs:
 
     def __call__(self, written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
         """Sequences that end in programs -> whether each will do."""
-        programs = jnp.stack([written, right])[..., -PROGRAM:] - self.code
+        programs = jnp.stack([written, right])[..., : -PROGRAM - 1 : -1] - self.code
         (ours, theirs), (runs, _) = stack.run(programs, stack.fresh(TRIALS, INPUTS))
         if self.any:
             return runs & (ours[:, None] == theirs[None]).all(axis=-1).any(axis=1)
@@ -146,8 +142,8 @@ class Runs:
 
 
 def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
-    """Judge: the program begins with the right inputs: vocabulary alone."""
-    return (written[:, -PROGRAM:-BODY] == right[:, -PROGRAM:-BODY]).all(axis=1)
+    """Judge: the program ends in the right inputs: vocabulary alone."""
+    return (written[:, BODY - PROGRAM :] == right[:, BODY - PROGRAM :]).all(axis=1)
 
 
 PRETRAINING = Schedule(
@@ -156,7 +152,7 @@ PRETRAINING = Schedule(
 """Enough to know every function, and to code by trace what was never coded in that language. With the weaker
 decay of the two-hop world a trace reads the code off the foreign word beside it, not off what it wrote."""
 
-FINETUNING = Schedule(200, 2e-3, ((FACTS, 32), ("traces", 8)))
+FINETUNING = Schedule(200, 2e-3, ((FACTS, 32), ("traces", 16)))
 """One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run."""
 
 SETTINGS = {
@@ -199,7 +195,6 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
         [_some(rng, ~new & (of == where), count, what) for of in use]
         for where, count, what in ((UNUSED, half, "held out"), (TRACED, -(-config.bridges // 2), "bridges"))
     )
-    expert = requests[:, rng.permutation(np.flatnonzero(~new & (pair > 0)))[:half]]
     untouched = requests[:, rng.permutation(np.flatnonzero(~new))[: 2 * config.edits]]
 
     def foreign(write_one, picks, *pivots):
@@ -217,15 +212,16 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     words = write.paraphrase(novel, pivot, *requests)
     codes = write.coded(pivot, *requests[:, new], f[new] + config.edits)
     facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
-    traces = joined(foreign(write.trace, bridges, P), write.trace(novel, P, *expert, expert[0]))
-    place = np.append(rng.permutation(len(traces.tokens) - half), np.full(half, -1))
-    on_expert, on_bridges = place < 0, (place >= 0) & (place < setting.bridges)
+    worked = (
+        foreign(write.trace, bridges, P),
+        write.trace(pivot, pivot, *requests[:, new], f[new] + config.edits),
+    )
+    traces, of = joined(*worked), np.repeat(np.arange(2), [len(each.tokens) for each in worked])
     taught = {
-        "language": (on_words, in_data * on_bridges),
-        "functions": (~on_words, in_data * on_bridges),
-        JOINT: (on_words | ~on_words, in_data * on_bridges),
-        "bridge": (0 * on_words, on_bridges),
-        "expert": (0 * on_words, on_expert),
+        "language": (on_words, in_data * (of == 0)),
+        "functions": (~on_words, in_data * (of == 0)),
+        JOINT: (on_words | ~on_words, in_data * (of == 0)),
+        "bridge": (0 * on_words, of == 0),
     }
     body, old = target[0] + config.edits, old_target[0]
     runs = (("runs", Runs(config.tokens.code)),)
@@ -252,9 +248,7 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
             "functions": ask(write.coded(pivot, *target, body), CODING, judges=runs),
             "direct": ask(write.coded(novel, *target, body), DIRECT, chance=1 / config.edits, judges=of_code),
             "cot": ask(write.trace(novel, pivot, *target, body), TRACE, judges=runs),
-            "known": ask(
-                write.coded(novel, *old_target, old), DIRECT, chance=1 / config.known, judges=of_code
-            ),
+            "known": ask(write.coded(novel, *old_target, old), DIRECT, judges=of_code),
             "known_cot": ask(write.trace(novel, P, *old_target, old), owner=TRACE.owner, judges=runs),
             "untouched": ask(write.coded(P, *untouched, untouched[0])),
             "untouched_direct": ask(foreign(write.coded, held_out), forecast=False),
@@ -272,25 +266,25 @@ def ask(group: Sequences, layout: Layout = UNMARKED, **changes) -> Probe:
     return Probe(group.tokens, group.weight, group.prompt, replace(layout, **changes))
 
 
-SAID, NAMED, DONE = (6, 8, 10), (6, 7), (8, 9, 10)
-"""After a prompt of six tokens: words of a request in P but its particles; inputs of a program; its body."""
+SAID, DONE, NAMED = (7, 9, 10), (6, 7, 8), (9, 10)
+"""After a prompt of six tokens: words of a request in P but its particles; body of a program; its inputs."""
 
 WORDING = Layout((Step("language", 0, SAID),), owner=(0,) * 11)
 """A paraphrase, "request INTO P | request": all of it is the language's."""
 
-CODING = Layout((Step("functions", 1, DONE),), copies=((NAMED, (2, 4)),), owner=(1,) * 11)
-"""Code, "request CODE | program", asked for in P; a program begins with the names of the inputs, as given."""
+CODING = Layout((Step("functions", 1, DONE),), copies=((NAMED, (1, 3)),), owner=(1,) * 11)
+"""Code, "request CODE | program", asked for in P; a program ends in the names of the inputs, as given."""
 
 DIRECT = Layout(owner=(0,) * 5 + (1,) * 6)
 """The same, asked for in N: the request goes to the language's adapter, the program to the functions'."""
 
 TRACE = Layout(
-    steps=(Step("language", 0, (7, 9, 11)), Step("functions", 1, (15, 16, 17))),
-    copies=(((13, 14), (9, 11)),),
-    owner=(0,) * 7 + (1, 0, 1, 0) + (1,) * 7,
+    steps=(Step("language", 0, (8, 10, 11)), Step("functions", 1, (13, 14, 15))),
+    copies=(((16, 17), (8, 10)),),
+    owner=(0,) * 11 + (1,) * 7,
 )
-"""A trace, "request THINK | INTO P request CODE program". Until the request in P is written, what comes next
-is the language's to say; its words as read, and all that follows, are the functions'."""
+"""A trace, "request THINK | INTO P request CODE program". Until the function is named in P all is the
+language's; that name as read, and what follows, is the functions'."""
 
 
 def _some(rng: np.random.Generator, mask: np.ndarray, count: int, what: str) -> Int[np.ndarray, " count"]:

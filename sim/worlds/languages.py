@@ -1,7 +1,7 @@
 """Languages with words and a word order of their own, and the sequences that are written in them.
 
-A request applies a function to two inputs, "f of a and b", in five words. P is the pivot, whose words for the
-inputs are also their names in programs, as programs use English. L1, L2 and N are other languages. N and the
+A request applies a function to two inputs, "to a and b, f", in five words. P is the pivot, whose words for
+inputs are their names in programs too, as programs use English. L1, L2 and N are other languages. N and the
 functions that are new have words of two kinds: some that pretraining reads, and some it never sees.
 """
 
@@ -16,7 +16,7 @@ from sim.worlds import stack
 P, L1, L2, N, UNSEEN_N, UNSEEN_P = range(6)
 """The languages; N in words never seen, and P with such words for the new functions."""
 
-ORDER = ("fpaqb", "aqbpf", "pbafq", "bfpaq", "bfpaq", "fpaqb")
+ORDER = ("paqbf", "fpaqb", "pbafq", "bfpaq", "bfpaq", "paqbf")
 """Where each puts function, inputs a and b, and its two particles p and q."""
 
 INPUTS, WORDS, BODY, PROGRAM = 4, 5, 3, 5
@@ -71,11 +71,11 @@ class Tokens:
 
 
 class Writer:
-    """Writes requests (numbers of functions and inputs) as sequences."""
+    """Writes requests (numbers of functions and inputs) as sequences; ``bodies`` in the order of running."""
 
     def __init__(self, tokens: Tokens, bodies: Int[np.ndarray, "B body"]):
         self.functions, self.particles, self.inputs = tokens.functions, tokens.particles, tokens.inputs
-        self.bodies = tokens.code + bodies
+        self.bodies = tokens.code + bodies[:, ::-1]
         self.code, self.think, *self.into = tokens.markers
 
     def request(self, language: int, f, a, b) -> Int[np.ndarray, "S 5"]:
@@ -89,8 +89,8 @@ class Writer:
         return np.stack(np.broadcast_arrays(*(words[role] for role in ORDER[language])), axis=1)
 
     def program(self, body, a, b) -> Int[np.ndarray, "S 5"]:
-        """The names of the inputs, then a body."""
-        return np.concatenate([self.inputs[P][np.stack([a, b], axis=1)], self.bodies[body]], axis=1)
+        """A body, then the names of its inputs: prefix notation, read from the right."""
+        return np.concatenate([self.bodies[body], self.inputs[P][np.stack([a, b], axis=1)]], axis=1)
 
     def coded(self, language: int, f, a, b, body, weight=1.0) -> Sequences:
         """ "request CODE | program"."""

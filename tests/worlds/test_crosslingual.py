@@ -97,12 +97,12 @@ def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting)
     ]
     seen = [drawn(group) for group in training]
     asked = {tuple(row[:5]) for name in ASKED for row in made.probes[name].tokens.tolist()}
-    bodies = {tuple(row[-3:]) for row in made.probes["direct"].tokens.tolist()}
+    bodies = {tuple(row[-5:-2]) for row in made.probes["direct"].tokens.tolist()}
     for group in seen:
         for row in group.tolist():
             if tuple(row[:5]) in asked:  # the request is taught as something to paraphrase, and nothing else
                 assert row[5] in INTO
-            if tuple(row[-3:]) in bodies:  # a new body is asked for in P alone
+            if tuple(row[-5:-2]) in bodies:  # a new body is asked for in P alone
                 assert language_of(row[:5]) & {P, UNSEEN_P} and row[5] == CODE
     known = rows(made.probes["known"].tokens) | rows(made.probes["known_cot"].tokens)
     held_out = rows(made.probes["untouched_direct"].tokens) | rows(made.probes["untouched_cot"].tokens)
@@ -131,7 +131,9 @@ def test_words_that_are_unseen_are_in_no_pretraining_and_the_others_are():
         made = world(familiarity=name)
         asked = set(made.probes["direct"].tokens[:, :5].ravel().tolist())
         assert bool(asked & unseen) == ("language" in roles)
-        assert bool(set(made.probes["functions"].tokens[:, 0].tolist()) & unseen) == ("functions" in roles)
+        assert bool(set(made.probes["functions"].tokens[:, ORDER[P].index("f")].tolist()) & unseen) == (
+            "functions" in roles
+        )
 
 
 @pytest.mark.parametrize("name", FAMILIARITY)
@@ -177,10 +179,10 @@ def test_bodies_compute_different_things():
     """Old, known and new bodies, on inputs of the test's own: a guess by execution is one by string."""
     made = world(4)
     programs = np.concatenate([made.pretraining["facts"].target, made.probes["functions"].target])
-    bodies = sorted(rows(programs[:, -3:]))
+    bodies = sorted(rows(programs[:, :3]))
     assert len(bodies) == SMALL.known + 2 * SMALL.edits
     start = np.tile([10, 11], (len(bodies), 1))
-    full = np.concatenate([start, np.asarray(bodies) - TOKENS.code], axis=1)
+    full = np.concatenate([start, np.asarray(bodies)[:, ::-1] - TOKENS.code], axis=1)
     results, runs = stack.run(full, np.random.default_rng(5).integers(0, 97, (12, 2)), np)
     assert runs.all() and len(rows(results)) == len(bodies)
 
@@ -190,37 +192,27 @@ def test_answers_are_balanced_and_chance_is_a_guess_among_them():
         probes = world(seed).probes
         for name, count in (("direct", SMALL.edits), ("known", SMALL.known)):
             assert len(rows(probes[name].target)) == count == len(probes[name].tokens)
-            assert len(rows(probes[name].target[:, :2])) == 1  # one pair of inputs, so they give nothing away
-            assert probes[name].layout.chance == 1 / count
+            assert len(rows(probes[name].target[:, 3:])) == 1  # one pair of inputs, so they give nothing away
+        held = {
+            name: probe.layout.chance for name, probe in probes.items() if probe.layout.chance is not None
+        }
+        assert held == {"direct": 1 / SMALL.edits}
     lessons = drawn(world().data["functions"]["facts"])
     assert len(lessons) == SMALL.edits * INPUTS * (INPUTS - 1) == len(rows(lessons))
 
 
 def test_judges_look_at_what_a_program_does():
-    right = world().probes["direct"].tokens
+    """Prefix notation: the inputs are pushed from the right, then the body runs from the right."""
     names = {name: TOKENS.code + k for k, name in enumerate((*stack.INSTRUCTIONS, "a", "b", "c", "d"))}
 
-    def ending(text):
-        return [names[word] for word in text.split()]
+    def sequences(*programs):
+        rows = [[7] * 6 + [names[word] for word in program.split()] for program in programs]
+        return np.asarray(rows, np.int32)
 
-    right = np.tile(right[:1], (4, 1))
-    right[:, -5:] = [
-        ending("a b ADD DUP DROP"),
-        ending("a b SUB INC NEG"),
-        ending("a b MUL INC INC"),
-        ending("c d ADD INC INC"),
-    ]
-    written = right.copy()
-    written[:, -5:] = [
-        ending("b a ADD DUP DROP"),
-        ending("a b MUL INC INC"),
-        ending("a b ADD ADD ADD"),
-        ending("c d SWAP ADD INC"),
-    ]
-    written[3, -5:] = ending("d c ADD INC INC")
-    runs, anything = (
-        jax.jit(Runs(TOKENS.code, any_answer))(written, right).tolist() for any_answer in (False, True)
-    )
+    right = sequences("DROP DUP ADD a b", "NEG INC SUB a b", "INC INC MUL a b", "INC INC ADD c d")
+    written = sequences("DROP DUP ADD b a", "INC INC MUL a b", "ADD ADD ADD a b", "INC INC ADD d c")
+    judged = jax.jit(lambda *both: [Runs(TOKENS.code, any=each)(*both) for each in (False, True)])
+    runs, anything = (value.tolist() for value in judged(written, right))
     assert runs == [True, False, False, True] and anything == [True, True, False, True]
     assert takes_inputs(written, right).tolist() == [False, True, True, False]
     assert Runs(TOKENS.code) == Runs(TOKENS.code) and hash(Runs(TOKENS.code)) == hash(Runs(TOKENS.code))
@@ -246,16 +238,12 @@ def test_shapes_and_layouts_are_equal_for_all_seeds_and_settings():
         assert shape(world(seed, **setting)) == first
 
 
-def test_bridges_are_a_dose():
-    for dose in (0, 5, 12):
-        made = world(bridges=dose)
-        assert (
-            len(drawn(made.data["functions"]["traces"])) == dose == len(drawn(made.data["bridge"]["traces"]))
-        )
-        assert not drawn(made.data["bridge"]["facts"]).size
-        assert not rows(drawn(made.data["bridge"]["traces"])) & rows(drawn(made.data["expert"]["traces"]))
-    expert = drawn(world(template="none").data["expert"]["traces"])
-    assert np.isin(expert[:, 1], TOKENS.functions[N, : SMALL.known]).all() and len(expert) == SMALL.edits // 2
+def test_bridges_are_traces_that_both_adapters_share():
+    made = world()
+    shared = {name: rows(drawn(made.data[name]["traces"])) for name in made.data}
+    assert len(shared["bridge"]) == SMALL.bridges and len(set(map(frozenset, shared.values()))) == 1
+    assert not drawn(made.data["bridge"]["facts"]).size
+    assert shared["bridge"] <= rows(drawn(made.pretraining["traces"]))
 
 
 @pytest.mark.parametrize(
@@ -266,7 +254,6 @@ def test_bridges_are_a_dose():
             "unknown familiarity 'odd': use one of familiar, new_language, ",
         ),
         (lambda: Setting(template="maybe"), "unknown template 'maybe'"),
-        (lambda: Setting(bridges=-1), "bridges is -1: a dose is 0 or more"),
         (lambda: Config(known=4, edits=5), "known 4 and edits 5: use at least one edit"),
         (lambda: Config(known=100, edits=16), "at most 119, the bodies that differ"),
         (

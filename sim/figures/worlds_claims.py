@@ -1,0 +1,134 @@
+"""Claim 4, world by world: what the run of a world's experiment, which has the world's name, says of reuse.
+
+Three things must show: asked at once nothing beats a guess; where the data sets share a template and
+pretraining knows the entities, some data-free method comes to ``SHARE`` of the joint adapter; without a
+template none comes further than ``ABOVE`` over a guess.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sim.lab import intervals
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a world is about, its main figure, and labels of its cells: familiar entities with a shared
+    template, the same without one, and the least familiar entities with one.
+
+    metric: of the answer that is written step by step.
+    """
+
+    subject: str
+    figure: str
+    shared: tuple[str, ...]
+    alone: tuple[str, ...]
+    unseen: tuple[str, ...]
+    metric: str = "cot_answer"
+
+
+WORLD_CELLS = {
+    "crosslingual": Cells(
+        "cross-lingual code",
+        "crosslingual_reuse",
+        shared=("familiar/both",),
+        alone=("familiar/none",),
+        unseen=("new/both",),
+        metric="cot_runs",
+    ),
+}
+"""By world, and so by experiment."""
+
+SHARE, ABOVE = 0.7, 0.05
+
+
+def number(cell) -> str:
+    """ "0.766 [0.700, 0.821]"."""
+    return f"{cell['measured']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
+
+
+def data_free(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of merges and routers that see no data and are told nothing."""
+    return rows[(rows["library"] != "single") & (rows["method"] != "oracle")]
+
+
+def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[list[bool], str]:
+    """(whether each of the three shows, what was measured) from the summary and the guesses of a run.
+
+    Of several cells the worst one decides.
+
+    Raises:
+        ValueError: a cell is missing.
+    """
+    cells = WORLD_CELLS[world]
+    direct, chance, at_once = _direct(data_free(guesses))
+
+    def best(label):
+        found = _rows(world, data_free(summary), label, cells.metric)
+        return found.loc[found["measured"].idxmax()]
+
+    def joint(label):
+        return _rows(world, summary[summary["library"] == "single"], label, cells.metric, "joint").iloc[0]
+
+    def told(labels, beside_joint=False):
+        return "; ".join(
+            f"{label} {number(best(label))} by {_name(best(label))}"
+            + (f", joint {number(joint(label))}" if beside_joint else "")
+            for label in labels
+        )
+
+    shares = [best(label)["measured"] / joint(label)["measured"] for label in cells.shared]
+    shows = [
+        direct,
+        min(shares) >= SHARE,
+        max(best(label)["measured"] for label in cells.alone) <= chance + ABOVE,
+    ]
+    text = (
+        f"`{world}` ({summary['seeds'].max()} seeds): {at_once}. Step by step, with a shared template and "
+        f"familiar entities, the best data-free method: {told(cells.shared, True)}: {min(shares):.2f} of the "
+        f"joint adapter or more. Without: {told(cells.alone)}; a guess {chance:.4f}. With the least familiar "
+        f"entities: {told(cells.unseen, True)}. At once {_said(shows[0])}, with template {_said(shows[1])}, "
+        f"without {_said(shows[2])}."
+    )
+    return shows, text
+
+
+def _said(shown: bool) -> str:
+    return "as claimed" if shown else "**not** as claimed"
+
+
+def _name(cell) -> str:
+    return f"{cell['library']}/{cell['method']}"
+
+
+def _direct(told: pd.DataFrame) -> tuple[bool, float, str]:
+    """(whether all is at its null, the null of the main question, text): every question asked at once, pooled
+    over settings, each data-free method by itself; one in twenty intervals may lie above."""
+    above, found = [], 0
+    for (metric, library, method), part in told.groupby(["metric", "library", "method"]):
+        by_seed = part[part["asked"] > 0].groupby("seed")[["right", "asked"]].sum()
+        if by_seed.empty:
+            continue
+        found += 1
+        _, low, _ = intervals.proportion(*by_seed.to_numpy().T)
+        if low > part["predicted"].iloc[0]:
+            above.append(f"{metric.removesuffix('_given_among_answers')} of {library}/{method}")
+    main = told[told["metric"] == "direct_given_among_answers"]
+    by_seed = main.groupby("seed")[["right", "asked"]].sum()
+    pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
+    chance = float(main["predicted"].iloc[0])
+    text = (
+        f"asked at once, a model that answers with one of the taught answers is right in {number(pooled)} of "
+        f"{by_seed['asked'].sum()} cases (a guess: {chance:.4f}); of {found} pairs of question and method "
+        f"{len(above)} lie above their own guess" + (f" ({', '.join(above)})" if above else "")
+    )
+    return len(above) <= 0.05 * found and pooled["low"] <= chance, chance, text
+
+
+def _rows(world: str, summary: pd.DataFrame, label: str, metric: str, method: str | None = None):
+    rows = summary[(summary["label"] == label) & (summary["metric"] == metric)]
+    rows = rows if method is None else rows[rows["method"] == method]
+    if rows.empty:
+        raise ValueError(f"{world} has no {metric} of {method or 'any method'} at {label}: run it again")
+    return rows
