@@ -47,7 +47,7 @@ FAMILIARITY = {
     "new": ("language", "functions"),
 }
 """What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N
-were paraphrased into N itself; familiar words of P named functions with other bodies."""
+were paraphrased into N itself; familiar names of functions occur in paraphrases, in P, L1 and L2."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -105,10 +105,10 @@ class Config:
 
     def __post_init__(self):
         most = len(np.unique(stack.meanings(BODY, TRIALS)[1])) - 1
-        if not (0 < self.edits <= self.known and self.known + 2 * self.edits <= most):
+        if not (0 < self.edits <= self.known and self.known + self.edits <= most):
             raise ValueError(
                 f"known {self.known} and edits {self.edits}: use at least one edit, no more edits than known "
-                f"functions, and known + 2 * edits at most {most}, the bodies that differ"
+                f"functions, and at most {most} in all, the bodies that differ"
             )
 
     @property
@@ -147,7 +147,7 @@ def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[A
 
 
 PRETRAINING = Schedule(
-    600, 6e-3, (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)), decay=1.0
+    400, 6e-3, (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)), decay=0.3
 )
 """Enough to know every function, and to code by trace what was never coded in that language. With the weaker
 decay of the two-hop world a trace reads the code off the foreign word beside it, not off what it wrote."""
@@ -177,64 +177,51 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
     novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
     rng = np.random.default_rng([20251125, seed])
-    write = Writer(config.tokens, _bodies(rng, config.known + 2 * config.edits))
+    write = Writer(config.tokens, _bodies(rng, config.known + config.edits))
     pairs = rng.permutation([(a, b) for a in range(INPUTS) for b in range(INPUTS) if a != b])
     f, pair = (axis.ravel() for axis in np.indices((config.known + config.edits, len(pairs))))
     requests, new = np.stack([f, *pairs[pair].T]), f >= config.known
-    # Each function is coded at once in a third of languages, by trace in a third, in the others in P alone: a
-    # trace is then learned as one, not as code from a foreign word with a translation beside it.
-    sizes = (config.known, config.edits)
-    use = np.stack(
-        [np.concatenate([rng.permutation(np.arange(size) % 3) for size in sizes])[f] for _ in (L1, L2)]
-    )
+    known = requests[:, ~new]
+    # A known function is coded at once in a third of the foreign languages, by trace in a third, in the others
+    # never: what is coded there by trace then shows whether a trace is more than code with words beside it.
+    use = np.stack([rng.permutation(np.arange(config.known) % 3)[known[0]] for _ in (L1, L2)])
 
     # The questions of a seed share their inputs: knowing those leaves the guess of a function as it is.
     target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
     half = -(-config.edits // 2)
     held_out, bridges = (
-        [_some(rng, ~new & (of == where), count, what) for of in use]
+        [_some(rng, known[:, of == where], count, what) for of in use]
         for where, count, what in ((UNUSED, half, "held out"), (TRACED, -(-config.bridges // 2), "bridges"))
     )
-    untouched = requests[:, rng.permutation(np.flatnonzero(~new))[: 2 * config.edits]]
 
-    def foreign(write_one, picks, *pivots):
+    def foreign(write_one, asked, *pivots, weights=(1.0, 1.0)):
         """Requests in L1 and in L2, one group."""
-        asked = [requests[:, pick] for pick in picks]
-        return joined(*(write_one(L, *pivots, *r, r[0]) for L, r in zip((L1, L2), asked, strict=True)))
+        each = zip((L1, L2), asked, weights, strict=True)
+        return joined(*(write_one(language, *pivots, *r, weight) for language, r, weight in each))
 
-    def shown(write_one, weight, where, *pivots):
-        groups = (
-            write_one(L, *pivots, *requests, f, weight * on) for L, on in zip((L1, L2), where, strict=True)
-        )
-        return joined(*groups)
+    def shown(write_one, where, *pivots):
+        return foreign(write_one, (known, known), *pivots, weights=use == where)
 
-    known_pairs = [*((x, y) for x in (P, L1, L2) for y in (P, L1, L2)), (N, N)]
-    words = write.paraphrase(novel, pivot, *requests)
-    codes = write.coded(pivot, *requests[:, new], f[new] + config.edits)
+    spoken = [*((x, y) for x in (P, L1, L2) for y in (P, L1, L2)), (N, N)]
+    words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new])
     facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
-    worked = (
-        foreign(write.trace, bridges, P),
-        write.trace(pivot, pivot, *requests[:, new], f[new] + config.edits),
-    )
-    traces, of = joined(*worked), np.repeat(np.arange(2), [len(each.tokens) for each in worked])
+    pretraining_traces = joined(write.trace(P, P, *known), shown(write.trace, TRACED, P))
+    traces = foreign(write.trace, bridges, P)
+    worked = np.ones(len(traces.tokens))
     taught = {
-        "language": (on_words, in_data * (of == 0)),
-        "functions": (~on_words, in_data * (of == 0)),
-        JOINT: (on_words | ~on_words, in_data * (of == 0)),
-        "bridge": (0 * on_words, of == 0),
+        "language": (on_words, in_data * worked),
+        "functions": (~on_words, in_data * worked),
+        JOINT: (on_words | ~on_words, in_data * worked),
+        "bridge": (0 * on_words, worked),
     }
-    body, old = target[0] + config.edits, old_target[0]
     runs = (("runs", Runs(config.tokens.code)),)
     of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
     return World(
         pretraining={
-            "facts": write.coded(P, *requests, f),
-            "direct": shown(write.coded, 1.0, use == DIRECTLY),
-            "paraphrases": joined(*(write.paraphrase(x, y, *requests) for x, y in known_pairs)),
-            "traces": joined(
-                write.trace(P, P, *requests, f, float(in_pretraining)),
-                shown(write.trace, float(in_pretraining), use == TRACED, P),
-            ),
+            "facts": write.coded(P, *known),
+            "direct": shown(write.coded, DIRECTLY),
+            "paraphrases": joined(*(write.paraphrase(x, y, *requests) for x, y in spoken)),
+            "traces": replace(pretraining_traces, weight=in_pretraining * pretraining_traces.weight),
         },
         data={
             name: {
@@ -245,12 +232,12 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
         },
         probes={
             "language": ask(write.paraphrase(novel, pivot, *target), WORDING),
-            "functions": ask(write.coded(pivot, *target, body), CODING, judges=runs),
-            "direct": ask(write.coded(novel, *target, body), DIRECT, chance=1 / config.edits, judges=of_code),
-            "cot": ask(write.trace(novel, pivot, *target, body), TRACE, judges=runs),
-            "known": ask(write.coded(novel, *old_target, old), DIRECT, judges=of_code),
-            "known_cot": ask(write.trace(novel, P, *old_target, old), owner=TRACE.owner, judges=runs),
-            "untouched": ask(write.coded(P, *untouched, untouched[0])),
+            "functions": ask(write.coded(pivot, *target), CODING, judges=runs),
+            "direct": ask(write.coded(novel, *target), DIRECT, chance=1 / config.edits, judges=of_code),
+            "cot": ask(write.trace(novel, pivot, *target), TRACE, judges=runs),
+            "known": ask(write.coded(novel, *old_target), DIRECT, judges=of_code),
+            "known_cot": ask(write.trace(novel, P, *old_target), owner=TRACE.owner, judges=runs),
+            "untouched": ask(write.coded(P, *_some(rng, known, 2 * config.edits, "untouched"))),
             "untouched_direct": ask(foreign(write.coded, held_out), forecast=False),
             "untouched_cot": ask(foreign(write.trace, held_out, P)),
         },
@@ -287,12 +274,15 @@ TRACE = Layout(
 language's; that name as read, and what follows, is the functions'."""
 
 
-def _some(rng: np.random.Generator, mask: np.ndarray, count: int, what: str) -> Int[np.ndarray, " count"]:
-    """Numbers of ``count`` requests where ``mask`` holds."""
-    found = rng.permutation(np.flatnonzero(mask))[:count]
-    if len(found) < count:
-        raise ValueError(f"only {len(found)} requests serve as {what}, not {count}: use more functions")
-    return found
+def _some(
+    rng: np.random.Generator, requests: np.ndarray, count: int, what: str
+) -> Int[np.ndarray, "3 count"]:
+    """``count`` of the requests, drawn."""
+    if requests.shape[1] < count:
+        raise ValueError(
+            f"only {requests.shape[1]} requests serve as {what}, not {count}: use more functions"
+        )
+    return requests[:, rng.permutation(requests.shape[1])[:count]]
 
 
 def _bodies(rng: np.random.Generator, count: int) -> Int[np.ndarray, "count body"]:

@@ -16,7 +16,7 @@ from sim.worlds import stack
 P, L1, L2, N, UNSEEN_N, UNSEEN_P = range(6)
 """The languages; N in words never seen, and P with such words for the new functions."""
 
-ORDER = ("paqbf", "fpaqb", "pbafq", "bfpaq", "bfpaq", "paqbf")
+ORDER = ("paqbf", "aqbpf", "pbaqf", "bpaqf", "bpaqf", "paqbf")
 """Where each puts function, inputs a and b, and its two particles p and q."""
 
 INPUTS, WORDS, BODY, PROGRAM = 4, 5, 3, 5
@@ -71,9 +71,9 @@ class Tokens:
 
 
 class Writer:
-    """Writes requests (numbers of functions and inputs) as sequences; ``bodies`` in the order of running."""
+    """Writes requests (numbers of functions and inputs) as sequences; ``bodies`` run from the left."""
 
-    def __init__(self, tokens: Tokens, bodies: Int[np.ndarray, "B body"]):
+    def __init__(self, tokens: Tokens, bodies: Int[np.ndarray, "F body"]):
         self.functions, self.particles, self.inputs = tokens.functions, tokens.particles, tokens.inputs
         self.bodies = tokens.code + bodies[:, ::-1]
         self.code, self.think, *self.into = tokens.markers
@@ -88,23 +88,23 @@ class Writer:
         words |= dict(zip("pq", self.particles[language], strict=True))
         return np.stack(np.broadcast_arrays(*(words[role] for role in ORDER[language])), axis=1)
 
-    def program(self, body, a, b) -> Int[np.ndarray, "S 5"]:
-        """A body, then the names of its inputs: prefix notation, read from the right."""
-        return np.concatenate([self.bodies[body], self.inputs[P][np.stack([a, b], axis=1)]], axis=1)
+    def program(self, f, a, b) -> Int[np.ndarray, "S 5"]:
+        """The body of a function, then the names of its inputs: prefix notation, read from the right."""
+        return np.concatenate([self.bodies[f], self.inputs[P][np.stack([a, b], axis=1)]], axis=1)
 
-    def coded(self, language: int, f, a, b, body, weight=1.0) -> Sequences:
+    def coded(self, language: int, f, a, b, weight=1.0) -> Sequences:
         """ "request CODE | program"."""
-        return group(weight, self.request(language, f, a, b), self.code, self.program(body, a, b))
+        return group(weight, self.request(language, f, a, b), self.code, self.program(f, a, b))
 
     def paraphrase(self, language: int, other: int, f, a, b, weight=1.0) -> Sequences:
         """ "request INTO language | request"."""
         spoken, said = (self.request(each, f, a, b) for each in (language, other))
         return group(weight, spoken, self.into[other % UNSEEN_P], said)
 
-    def trace(self, language: int, pivot: int, f, a, b, body, weight=1.0) -> Sequences:
+    def trace(self, language: int, pivot: int, f, a, b, weight=1.0) -> Sequences:
         """ "request THINK | INTO P request CODE program"; ``pivot`` is P, whatever its words."""
         spoken, said = (self.request(each, f, a, b) for each in (language, pivot))
-        rest = (self.think, self.into[P], said, self.code, self.program(body, a, b))
+        rest = (self.think, self.into[P], said, self.code, self.program(f, a, b))
         return group(weight, spoken, *rest)
 
 

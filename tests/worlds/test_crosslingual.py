@@ -180,7 +180,7 @@ def test_bodies_compute_different_things():
     made = world(4)
     programs = np.concatenate([made.pretraining["facts"].target, made.probes["functions"].target])
     bodies = sorted(rows(programs[:, :3]))
-    assert len(bodies) == SMALL.known + 2 * SMALL.edits
+    assert len(bodies) == SMALL.known + SMALL.edits
     start = np.tile([10, 11], (len(bodies), 1))
     full = np.concatenate([start, np.asarray(bodies)[:, ::-1] - TOKENS.code], axis=1)
     results, runs = stack.run(full, np.random.default_rng(5).integers(0, 97, (12, 2)), np)
@@ -255,7 +255,7 @@ def test_bridges_are_traces_that_both_adapters_share():
         ),
         (lambda: Setting(template="maybe"), "unknown template 'maybe'"),
         (lambda: Config(known=4, edits=5), "known 4 and edits 5: use at least one edit"),
-        (lambda: Config(known=100, edits=16), "at most 119, the bodies that differ"),
+        (lambda: Config(known=110, edits=16), "at most 119 in all, the bodies that differ"),
         (
             lambda: build(dataclasses.replace(SMALL, bridges=500), 0, Setting()),
             "requests serve as bridges, not 250",
