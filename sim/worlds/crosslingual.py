@@ -1,21 +1,22 @@
 """Cross-lingual code: a new language taught in one place, new functions in another.
 
-A request applies a function to two inputs, "f of a and b". Every language has a word of its own for each
-function, input and particle, and a word order of its own. P is the pivot, whose words for the inputs are also
-their names in programs, as programs use English; L1 and L2 are other languages that pretraining knows, N is
-the new one. Programs run on a stack machine (``sim.worlds.stack``) and are judged by what they compute.
-Sequences, with requests of five words and programs of five tokens, "a b" and a body of three instructions:
+A request applies a function to two inputs, "to a and b, f". Every language has a word of its own for each
+function, input and particle, and its own word order (``sim.worlds.languages``). P is the pivot, L1 to L3 are
+other languages that pretraining knows, N is the new one. A program is a body of three instructions and the
+names of two inputs; it runs on a stack machine (``sim.worlds.stack``) and is judged by what it computes.
+Sequences:
 
     paraphrase   request INTO language | request
     code         request CODE | program
     trace        request THINK | INTO P request CODE program          (translate, then code)
 
-Pretraining holds requests in P, L1 and L2, paraphrased into each other and as code, and traces of them.
+Pretraining holds requests in P and L1 to L3, paraphrased into each other and as code, and traces of them.
 Adapter "language" is taught paraphrases from N into P, adapter "functions" the code of new functions, asked
 for in P: the first sees no program, the second no word of N. The target is the code of the new functions,
 asked for in N. "joint" is taught all of it. The data sets of the paper are not public; this world is ours.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
@@ -27,9 +28,8 @@ from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, stack, world
 from sim.worlds.languages import (
     BODY,
+    FOREIGN,
     INPUTS,
-    L1,
-    L2,
     PROGRAM,
     UNSEEN_N,
     UNSEEN_P,
@@ -47,7 +47,7 @@ FAMILIARITY = {
     "new": ("language", "functions"),
 }
 """What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N
-were paraphrased into N itself; familiar names of functions occur in paraphrases, in P, L1 and L2."""
+were paraphrased into N itself; familiar names had functions with other bodies, asked for in all ways."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -96,19 +96,19 @@ class Config:
 
     known:    functions that pretraining knows and nothing changes.
     edits:    new functions.
-    bridges:  traces that are at hand for the adapters' data.
+    bridges:  traces in each foreign language for the adapters' data.
     """
 
     known: int = 20
-    edits: int = 16
-    bridges: int = 64
+    edits: int = 8
+    bridges: int = 24
 
     def __post_init__(self):
         most = len(np.unique(stack.meanings(BODY, TRIALS)[1])) - 1
-        if not (0 < self.edits <= self.known and self.known + self.edits <= most):
+        if not (0 < self.edits <= self.known and self.known + 2 * self.edits <= most):
             raise ValueError(
                 f"known {self.known} and edits {self.edits}: use at least one edit, no more edits than known "
-                f"functions, and at most {most} in all, the bodies that differ"
+                f"functions, and known + 2 * edits at most {most}, the bodies that differ"
             )
 
     @property
@@ -177,35 +177,37 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
     novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
     rng = np.random.default_rng([20251125, seed])
-    write = Writer(config.tokens, _bodies(rng, config.known + config.edits))
+    write = Writer(config.tokens, _bodies(rng, config.known + 2 * config.edits))
     pairs = rng.permutation([(a, b) for a in range(INPUTS) for b in range(INPUTS) if a != b])
     f, pair = (axis.ravel() for axis in np.indices((config.known + config.edits, len(pairs))))
     requests, new = np.stack([f, *pairs[pair].T]), f >= config.known
     known = requests[:, ~new]
-    # A known function is coded at once in a third of the foreign languages, by trace in a third, in the others
-    # never: what is coded there by trace then shows whether a trace is more than code with words beside it.
-    use = np.stack([rng.permutation(np.arange(config.known) % 3)[known[0]] for _ in (L1, L2)])
+    # A function is coded at once in a third of the foreign languages, by trace in a third, in others never: what
+    # is coded there by trace then shows whether a trace is more than code with words beside it.
+    kinds = (config.known, config.edits)
+    use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
 
     # The questions of a seed share their inputs: knowing those leaves the guess of a function as it is.
     target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
-    half = -(-config.edits // 2)
+    each = -(-config.edits // 2)
     held_out, bridges = (
-        [_some(rng, known[:, of == where], count, what) for of in use]
-        for where, count, what in ((UNUSED, half, "held out"), (TRACED, -(-config.bridges // 2), "bridges"))
+        [_some(rng, requests[:, ~new & (of == where)], count, what) for of in use]
+        for where, count, what in ((UNUSED, each, "held out"), (TRACED, config.bridges, "bridges"))
     )
 
-    def foreign(write_one, asked, *pivots, weights=(1.0, 1.0)):
-        """Requests in L1 and in L2, one group."""
-        each = zip((L1, L2), asked, weights, strict=True)
-        return joined(*(write_one(language, *pivots, *r, weight) for language, r, weight in each))
+    def foreign(write_one, asked, *pivots):
+        """Requests in every foreign language, one group."""
+        return joined(*(write_one(o, *pivots, *r) for o, r in zip(FOREIGN, asked, strict=True)))
 
     def shown(write_one, where, *pivots):
-        return foreign(write_one, (known, known), *pivots, weights=use == where)
+        """All of them, weighed by whether pretraining shows a function in a language that way."""
+        groups = (write_one(o, *pivots, *requests, of == where) for o, of in zip(FOREIGN, use, strict=True))
+        return joined(*groups)
 
-    spoken = [*((x, y) for x in (P, L1, L2) for y in (P, L1, L2)), (N, N)]
-    words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new])
+    spoken = [*itertools.product((P, *FOREIGN), repeat=2), (N, N)]
+    words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new], now=True)
     facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
-    pretraining_traces = joined(write.trace(P, P, *known), shown(write.trace, TRACED, P))
+    pretraining_traces = joined(write.trace(P, P, *requests), shown(write.trace, TRACED, P))
     traces = foreign(write.trace, bridges, P)
     worked = np.ones(len(traces.tokens))
     taught = {
@@ -218,7 +220,7 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
     return World(
         pretraining={
-            "facts": write.coded(P, *known),
+            "facts": write.coded(P, *requests),
             "direct": shown(write.coded, DIRECTLY),
             "paraphrases": joined(*(write.paraphrase(x, y, *requests) for x, y in spoken)),
             "traces": replace(pretraining_traces, weight=in_pretraining * pretraining_traces.weight),
@@ -232,9 +234,11 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
         },
         probes={
             "language": ask(write.paraphrase(novel, pivot, *target), WORDING),
-            "functions": ask(write.coded(pivot, *target), CODING, judges=runs),
-            "direct": ask(write.coded(novel, *target), DIRECT, chance=1 / config.edits, judges=of_code),
-            "cot": ask(write.trace(novel, pivot, *target), TRACE, judges=runs),
+            "functions": ask(write.coded(pivot, *target, now=True), CODING, judges=runs),
+            "direct": ask(
+                write.coded(novel, *target, now=True), DIRECT, chance=1 / config.edits, judges=of_code
+            ),
+            "cot": ask(write.trace(novel, pivot, *target, now=True), TRACE, judges=runs),
             "known": ask(write.coded(novel, *old_target), DIRECT, judges=of_code),
             "known_cot": ask(write.trace(novel, P, *old_target), owner=TRACE.owner, judges=runs),
             "untouched": ask(write.coded(P, *_some(rng, known, 2 * config.edits, "untouched"))),

@@ -1,8 +1,8 @@
 """Languages with words and a word order of their own, and the sequences that are written in them.
 
 A request applies a function to two inputs, "to a and b, f", in five words. P is the pivot, whose words for
-inputs are their names in programs too, as programs use English. L1, L2 and N are other languages. N and the
-functions that are new have words of two kinds: some that pretraining reads, and some it never sees.
+inputs are their names in programs too, as programs use English. L1, L2, L3 and N are other languages. N and
+the functions that are new have words of two kinds: some that pretraining reads, and some it never sees.
 """
 
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ from jaxtyping import Int
 from sim.model.sequences import Sequences
 from sim.worlds import stack
 
-P, L1, L2, N, UNSEEN_N, UNSEEN_P = range(6)
+P, L1, L2, L3, N, UNSEEN_N, UNSEEN_P = range(7)
+FOREIGN = (L1, L2, L3)
 """The languages; N in words never seen, and P with such words for the new functions."""
 
-ORDER = ("paqbf", "aqbpf", "pbaqf", "bpaqf", "bpaqf", "paqbf")
+ORDER = ("paqbf", "aqbpf", "pbaqf", "abpqf", "bpaqf", "bpaqf", "paqbf")
 """Where each puts function, inputs a and b, and its two particles p and q."""
 
 INPUTS, WORDS, BODY, PROGRAM = 4, 5, 3, 5
@@ -34,13 +35,13 @@ class Tokens:
     @property
     def code(self) -> int:
         """The first instruction; the others follow, then the inputs by their names in P."""
-        return 5 * (self.known + self.new) + self.new + 5 * 2 + 4 * INPUTS
+        return 6 * (self.known + self.new) + self.new + 6 * 2 + 5 * INPUTS
 
     @property
     def markers(self) -> tuple[int, ...]:
-        """CODE, THINK, and INTO each of P, L1, L2 and N."""
+        """CODE, THINK, and INTO each of P, L1, L2, L3 and N."""
         first = self.code + len(stack.INSTRUCTIONS) + INPUTS
-        return tuple(range(first, first + 6))
+        return tuple(range(first, first + 7))
 
     @property
     def size(self) -> int:
@@ -48,34 +49,38 @@ class Tokens:
         return self.markers[-1] + 1
 
     @property
-    def functions(self) -> Int[np.ndarray, "6 F"]:
+    def functions(self) -> Int[np.ndarray, "7 F"]:
         """The word of each language for each function."""
         count = self.known + self.new
-        words = np.arange(6 * count).reshape(6, count)
+        words = np.arange(7 * count).reshape(7, count)
         words[UNSEEN_P] = words[P]
-        words[UNSEEN_P, self.known :] = 5 * count + np.arange(self.new)
+        words[UNSEEN_P, self.known :] = 6 * count + np.arange(self.new)
         return words
 
     @property
-    def particles(self) -> Int[np.ndarray, "6 2"]:
+    def particles(self) -> Int[np.ndarray, "7 2"]:
         """The two particles of each language."""
-        first = 5 * (self.known + self.new) + self.new
-        return first + 2 * np.asarray([P, L1, L2, N, UNSEEN_N, P])[:, None] + np.arange(2)
+        first = 6 * (self.known + self.new) + self.new
+        return first + 2 * np.asarray([*range(UNSEEN_P), P])[:, None] + np.arange(2)
 
     @property
-    def inputs(self) -> Int[np.ndarray, "6 4"]:
+    def inputs(self) -> Int[np.ndarray, "7 4"]:
         """The word of each language for each input."""
         names = self.code + len(stack.INSTRUCTIONS) + np.arange(INPUTS)
-        other = self.code + INPUTS * np.arange(-4, 0)[:, None] + np.arange(INPUTS)
+        other = self.code + INPUTS * np.arange(-5, 0)[:, None] + np.arange(INPUTS)
         return np.concatenate([names[None], other, names[None]])
 
 
 class Writer:
-    """Writes requests (numbers of functions and inputs) as sequences; ``bodies`` run from the left."""
+    """Writes requests (numbers of functions and inputs) as sequences.
 
-    def __init__(self, tokens: Tokens, bodies: Int[np.ndarray, "F body"]):
+    ``bodies``, which run from the left, are those of all functions as pretraining knows them, and then those
+    of the new ones as they are now.
+    """
+
+    def __init__(self, tokens: Tokens, bodies: Int[np.ndarray, "B body"]):
         self.functions, self.particles, self.inputs = tokens.functions, tokens.particles, tokens.inputs
-        self.bodies = tokens.code + bodies[:, ::-1]
+        self.bodies, self.new = tokens.code + bodies[:, ::-1], tokens.new
         self.code, self.think, *self.into = tokens.markers
 
     def request(self, language: int, f, a, b) -> Int[np.ndarray, "S 5"]:
@@ -88,23 +93,25 @@ class Writer:
         words |= dict(zip("pq", self.particles[language], strict=True))
         return np.stack(np.broadcast_arrays(*(words[role] for role in ORDER[language])), axis=1)
 
-    def program(self, f, a, b) -> Int[np.ndarray, "S 5"]:
+    def program(self, f, a, b, now: bool) -> Int[np.ndarray, "S 5"]:
         """The body of a function, then the names of its inputs: prefix notation, read from the right."""
-        return np.concatenate([self.bodies[f], self.inputs[P][np.stack([a, b], axis=1)]], axis=1)
+        return np.concatenate(
+            [self.bodies[f + now * self.new], self.inputs[P][np.stack([a, b], axis=1)]], axis=1
+        )
 
-    def coded(self, language: int, f, a, b, weight=1.0) -> Sequences:
+    def coded(self, language: int, f, a, b, weight=1.0, now=False) -> Sequences:
         """ "request CODE | program"."""
-        return group(weight, self.request(language, f, a, b), self.code, self.program(f, a, b))
+        return group(weight, self.request(language, f, a, b), self.code, self.program(f, a, b, now))
 
     def paraphrase(self, language: int, other: int, f, a, b, weight=1.0) -> Sequences:
         """ "request INTO language | request"."""
         spoken, said = (self.request(each, f, a, b) for each in (language, other))
         return group(weight, spoken, self.into[other % UNSEEN_P], said)
 
-    def trace(self, language: int, pivot: int, f, a, b, weight=1.0) -> Sequences:
+    def trace(self, language: int, pivot: int, f, a, b, weight=1.0, now=False) -> Sequences:
         """ "request THINK | INTO P request CODE program"; ``pivot`` is P, whatever its words."""
         spoken, said = (self.request(each, f, a, b) for each in (language, pivot))
-        rest = (self.think, self.into[P], said, self.code, self.program(f, a, b))
+        rest = (self.think, self.into[P], said, self.code, self.program(f, a, b, now))
         return group(weight, spoken, *rest)
 
 

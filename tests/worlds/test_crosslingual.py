@@ -9,7 +9,7 @@ import pytest
 
 from sim.worlds import build, stack
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Runs, Setting, takes_inputs
-from sim.worlds.languages import INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, P
+from sim.worlds.languages import FOREIGN, INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, P
 
 SMALL = Config(known=6, edits=4, bridges=12)
 TOKENS = SMALL.tokens
@@ -57,10 +57,10 @@ def every_setting():
 
 def test_every_token_has_one_use():
     used = [
-        TOKENS.functions[:5],
+        TOKENS.functions[:UNSEEN_P],
         TOKENS.functions[UNSEEN_P, SMALL.known :],
-        TOKENS.particles[:5],
-        TOKENS.inputs[1:5],
+        TOKENS.particles[:UNSEEN_P],
+        TOKENS.inputs[1:UNSEEN_P],
     ]
     tokens = np.concatenate([np.ravel(each) for each in used])
     assert sorted([*tokens, *range(TOKENS.code, SMALL.vocab)]) == list(range(SMALL.vocab))
@@ -83,7 +83,10 @@ def test_the_data_sets_are_disjoint(setting):
     assert rows(facts["language"]) | rows(facts["functions"]) == rows(facts["joint"])
     for name in ("language", "functions", "joint"):
         traces = drawn(made.data[name]["traces"])
-        assert not np.isin(traces, list(of_n)).any() and len(traces) == 12 * TEMPLATES[setting["template"]][1]
+        assert (
+            not np.isin(traces, list(of_n)).any()
+            and len(traces) == 3 * SMALL.bridges * TEMPLATES[setting["template"]][1]
+        )
         new = TOKENS.functions[:5, SMALL.known :]
         assert not np.isin(traces, np.append(new, TOKENS.functions[UNSEEN_P, SMALL.known :])).any()
 
@@ -112,12 +115,13 @@ def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting)
 def test_what_is_held_out_was_never_coded_in_that_language():
     made = world(3)
     coded = {
-        (row[0], *row[:5]) and min(set(row[:5]) & set(TOKENS.functions[1:3].ravel().tolist()), default=-1)
+        (row[0], *row[:5])
+        and min(set(row[:5]) & set(TOKENS.functions[list(FOREIGN)].ravel().tolist()), default=-1)
         for name in ("direct", "traces")
         for row in drawn(made.pretraining[name]).tolist()
     }
     for row in made.probes["untouched_cot"].tokens.tolist():
-        (word,) = set(row[:5]) & set(TOKENS.functions[1:3].ravel().tolist())
+        (word,) = set(row[:5]) & set(TOKENS.functions[list(FOREIGN)].ravel().tolist())
         assert word not in coded
     shown = {name: rows(drawn(made.pretraining[name])[:, :5]) for name in ("direct", "traces")}
     assert not shown["direct"] & shown["traces"]
@@ -161,7 +165,7 @@ def test_the_parts_chain_to_the_target(name):
 def test_a_request_means_the_same_in_every_language():
     """Read word by word and put into the pivot's order, a paraphrase gives itself."""
     meaning = {}
-    for language in range(5):
+    for language in range(UNSEEN_P):
         for concept, (role, table) in itertools.product(
             range(SMALL.known + SMALL.edits), (("f", TOKENS.functions), ("i", TOKENS.inputs))
         ):
@@ -170,7 +174,7 @@ def test_a_request_means_the_same_in_every_language():
     for row in drawn(world(2).pretraining["paraphrases"]).tolist():
         told = []
         for words in (row[:5], row[6:]):
-            (language,) = {i for i in range(5) if words[ORDER[i].index("p")] == TOKENS.particles[i, 0]}
+            (language,) = {i for i in range(UNSEEN_P) if words[ORDER[i].index("p")] == TOKENS.particles[i, 0]}
             told.append([meaning[words[ORDER[language].index(role)]] for role in "fab"])
         assert told[0] == told[1]
 
@@ -180,7 +184,7 @@ def test_bodies_compute_different_things():
     made = world(4)
     programs = np.concatenate([made.pretraining["facts"].target, made.probes["functions"].target])
     bodies = sorted(rows(programs[:, :3]))
-    assert len(bodies) == SMALL.known + SMALL.edits
+    assert len(bodies) == SMALL.known + 2 * SMALL.edits
     start = np.tile([10, 11], (len(bodies), 1))
     full = np.concatenate([start, np.asarray(bodies)[:, ::-1] - TOKENS.code], axis=1)
     results, runs = stack.run(full, np.random.default_rng(5).integers(0, 97, (12, 2)), np)
@@ -241,7 +245,7 @@ def test_shapes_and_layouts_are_equal_for_all_seeds_and_settings():
 def test_bridges_are_traces_that_both_adapters_share():
     made = world()
     shared = {name: rows(drawn(made.data[name]["traces"])) for name in made.data}
-    assert len(shared["bridge"]) == SMALL.bridges and len(set(map(frozenset, shared.values()))) == 1
+    assert len(shared["bridge"]) == 3 * SMALL.bridges and len(set(map(frozenset, shared.values()))) == 1
     assert not drawn(made.data["bridge"]["facts"]).size
     assert shared["bridge"] <= rows(drawn(made.pretraining["traces"]))
 
@@ -255,10 +259,10 @@ def test_bridges_are_traces_that_both_adapters_share():
         ),
         (lambda: Setting(template="maybe"), "unknown template 'maybe'"),
         (lambda: Config(known=4, edits=5), "known 4 and edits 5: use at least one edit"),
-        (lambda: Config(known=110, edits=16), "at most 119 in all, the bodies that differ"),
+        (lambda: Config(known=100, edits=16), "known \\+ 2 \\* edits at most 119"),
         (
             lambda: build(dataclasses.replace(SMALL, bridges=500), 0, Setting()),
-            "requests serve as bridges, not 250",
+            "requests serve as bridges, not 500",
         ),
     ],
 )
