@@ -8,7 +8,7 @@ Sequences:
 
     paraphrase   request INTO language | request
     code         request CODE | program
-    trace        request THINK | INTO P request CODE program          (translate, then code)
+    trace        request INTO P | request CODE program            (translate, and go on to code)
 
 Pretraining holds requests in P and L1 to L3, paraphrased into each other and as code, and traces of them.
 Adapter "language" is taught paraphrases from N into P, adapter "functions" the code of new functions, asked
@@ -55,7 +55,8 @@ TEMPLATES = {
     "data": (False, True),
     "both": (True, True),
 }
-"""Where traces of known functions in known languages occur: (in pretraining, in both adapters' own data)."""
+"""Where traces occur: (in pretraining, in the adapters' data). There both hold traces of known functions in
+known languages, and those of the new functions are asked for in P."""
 
 PARTS = ("language", "functions")
 
@@ -182,8 +183,8 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     f, pair = (axis.ravel() for axis in np.indices((config.known + config.edits, len(pairs))))
     requests, new = np.stack([f, *pairs[pair].T]), f >= config.known
     known = requests[:, ~new]
-    # A function is coded at once in a third of the foreign languages, by trace in a third, in others never: what
-    # is coded there by trace then shows whether a trace is more than code with words beside it.
+    # A function is coded at once in a third of the foreign languages, by trace in a third, in others never:
+    # there a trace shows whether it is more than code with other words beside it.
     kinds = (config.known, config.edits)
     use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
 
@@ -208,13 +209,14 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new], now=True)
     facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
     pretraining_traces = joined(write.trace(P, P, *requests), shown(write.trace, TRACED, P))
-    traces = foreign(write.trace, bridges, P)
-    worked = np.ones(len(traces.tokens))
+    shared, own = foreign(write.trace, bridges, P), write.trace(pivot, pivot, *requests[:, new], now=True)
+    traces = joined(shared, own)
+    on_shared = np.arange(len(traces.tokens)) < len(shared.tokens)
     taught = {
-        "language": (on_words, in_data * worked),
-        "functions": (~on_words, in_data * worked),
-        JOINT: (on_words | ~on_words, in_data * worked),
-        "bridge": (0 * on_words, worked),
+        "language": (on_words, in_data * on_shared),
+        "functions": (~on_words, in_data * (on_shared | ~on_shared)),
+        JOINT: (on_words | ~on_words, in_data * (on_shared | ~on_shared)),
+        "bridge": (0 * on_words, on_shared),
     }
     runs = (("runs", Runs(config.tokens.code)),)
     of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
@@ -270,11 +272,11 @@ DIRECT = Layout(owner=(0,) * 5 + (1,) * 6)
 """The same, asked for in N: the request goes to the language's adapter, the program to the functions'."""
 
 TRACE = Layout(
-    steps=(Step("language", 0, (8, 10, 11)), Step("functions", 1, (13, 14, 15))),
-    copies=(((16, 17), (8, 10)),),
-    owner=(0,) * 11 + (1,) * 7,
+    steps=(Step("language", 0, (7, 9, 10)), Step("functions", 1, (12, 13, 14))),
+    copies=(((15, 16), (7, 9)),),
+    owner=(0,) * 10 + (1,) * 7,
 )
-"""A trace, "request THINK | INTO P request CODE program". Until the function is named in P all is the
+"""A trace, "request INTO P | request CODE program". Until the function is named in P all is the
 language's; that name as read, and what follows, is the functions'."""
 
 

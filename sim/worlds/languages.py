@@ -39,9 +39,9 @@ class Tokens:
 
     @property
     def markers(self) -> tuple[int, ...]:
-        """CODE, THINK, and INTO each of P, L1, L2, L3 and N."""
+        """CODE, and INTO each of P, L1, L2, L3 and N."""
         first = self.code + len(stack.INSTRUCTIONS) + INPUTS
-        return tuple(range(first, first + 7))
+        return tuple(range(first, first + 6))
 
     @property
     def size(self) -> int:
@@ -81,7 +81,7 @@ class Writer:
     def __init__(self, tokens: Tokens, bodies: Int[np.ndarray, "B body"]):
         self.functions, self.particles, self.inputs = tokens.functions, tokens.particles, tokens.inputs
         self.bodies, self.new = tokens.code + bodies[:, ::-1], tokens.new
-        self.code, self.think, *self.into = tokens.markers
+        self.code, *self.into = tokens.markers
 
     def request(self, language: int, f, a, b) -> Int[np.ndarray, "S 5"]:
         """Functions applied to inputs, in a language's words and order."""
@@ -109,9 +109,9 @@ class Writer:
         return group(weight, spoken, self.into[other % UNSEEN_P], said)
 
     def trace(self, language: int, pivot: int, f, a, b, weight=1.0, now=False) -> Sequences:
-        """ "request THINK | INTO P request CODE program"; ``pivot`` is P, whatever its words."""
+        """ "request INTO P | request CODE program"; ``pivot`` is P, whatever its words."""
         spoken, said = (self.request(each, f, a, b) for each in (language, pivot))
-        rest = (self.think, self.into[P], said, self.code, self.program(f, a, b, now))
+        rest = (self.into[P], said, self.code, self.program(f, a, b, now))
         return group(weight, spoken, *rest)
 
 

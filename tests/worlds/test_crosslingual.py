@@ -13,7 +13,7 @@ from sim.worlds.languages import FOREIGN, INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, 
 
 SMALL = Config(known=6, edits=4, bridges=12)
 TOKENS = SMALL.tokens
-CODE, THINK, *INTO = TOKENS.markers
+CODE, *INTO = TOKENS.markers
 ASKED = "direct", "cot"
 
 
@@ -81,14 +81,14 @@ def test_the_data_sets_are_disjoint(setting):
     assert not np.isin(facts["language"], body).any() and CODE not in facts["language"]
     assert set(facts["functions"][:, 5]) == {CODE} and not np.isin(facts["functions"], list(of_n)).any()
     assert rows(facts["language"]) | rows(facts["functions"]) == rows(facts["joint"])
-    for name in ("language", "functions", "joint"):
+    shared = TEMPLATES[setting["template"]][1] * 3 * SMALL.bridges
+    own = TEMPLATES[setting["template"]][1] * SMALL.edits * INPUTS * (INPUTS - 1)
+    counts = {"language": shared, "functions": shared + own, "joint": shared + own}
+    new = np.append(TOKENS.functions[:UNSEEN_P, SMALL.known :], TOKENS.functions[UNSEEN_P, SMALL.known :])
+    for name, count in counts.items():
         traces = drawn(made.data[name]["traces"])
-        assert (
-            not np.isin(traces, list(of_n)).any()
-            and len(traces) == 3 * SMALL.bridges * TEMPLATES[setting["template"]][1]
-        )
-        new = TOKENS.functions[:5, SMALL.known :]
-        assert not np.isin(traces, np.append(new, TOKENS.functions[UNSEEN_P, SMALL.known :])).any()
+        assert not np.isin(traces, list(of_n)).any() and len(traces) == count
+        assert np.isin(traces, new).any(axis=1).sum() == count - shared
 
 
 @pytest.mark.parametrize("setting", every_setting(), ids=lambda s: "/".join(s.values()))
@@ -99,6 +99,8 @@ def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting)
         *(group for data in made.data.values() for group in data.values()),
     ]
     seen = [drawn(group) for group in training]
+    pretrained = np.concatenate([drawn(group)[:, -5:-2] for group in made.pretraining.values()])
+    assert not rows(pretrained) & {tuple(row[-5:-2]) for row in made.probes["direct"].tokens.tolist()}
     asked = {tuple(row[:5]) for name in ASKED for row in made.probes[name].tokens.tolist()}
     bodies = {tuple(row[-5:-2]) for row in made.probes["direct"].tokens.tolist()}
     for group in seen:
@@ -106,7 +108,7 @@ def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting)
             if tuple(row[:5]) in asked:  # the request is taught as something to paraphrase, and nothing else
                 assert row[5] in INTO
             if tuple(row[-5:-2]) in bodies:  # a new body is asked for in P alone
-                assert language_of(row[:5]) & {P, UNSEEN_P} and row[5] == CODE
+                assert language_of(row[:5]) & {P, UNSEEN_P} and row[5] in (CODE, INTO[P])
     known = rows(made.probes["known"].tokens) | rows(made.probes["known_cot"].tokens)
     held_out = rows(made.probes["untouched_direct"].tokens) | rows(made.probes["untouched_cot"].tokens)
     assert not any((known | held_out) & rows(group) for group in seen)
@@ -150,7 +152,7 @@ def test_the_parts_chain_to_the_target(name):
     cot = probes["cot"].tokens
     expected = [
         probes["language"].tokens[:, :5],
-        np.full((4, 2), [THINK, INTO[P]]),
+        np.full((4, 1), INTO[P]),
         probes["functions"].tokens,
     ]
     np.testing.assert_array_equal(cot, np.concatenate(expected, axis=1))
@@ -245,7 +247,8 @@ def test_shapes_and_layouts_are_equal_for_all_seeds_and_settings():
 def test_bridges_are_traces_that_both_adapters_share():
     made = world()
     shared = {name: rows(drawn(made.data[name]["traces"])) for name in made.data}
-    assert len(shared["bridge"]) == 3 * SMALL.bridges and len(set(map(frozenset, shared.values()))) == 1
+    assert len(shared["bridge"]) == 3 * SMALL.bridges and shared["bridge"] == shared["language"]
+    assert shared["bridge"] < shared["functions"] == shared["joint"]
     assert not drawn(made.data["bridge"]["facts"]).size
     assert shared["bridge"] <= rows(drawn(made.pretraining["traces"]))
 
