@@ -71,7 +71,7 @@ PANELS = (
 """(template, metric, title)."""
 
 SIZES = (
-    "Cross-lingual world of 20 known and 16 new functions, 4 inputs; 2 layers of width 64, rank 4 on all "
+    "Cross-lingual world of 20 known and 8 new functions, 4 inputs; 2 layers of width 64, rank 4 on all "
     "matrices; number of seeds in the table. Programs are run on 16 fresh inputs."
 )
 
@@ -85,7 +85,7 @@ def _reuse(source: Source) -> pd.DataFrame:
     "New functions asked for in a new language: at once, no data-free method beats a guess; by translating "
     "first, what the adapters' templates share is reused.",
     SIZES + " (a) Traces in pretraining and in both data sets; (b) in neither; (c) programs written at once, "
-    "shared template, where the program is one of the 16 taught; dashed: a guess among those, 1/16.",
+    "shared template, where the program is one of the 8 taught; dashed: a guess among those, 1/8.",
     "experiment crosslingual",
     _reuse,
     ("crosslingual",),
@@ -164,7 +164,7 @@ FORECAST = (
 @figure(
     "What part of the task adds up: the words of the language, but not the code of the functions.",
     SIZES + " Familiar words, shared template. Left: what is asked in N; dashed: a guess of a new function, "
-    "1/16. Middle: predicted against measured accuracy of linear merges, one point a cell, question and "
+    "1/8. Middle: predicted against measured accuracy of linear merges, one point a cell, question and "
     "merge. Right: mean absolute error over these, 95% bootstrap intervals over seeds; base: the merge "
     "answers as the base does.",
     "experiment crosslingual",
