@@ -12,8 +12,8 @@ Sequences:
 
 Pretraining holds requests in P and L1 to L3, paraphrased into each other and as code, and traces of them.
 Adapter "language" is taught paraphrases from N into P, adapter "functions" the code of new functions, asked
-for in P: the first sees no program, the second no word of N. The target is the code of the new functions,
-asked for in N. "joint" is taught all of it. The data sets of the paper are not public; this world is ours.
+for in P: the first sees no program of theirs, the second no word of N. The target is the code of the new
+functions, asked for in N. "joint" is taught all of it. The paper's data sets are not public; this is our own.
 """
 
 import itertools
@@ -55,8 +55,8 @@ TEMPLATES = {
     "data": (False, True),
     "both": (True, True),
 }
-"""Where traces occur: (in pretraining, in the adapters' data). There both hold traces of known functions in
-known languages, and those of the new functions are asked for in P."""
+"""Where traces occur: (in pretraining, in the adapters' data). There both hold the same traces of known
+functions in known languages, and "functions" its own material as traces that are asked for in P."""
 
 PARTS = ("language", "functions")
 
@@ -150,12 +150,11 @@ def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[A
 PRETRAINING = Schedule(
     400, 6e-3, (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)), decay=0.3
 )
-"""Enough to know every function, and to code by trace what was never coded in that language. With the weaker
-decay of the two-hop world a trace reads the code off the foreign word beside it, not off what it wrote."""
+"""Enough to know every function, and to code by trace what was never coded in that language."""
 
 FINETUNING = Schedule(200, 4e-3, ((FACTS, 32), ("traces", 32)))
-"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run. The rate is the one
-at which the joint adapter, taught to the same recall, answers most by trace."""
+"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run. Twice the rate of
+the two-hop world: on one seed the joint adapter, taught to the same recall, then answers more by trace."""
 
 SETTINGS = {
     "quick": [Setting(f, t) for t in ("pretraining", "none", "both") for f in ("familiar", "new")],
