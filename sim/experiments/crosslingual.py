@@ -31,10 +31,19 @@ SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"), lambdas=
 
 
 @experiment(
-    quick={"config": SMALL, "cells": (*((f, "both") for f in FAMILIARITY), ("familiar", "none"))},
-    paper={"config": DEFAULT, "cells": tuple((f, t) for f in FAMILIARITY for t in TEMPLATES)},
+    quick={
+        "config": SMALL,
+        "cells": (*((f, "both") for f in FAMILIARITY), ("familiar", "none"), ("familiar", "both", "known")),
+    },
+    paper={
+        "config": DEFAULT,
+        "cells": (
+            *((f, t) for f in FAMILIARITY for t in TEMPLATES),
+            *((f, "both", "known") for f in FAMILIARITY),
+        ),
+    },
 )
-def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, str], ...]) -> Iterator[Part]:
+def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, ...], ...]) -> Iterator[Part]:
     """New functions asked for in a new language: method against familiarity and template."""
     yield plain(config, {"/".join(cell): Setting(*cell) for cell in cells})
 

@@ -32,7 +32,7 @@ WORLD_CELLS = {
     "crosslingual": Cells(
         "cross-lingual code",
         "crosslingual_reuse",
-        shared=("familiar/both",),
+        shared=("familiar/both", "familiar/both/known"),
         alone=("familiar/none",),
         unseen=("new/both",),
         metric="cot_runs",

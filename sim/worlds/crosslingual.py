@@ -56,7 +56,10 @@ TEMPLATES = {
     "both": (True, True),
 }
 """Where traces occur: (in pretraining, in the adapters' data). There both hold the same traces of known
-functions in known languages, and "functions" its own material as traces that are asked for in P."""
+functions in known languages, and "functions" traces of the new functions, asked for in ``WORKED``."""
+
+WORKED = {"pivot": (P,), "known": (P, *FOREIGN)}
+"""In which languages the requests of those traces of new functions are."""
 
 PARTS = ("language", "functions")
 
@@ -71,7 +74,7 @@ TRIALS = 16
 class Setting:
     """What varies between the cells of a seed.
 
-    familiarity, template: keys of ``FAMILIARITY`` and ``TEMPLATES``.
+    familiarity, template, worked: keys of ``FAMILIARITY``, ``TEMPLATES`` and ``WORKED``.
 
     Raises:
         ValueError: an unknown key.
@@ -79,9 +82,11 @@ class Setting:
 
     familiarity: str = "familiar"
     template: str = "both"
+    worked: str = "pivot"
 
     def __post_init__(self):
-        for name, known in (("familiarity", FAMILIARITY), ("template", TEMPLATES)):
+        named = {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED}
+        for name, known in named.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
 
@@ -209,13 +214,15 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new], now=True)
     facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
     pretraining_traces = joined(write.trace(P, P, *requests), shown(write.trace, TRACED, P))
-    shared, own = foreign(write.trace, bridges, P), write.trace(pivot, pivot, *requests[:, new], now=True)
-    traces = joined(shared, own)
-    on_shared = np.arange(len(traces.tokens)) < len(shared.tokens)
+    shared = foreign(write.trace, bridges, P)
+    own = [write.trace(o, pivot, *requests[:, new], now=True) for o in (pivot, *FOREIGN)]
+    traces, count = joined(shared, *own), len(shared.tokens)
+    on_shared = np.arange(len(traces.tokens)) < count
+    worked = np.arange(len(traces.tokens)) < count + len(own[0].tokens) * len(WORKED[setting.worked])
     taught = {
         "language": (on_words, in_data * on_shared),
-        "functions": (~on_words, in_data * (on_shared | ~on_shared)),
-        JOINT: (on_words | ~on_words, in_data * (on_shared | ~on_shared)),
+        "functions": (~on_words, in_data * worked),
+        JOINT: (on_words | ~on_words, in_data * worked),
         "bridge": (0 * on_words, on_shared),
     }
     runs = (("runs", Runs(config.tokens.code)),)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.worlds import build, stack
-from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Runs, Setting, takes_inputs
+from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, WORKED, Config, Runs, Setting, takes_inputs
 from sim.worlds.languages import FOREIGN, INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, P
 
 SMALL = Config(known=6, edits=4, bridges=12)
@@ -52,7 +52,9 @@ def instructions(program):
 
 
 def every_setting():
-    return [{"familiarity": f, "template": t} for f, t in itertools.product(FAMILIARITY, TEMPLATES)]
+    """Every familiarity with every template, and then the wider material worked in it."""
+    narrow = [{"familiarity": f, "template": t} for f, t in itertools.product(FAMILIARITY, TEMPLATES)]
+    return [*narrow, *({"familiarity": f, "template": "both", "worked": "known"} for f in FAMILIARITY)]
 
 
 def test_every_token_has_one_use():
@@ -82,7 +84,8 @@ def test_the_data_sets_are_disjoint(setting):
     assert set(facts["functions"][:, 5]) == {CODE} and not np.isin(facts["functions"], list(of_n)).any()
     assert rows(facts["language"]) | rows(facts["functions"]) == rows(facts["joint"])
     shared = TEMPLATES[setting["template"]][1] * 3 * SMALL.bridges
-    own = TEMPLATES[setting["template"]][1] * SMALL.edits * INPUTS * (INPUTS - 1)
+    languages = len(WORKED[setting.get("worked", "pivot")])
+    own = TEMPLATES[setting["template"]][1] * languages * SMALL.edits * INPUTS * (INPUTS - 1)
     counts = {"language": shared, "functions": shared + own, "joint": shared + own}
     new = np.append(TOKENS.functions[:UNSEEN_P, SMALL.known :], TOKENS.functions[UNSEEN_P, SMALL.known :])
     for name, count in counts.items():
@@ -107,8 +110,11 @@ def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting)
         for row in group.tolist():
             if tuple(row[:5]) in asked:  # the request is taught as something to paraphrase, and nothing else
                 assert row[5] in INTO
-            if tuple(row[-5:-2]) in bodies:  # a new body is asked for in P alone
-                assert language_of(row[:5]) & {P, UNSEEN_P} and row[5] in (CODE, INTO[P])
+            if tuple(row[-5:-2]) in bodies:  # a new body is asked for in P, or by trace in a known language
+                asked_in = language_of(row[:5])
+                assert (asked_in & {P, UNSEEN_P} and row[5] == CODE) or (
+                    asked_in & {P, UNSEEN_P, *FOREIGN} and row[5] == INTO[P] and setting["template"] != "none"
+                )
     known = rows(made.probes["known"].tokens) | rows(made.probes["known_cot"].tokens)
     held_out = rows(made.probes["untouched_direct"].tokens) | rows(made.probes["untouched_cot"].tokens)
     assert not any((known | held_out) & rows(group) for group in seen)
