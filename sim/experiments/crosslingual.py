@@ -63,19 +63,19 @@ METHODS = (
 )
 """(library, method, label) in the order of the main figure, from the top."""
 
-NAMES = {
-    "familiar": "both familiar",
-    "new_language": "words of N unseen",
-    "new_functions": "names of functions unseen",
-    "new": "both unseen",
-}
-
-GUESSED = "direct_given_among_answers"
+SERIES = (
+    ("familiar", "pivot", "both familiar"),
+    ("familiar", "known", "both familiar, worked\nin known languages"),
+    ("new_language", "pivot", "words of N unseen"),
+    ("new_functions", "pivot", "function names unseen"),
+    ("new", "pivot", "both unseen"),
+)
+"""(familiarity, worked, label)."""
 
 PANELS = (
     ("both", "cot_runs", "(a) translate, then code,\nshared template"),
     ("none", "cot_runs", "(b) translate, then code,\nno template"),
-    ("both", GUESSED, "(c) code at once, answers\nin the taught set"),
+    ("both", "direct_runs", "(c) code at once"),
 )
 """(template, metric, title)."""
 
@@ -87,29 +87,30 @@ SIZES = (
 
 def _reuse(source: Source) -> pd.DataFrame:
     pairs = tuple((library, method) for library, method, _ in METHODS)
-    return selected(source.summary("crosslingual"), ("cot_runs", "direct_runs", GUESSED), pairs)
+    return selected(source.summary("crosslingual"), ("cot_runs", "direct_runs"), pairs)
 
 
 @figure(
-    "New functions asked for in a new language: at once, no data-free method beats a guess; by translating "
-    "first, what the adapters' templates share is reused.",
-    SIZES + " (a) Traces in pretraining and in both data sets; (b) in neither; (c) programs written at once, "
-    "shared template, where the program is one of the 8 taught; dashed: a guess among those, 1/8.",
+    "New functions asked for in a new language: at once, no data-free method answers; by translating first, "
+    "the sum reuses what the adapters' templates share.",
+    SIZES + " (a) Traces in pretraining and in both data sets, those of new functions asked for in P, or "
+    "(second series) in all known languages; (b) in neither; (c) programs written at once, shared template; "
+    "dashed: a guess among the 8 taught programs.",
     "experiment crosslingual",
     _reuse,
     ("crosslingual",),
 )
 def crosslingual_reuse(rows: pd.DataFrame):
     """The main figure: programs that run as they should by method, one series a familiarity."""
-    picture, panels = style.figure(style.PAGE, 3.4, ncols=3, sharey=True)
+    picture, panels = style.figure(style.PAGE, 3.6, ncols=3, sharey=True)
     present = set(zip(rows["library"], rows["method"], strict=True))
     methods = [method for method in METHODS if method[:2] in present]
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
-        for series, (familiarity, name) in enumerate(NAMES.items()):
-            found = chosen[chosen["familiarity"] == familiarity].set_index(["library", "method"])
-            found = found.reindex([method[:2] for method in methods])
-            y = np.arange(len(methods)) + (series - 1.5) * 0.18
+        for series, (familiarity, worked, name) in enumerate(SERIES):
+            found = chosen[(chosen["familiarity"] == familiarity) & (chosen["worked"] == worked)]
+            found = found.set_index(["library", "method"]).reindex([method[:2] for method in methods])
+            y = np.arange(len(methods)) + (series - 2) * 0.15
             style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
         axes.axvline(1 / Config().edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
         axes.set_title(title, loc="left")
@@ -117,7 +118,8 @@ def crosslingual_reuse(rows: pd.DataFrame):
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
     panels[0].invert_yaxis()
-    panels[1].legend(loc="upper right", fontsize=6)
+    handles, labels = panels[0].get_legend_handles_labels()
+    picture.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=6)
     return picture
 
 
@@ -193,7 +195,7 @@ def crosslingual_parts(rows: pd.DataFrame):
     left.set_yticks(range(len(ASKED)), [label for _, label in ASKED])
     left.invert_yaxis()
     left.set(xlabel="accuracy", xlim=(-0.03, 1.03))
-    left.legend(loc="lower right", fontsize=6)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=6, handletextpad=0.1)
     cells = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
     middle.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
     for series, method in enumerate(("average", "lambda=0.75", "sum")):
