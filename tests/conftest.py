@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import runpy
+import signal
 import sqlite3
 import sys
 
@@ -26,6 +27,10 @@ if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no lon
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+
+# A shell that runs the tests in the background has them, and every command they start, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiling takes its time on a busy machine; the examples are the same in every run.
 hypothesis.settings.register_profile("toolkit", deadline=None, derandomize=True)

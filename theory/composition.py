@@ -7,6 +7,7 @@ gate that rescales the adapters by functions of the prompt, are independent of s
 
 import numpy as np
 from jaxtyping import Float
+from scipy import special
 
 from theory import checks
 
@@ -20,6 +21,19 @@ def two_hop_accuracy(entities: int) -> float:
     """
     checks.whole(entities=entities)
     return 1.0 / entities
+
+
+def two_hop_loss(logits: Float[np.ndarray, "... answers"]) -> Float[np.ndarray, "..."]:
+    """E[-log p(right answer)] over the answers, in nats: log sum_c exp(l_c) - mean_c l_c (Corollary 2f).
+
+    ``logits`` are those of the N answers at the two-hop prompt. Where they do not depend on the first hop the
+    right answer is each c equally often, so this is the mean loss exactly: at least log N, with equality for
+    equal logits. A loss below it is knowledge of which answer belongs where, of any size, even where the
+    most likely answer shows none. Raises ValueError for logits that are not finite.
+    """
+    logits = np.asarray(logits, np.float64)
+    checks.finite(logits=logits)
+    return special.logsumexp(logits, axis=-1) - logits.mean(-1)
 
 
 def two_hop_bound(prior: Float[np.ndarray, "... bridges"]) -> Float[np.ndarray, "..."]:

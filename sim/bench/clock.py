@@ -4,7 +4,9 @@ import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 
@@ -38,6 +40,13 @@ def seconds(call: Callable[[], object], repeats: int = 3) -> float:
         call()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of one call until what it returned is there, and that."""
+    start = time.perf_counter()
+    found = jax.block_until_ready(call())
+    return time.perf_counter() - start, found
 
 
 def machine_speed() -> tuple[float, float]:

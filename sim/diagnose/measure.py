@@ -3,11 +3,13 @@
 The predictions (critical lambda, coverage) are calls into ``theory``; nothing here merges or runs a model.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from sim.merge.methods.linear import combination, cross_terms
@@ -16,12 +18,44 @@ from theory import coverage, interference
 from theory.lowrank import LowRank, apply, directions, inner, norm
 
 
+def triangle(tall: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "m k"]:
+    """R (min(n, k), k) of a QR of a tall matrix, block by block: R of the stacked Rs of blocks of rows.
+
+    A block has up to 8192 entries (or 2 k rows): it stays in the cache, and OpenBLAS, however many threads it
+    was given, uses one, where they would wait for each other by spinning at every column.
+    """
+    width = tall.shape[1]
+    height = max(2 * width, 8192 // width)
+    while len(tall) > height:
+        blocks = -(-len(tall) // height)
+        padded = np.pad(tall, ((0, blocks * height - len(tall)), (0, 0)))
+        tall = np.linalg.qr(padded.reshape(blocks, height, width), mode="r").reshape(-1, width)
+    return np.linalg.qr(tall, mode="r")
+
+
+def shared_cores(updates: Sequence[LowRank]) -> list[LowRank]:
+    """The updates in coordinates of the spaces they span together: B (at most R, r_i), A (r_i, at most R).
+
+    With [B_1 ... B_K] = Q_B [C_1 ... C_K] and [A_1^T ... A_K^T] = Q_A [D_1^T ... D_K^T], Delta W_i = Q_B (s_i
+    C_i D_i) Q_A^T: all norms, angles and projections of the Delta W and their factors are those of the cores.
+    Nothing as long as a module is left after two QRs whose Q is never formed, R = sum r_i, and modules of
+    every shape share one compiled program. NumPy arrays in and out.
+    """
+    b = np.concatenate([update.b for update in updates], axis=1)
+    a = np.concatenate([update.a for update in updates], axis=0)
+    c, d = triangle(b), triangle(a.T)
+    edges = np.cumsum([0, *(update.a.shape[0] for update in updates)])
+    spans = [slice(*pair) for pair in itertools.pairwise(edges)]
+    return [LowRank(c[:, at], d[:, at].T, u.scale) for at, u in zip(spans, updates, strict=True)]
+
+
 @jax.jit
 def measure_module(updates: Sequence[LowRank]) -> dict[str, Any]:
     """Everything known of one module without data; arrays are (K,), (K, K), or lists of K.
 
-    Squares that add up over modules are kept as squares. An update of zero has no directions: what would be
-    said of them is NaN.
+    None of it changes when all B, or all A^T, are turned by one rotation, so ``shared_cores`` will do for the
+    updates. Squares that add up over modules are kept as squares. An update of zero has no directions: what
+    would be said of them is NaN.
     """
     count = len(updates)
     triplets = [interference.bases(update) for update in updates]

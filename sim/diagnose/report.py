@@ -10,8 +10,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from tqdm import tqdm
 
-from sim.diagnose.measure import measure_features, measure_module
+from sim.diagnose.measure import measure_features, measure_module, shared_cores
 from sim.merge import Adapter, check_mergeable
 from theory import coverage
 from theory.lowrank import LowRank
@@ -39,9 +40,10 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
     features = dict(features or {})
     _check_features(adapters, features)
     modules = {}
-    for name in sorted(adapters[0].modules, key=natural):
+    names = sorted(adapters[0].modules, key=natural)
+    for name in tqdm(names, desc="diagnosing", unit="module", leave=False, delay=1):
         updates = [_double(adapter.modules[name]) for adapter in adapters]
-        found = measure_module(updates)
+        found = measure_module(shared_cores(updates))
         if name in features:
             own = [features.get(f"{name}@{i}") for i in range(len(adapters))]
             own = [None if x is None else x.astype(np.float64) for x in own]

@@ -29,6 +29,14 @@ class Cells:
 
 
 WORLD_CELLS = {
+    "math_word": Cells(
+        "math word problems",
+        "word_problems",
+        shared=("real/both/prose", "real/both/equation", "real/both/program"),
+        alone=("real/none/prose", "real/both/prose_program", "real/both/program_prose"),
+        unseen=("fake/both/prose", "fake/both/program"),
+        metric="cot_solved",
+    ),
     "crosslingual": Cells(
         "cross-lingual code",
         "crosslingual_reuse",

@@ -9,6 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -22,20 +23,25 @@ RUNS = "runs"
 """Name of the axis along which runs are sharded over the devices."""
 
 
+UNSET = -1
+"""JAX's own number of CPU devices that nobody has set."""
+
+
 @functools.cache
 def _mesh() -> Mesh:
     return jax.make_mesh((jax.device_count(),), (RUNS,), axis_types=(AxisType.Auto,))
 
 
-def use_all_cores() -> None:
+def use_all_cores(cores: int | None = None) -> None:
     """Set JAX up for many small runs. Call before JAX is first used.
 
-    On a CPU one device a core, since small matrices do not feed several. On a GPU no tuning of matrix
-    products: with matrices this small it takes minutes to compile and gains nothing.
+    On a CPU one device for each of the ``cores`` of this process (default: of the machine), since small
+    matrices do not feed several, unless JAX_NUM_CPU_DEVICES says how many. On a GPU
+    no tuning of matrix products: with matrices this small it takes minutes to compile and gains nothing.
     """
-    if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu"):
+    if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu") and jax.config.jax_num_cpu_devices == UNSET:
         with contextlib.suppress(RuntimeError):  # JAX is in use already and keeps the devices it has
-            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+            jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
 
 
@@ -47,7 +53,7 @@ def cache_folder() -> Path:
 def keep_compiled() -> None:
     """Keep compiled programs in the cache folder, so that a second run starts at once."""
     jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 MOST = 512
@@ -57,8 +63,8 @@ MOST = 512
 def default_width(runs: int) -> int:
     """How many of ``runs`` runs a device holds at a time.
 
-    1 on a CPU, where batching small products gains nothing; on an accelerator as many as there are up to
-    ``MOST``, in chunks of one size.
+    1 on a CPU, where batching small products gains nothing and rounds in other ways; on an accelerator as
+    many as there are up to ``MOST``, in chunks of one size.
     """
     if jax.default_backend() == "cpu" or not runs:
         return 1
@@ -72,6 +78,22 @@ def fits(size: int) -> bool:
     return not limit or 2 * size <= limit
 
 
+def compiler_options(effort: int) -> dict[str, int | bool]:
+    """What the compiler is told on a CPU, where it takes longer than most of what it compiles.
+
+    effort: LLVM's optimisation level. 1 compiles a training loop in 0.7 of the time of XLA's own setting (2),
+        to run as fast; 0 in 0.3, to run three times as long: right for what runs for milliseconds.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    options: dict[str, int | bool] = {"xla_backend_optimization_level": effort}
+    # Later releases have no other emitters, and refuse the option. Together with effort 0 it would make the
+    # last bits of a result depend on the number of devices.
+    if effort and jax.__version_info__ < (0, 11):
+        options["xla_cpu_use_fusion_emitters"] = False
+    return options
+
+
 class Program:
     """A pure function over the leading axis of its arguments, compiled once for equal shapes.
 
@@ -79,9 +101,14 @@ class Program:
     Inside ``prepare`` it takes shapes instead of arrays, notes what must be compiled, and returns shapes.
     """
 
-    def __init__(self, function: Callable, *static):
-        """``static``: hashable first arguments of ``function``; what it computes depends on nothing else."""
+    def __init__(self, function: Callable, *static, effort: int = 1):
+        """
+        Args:
+            static: hashable first arguments of ``function``; what it computes depends on nothing else.
+            effort: see ``compiler_options``.
+        """
         spec = PartitionSpec(RUNS)
+        self._effort = effort
 
         def on_device(*stacked):
             if jax.tree.leaves(stacked)[0].shape[0] == 1:
@@ -116,7 +143,8 @@ class Program:
     def compile(self, shapes) -> int:
         """Compile for arguments of these shapes, as ``prepare`` noted them; the bytes a call needs."""
         if shapes not in self._compiled:
-            self._compiled[shapes] = self._traced[shapes].lower().compile()
+            lowered = self._traced[shapes].lower()
+            self._compiled[shapes] = lowered.compile(compiler_options=compiler_options(self._effort))
         found = self._compiled[shapes].memory_analysis()
         return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
 
@@ -129,6 +157,12 @@ _PLANNED: list[Callable] = []
 def program(function: Callable, *static) -> Program:
     """The one ``Program`` of a function and its static arguments in this process."""
     return Program(function, *static)
+
+
+@functools.cache
+def brief(function: Callable, *static) -> Program:
+    """``program`` of a function that runs for milliseconds: compiled with little effort."""
+    return Program(function, *static, effort=0)
 
 
 def prepare(stages: Callable, shapes) -> int:
@@ -162,12 +196,50 @@ def chunked(function: Callable, width: int | None = None) -> Callable[[list], It
 
     Args:
         function: pytree of arrays -> pytree of arrays; traced once.
-        width: see ``in_stages``.
+        width: see ``here``.
     """
-    return in_stages(Program(function), width)
+    return here(Program(function), width)
 
 
-def in_stages(stages: Callable, width: int | None = None) -> Callable[[list], Iterator]:
+@dataclass(frozen=True)
+class Executor:
+    """Who computes what a command does in stages, if not this process (``sim.lab.cluster``).
+
+    in_stages: as ``here``, of stages that can be pickled; chunks may come in any order.
+    devices:   how many there are and of which kind, as ``devices`` says it.
+    """
+
+    in_stages: Callable[[Callable], Callable[[list], Iterator]]
+    devices: tuple[int, str]
+
+
+_ELSEWHERE: list[Executor] = []
+
+
+@contextlib.contextmanager
+def computing(executor: Executor) -> Iterator[None]:
+    """Within the block ``executor`` does what ``in_stages`` is given."""
+    _ELSEWHERE.append(executor)
+    try:
+        yield
+    finally:
+        _ELSEWHERE.pop()
+
+
+def devices() -> tuple[int, str]:
+    """How many devices compute what is done in stages, and of which kind."""
+    return _ELSEWHERE[-1].devices if _ELSEWHERE else (jax.device_count(), jax.devices()[0].device_kind)
+
+
+def in_stages(stages: Callable) -> Callable[[list], Iterator]:
+    """A generator over the results of many runs, computed in this process unless an executor is at work.
+
+    Args and returns: see ``here``; chunks may come in another order than their jobs.
+    """
+    return _ELSEWHERE[-1].in_stages(stages) if _ELSEWHERE else here(stages)
+
+
+def here(stages: Callable, width: int | None = None) -> Callable[[list], Iterator]:
     """A generator over the results of many runs, chunk by chunk, each of devices * width runs.
 
     Args:

@@ -10,14 +10,13 @@ import numpy as np
 from tqdm import tqdm
 
 from sim.lab import seeds
-from sim.merge.elementwise import truncated_dense
 from sim.merge.module import merge, refuse_zero_sum
 from sim.merge.peft_files import Adapter, check_mergeable
 from sim.merge.registry import METHODS
+from sim.merge.truncation import truncated_dense
 from theory.lowrank import LowRank, norm, truncated
 
 
-@functools.partial(jax.jit, static_argnames=("method", "rank", "options"))
 def merge_module(
     method: str,
     updates: Sequence[LowRank],
@@ -31,18 +30,38 @@ def merge_module(
     A dense result is cut to ``rank``, or to the sum of the ranks if none is given. Both squares are 0 if
     nothing was cut, and NaN for a method that handles the rank itself, where they are not known.
     """
+    if not METHODS[method].dense:
+        return _merged_factors(method, updates, weights, key, rank, options)
+    # Not compiled as a whole: thresholds and truncation look at numbers to know when they are done.
+    merged = merge(method, updates, weights, key=key, **dict(options))
+    ranks = sum(update.a.shape[0] for update in updates)
+    kept = truncated_dense(merged, min(rank or ranks, *merged.shape))
+    total = jnp.square(jnp.linalg.norm(merged))
+    return kept, total, jnp.maximum(total - _square(kept), 0)
+
+
+def _square(split: LowRank) -> jax.Array:
+    """|Delta W|^2 of factors u sqrt(s), sqrt(s) v^T: the squares s_k^2 added."""
+    return jnp.sum(jnp.sum(jnp.square(split.b), axis=0) * jnp.sum(jnp.square(split.a), axis=1))
+
+
+@functools.partial(jax.jit, static_argnames=("method", "rank", "options"))
+def _merged_factors(
+    method: str,
+    updates: Sequence[LowRank],
+    weights: jax.Array | None,
+    key: jax.Array | None,
+    rank: int | None,
+    options: tuple[tuple[str, Any], ...],
+) -> tuple[LowRank, jax.Array, jax.Array]:
+    """``merge_module`` by a method whose result is in factors."""
     record = METHODS[method]
     own_rank = rank if record.uses_rank else None
     merged = merge(method, updates, weights, rank=own_rank, key=key, **dict(options))
-    if isinstance(merged, LowRank):
-        if rank is None or merged.a.shape[0] <= rank:
-            unknown = jnp.full((), jnp.nan if record.uses_rank else 0.0)
-            return merged, unknown, unknown
-        kept, total = truncated(merged, rank), jnp.square(norm(merged))
-    else:
-        total = jnp.sum(jnp.square(merged))
-        ranks = sum(update.a.shape[0] for update in updates)
-        kept = truncated_dense(merged, min(rank or ranks, *merged.shape))
+    if rank is None or merged.a.shape[0] <= rank:
+        unknown = jnp.full((), jnp.nan if record.uses_rank else 0.0)
+        return merged, unknown, unknown
+    kept, total = truncated(merged, rank), jnp.square(norm(merged))
     return kept, total, jnp.maximum(total - jnp.square(norm(kept)), 0)
 
 

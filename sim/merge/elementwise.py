@@ -2,18 +2,20 @@
 
 Elementwise methods (TIES, DARE, ...) are defined on the entries of Delta W. K dense updates of a
 4096 x 14336 module take K x 235 MB, so the entries are made from the factors block of rows by block
-of rows; only the merged matrix is ever whole. Thresholds over a whole tensor are found exactly by
-bisection on the bit patterns of the magnitudes, each step one counting pass over the blocks.
+of rows; only the merged matrix, or one field that a threshold is sought in, is ever whole. What is done to
+a block is a function of a file, not a closure, so that it is compiled once for all modules of one shape.
 """
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from theory.lowrank import LowRank, from_singular
+from theory.lowrank import LowRank
 
 BLOCK_ENTRIES = 1 << 22
 """Entries of one Delta W made at a time: 16 MB in float32."""
@@ -23,8 +25,12 @@ _UNSIGNED = {16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}
 
 
 def row_block(out_dim: int, in_dim: int) -> int:
-    """Rows a block: the fewest blocks of at most BLOCK_ENTRIES entries, of equal height."""
-    blocks = -(-out_dim * in_dim // BLOCK_ENTRIES)
+    """Rows a block: the fewest blocks of at most BLOCK_ENTRIES entries, of equal height.
+
+    Where up to twice as many divide the rows evenly, these: no padding has to be cut off the whole matrix.
+    """
+    fewest = -(-out_dim * in_dim // BLOCK_ENTRIES)
+    blocks = next((count for count in range(fewest, 2 * fewest) if out_dim % count == 0), fewest)
     return -(-out_dim // blocks)
 
 
@@ -45,64 +51,66 @@ def over(entries: Float[Array, "K n in"]) -> Float[Array, "n in"]:
     return functools.reduce(jnp.add, [entries[i] for i in range(entries.shape[0])])
 
 
-def map_rows(
-    updates: Sequence[LowRank], function: Callable[[Float[Array, "K n in"], Int[Array, "n"]], Array]
-) -> Float[Array, "out in"]:
-    """The dense matrix whose rows are ``function(entries of all updates, row numbers)``, block by block."""
-    out_dim, in_dim = updates[0].b.shape[0], updates[0].a.shape[1]
-    block = row_block(out_dim, in_dim)
-    blocks = -(-out_dim // block)
+RowFunction = Callable[..., Array]
+"""f(entries (K, n, in), row numbers (n,), *arrays, **options): known by its name, not a closure."""
+
+
+def map_rows(updates: Sequence[LowRank], function: RowFunction, *arrays: Any, **options: Any) -> Array:
+    """The dense (out, in) matrix whose rows are ``function``'s of the entries of all updates, in blocks."""
+    block = row_block(updates[0].b.shape[0], updates[0].a.shape[1])
+    return _map_rows(list(updates), arrays, function, tuple(sorted(options.items())), block)
+
+
+def reduce_rows(updates: Sequence[LowRank], function: RowFunction, *arrays: Any, **options: Any) -> Array:
+    """Sum over row blocks of ``function`` of the entries of all updates; padding rows are zero."""
+    block = row_block(updates[0].b.shape[0], updates[0].a.shape[1])
+    return _reduce_rows(list(updates), arrays, function, tuple(sorted(options.items())), block)
+
+
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _map_rows(updates: list, arrays: tuple, function: RowFunction, options: tuple, block: int) -> Array:
+    one, blocks = _on_block(updates, arrays, function, options, block)
     if blocks == 1:
-        rows = jnp.arange(out_dim)
-        return function(stack_rows(updates, rows), rows)
-
-    def one(index: Array) -> Array:
-        rows = index * block + jnp.arange(block)
-        return function(stack_rows(updates, rows), rows)
-
+        return one(0)
+    out_dim, in_dim = updates[0].b.shape[0], updates[0].a.shape[1]
     merged = jax.lax.map(one, jnp.arange(blocks))
     return merged.reshape(blocks * block, in_dim)[:out_dim]
 
 
-def reduce_rows(
-    updates: Sequence[LowRank], function: Callable[[Float[Array, "K n in"], Int[Array, "n"]], Array]
-) -> Array:
-    """Sum over row blocks of ``function(entries of all updates, row numbers)``; padding rows are zero."""
-    out_dim, in_dim = updates[0].b.shape[0], updates[0].a.shape[1]
-    block = row_block(out_dim, in_dim)
-    blocks = -(-out_dim // block)
-    if blocks == 1:
-        rows = jnp.arange(out_dim)
-        return function(stack_rows(updates, rows), rows)
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _reduce_rows(updates: list, arrays: tuple, function: RowFunction, options: tuple, block: int) -> Array:
+    one, blocks = _on_block(updates, arrays, function, options, block)
+    shape = jax.eval_shape(one, 0)
+    start = jnp.zeros(shape.shape, shape.dtype)
+    return jax.lax.fori_loop(0, blocks, lambda index, total: total + one(index), start)
 
-    def one(total: Array, index: Array) -> tuple[Array, None]:
+
+def _on_block(
+    updates: list, arrays: tuple, function: RowFunction, options: tuple, block: int
+) -> tuple[Callable[[Any], Array], int]:
+    """The function of block ``index``, and the number of blocks."""
+
+    def one(index: Any) -> Array:
         rows = index * block + jnp.arange(block)
-        return total + function(stack_rows(updates, rows), rows), None
+        return function(stack_rows(updates, rows), rows, *arrays, **dict(options))
 
-    shape = jax.eval_shape(
-        function,
-        jax.ShapeDtypeStruct((len(updates), block, in_dim), updates[0].b.dtype),
-        jax.ShapeDtypeStruct((block,), jnp.arange(1).dtype),
-    )
-    return jax.lax.scan(one, jnp.zeros(shape.shape, shape.dtype), jnp.arange(blocks))[0]
+    return one, -(-updates[0].b.shape[0] // block)
 
 
-def separating(
-    count: Callable[[Array], Array], keep: Int[Array, "m"], total: int, dtype
-) -> Float[Array, "m"]:
-    """For m sets of ``total`` nonnegative floats, a value that exactly the keep largest of each reach.
+def separating(count: Callable[[Array], Array], keep: Int[Array, ""], total: int, dtype: Any) -> Array:
+    """Of ``total`` nonnegative floats, a value that exactly the keep largest reach.
 
-    ``count(trial)`` says how many bit patterns of each set are at least ``trial`` (m,). Nonnegative floats
-    order as their bit patterns do, so the search runs on integers: by interpolation of the counts, every
-    other step by halving, until the count is met or the bracket is one pattern wide (entries that tie with
-    the keep-th largest are then all kept). keep = 0 gives NaN, which no entry reaches.
+    ``count(trial)`` says how many bit patterns are at least ``trial``. Nonnegative floats order as their bit
+    patterns do, so the search runs on integers: by interpolation of the counts, every other step by halving,
+    until the count is met or the bracket is one pattern wide (entries that tie with the keep-th largest are
+    then all kept). keep = 0 gives NaN, which no entry reaches.
     """
     bits = jnp.finfo(dtype).bits
     unsigned = _UNSIGNED[bits]
 
     def unfinished(state: tuple) -> Array:
         low, high, low_count, _, _ = state
-        return jnp.any((low_count != keep) & (high - low > 1))
+        return (low_count != keep) & (high - low > 1)
 
     def narrow(state: tuple) -> tuple:
         low, high, low_count, high_count, step = state
@@ -129,32 +137,34 @@ def separating(
     return jnp.where(keep > 0, jax.lax.bitcast_convert_type(low, dtype), nothing)
 
 
-def threshold(
-    updates: Sequence[LowRank],
-    keep: Int[Array, "m"],
-    values: Callable[[Float[Array, "K n in"]], Float[Array, "m n in"]] = jnp.abs,
-) -> Float[Array, "m"]:
-    """For m nonnegative fields over the entries, a value that only the keep largest reach, in row blocks.
+def threshold_of(values: Float[Array, "..."], keep: int | Int[Array, ""]) -> Float[Array, ""]:
+    """What only the keep largest of nonnegative values reach, and those tied with the last of them.
 
-    The default fields are |Delta W_i| (m = K). See ``separating``: about a dozen counting passes.
+    The keep-th largest itself by selection (``np.partition``), which takes a pass or two; while JAX traces,
+    by ``separating``. keep = 0 gives NaN, which nothing reaches.
     """
-    dtype = updates[0].b.dtype
-
-    def count(trial: Array) -> Array:
-        return reduce_rows(updates, lambda entries, rows: reaching(values(entries), trial))
-
-    return separating(count, keep, updates[0].b.shape[0] * updates[0].a.shape[1], dtype)
-
-
-def threshold_of(values: Float[Array, "m n in"], keep: Int[Array, "m"]) -> Float[Array, "m"]:
-    """The same for m nonnegative arrays held whole."""
-    return separating(lambda trial: reaching(values, trial), keep, values[0].size, values.dtype)
+    if not isinstance(values, jax.core.Tracer) and not isinstance(keep, jax.core.Tracer):
+        at = values.size - int(keep)
+        found = np.partition(np.asarray(values).ravel(), at)[at] if at < values.size else np.nan
+        return jnp.asarray(found, values.dtype)
+    patterns = jax.lax.bitcast_convert_type(values, _UNSIGNED[jnp.finfo(values.dtype).bits])
+    return separating(lambda trial: jnp.sum(patterns >= trial), jnp.asarray(keep), values.size, values.dtype)
 
 
-def reaching(values: Float[Array, "m n in"], trial: Array) -> Int[Array, "m"]:
-    """How many values of each set have a bit pattern of at least ``trial``."""
-    patterns = jax.lax.bitcast_convert_type(values, trial.dtype)
-    return jnp.sum(patterns >= trial[:, None, None], axis=(1, 2))
+def threshold(updates: Sequence[LowRank], *keeps: int) -> Float[Array, "m K"]:
+    """For each of m counts and each update, what only that many of the largest |Delta W_i| reach.
+
+    As ``threshold_of``; one |Delta W_i| is whole at a time. Its entries are those of ``map_rows`` to the bit.
+    """
+    found = []
+    for update in updates:
+        entries = map_rows([update], _magnitudes)
+        found.append(jnp.stack([threshold_of(entries, keep) for keep in keeps]))
+    return jnp.stack(found, axis=1)
+
+
+def _magnitudes(entries: Float[Array, "1 n in"], rows: Int[Array, "n"]) -> Float[Array, "n in"]:
+    return jnp.abs(entries[0])
 
 
 def check_density(density: float) -> None:
@@ -178,34 +188,3 @@ def uniform_rows(key: Array, rows: Int[Array, "n"], count: int, in_dim: int, dty
         return jax.random.uniform(row_key, (in_dim,), dtype)
 
     return jax.vmap(jax.vmap(one, (None, 0)), (0, None))(jnp.arange(count), rows)
-
-
-EXACT_SIDE = 1024
-"""Matrices with a side up to this are truncated by a full SVD, larger ones by block Krylov."""
-
-
-def truncated_dense(matrix: Float[Array, "out in"], rank: int) -> LowRank:
-    """The best rank-``rank`` approximation of a dense matrix, singular values split evenly.
-
-    A full SVD of a 4096 x 14336 matrix takes minutes; block Krylov iteration (Musco and Musco 2015, arXiv
-    1504.05477) finds the leading subspace to near rounding in seconds, without a gap being needed. Its
-    start block is fixed, so that the result is a function of the matrix alone.
-    """
-    if min(matrix.shape) <= EXACT_SIDE:
-        u, s, vt = jnp.linalg.svd(matrix, full_matrices=False)
-    else:
-        u, s, vt = _krylov_svd(matrix, rank + 8, steps=8)
-    return from_singular(u[:, :rank], s[:rank], vt[:rank])
-
-
-def _krylov_svd(matrix: Float[Array, "out in"], width: int, steps: int) -> tuple[Array, Array, Array]:
-    """SVD of the matrix within span[M X, (M M^T) M X, ...] for a random block X of ``width`` columns."""
-    block = jax.random.normal(jax.random.key(0), (matrix.shape[1], width), matrix.dtype)
-    block = jnp.linalg.qr(matrix @ block)[0]
-    blocks = [block]
-    for _ in range(steps - 1):
-        block = jnp.linalg.qr(matrix @ (matrix.T @ block))[0]
-        blocks.append(block)
-    basis = jnp.linalg.qr(jnp.concatenate(blocks, axis=1))[0]
-    u, s, vt = jnp.linalg.svd(basis.T @ matrix, full_matrices=False)
-    return basis @ u, s, vt

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import truncated_dense
 from sim.merge.registry import METHODS, Method
+from sim.merge.truncation import truncated_dense
 from theory.lowrank import LowRank, truncated
 
 SMALLEST_SUM = 1e-6

@@ -94,30 +94,41 @@ def rotary(x_BTHK: Array, start: int | Array = 0) -> Array:
 def attention(q_BTHK: Array, k_BSHK: Array, v_BSHK: Array, start: int | Array = 0) -> Array:
     """Causal softmax attention, scores scaled by 1/sqrt(K); the first query stands at position ``start``."""
     width = q_BTHK.shape[-1]
-    scores_BHTS = jnp.einsum("bthk,bshk->bhts", rotary(q_BTHK, start), rotary(k_BSHK)) * width**-0.5
+    # Heads first: XLA's small batched products on a CPU are slow where the batch is not in front.
+    turned = (rotary(q_BTHK, start), rotary(k_BSHK), v_BSHK)
+    q_BHTK, k_BHSK, v_BHSK = (jnp.swapaxes(x, 1, 2) for x in turned)
+    scores_BHTS = jnp.einsum("bhtk,bhsk->bhts", q_BHTK, k_BHSK) * width**-0.5
     position_T = start + jnp.arange(q_BTHK.shape[1])
     causal = (jnp.arange(k_BSHK.shape[1])[None, :] <= position_T[:, None])[None, None]
     weights_BHTS = jax.nn.softmax(jnp.where(causal, scores_BHTS, -jnp.inf), axis=-1)
-    return jnp.einsum("bhts,bshk->bthk", weights_BHTS, v_BSHK)
+    return jnp.swapaxes(jnp.einsum("bhts,bhsk->bhtk", weights_BHTS, v_BHSK), 1, 2)
 
 
 Attend = Callable[[int, Array, Array, Array], Array]
 """(layer, queries, keys, values of the tokens at hand) -> what each of them reads, (B, T, H, K)."""
 
 
-def _stream(decoder: Decoder, params: Params, tokens_BT: Array, project: Project, attend: Attend) -> Array:
-    """The residual stream after the last layer, (B, T, D)."""
-    batch, tokens = tokens_BT.shape
-    heads_shape = (batch, tokens, decoder.heads, decoder.width // decoder.heads)
+def _stream(
+    decoder: Decoder, params: Params, tokens_BT: Array, project: Project, attend: Attend, wanted: int = 0
+) -> Array:
+    """The residual stream after the last layer at the positions from ``wanted`` on, (B, T - wanted, D).
+
+    The last layer reads all positions and computes nothing else at those before.
+    """
     x = params["embed"][tokens_BT]
     for layer in range(decoder.layers):
 
         def to(kind, value, layer=layer):
             return project(f"{layer}.{kind}", params[f"{layer}.{kind}"], value)
 
+        def heads(kind, value, to=to):
+            return to(kind, value).reshape(*value.shape[:2], decoder.heads, -1)
+
         normed = rms_norm(x, params[f"{layer}.attention_norm"])
-        q, k, v = (to(kind, normed).reshape(heads_shape) for kind in ("q", "k", "v"))
-        x = x + to("o", attend(layer, q, k, v).reshape(x.shape))
+        k, v = heads("k", normed), heads("v", normed)
+        if layer == decoder.layers - 1:
+            x, normed = x[:, wanted:], normed[:, wanted:]
+        x = x + to("o", attend(layer, heads("q", normed), k, v).reshape(x.shape))
         features = jax.nn.relu(to("up", rms_norm(x, params[f"{layer}.mlp_norm"])))
         x = x + to("down", features)
     return x
@@ -144,7 +155,12 @@ def completion_logits(
     decoder: Decoder, params: Params, tokens_BT: Int[Array, "B T"], prompt: int, project: Project = plain
 ) -> Float[Array, "B L V"]:
     """Logits that decide the L = T - prompt completion tokens, the right ones given (teacher forcing)."""
-    x = hidden(decoder, params, tokens_BT[:, :-1], project)[:, prompt - 1 :]
+    first = prompt - 1
+
+    def attend(layer, q, k, v):
+        return attention(q, k, v, start=k.shape[1] - q.shape[1])
+
+    x = _stream(decoder, params, tokens_BT[:, :-1], project, attend, wanted=first)
     return rms_norm(x, params["final_norm"]) @ params["unembed"].T
 
 

@@ -1,7 +1,7 @@
 """Runs every part of the one-layer experiment for a batch of seeds and lays the numbers out in rows."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,16 +20,15 @@ def rows(config: OneLayerConfig) -> list[dict[str, Any]]:
     return [entry for part in _PARTS for entry in part.rows(config)]
 
 
-@functools.lru_cache(maxsize=8)
-def _mapped(config: OneLayerConfig) -> Callable:
-    """All parts for one seed as one program, run over any number of seeds (compiled once per config)."""
+def one(config: OneLayerConfig, seed: jax.Array) -> jax.Array:
+    """All parts for one seed: what every row of ``rows(config)`` measures."""
+    key = jax.random.fold_in(jax.random.key(config.root), seed)
+    values = [part.measure(config, jax.random.fold_in(key, index)) for index, part in enumerate(_PARTS)]
+    return jnp.concatenate(values)
 
-    def one(seed: jax.Array) -> jax.Array:
-        key = jax.random.fold_in(jax.random.key(config.root), seed)
-        values = [part.measure(config, jax.random.fold_in(key, index)) for index, part in enumerate(_PARTS)]
-        return jnp.concatenate(values)
 
-    return parallel.chunked(one)
+def _chunk(config: OneLayerConfig, seeds: jax.Array) -> jax.Array:
+    return parallel.program(one, config)(seeds)
 
 
 def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -44,7 +43,8 @@ def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:
     if not seeds:
         return []
     template, table = rows(config), []
-    for positions, results in _mapped(config)([np.uint32(seed) for seed in seeds]):
+    measured = parallel.in_stages(functools.partial(_chunk, config))
+    for positions, results in measured([np.uint32(seed) for seed in seeds]):
         for position, values in zip(positions, results, strict=True):
             for entry, value in zip(template, values, strict=True):
                 table.append({**entry, "seed": seeds[position], "measured": float(value)})

@@ -5,10 +5,18 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from sim.model import decoding, lora, routing
-from sim.model.transformer import Decoder, Params, Project, no_cache, plain, read_on
+from sim.model.transformer import (
+    Decoder,
+    Params,
+    Project,
+    completion_logits,
+    no_cache,
+    plain,
+    read_on,
+)
 from sim.reuse.library import Factors, adapter_of
 from sim.worlds import Probe
 from sim.worlds.probe import score
@@ -69,6 +77,35 @@ def ask(decoder: Decoder, params: Params, probes: Probes, project_for: ProjectFo
         for name, completions in split_rows(written, names, probes).items():
             outcomes |= score(name, probes[name], completions)
     return outcomes
+
+
+def losses(decoder: Decoder, params: Params, probes: Probes) -> dict[str, tuple[Array, Array]]:
+    """(-log p(right answer | prompt), its null), both (S,) and in nats, of every probe with a chance level.
+
+    The null is the mean of -log p(answer | prompt) over the answers of all the probe's questions: what the
+    same probabilities give if answers are matched with questions at random. A loss below it is knowledge of
+    which answer belongs where, even where the most likely answer shows none.
+    """
+    found = {}
+    for name, probe in probes.items():
+        if probe.layout.chance is not None:
+            paired = _paired(decoder, params, probe)
+            found[name] = jnp.diagonal(paired), jnp.mean(paired, axis=1)
+    return found
+
+
+def _paired(decoder: Decoder, params: Params, probe: Probe) -> Float[Array, "S S"]:
+    """-log p(answer of question j | prompt of question i)."""
+    count, length = probe.target.shape
+    # What an answer's tokens are read after: one context for all answers of one token.
+    before = probe.target[:, :-1] if length > 1 else probe.target[:1, :-1]
+    prompts = jnp.repeat(probe.tokens[:, : probe.prompt], len(before), axis=0)
+    tokens = jnp.concatenate([prompts, jnp.tile(before, (count, 1)), prompts[:, :1]], axis=1)
+    logits = completion_logits(decoder, params, tokens, probe.prompt)  # the last token is not read
+    said = jax.nn.log_softmax(logits).reshape(count, len(before), length, -1)
+    said = jnp.broadcast_to(said, (count, count, *said.shape[2:]))
+    target = jnp.broadcast_to(probe.target[None, :, :, None], (count, count, length, 1))
+    return -jnp.sum(jnp.take_along_axis(said, target, axis=-1)[..., 0], axis=-1)
 
 
 def routed(

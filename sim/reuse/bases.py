@@ -1,5 +1,6 @@
 """Pretrained bases: trained in batches, kept on disk under the hash of everything that made them."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,7 @@ def bases(
         {"groups": build(config.world, seed, setting).pretraining, "key": key_data(0, seed)}
         for setting, seed in missing
     ]
-    train = parallel.program(pretrain, config.decoder, config.pretraining)
-    for positions, results in parallel.in_stages(lambda job: train(job["groups"], job["key"]))(jobs):
+    for positions, results in parallel.in_stages(functools.partial(chunk_of_bases, config))(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
             try:
@@ -67,6 +67,11 @@ def bases(
         yield {}, len(positions)
 
 
+def chunk_of_bases(config: ReuseConfig, job: dict) -> tuple[Params, np.ndarray]:
+    """(parameters, losses) of the bases of a chunk; ``job``: their pretraining groups and key data."""
+    return parallel.program(pretrain, config.decoder, config.pretraining)(job["groups"], job["key"])
+
+
 def key_data(*path: int) -> np.ndarray:
     """The key at a path below the experiment's root, as an array."""
     return jax.random.key_data(seeds.key(*path, root=ROOT))
@@ -74,7 +79,7 @@ def key_data(*path: int) -> np.ndarray:
 
 def path_of(config: object) -> Path:
     """Where a base of this configuration is kept; the backend and JAX's version are part of the name."""
-    made_by = {"jax": jax.__version__, "device": jax.devices()[0].device_kind}
+    made_by = {"jax": jax.__version__, "device": parallel.devices()[1]}
     return parallel.cache_folder() / "bases" / f"{digest([config, made_by], 24)}.safetensors"
 
 

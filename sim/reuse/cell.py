@@ -7,7 +7,7 @@ the runs of a chunk along their first axis.
 
 import numpy as np
 
-from sim.lab.parallel import program
+from sim.lab.parallel import brief, program
 from sim.reuse import ask, forecast, library
 from sim.reuse.config import BASE, ReuseConfig
 
@@ -23,18 +23,21 @@ def run(config: ReuseConfig, job: dict) -> dict:
         forecasts: {family: {predictor: {metric: (S,) for each of ``strengths``}}}: ``forecast.forecast``.
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
         training:  {family: {adapter: {"losses" (steps,), "cycles", "recall"}}}: ``library.Made``.
+        losses:    {model as in outcomes: {probe: (losses (S,), null (S,))}} if asked for: ``ask.losses``.
     """
     decoder, base, world, ranks = config.decoder, job["base"], job["world"], job.get("ranks")
     runs = job["key"].shape[0]
-    outcomes, forecasts, kappa, training = {}, {}, {}, {}
+    outcomes, forecasts, kappa, training, losses = {}, {}, {}, {}, {}
 
-    def answers(model):
-        return program(ask.ask, decoder)(model, world.probes)
+    def answer(name, model):
+        outcomes[name] = brief(ask.ask, decoder)(model, world.probes)
+        if config.losses:
+            losses[name] = brief(ask.losses, decoder)(model, world.probes)
 
     def at(*strengths):
         return np.tile(np.asarray(strengths, np.float32), (runs, 1))
 
-    outcomes[BASE] = answers(base)
+    answer(BASE, base)
     for family in config.families:
         made = {
             name: program(library.make, config.recipe, family)(
@@ -46,24 +49,31 @@ def run(config: ReuseConfig, job: dict) -> dict:
             name: {"losses": each.losses, "cycles": each.cycles, "recall": each.recall}
             for name, each in made.items()
         }
-        parts = [made[part].factors for part in world.parts]
-        scaled = program(library.scaled)
+        factors = {name: each.factors for name, each in made.items()}
+        for place, (name, of) in enumerate(config.random(world).items()):
+            like = brief(library.random_like)
+            factors[name] = like(factors[of], job["key"], np.full(runs, place, np.int32))
+        parts = [factors[part] for part in world.parts]
+        scaled = brief(library.scaled)
         for name, each in made.items():
-            outcomes[family, "single", name] = answers(scaled(base, [each.factors], at(1.0)))
+            answer((family, "single", name), scaled(base, [each.factors], at(1.0)))
         for label, members in config.libraries(world).items():
-            held = [made[name].factors for name in members]
+            held = [factors[name] for name in members]
+            if len(held) == 1:  # asked already, as a single adapter
+                continue
             for method in config.methods:
-                model = program(library.merged, config.rank, method)(base, held)
-                outcomes[family, label, method] = answers(model)
+                model = brief(library.merged, config.rank, method)(base, held)
+                answer((family, label, method), model)
             for router in config.routers:
-                asked = program(ask.routed, decoder, router)(base, world.probes, held)
+                asked = brief(ask.routed, decoder, router)(base, world.probes, held)
                 outcomes[family, label, router] = asked
         if config.oracle:
-            outcomes[family, "parts", "oracle"] = program(ask.sent, decoder)(base, world.probes, parts)
+            outcomes[family, "parts", "oracle"] = brief(ask.sent, decoder)(base, world.probes, parts)
         for lam in config.lambdas:
             model = scaled(base, parts, at(*[lam] * len(parts)))
-            outcomes[family, "parts", f"lambda={lam:g}"] = answers(model)
+            answer((family, "parts", f"lambda={lam:g}"), model)
         forecasts[family] = forecast.forecast(config, base, world, family, parts)
         if family == "lora":
             kappa[family] = forecast.kappas(config, base, world, parts)
-    return {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}
+    found = {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}
+    return found | {"losses": losses}

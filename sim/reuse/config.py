@@ -7,6 +7,7 @@ from sim.merge import METHODS
 from sim.model.training import Schedule
 from sim.model.transformer import ATTENTION, MLP, Decoder
 from sim.worlds import JOINT, World, kind_of
+from sim.worlds.controls import RANDOM
 
 FAMILIES = ("lora", "lora_last", "closed_form")
 """How adapters are made: gradient-trained on every matrix, on the last MLP output, or solved for there."""
@@ -45,6 +46,7 @@ class ReuseConfig:
                adapter of that name.
     methods:   data-free merges. ``lambdas``: common coefficients of the linear merge of the parts.
     routers:   names of ``sim.model.routing.ROUTERS``. ``oracle`` adds the router that a probe's layout names.
+    losses:    whether to measure the loss of single adapters and merges on probes with a chance level.
     """
 
     world: Any
@@ -63,6 +65,7 @@ class ReuseConfig:
     lambdas: tuple[float, ...] = ()
     routers: tuple[str, ...] = ()
     oracle: bool = False
+    losses: bool = False
 
     @property
     def decoder(self) -> Decoder:
@@ -75,7 +78,15 @@ class ReuseConfig:
         return Recipe(self.decoder, self.finetuning, self.cycles, self.rank, self.kinds)
 
     def adapters(self, world: World) -> tuple[str, ...]:
-        """Names of the adapters that are made; an adapter's place here is part of its random key."""
+        """Names of the adapters that are taught; an adapter's place here is part of its random key."""
+        return tuple(name for name in self._members(world) if not name.startswith(RANDOM))
+
+    def random(self, world: World) -> dict[str, str]:
+        """The adapters that are never trained, each with the name of the one whose norms it has."""
+        members = self._members(world)
+        return {name: name.removeprefix(RANDOM) for name in members if name.startswith(RANDOM)}
+
+    def _members(self, world: World) -> tuple[str, ...]:
         members = [name for library in self.libraries(world).values() for name in library]
         return tuple(dict.fromkeys((*world.parts, JOINT, *members)))
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sim.lab.parallel import program
+from sim.lab.parallel import brief
 from sim.model import closed_form
 from sim.model.transformer import Decoder, Params, completion_logits
 from sim.reuse import predictors
@@ -45,7 +45,7 @@ def forecast(
     found: dict[str, dict[str, list[Array]]] = {}
     if family in LAST:
         probes = {part: world.probes[part] for part in world.parts}
-        said = program(_of_linear_readout, config.decoder)
+        said = brief(_of_linear_readout, config.decoder)
         each = [said(base, probes, parts, _rows(base, lam)) for lam in strengths(config, family, world)]
     else:
         probes = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
@@ -53,10 +53,10 @@ def forecast(
         each = []
         for lam in strengths(config, family, world):
             weakened = [
-                program(teacher_forced, config.decoder)(_alone(base, part, by), probes)
+                brief(teacher_forced, config.decoder)(_alone(base, part, by), probes)
                 for part, by in zip(parts, lam, strict=True)
             ]
-            each.append(program(_said)(probes, *told, weakened, _rows(base, lam)))
+            each.append(brief(_said)(probes, *told, weakened, _rows(base, lam)))
     for said in each:
         for predictor, metrics in said.items():
             for metric, values in metrics.items():
@@ -71,14 +71,14 @@ def _rows(base: Params, lam: Sequence[float]) -> np.ndarray:
 
 def _alone(base: Params, part: Factors, strength: float) -> Params:
     """The base with one adapter at a strength."""
-    return program(scaled)(base, [part], _rows(base, [strength]))
+    return brief(scaled)(base, [part], _rows(base, [strength]))
 
 
 def _told(
     config: ReuseConfig, base: Params, probes: Probes, parts: Sequence[Factors]
 ) -> tuple[Logits, list[Logits]]:
     """Logits of the base, and of each part's adapter alone at strength 1."""
-    forced = program(teacher_forced, config.decoder)
+    forced = brief(teacher_forced, config.decoder)
     return forced(base, probes), [forced(_alone(base, part, 1.0), probes) for part in parts]
 
 
@@ -163,8 +163,9 @@ def kappas(
     config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]
 ) -> dict[str, dict[str, Array]]:
     """Empirical kappa {trace: {step: mean swing there over mean swing at the part's own probe}}."""
-    probes = {name: probe for name, probe in world.probes.items() if probe.layout.steps}
-    return program(_kappas, world.parts)(probes, *_told(config, base, probes, parts))
+    told = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
+    probes = {name: probe for name, probe in told.items() if probe.layout.steps}
+    return brief(_kappas, world.parts)(probes, *_told(config, base, probes, parts))
 
 
 def _kappas(

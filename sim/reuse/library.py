@@ -82,6 +82,23 @@ def make(
     return finetune(recipe, params, groups, family, jax.random.fold_in(key, place), ranks)
 
 
+def random_like(factors: Factors, key: Array, place: Array) -> Factors:
+    """Gaussian factors of the same shapes with |B A|_F of every module as in ``factors``; never trained.
+
+    ``key`` is the cell's, as key data, and ``place`` the number of the random adapter. Its key is below a
+    number that no family has, so it shares none with a trained adapter.
+    """
+    key = jax.random.fold_in(jax.random.wrap_key_data(key), len(FAMILIES))
+    key, found = jax.random.fold_in(key, place), {}
+    for index, (name, held) in enumerate(factors.items()):
+        sides = (jax.random.fold_in(jax.random.fold_in(key, index), side) for side in range(2))
+        b, a = (
+            jax.random.normal(of, factor.shape, factor.dtype) for of, factor in zip(sides, held, strict=True)
+        )
+        found[name] = b * (lowrank.norm(LowRank(*held)) / lowrank.norm(LowRank(b, a))), a
+    return found
+
+
 def finetune(
     recipe: Recipe,
     params: Params,

@@ -22,7 +22,9 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     model, a claim here), and those of ``forecast`` for linear merges of the parts, beside "base": the merge
     answers as the base does. ``agreement_METRIC`` is the share of questions on which ``CLOSEST`` and model
     agree; ``kappa_STEP`` the empirical overlap of a step in a trace; ``own_recall`` the share of its own
-    facts that an adapter knows after ``training_cycles``.
+    facts that an adapter knows after ``training_cycles``. ``PROBE_loss`` is the mean loss of right answers
+    beside its null (``ask.losses``), ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge;
+    ``PROBE_loss_gain_over_base`` how far it is above the base's, with which it shares its luck.
     """
     common = {
         "experiment": cell.experiment,
@@ -61,6 +63,17 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
             if metric in said.get(CLOSEST, {}):
                 same = np.mean(said[CLOSEST][metric] == (outcomes == 1))
                 add(model, f"agreement_{metric}", same, asked.size, CLOSEST, lam=lam)
+    for model, told in result["losses"].items():
+        lam = _common(merges.get(model))
+        for name, told_of in told.items():
+            loss, by_chance = _means(told_of)
+            gains = {"loss_gain": by_chance - loss}
+            gains["loss_gain_over_base"] = gains["loss_gain"] + np.subtract(
+                *_means(result["losses"][BASE][name])
+            )
+            add(model, f"{name}_loss", loss, predictor="chance", predicted=by_chance, lam=lam)
+            for metric, gain in gains.items():
+                add(model, f"{name}_{metric}", gain, predictor="chance", predicted=0.0, lam=lam)
     for family, adapters in result["training"].items():
         for name, made in adapters.items():
             add((family, "single", name), "training_cycles", made["cycles"])
@@ -94,6 +107,12 @@ def _null(world: World, scores: Mapping) -> dict[str, float]:
             found[given_among_answers(name)] = probe.layout.chance
             found[whole(name, probe)] = probe.layout.chance * float(np.mean(scores[among_answers(name)]))
     return found
+
+
+def _means(told: tuple) -> tuple[float, float]:
+    """A loss and its null, means over the questions."""
+    loss, by_chance = (float(np.mean(values, dtype=np.float64)) for values in told)
+    return loss, by_chance
 
 
 def _common(coefficients: tuple[float, ...] | None) -> float:

@@ -4,6 +4,7 @@ Trains rank-r adapters on disjoint fact sets, solves the closed-form ones, makes
 question, and puts the prediction beside the measurement. Run the same command again to resume.
 """
 
+import contextlib
 import shlex
 import sys
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import tyro
 
 from sim.experiments import EXPERIMENTS
 from sim.figures import gallery
-from sim.lab import cli, parallel
+from sim.lab import cli, cluster, parallel
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.sweep import main_job, report
@@ -55,6 +56,13 @@ class Sweep:
     cache: Annotated[
         bool, tyro.conf.arg(help="keep pretrained bases and compiled programs for later runs")
     ] = True
+    cluster: Annotated[
+        str | None,
+        tyro.conf.arg(help="who computes: local, slurm or a Dask scheduler's address (default: nobody else)"),
+    ] = None
+    workers: Annotated[
+        int | None, tyro.conf.arg(help="workers of --cluster local (default: one a GPU or core) or slurm")
+    ] = None
 
 
 def main(args: Sweep) -> None:
@@ -65,14 +73,20 @@ def main(args: Sweep) -> None:
         _ = EXPERIMENTS[name]
     if args.names and (args.rank, args.method, args.world) != (Sweep.rank, Sweep.method, Sweep.world):
         raise ValueError("--rank, --method and --world belong to the main job; an experiment sets its own")
+    if args.workers is not None and (args.workers < 1 or args.cluster is None):
+        raise ValueError(f"--workers is {args.workers}; give at least 1, and --cluster")
     work = _main_job if not args.names else _experiments
     work(args, shlex.join(["python", "-m", "sim.sweep", *sys.argv[1:]]))
 
 
-def _prepare(args: Sweep) -> None:
+def _computing(args: Sweep) -> contextlib.AbstractContextManager:
+    """Set JAX up for this process; within the block that is returned the workers that were asked for work."""
+    if args.cluster:
+        return cluster.computing(args.cluster, args.workers, args.cache)
     parallel.use_all_cores()
     if args.cache:
         parallel.keep_compiled()
+    return contextlib.nullcontext()
 
 
 def _main_job(args: Sweep, command: str) -> None:
@@ -80,12 +94,12 @@ def _main_job(args: Sweep, command: str) -> None:
     config = {"profile": args.profile, "seeds": args.seeds, "rank": args.rank, "world": args.world}
     identity = digest([config, plain([part.config for part in parts])], 8)
     folder = args.out or Path("runs") / f"sweep-{args.profile}-{identity}"
-    _prepare(args)
 
     def seeds(part):
         return main_job.seeds(part, args.profile, args.seeds)
 
-    outcome = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
+    with _computing(args):
+        outcome = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
     if not outcome.summary.empty:
         report.draw(outcome.summary, folder)
         print(report.table(outcome.summary))
@@ -94,17 +108,17 @@ def _main_job(args: Sweep, command: str) -> None:
 
 
 def _experiments(args: Sweep, command: str) -> None:
-    _prepare(args)
     parent = args.out or Path("runs") / f"experiments-{args.profile}"
     count = SEEDS[args.profile] if args.seeds is None else args.seeds
     outcomes = []
-    for name in args.names:
-        parts = EXPERIMENTS[name].parts(args.profile)
-        config = {"experiment": name, "profile": args.profile, "seeds": count}
-        outcome = run(name, parts, lambda part: count, config, parent / name, command, args.cache)
-        outcomes.append(outcome)
-        most = outcome.summary["seeds"].max() if len(outcome.summary) else 0
-        print(f"{name}: {most} seeds, {len(outcome.summary)} rows in {outcome.folder / 'summary.csv'}")
+    with _computing(args):
+        for name in args.names:
+            parts = EXPERIMENTS[name].parts(args.profile)
+            config = {"experiment": name, "profile": args.profile, "seeds": count}
+            outcome = run(name, parts, lambda part: count, config, parent / name, command, args.cache)
+            outcomes.append(outcome)
+            most = outcome.summary["seeds"].max() if len(outcome.summary) else 0
+            print(f"{name}: {most} seeds, {len(outcome.summary)} rows in {outcome.folder / 'summary.csv'}")
     drawn = [item for item in gallery.chosen((), parent)[0] if set(item.experiments) & set(args.names)]
     gallery.draw_all(drawn, parent, runs=parent)
     if drawn:

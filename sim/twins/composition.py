@@ -167,8 +167,8 @@ class Setting:
     ``base``: "fake" has random output rows and knows no fact; "one_hop" is the least-squares memory of r1 and
     r2; "two_hop" also answers p12(a) with r2(r1(a)). ``fixed_base``: False shifts the bridges as outputs
     everywhere (in the base's r1, or its random rows, as in s1), True shifts s1 alone and leaves the base as
-    it is. ``joint`` trains one adapter on both data sets in place of two. ``second`` False leaves the second
-    hop at r2.
+    it is. ``joint`` trains one adapter on both data sets in place of two. ``first`` False leaves the first
+    hop at r1, known from the base, and ``second`` False the second at r2.
     """
 
     module: Module
@@ -179,6 +179,7 @@ class Setting:
     step: float = 0.02
     steps: int = 300
     joint: bool = False
+    first: bool = True
     second: bool = True
 
 
@@ -186,13 +187,15 @@ class Outcome(NamedTuple):
     """Leading axes: shift k, then merge coefficient, then subject (bridge for ``hop2``). 1 where right.
 
     ``two_hop``: argmax over the answers at p12(a) against s2(s1(a)). ``hop1``, ``hop2``: one-hop recall over
-    all outputs. ``answers``: the C-logits at p12(a), (shifts, coefficients, subjects, N).
+    all outputs. ``answers``: the C-logits at p12(a), (shifts, coefficients, subjects, N); ``loss``: -log of
+    what they give the right answer among the answers.
     """
 
     two_hop: Float[Array, "N L N"]
     hop1: Float[Array, "N L N"]
     hop2: Float[Array, "N L N"]
     answers: Float[Array, "N L N N"]
+    loss: Float[Array, "N L N"]
 
 
 def _train(config, weights, setting, prompts, targets, key):
@@ -249,7 +252,7 @@ def trained_two_hop(
 
     def shifted(k):
         old = r1 if setting.fixed_base else (r1 + k) % count
-        new = (s1 + k) % count
+        new = (s1 + k) % count if setting.first else old
         w = _base(config, model, setting, old, r2, keys[5])
         if setting.base == "fake" and not setting.fixed_base:
             w = jnp.concatenate([jnp.roll(w[:count], k, axis=0), w[count:]])
@@ -258,7 +261,9 @@ def trained_two_hop(
             targets = [new, count + s2]
             deltas = [_train(config, weights, setting, hops, targets, keys[6])]
         else:
-            deltas = [_train(config, weights, setting, hops[:1], [new], keys[6])]
+            deltas = []
+            if setting.first:
+                deltas.append(_train(config, weights, setting, hops[:1], [new], keys[6]))
             if setting.second:
                 deltas.append(_train(config, weights, setting, hops[1:], [count + s2], keys[7]))
 
@@ -271,6 +276,7 @@ def trained_two_hop(
                 (found[0] == new).astype(jnp.float64),
                 (found[1] == count + s2).astype(jnp.float64),
                 answers,
+                -jax.nn.log_softmax(answers)[every, s2[new]],
             )
 
         return jax.vmap(merged)(lam)
@@ -280,14 +286,15 @@ def trained_two_hop(
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 3))
 def decoder_two_hop(
-    entities: int, layers: int, identity: bool | Array, steps: int, key: Array
+    entities: int, layers: int, identity: bool | Array, steps: int, key: Array, taught: bool | Array = False
 ) -> tuple[Float[Array, "N N"], Float[Array, "N N"], Float[Array, "N N N"]]:
     """(two-hop hits, first-hop hits, answer logits) in a decoder of any depth, leading axis the shift k.
 
     Vocabulary: N subjects, N bridges, N answers, REL1, REL2; embedding and unembedding untied. Pretraining of
     every weight on the facts r1 and r2 (with ``identity``, on "b -> b" too, which links a bridge as output to
-    the same bridge as input), then a LoRA on every module for each hop, s1 on "a REL1", s2 on "b REL2"; the
-    two are summed. The shift turns the bridges as outputs: rows of the unembedding, r1 and s1. In float64.
+    the same bridge as input), then a LoRA on every module for each hop, s1 on "a REL1", s2 on "b REL2" (with
+    ``taught``, each on "b -> b" too); the two are summed. The shift turns the bridges as outputs: rows of the
+    unembedding, r1 and s1. In float64.
     """
     decoder = Decoder(vocab=3 * entities + 2, layers=layers, width=16, heads=2, hidden=32)
     keys = [jax.random.fold_in(key, index) for index in range(7)]
@@ -334,7 +341,10 @@ def decoder_two_hop(
                 update = {name: LowRank(*each) for name, each in factors.items()}
                 return forward(decoder, params, tokens, lora.adapted(update))
 
-            trained = fit(factors, logits_of, prompts, targets)
+            prompts = jnp.concatenate([prompts, pair(entities + every, 0)])
+            targets = jnp.concatenate([targets, entities + every])
+            weight = jnp.repeat(jnp.asarray([1.0, taught]), entities)
+            trained = fit(factors, logits_of, prompts, targets, weight)
             return {name: each[0] @ each[1] for name, each in trained.items()}
 
         one, two = adapter(0, first, turn(s1)), adapter(1, second, 2 * entities + s2)

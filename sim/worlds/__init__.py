@@ -49,7 +49,8 @@ class World:
     probes:      questions asked of every model, by name. The question that a part was trained to answer has
                  the part's name.
     parts:       names of the disjoint adapters, two or more.
-    libraries:   (name, adapters) of libraries that are not the parts and one extra of the library's name.
+    libraries:   (name, adapters) of libraries that are not the parts and one extra of the library's name. One
+                 adapter is a library too: it is asked and not merged.
     """
 
     pretraining: dict[str, Sequences]

@@ -17,7 +17,9 @@ import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds import JOINT, Layout, Probe, Step, World, world
+from sim.worlds import JOINT, Layout, World, two_hop_controls, world
+from sim.worlds import two_hop_writer as layout_of
+from sim.worlds.two_hop_writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
 
 ENTITIES = {
     "real": (),
@@ -47,6 +49,8 @@ class Setting:
     bridges:     traces of other entities in each hop adapter's data, if the template asks for them.
     facts_seen:  facts about each otherwise unseen name in pretraining, as many as unedited relations at most.
     traces_seen: traces about each otherwise unseen name in pretraining.
+    identity:    where "b IS ANSWER b" occurs, a key of ``TEMPLATES``: of all names in pretraining, of the
+                 bridges in the hop adapters' data. For worlds with controls.
 
     Raises:
         ValueError: an unknown key, or a negative dose.
@@ -58,9 +62,16 @@ class Setting:
     bridges: int = 64
     facts_seen: int = 0
     traces_seen: int = 0
+    identity: str = "none"
 
     def __post_init__(self):
-        for name, known in (("entities", ENTITIES), ("template", TEMPLATES), ("wording", WORDINGS)):
+        known_keys = {
+            "entities": ENTITIES,
+            "template": TEMPLATES,
+            "wording": WORDINGS,
+            "identity": TEMPLATES,
+        }
+        for name, known in known_keys.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
         for name in ("bridges", "facts_seen", "traces_seen"):
@@ -71,7 +82,11 @@ class Setting:
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
         seen = {"facts_seen": self.facts_seen, "traces_seen": self.traces_seen}
-        return Setting(template="pretraining" if TEMPLATES[self.template][0] else "none", **seen)
+        shown = {
+            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
+            for name in ("template", "identity")
+        }
+        return Setting(**shown, **seen)
 
 
 @dataclass(frozen=True)
@@ -84,6 +99,7 @@ class Config:
     coverage:    share of all two-hop queries that pretraining shows, directly and as traces.
     bridges:     traces of other, unedited entities that are at hand for the adapters' data.
     name_tokens: tokens a name takes, 1 or 2.
+    controls:    whether the world holds what ``two_hop_controls`` adds to it, and four words more.
     """
 
     entities: int = 64
@@ -92,6 +108,7 @@ class Config:
     coverage: float = 0.5
     bridges: int = 64
     name_tokens: int = 1
+    controls: bool = False
 
     def __post_init__(self):
         if self.name_tokens not in (1, 2):
@@ -115,55 +132,9 @@ class Config:
 
     @property
     def vocab(self) -> int:
-        """Size of the vocabulary: names, relations, ANSWER, THINK, SEP, and these three paraphrased."""
-        return self.name_vocab + self.relations + 6
+        """Size of the vocabulary: names, relations, ANSWER, THINK, SEP, these three paraphrased, controls."""
+        return self.name_vocab + self.relations + WORDS + CONTROL_WORDS * self.controls
 
-
-class _Writer:
-    """Turns entity and relation numbers into token sequences."""
-
-    def __init__(self, config: Config, rng: np.random.Generator):
-        names = config.entities + 2 * config.edits
-        if config.name_tokens == 1:
-            self.names = np.arange(names)[:, None]
-        else:
-            pairs = rng.permutation(config.pieces**2)[:names]
-            self.names = np.stack([pairs // config.pieces, config.pieces + pairs % config.pieces], axis=1)
-        self.relation = config.name_vocab
-        self.words = config.name_vocab + config.relations + np.arange(6)
-        self.answer = self.words[0]
-        self.prompt = config.name_tokens + 2
-
-    def _write(self, *parts) -> np.ndarray:
-        count = max(len(part) for part in parts if isinstance(part, np.ndarray))
-        columns = [
-            part if isinstance(part, np.ndarray) and part.ndim == 2 else np.broadcast_to(part, count)[:, None]
-            for part in parts
-        ]
-        return np.concatenate(columns, axis=1).astype(np.int32)
-
-    def fact(self, x, r, y, weight=1.0) -> Sequences:
-        tokens = self._write(self.names[x], self.relation + r, self.answer, self.names[y])
-        return _group(tokens, weight, self.prompt)
-
-    def direct(self, x, r, s, _y, z, weight=1.0) -> Sequences:
-        tokens = self._write(self.names[x], self.relation + r, self.relation + s, self.answer, self.names[z])
-        return _group(tokens, weight, self.prompt + 1)
-
-    def trace(self, x, r, s, y, z, weight=1.0, wording="shared") -> Sequences:
-        answer, think, sep = self.words[3:] if wording == "paraphrased" else self.words[:3]
-        x, y, z, r, s = self.names[x], self.names[y], self.names[z], self.relation + r, self.relation + s
-        hops = [(x, r, answer, y), (y, s, answer, z)]
-        first, second = hops[::-1] if wording == "different" else hops
-        return _group(self._write(x, r, s, think, *first, sep, *second), weight, self.prompt + 1)
-
-
-def _group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
-    weight = np.broadcast_to(np.asarray(weight, np.float32), len(tokens)).copy()
-    return Sequences(tokens, weight, prompt)
-
-
-PARTS = ("hop1", "hop2")
 
 PRETRAINING = Schedule(400, 6e-3, (("facts", 128), ("direct", 128), ("traces", 64)), decay=0.3)
 """Enough to know every fact and to answer held-out two-hop queries by chain of thought."""
@@ -178,8 +149,6 @@ SETTINGS = {
 
 REAL = Setting()
 
-UNMARKED = Layout()
-
 
 @world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
 def build(config: Config, seed: int, setting: Setting = REAL) -> World:
@@ -189,39 +158,46 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     and words them), so that cells are paired and those with the same ``setting.pretraining`` share a base.
 
     Raises:
-        ValueError: the world is too small for the bridges, held-out queries or doses it is asked for.
+        ValueError: the world is too small for the bridges, held-out queries or doses it is asked for, or the
+            setting asks for controls that the world lacks.
     """
+    two_hop_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
     rng = np.random.default_rng([20250613, seed])
     n, count, relations = config.entities, config.edits, config.relations
-    write = _Writer(config, rng)
+    write = Writer(config, rng)
     # Real names and unseen ones are two closed graphs: pretraining on one says nothing of the other.
     graph = np.stack(
         [np.append(rng.permutation(n), n + rng.permutation(2 * count)) for _ in range(relations)]
     )
     queries = rng.permutation(n * relations**2)
-    x, r, s = np.unravel_index(queries, (n, relations, relations))
-    y, z = graph[r, x], graph[s, graph[r, x]]
-    seen = np.arange(len(queries)) < round(config.coverage * len(queries))
-
     # Drawn before anything whose number of draws depends on the setting.
     subject, bridge, answer = _edits(rng, graph[:, :n], count)
     new_facts, new_traces = _about_unseen(rng, config, write, graph, setting)
+    if config.controls:
+        queries = two_hop_controls.held_back(config, graph, queries, subject, bridge)
+    x, r, s = np.unravel_index(queries, (n, relations, relations))
+    y, z = graph[r, x], graph[s, graph[r, x]]
+    seen = np.arange(len(queries)) < round(config.coverage * len(queries))
     if "subject" in ENTITIES[setting.entities]:
         subject = n + np.arange(count)
     if "bridge" in ENTITIES[setting.entities]:
         bridge = n + count + np.arange(count)
     edited = np.zeros((relations, n + 2 * count), bool)
     edited[0, subject] = edited[1, bridge] = True
+    controls = None
+    if config.controls:
+        controls = two_hop_controls.draw(config, seed, graph, subject, bridge, answer)
+        edited[controls.third, controls.other] = True
 
     # Held out: queries that pretraining did not show and whose two facts the edits leave alone. Bridges:
     # queries about entities that play no part in the edits; those about the edited relations are expert.
     others = ~np.isin(x, [subject, bridge]) & ~np.isin(y, [subject, bridge])
     held_out = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
     others[held_out] = False
-    expert = others & (r == 0) & (s == 1)
-    bridges = _first(config.bridges, others & ~expert, "bridges")
-    expert = _first(count // 2, expert, "edits // 2")
+    expert_pool = others & (r == 0) & (s == 1)
+    bridges = _first(config.bridges, others & ~expert_pool, "bridges")
+    expert = _first(count // 2, expert_pool, "edits // 2")
     fact_x, fact_r = np.divmod(np.arange(n * relations), relations)
     untouched = rng.permutation(_first(None, ~edited[fact_r, fact_x], "facts"))[: 2 * count]
 
@@ -240,24 +216,24 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         "bridge": (0 * first, on_bridges),
         "expert": (0 * first, on_expert),
     }
-    return World(
+    found = World(
         pretraining={
-            "facts": _joined(write.fact(fact_x, fact_r, graph[fact_r, fact_x]), new_facts),
+            "facts": joined(write.fact(fact_x, fact_r, graph[fact_r, fact_x]), new_facts),
             "direct": asked(write.direct, seen),
-            "traces": _joined(asked(write.trace, seen, weight=float(in_pretraining)), new_traces),
+            "traces": joined(asked(write.trace, seen, weight=float(in_pretraining)), new_traces),
         },
         data={
             name: {
-                "facts": _group(np.concatenate([hop1.tokens, hop2.tokens]), on_facts, write.prompt),
-                "traces": _group(traces.tokens, on_traces, traces.prompt),
+                "facts": group(np.concatenate([hop1.tokens, hop2.tokens]), on_facts, write.prompt),
+                "traces": group(traces.tokens, on_traces, traces.prompt),
             }
             for name, (on_facts, on_traces) in taught.items()
         },
         probes={
-            "hop1": ask(hop1, _one_hop(config, 0)),
-            "hop2": ask(hop2, _one_hop(config, 1)),
-            "direct": ask(write.direct(subject, 0, 1, bridge, answer), _direct(config)),
-            "cot": ask(write.trace(subject, 0, 1, bridge, answer), _trace(config)),
+            "hop1": ask(hop1, layout_of.one_hop(config, 0)),
+            "hop2": ask(hop2, layout_of.one_hop(config, 1)),
+            "direct": ask(write.direct(subject, 0, 1, bridge, answer), layout_of.direct(config)),
+            "cot": ask(write.trace(subject, 0, 1, bridge, answer), layout_of.trace(config)),
             "untouched": ask(
                 write.fact(fact_x[untouched], fact_r[untouched], graph[fact_r, fact_x][untouched])
             ),
@@ -266,55 +242,14 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         },
         parts=PARTS,
     )
+    if controls is None:
+        return found
+    old = np.arange(n), graph[0, :n], graph[1, graph[0, :n]]
+    unedited = np.isin(np.arange(n), x[expert_pool])
+    return two_hop_controls.added(found, config, write, controls, TEMPLATES[setting.identity], old, unedited)
 
 
-def ask(group: Sequences, layout: Layout = UNMARKED) -> Probe:
-    """The sequences of a group as questions."""
-    return Probe(group.tokens, group.weight, group.prompt, layout)
-
-
-def _positions(start: int, count: int) -> tuple[int, ...]:
-    return tuple(range(start, start + count))
-
-
-def _one_hop(config: Config, part: int) -> Layout:
-    """A fact, "x r ANSWER | y": all of it belongs to the hop's own adapter."""
-    k = config.name_tokens
-    return Layout((Step(PARTS[part], part, _positions(k + 2, k)),), owner=(part,) * (2 * k + 2))
-
-
-def _direct(config: Config) -> Layout:
-    """A direct question, "x r s ANSWER | z": x and r go to the first hop's adapter, the rest to the second's.
-
-    Chance is a guess among the edited answers: an adapter learns which answers are common without learning
-    which belongs where, so it is not a guess among all entities (theory/README.md, section 2).
-    """
-    k = config.name_tokens
-    return Layout(owner=(0,) * (k + 1) + (1,) * (k + 2), chance=1 / config.edits)
-
-
-def _trace(config: Config) -> Layout:
-    """A trace, "x r s THINK | x r ANSWER y SEP y s ANSWER z".
-
-    Everything up to the bridge as written goes to the first hop's adapter, but for s; the rest, from SEP on,
-    to the second's.
-    """
-    k = config.name_tokens
-    prompt = k + 3
-    x, y, again, z = (_positions(prompt + start, k) for start in (0, k + 2, 2 * k + 3, 3 * k + 5))
-    first = prompt + 2 * k + 2
-    owner = [0] * first + [1] * (2 * k + 3)
-    owner[k + 1] = 1
-    return Layout(
-        steps=(Step("hop1", 0, y), Step("hop2", 1, z)),
-        copies=((x, _positions(0, k)), (again, y)),
-        owner=tuple(owner),
-    )
-
-
-def _about_unseen(
-    rng, config: Config, write: _Writer, graph, setting: Setting
-) -> tuple[Sequences, Sequences]:
+def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -> tuple[Sequences, Sequences]:
     """Facts and traces about the unseen names, in relations that no edit changes, weighed by the doses."""
     names, spare = config.entities + np.arange(2 * config.edits), config.relations - 2
     if setting.facts_seen > spare or setting.traces_seen > spare**2:
@@ -331,12 +266,6 @@ def _about_unseen(
     y = graph[2 + r, u]
     weight = (order < setting.traces_seen) * float(TEMPLATES[setting.template][0])
     return facts, write.trace(u, 2 + r, 2 + s, y, graph[2 + s, y], weight)
-
-
-def _joined(first: Sequences, second: Sequences) -> Sequences:
-    return _group(
-        np.concatenate([first.tokens, second.tokens]), np.append(first.weight, second.weight), first.prompt
-    )
 
 
 def _first(count: int | None, mask: np.ndarray, what: str) -> np.ndarray:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.bench import BENCHMARKS, merge, store
+from sim.bench import BENCHMARKS, diagnose, merge, store, ties
+from theory.lowrank import LowRank
 
 
 def test_a_small_run_is_exact_and_written(tmp_path, monkeypatch, command):
@@ -57,11 +58,47 @@ def test_a_chunk_costs_the_store_the_same_however_much_is_there(monkeypatch, tmp
     assert written["rewritten table", 3200] == pytest.approx(5 * floor, rel=0.01)
 
 
+def test_ties_against_plain_numpy(monkeypatch, tmp_path, command):
+    for name, size in (("OUT", 60), ("IN", 90), ("RANK", 4)):
+        monkeypatch.setattr(ties, name, size)
+    code, _, err = command("sim.bench", "ties", "--out", tmp_path)
+    assert code == 0, err
+    rows = pd.read_csv(tmp_path / "ties.csv").set_index(["step", "tool"])
+    assert list(rows.index) == [(step, tool) for step, peer in PEERS for tool in ("ours", peer)]
+    assert (rows["seconds"] > 0).all() and (rows["first"].dropna() > 0).all()
+    assert abs(rows["error"]["merge", "ours"]) < 1e-6 and abs(rows["error"]["truncate", "ours"]) < 1e-5
+    # Two products of 60 x 90 at inner length 4, or one of rank 8 with the matrix on either side.
+    assert list(rows["floor_operations"]) == [2 * 2 * 5400 * 4] * 2 + [2 * 2 * 5400 * 8] * 2
+
+
+PEERS = (("merge", "numpy"), ("truncate", "scipy svds"))
+
+
+def test_plain_ties_by_hand():
+    """Ten entries, two kept: the two agree on one sign of four places, and the mean is of those that do."""
+    first = [[9.0, -8.0, 1.0, 1.0, 0, 0, 0, 0, 0, 0]]
+    second = [[5.0, 1.0, -7.0, 1.0, 0, 0, 0, 0, 0, 0]]
+    updates = [LowRank(np.ones((1, 1), np.float32), np.array(a, np.float32), 1.0) for a in (first, second)]
+    np.testing.assert_array_equal(ties.dense_ties(updates), [[7.0, -8.0, -7.0, 0, 0, 0, 0, 0, 0, 0]])
+
+
+def test_diagnosis_is_timed_for_every_shape(monkeypatch, tmp_path, command):
+    monkeypatch.setattr(diagnose, "SHAPES", {(40, 70): 3, (70, 40): 2})
+    code, _, err = command("sim.bench", "diagnose", "--out", tmp_path)
+    assert code == 0, err
+    rows = pd.read_csv(tmp_path / "diagnose.csv").set_index(["tool", "out"])
+    assert list(rows.index) == [(tool, out) for out in (40, 70) for tool in ("ours", "whole factors")]
+    assert (rows["seconds"] > 0).all() and (rows["first"] > 0).all()
+    assert (rows.loc["ours"]["error"] < 1e-12).all()
+    assert rows["a_module"]["ours", 40] == pytest.approx(rows["seconds"]["ours", 40] / 3)
+    assert rows["floor_operations"]["ours", 40] == 3 * 2 * (40 + 70) * 32**2
+
+
 def test_list_and_unknown_name(tmp_path, command):
     code, out, _ = command("sim.bench")
     assert code == 0 and all(name in out for name in BENCHMARKS)
     code, _, err = command("sim.bench", "merg", "--out", tmp_path / "out")
-    assert code == 2 and "unknown benchmark 'merg'; known: merge" in err
+    assert code == 2 and "unknown benchmark 'merg'; known: diagnose, merge, store, ties" in err
     assert not (tmp_path / "out").exists()
 
 

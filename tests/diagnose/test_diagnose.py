@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from sim.diagnose import diagnose
+from sim.diagnose.measure import shared_cores
 from sim.diagnose.report import natural
 from sim.diagnose.verdict import module_table, verdict
 from sim.merge import Adapter, read_adapter, write_adapter
@@ -77,6 +78,19 @@ def test_every_number_against_dense_algebra():
     np.testing.assert_allclose(total["norm"], norms)
     overlap = sum(np.sum(left * right) for left, right in zip(blocks[0], blocks[2], strict=True))
     assert total["cosine"][0][2] == pytest.approx(overlap / norms[0] / norms[2])
+
+
+@pytest.mark.parametrize(("out_dim", "in_dim"), [(40, 30), (7, 30), (2000, 7), (1, 1)])
+def test_cores_stand_for_the_updates_whatever_their_shapes(out_dim, in_dim):
+    """Ranks 2, 3 and 4: the module longer than 9 both ways, one way, neither way. Grams say it all."""
+    rng = np.random.default_rng(5)
+    updates = [random_update(rng, out_dim, in_dim, rank) for rank in (2, 3, 4)]
+    cores = shared_cores(updates)
+    assert {(core.b.shape[0], core.a.shape[1]) for core in cores} == {(min(out_dim, 9), min(in_dim, 9))}
+    for i, j in np.ndindex(3, 3):
+        assert cores[i].scale == updates[i].scale
+        np.testing.assert_allclose(cores[i].b.T @ cores[j].b, updates[i].b.T @ updates[j].b, atol=1e-12)
+        np.testing.assert_allclose(cores[i].a @ cores[j].a.T, updates[i].a @ updates[j].a.T, atol=1e-12)
 
 
 def test_disjoint_adapters_tie_under_the_average_and_live_under_the_sum():
@@ -221,5 +235,5 @@ def test_the_commands_errors_are_one_line(tmp_path, command):
     ]
     for arguments, message in cases:
         code, _, err = command("sim.diagnose", *arguments)
-        lines = err.strip().split("\n")
+        lines = err.rpartition("\r")[2].strip().split("\n")  # a bar, shown on a busy machine, is wiped
         assert code == 2 and len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0], err

@@ -1,5 +1,7 @@
 """The experiments: their worlds can be built, their figures drawn from any run of theirs."""
 
+import dataclasses
+
 import pandas as pd
 import pytest
 from conftest import tiny
@@ -9,10 +11,13 @@ from sim.figures import FIGURES
 from sim.lab.figure import COMMON, Source
 from sim.reuse.jobs import Part
 from sim.sweep.run import run
-from sim.worlds import build, crosslingual, two_hop
+from sim.worlds import build, crosslingual, math_word, two_hop
 
 SMALLER = {
     two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
+    math_word.Config: math_word.Config(
+        prime=7, operations=8, told=2, wordings=1, asked=1, longer=8, bridges=8
+    ),
     crosslingual.Config: crosslingual.Config(known=6, edits=4, bridges=8),
 }
 """Worlds that train and answer in no time, by what is in their place."""
@@ -29,6 +34,9 @@ def test_every_experiment_builds_its_worlds(profile):
                 labels.append(label)
                 world = build(part.config.world, 0, setting)
                 assert set(part.config.adapters(world)) <= set(world.data)
+                assert set(part.config.random(world).values()) <= set(world.parts)
+                assert {name for name, _ in part.config.pretraining.batch} <= set(world.pretraining)
+                assert {name for name, _ in part.config.finetuning.batch} <= set(world.data["joint"])
                 assert all(rank <= part.config.rank for _, rank in ranks)
         assert len(labels) == len(set(labels)) > 0
 
@@ -51,6 +59,9 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
         parts = []
         for part in item.parts("quick"):
             config = configs[type(part.config.world)]
+            if getattr(part.config.world, "controls", False):
+                controlled = dataclasses.replace(config.world, controls=True)
+                config = dataclasses.replace(config, world=controlled, extras=part.config.extras, losses=True)
             cells = [
                 (label, setting, tuple((kind, min(r, config.rank)) for kind, r in ranks) or (("q", 2),))
                 for label, setting, ranks in part.cells

@@ -51,6 +51,20 @@ def test_verdicts_follow_the_numbers(runs):
     assert claims.direct(changed(runs, "familiarity", **better))[0] == "**does not hold**"
 
 
+def test_a_control_above_a_proved_null_ends_the_claim(runs):
+    """And one that no theorem covers does not: it is named in the evidence."""
+    joined = {"measured": 2.0, "low": 1.0, "high": 3.0}
+    gain = {"label": "linked/none", "metric": "direct_loss_gain"}
+    verdict, text = claims.referees(changed(runs, "controls", **gain, method="sum", **joined))
+    assert (
+        verdict == "**does not hold**" and "random in place of hop 1, sum, gain 2.000 [1.000, 3.000]" in text
+    )
+    known = gain | {"metric": "direct_known_second_loss_gain"}
+    before = claims.referees(runs)[0]
+    verdict, text = claims.referees(changed(runs, "controls", **known, method="hop1", **joined))
+    assert verdict == before and "hop 1 edited, hop 2 known, one adapter, gain 2.000" in text
+
+
 def test_a_missing_cell_is_named(runs):
     with pytest.raises(ValueError, match="familiarity has no cot_answer of parts/alchemy at real/both"):
         runs.cell("familiarity", "real/both", "alchemy")

@@ -7,7 +7,7 @@ from sim.experiments import EXPERIMENTS
 from sim.figures import worlds_claims
 from sim.worlds import WORLDS
 
-WORLD = "crosslingual"
+WORLD = "math_word"
 CELLS = worlds_claims.WORLD_CELLS[WORLD]
 DIRECT = "direct_given_among_answers"
 NULL = 0.1
@@ -74,7 +74,7 @@ def test_the_worst_cell_decides(labels):
 
 def test_the_text_says_seeds_and_numbers():
     _, text = worlds_claims.evidence(WORLD, *tables())
-    assert text.startswith(f"`{WORLD}` (3 seeds): ")
+    assert text.startswith("`math_word` (3 seeds): ")
     assert "0.89 of the joint adapter or more" in text and "of 300 cases (a guess: 0.1000)" in text
     assert (
         f"{CELLS.unseen[0]} 0.300 [0.300, 1.000] by parts/sum, joint 0.900" in text and "oracle" not in text
@@ -85,6 +85,6 @@ def test_a_missing_cell_is_named():
     summary, guesses = tables()
     kept = summary[summary["label"] != CELLS.alone[0]]
     with pytest.raises(
-        ValueError, match=f"has no {CELLS.metric} of any method at {CELLS.alone[0]}: run it again"
+        ValueError, match=f"has no cot_solved of any method at {CELLS.alone[0]}: run it again"
     ):
         worlds_claims.evidence(WORLD, kept, guesses)

@@ -109,12 +109,7 @@ class Command:
         self.errors = self.folder / "stderr"
         with self.errors.open("w") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, *words],
-                env=environment,
-                stderr=errors,
-                stdout=subprocess.DEVNULL,
-                # A shell that runs the tests in the background has them, and so the command, ignore Ctrl-C.
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+                [sys.executable, *words], env=environment, stderr=errors, stdout=subprocess.DEVNULL
             )
 
     def until(self, reached):

@@ -10,7 +10,7 @@ from dense_merges import REFERENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.merge import METHODS, elementwise, merge
+from sim.merge import METHODS, elementwise, merge, truncation
 from sim.merge.methods import linear
 from theory.lowrank import LowRank, dense, norm
 
@@ -211,34 +211,54 @@ def test_a_rank_truncates_the_answer(name):
 
 @pytest.mark.parametrize("name", ["breadcrumbs", "della", "sce", "fisher"])
 def test_elementwise_merges_do_not_depend_on_the_row_blocks(name, monkeypatch):
-    updates = adapters(4, 2)
-    whole = as_dense(run(name, updates))
-    monkeypatch.setattr(elementwise, "BLOCK_ENTRIES", 5 * IN)  # 5 blocks, the last one short
-    assert relative(as_dense(run(name, updates)), whole) < 1e-6
+    for out_dim, block in ((OUT, 4), (OUT - 1, 5)):  # 6 blocks; 5 blocks, the last one short
+        updates, data = adapters(4, 2, out_dim=out_dim), statistics(name, 2, out_dim=out_dim)
+        monkeypatch.setattr(elementwise, "BLOCK_ENTRIES", out_dim * IN)
+        whole = as_dense(run(name, updates, data=data))
+        monkeypatch.setattr(elementwise, "BLOCK_ENTRIES", 5 * IN)
+        assert elementwise.row_block(out_dim, IN) == block
+        assert relative(as_dense(run(name, updates, data=data)), whole) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 def test_the_threshold_keeps_exactly_the_largest_entries(dtype):
     update = adapters(8, 1, dtype)[0]
     entries = np.abs(np.asarray(elementwise.stack_rows([update], jnp.arange(OUT)))).ravel()
-    find = jax.jit(lambda keep: elementwise.threshold([update], keep))
-    for keep in (0, 1, 17, entries.size - 1, entries.size):
-        at = find(jnp.array([keep]))[0]
-        kept = np.flatnonzero(entries >= at)
-        assert set(kept) == set(np.argsort(-entries)[:keep])
-    doubled = jnp.array([[[1.0, 3.0, 3.0, 3.0, 0.0, 2.0]]], dtype)
-    for keep, survivors in ((1, 3), (2, 3), (3, 3), (4, 4), (6, 6)):  # entries that tie are all kept
-        at = elementwise.threshold_of(doubled, jnp.array([keep]))[0]
-        assert int(jnp.sum(doubled >= at)) == survivors
+    keeps = (0, 1, 17, entries.size - 1, entries.size)
+    find = functools.partial(elementwise.threshold, [update])
+    for found in (find(*keeps), jax.jit(lambda: find(*keeps))()):  # by selection, by search
+        for keep, at in zip(keeps, found[:, 0], strict=True):
+            kept = np.flatnonzero(entries >= at)
+            assert set(kept) == set(np.argsort(-entries)[:keep])
+    doubled = jnp.array([[1.0, 3.0, 3.0], [3.0, 0.0, 2.0]], dtype)
+    for keep, survivors in ((0, 0), (1, 3), (2, 3), (3, 3), (4, 4), (6, 6)):  # entries that tie are all kept
+        for find in (elementwise.threshold_of, jax.jit(elementwise.threshold_of)):
+            assert int(jnp.sum(doubled >= find(doubled, jnp.array(keep)))) == survivors
 
 
-def test_truncating_a_large_dense_matrix_is_near_exact(monkeypatch):
-    matrix = jnp.asarray(np.random.default_rng(0).standard_t(4, size=(120, 150)))
-    exact = as_dense(elementwise.truncated_dense(matrix, 5))
-    monkeypatch.setattr(elementwise, "EXACT_SIDE", 10)
-    krylov = as_dense(elementwise.truncated_dense(matrix, 5))
-    residual = [np.linalg.norm(np.asarray(matrix) - part) for part in (krylov, exact)]
-    assert residual[0] <= residual[1] * (1 + 1e-8)
+@pytest.mark.parametrize(
+    ("dtype", "shape", "rank", "spectrum"),
+    [
+        (np.float64, (120, 150), 5, None),  # heavy tails, no gap
+        (np.float32, (400, 300), 5, lambda k: 0.6**k),
+        (np.float64, (400, 300), 5, lambda k: 0.6**k),
+        (np.float32, (60, 300), 5, lambda k: 1.0 * (k < 3)),  # of lower rank
+        (np.float64, (60, 50), 48, lambda k: 1 / (1 + k)),  # the basis fills the space
+        (np.float32, (60, 50), 4, lambda k: 0.0 * k),
+    ],
+)
+def test_truncating_a_large_dense_matrix_is_near_exact(dtype, shape, rank, spectrum, monkeypatch):
+    """What is left over is the least possible; with gaps in the spectrum the matrix is the exact one."""
+    monkeypatch.setattr(truncation, "EXACT_SIDE", 10)
+    matrix = np.random.default_rng(0).standard_t(4, size=shape)
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    s = s if spectrum is None else spectrum(np.arange(len(s)))
+    matrix = ((u * s) @ vt).astype(dtype)
+    found = as_dense(truncation.truncated_dense(jnp.asarray(matrix), rank))
+    exact, size, eps = (u[:, :rank] * s[:rank]) @ vt[:rank], np.linalg.norm(s), np.finfo(dtype).eps
+    assert np.linalg.norm(matrix - found) <= np.linalg.norm(s[rank:]) * (1 + 1e-8) + 30 * eps * size
+    if spectrum is not None:
+        assert np.linalg.norm(found - exact) <= 300 * eps * size
 
 
 def test_linear_factors_is_the_sum_plus_the_reported_cross_terms():

@@ -29,7 +29,7 @@ from sim.worlds import two_hop
         (["--rank", 65], "rank 65"),
         (["--method", "alchemy"], "unknown merge method 'alchemy'; known: "),
         (["--method", "regmean"], "'regmean' needs data"),
-        (["--world", "nowhere"], "unknown world 'nowhere'; known: one_layer, two_hop"),
+        (["--world", "nowhere"], "unknown world 'nowhere'; known: one_layer, "),
         (["--seeds", 0], "--seeds is 0; give at least 1"),
         (["--out", "/proc/none/here"], "/proc/none"),
         (["nonsense"], "unknown experiment 'nonsense'; known: bridges, "),

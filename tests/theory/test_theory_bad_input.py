@@ -106,6 +106,8 @@ REFUSED = [
     (chain.bounds, ([1.5],), "steps is 1.5"),
     # composition
     (composition.two_hop_accuracy, (2.5,), "entities is 2.5"),
+    (composition.two_hop_loss, ([],), "logits is empty"),
+    (composition.two_hop_loss, ([NAN, 1.0],), "logits holds NaN"),
     (composition.two_hop_bound, ([],), "prior is empty"),
     (composition.two_hop_bound, ([NAN, 1.0],), "prior holds NaN"),
     (composition.two_hop_deviation, (4, 0), "draws is 0"),

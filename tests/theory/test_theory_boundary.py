@@ -8,7 +8,7 @@ import pytest
 from sim.lab import intervals
 from sim.twins import composition as twin
 from theory import model as one_layer
-from theory.composition import two_hop_accuracy
+from theory.composition import two_hop_accuracy, two_hop_loss
 
 pytestmark = pytest.mark.slow  # minutes of compilation, all told
 
@@ -50,6 +50,29 @@ def test_nor_is_one_adapter_trained_on_both_data_sets():
     found = outcomes(twin.Setting("up", "one_hop", joint=True), 3)
     assert found.hop1[:, :, 1].mean() > 0.9 and found.hop2[:, :, 1].mean() > 0.9
     np.testing.assert_array_equal(found.two_hop.mean(axis=(1, 3)), two_hop_accuracy(N))
+    assert np.max(np.abs(gain(found).mean(axis=(1, 3)))) < 1e-9
+
+
+def gain(found):
+    """Null of the loss less the loss, (draws, shifts, coefficients, subjects): 2f says that its mean is 0."""
+    return two_hop_loss(found.answers) - found.loss
+
+
+@pytest.mark.parametrize(("module", "hop"), [("w", "first"), ("up", "first"), ("value", "second")])
+def test_a_known_hop_is_no_link_and_the_loss_stays_at_its_null(module, hop):
+    """One hop edited, the other known from the base: exactly 1/N and the null of the loss over the shifts."""
+    found = outcomes(twin.Setting(module, "one_hop", **{hop: False}), 3)
+    edited = found.hop2 if hop == "first" else found.hop1
+    assert edited.mean() > 0.9
+    np.testing.assert_array_equal(found.two_hop.mean(axis=(1, 3)), two_hop_accuracy(N))
+    assert np.max(np.abs(gain(found).mean(axis=(1, 3)))) < 1e-9
+    assert np.max(np.abs(gain(found))) > 0.01  # question by question the loss does differ from its null
+
+
+def test_a_base_that_knows_the_pair_takes_the_loss_off_its_null():
+    """8 draws, hop 1 edited, hop 2 known, two-hop answers in the base: the old answer stays, at a cost."""
+    found = outcomes(twin.Setting("up", "two_hop", second=False), 8)
+    assert rate(gain(found)[:, :, 1])[2] < 0 and rate(found.two_hop[:, :, 1])[2] < two_hop_accuracy(N)
 
 
 def test_cross_entropy_on_w_touches_the_answers_but_adds_one_number_to_all_of_them():
@@ -89,5 +112,6 @@ def test_any_depth_needs_a_link_and_an_identity_bridge_is_one():
     assert alone.mean() == 1.0
     assert float(jnp.max(jnp.ptp(answers, axis=0))) < 1e-8
     assert float(hits.mean()) == two_hop_accuracy(4)
-    linked = twin.decoder_two_hop(4, 2, True, 150, key)[2]
-    assert float(jnp.max(jnp.ptp(linked, axis=0))) > 1.0
+    for identity, taught in ((True, False), (False, True)):  # in pretraining, in the adapters' own data
+        linked = twin.decoder_two_hop(4, 2, identity, 150, key, taught)[2]
+        assert float(jnp.max(jnp.ptp(linked, axis=0))) > 1.0

@@ -81,6 +81,19 @@ def test_bound_and_deviation():
     assert composition.two_hop_deviation(4, draws=16) == pytest.approx(1 / 16)
 
 
+def test_the_loss_of_no_composition_is_the_mean_over_the_answers():
+    """By hand for two answers; at least log N; below it for no right answer that is drawn apart from them."""
+    by_hand = -(np.log(0.8) + np.log(0.2)) / 2
+    np.testing.assert_allclose(
+        composition.two_hop_loss(np.log([[0.8, 0.2], [0.5, 0.5]])), [by_hand, np.log(2)]
+    )
+    logits = np.random.default_rng(0).normal(size=(6, 5)) * 3
+    each = -(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)))
+    np.testing.assert_allclose(composition.two_hop_loss(logits), each.mean(axis=1))
+    assert (composition.two_hop_loss(logits) > np.log(5)).all()
+    np.testing.assert_allclose(composition.two_hop_loss(logits + 1e3), composition.two_hop_loss(logits))
+
+
 def test_errors_name_the_remedy():
     with pytest.raises(ValueError, match="entities is 0; give a whole number of at least 1"):
         composition.two_hop_accuracy(0)

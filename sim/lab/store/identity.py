@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
-import jax
+from sim.lab import parallel
 
 
 def digest(config: object, length: int = 12) -> str:
@@ -54,19 +54,24 @@ def _differences(old: object, new: object, path: str = "") -> str:
 
 def environment() -> dict:
     """Versions, device and commit: what a reader needs to repeat a run."""
-    packages = ("jax", "jaxlib", "optax", "numpy", "scipy", "pandas", "lora-reuse")
-    devices = jax.devices()
+    count, kind = parallel.devices()
     here = Path(__file__).parent
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True
     )
     return {
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in packages},
-        "device": f"{len(devices)} x {devices[0].device_kind}",
+        "versions": versions(),
+        "device": f"{count} x {kind}",
         "platform": platform.platform(),
         "commit": commit.stdout.strip() or "unknown",
     }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that decide the numbers."""
+    packages = ("jax", "jaxlib", "optax", "numpy", "scipy", "pandas", "lora-reuse")
+    return {name: _version(name) for name in packages}
 
 
 def _version(name: str) -> str:

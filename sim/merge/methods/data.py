@@ -56,15 +56,13 @@ def fisher(
     has information.
     """
     _one_each(updates, fishers, "fishers")
-    stacked = jnp.stack(list(fishers)).astype(updates[0].b.dtype)
-    out_dim = updates[0].b.shape[0]
+    return map_rows(updates, _informed, weights, jnp.stack(list(fishers)).astype(updates[0].b.dtype))
 
-    def rows_of(entries: Array, rows: Array) -> Array:
-        mass = weights[:, None, None] * stacked[:, jnp.minimum(rows, out_dim - 1)]
-        total = jnp.sum(mass, axis=0)
-        return jnp.sum(mass * entries, axis=0) / jnp.where(total != 0, total, 1)
 
-    return map_rows(updates, rows_of)
+def _informed(entries: Array, rows: Array, weights: Array, fishers: Float[Array, "K out in"]) -> Array:
+    mass = weights[:, None, None] * fishers[:, jnp.minimum(rows, fishers.shape[1] - 1)]
+    total = jnp.sum(mass, axis=0)
+    return jnp.sum(mass * entries, axis=0) / jnp.where(total != 0, total, 1)
 
 
 @method("data", data_free=False)

@@ -58,9 +58,9 @@ def ties(
     (by total mass, or by count). Dividing by the number of winners, not by weights, is the paper's rule
     and PEFT's. density 0.2 is the paper's default.
     """
-    out_dim, in_dim = updates[0].b.shape[0], updates[0].a.shape[1]
-    keep = jnp.full(len(updates), kept(density, out_dim * in_dim))
-    at = threshold(updates, keep)
-    return map_rows(
-        updates, lambda entries, rows: elected_mean(weights[:, None, None] * trimmed(entries, at), vote)
-    )
+    keep = kept(density, updates[0].b.shape[0] * updates[0].a.shape[1])
+    return map_rows(updates, _rows, weights, *threshold(updates, keep), vote=vote)
+
+
+def _rows(entries: Array, rows: Array, weights: Array, at: Array, *, vote: str) -> Array:
+    return elected_mean(weights[:, None, None] * trimmed(entries, at), vote)

@@ -5,7 +5,16 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import check_density, kept, map_rows, over, reduce_rows, threshold, uniform_rows
+from sim.merge.elementwise import (
+    check_density,
+    kept,
+    map_rows,
+    over,
+    reduce_rows,
+    threshold,
+    threshold_of,
+    uniform_rows,
+)
 from sim.merge.methods.sign import elected, elected_mean, rounding, trimmed
 from sim.merge.registry import method
 from theory.lowrank import LowRank, norm
@@ -20,8 +29,11 @@ def magnitude_prune(
     updates: Sequence[LowRank], weights: Float[Array, "K"], *, density: float = 0.5
 ) -> Float[Array, "out in"]:
     """Keep the largest entries of each Delta W (a share ``density``), then take the weighted sum."""
-    at = threshold(updates, jnp.full(len(updates), kept(density, _entries(updates))))
-    return map_rows(updates, lambda entries, rows: over(weights[:, None, None] * trimmed(entries, at)))
+    return map_rows(updates, _pruned, weights, *threshold(updates, kept(density, _entries(updates))))
+
+
+def _pruned(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
+    return over(weights[:, None, None] * trimmed(entries, at))
 
 
 @method("sparse", dense=True, identity={"density": 1.0, "gamma": 0.0})
@@ -37,15 +49,17 @@ def breadcrumbs(
     if gamma < 0 or density + gamma > 1.0 + 1e-9:
         raise ValueError(f"breadcrumbs needs gamma >= 0, density + gamma <= 1; got {density} and {gamma}")
     top = min(int(gamma * total + 1e-9), total - 1)
-    counts = jnp.repeat(jnp.array([min(top + kept(density, total), total), top]), len(updates))
-    both = threshold(updates, counts, lambda entries: jnp.abs(jnp.concatenate([entries, entries])))
-    at, above = both[: len(updates)], both[len(updates) :]
+    at, above = threshold(updates, min(top + kept(density, total), total), top)
+    return map_rows(updates, _crumbs, weights, at, above)
 
-    def rows_of(entries: Array, rows: Array) -> Array:
-        outlier = jnp.abs(entries) >= above[:, None, None]
-        return over(weights[:, None, None] * jnp.where(outlier, 0, trimmed(entries, at)))
 
-    return map_rows(updates, rows_of)
+def _crumbs(entries: Array, rows: Array, weights: Array, at: Array, above: Array) -> Array:
+    outlier = jnp.abs(entries) >= above[:, None, None]
+    return over(weights[:, None, None] * jnp.where(outlier, 0, trimmed(entries, at)))
+
+
+def _draws(entries: Array, rows: Array, key: Array) -> Array:
+    return uniform_rows(key, rows, len(entries), entries.shape[-1], entries.dtype)
 
 
 def _dropped(entries: Array, draws: Array, keep: float | Array) -> Array:
@@ -62,12 +76,11 @@ def dare(
     Yu et al. 2024 (arXiv 2311.03099), on Delta W (not on A and B apart). Its mean over seeds is the sum.
     """
     check_density(density)
+    return map_rows(updates, _thinned, weights, key, density=density)
 
-    def rows_of(entries: Array, rows: Array) -> Array:
-        draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
-        return over(weights[:, None, None] * _dropped(entries, draws, density))
 
-    return map_rows(updates, rows_of)
+def _thinned(entries: Array, rows: Array, weights: Array, key: Array, *, density: float) -> Array:
+    return over(weights[:, None, None] * _dropped(entries, _draws(entries, rows, key), density))
 
 
 @method("sparse", dense=True, identity={"density": 1.0})
@@ -81,12 +94,14 @@ def dare_ties(
 ) -> Float[Array, "out in"]:
     """DARE-TIES: DARE's random drop in place of the trim, then TIES' election and disjoint mean. Seeded."""
     check_density(density)
+    return map_rows(updates, _thinned_elected, weights, key, density=density, vote=vote)
 
-    def rows_of(entries: Array, rows: Array) -> Array:
-        draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
-        return elected_mean(weights[:, None, None] * _dropped(entries, draws, density), vote)
 
-    return map_rows(updates, rows_of)
+def _thinned_elected(
+    entries: Array, rows: Array, weights: Array, key: Array, *, density: float, vote: str
+) -> Array:
+    left = _dropped(entries, _draws(entries, rows, key), density)
+    return elected_mean(weights[:, None, None] * left, vote)
 
 
 @method("sparse", dense=True, identity={"density": 1.0, "epsilon": 0.0})
@@ -107,16 +122,18 @@ def della(
     if epsilon < 0 or not (density - epsilon / 2 > 0.0 and density + epsilon / 2 <= 1.0 + 1e-9):
         raise ValueError(f"della needs density +- epsilon/2 in (0, 1]; got {density} and {epsilon}")
 
-    def rows_of(entries: Array, rows: Array) -> Array:
-        last = max(entries.shape[-1] - 1, 1)
-        order = jnp.argsort(jnp.abs(entries), axis=-1)
-        steps = jnp.broadcast_to(jnp.arange(entries.shape[-1], dtype=entries.dtype), entries.shape)
-        rank = jnp.put_along_axis(steps, order, steps, axis=-1, inplace=False)
-        keep = density - epsilon / 2 + epsilon * rank / last
-        draws = uniform_rows(key, rows, len(updates), entries.shape[-1], entries.dtype)
-        return elected_mean(weights[:, None, None] * _dropped(entries, draws, keep), vote)
+    return map_rows(updates, _ranked, weights, key, density=density, epsilon=epsilon, vote=vote)
 
-    return map_rows(updates, rows_of)
+
+def _ranked(
+    entries: Array, rows: Array, weights: Array, key: Array, *, density: float, epsilon: float, vote: str
+) -> Array:
+    last = max(entries.shape[-1] - 1, 1)
+    order = jnp.argsort(jnp.abs(entries), axis=-1)
+    steps = jnp.broadcast_to(jnp.arange(entries.shape[-1], dtype=entries.dtype), entries.shape)
+    rank = jnp.put_along_axis(steps, order, steps, axis=-1, inplace=False)
+    keep = density - epsilon / 2 + epsilon * rank / last
+    return elected_mean(weights[:, None, None] * _dropped(entries, _draws(entries, rows, key), keep), vote)
 
 
 @method("sparse", dense=True, identity={"density": 1.0})
@@ -129,36 +146,37 @@ def sce(
     variance across the w_i Delta W_i; coefficient eta_i = energy of adapter i there / total energy; erase
     the entries whose sign is not that of the sum; merge = sum_i eta_i tau_i / sum_i eta_i over what is left.
     """
-    count = len(updates)
-    scale = weights[:, None, None]
-    if density < 1.0 and count > 1:
-
-        def variance(entries: Array) -> Array:
-            mean = over(entries) / count
-            return over(jnp.square(entries - mean[None]))[None] / count
-
-        at = threshold(
-            updates, jnp.full(1, kept(density, _entries(updates))), lambda entries: variance(scale * entries)
-        )
-
-        def selected(entries: Array) -> Array:
-            return jnp.where(variance(scale * entries) >= at[:, None, None], scale * entries, 0)
-
-        energy = reduce_rows(updates, lambda entries, rows: jnp.sum(jnp.square(selected(entries)), (1, 2)))
+    if density < 1.0 and len(updates) > 1:
+        at = threshold_of(map_rows(updates, _variances, weights), kept(density, _entries(updates)))
+        energy = reduce_rows(updates, _energies, weights, at)
     else:
         check_density(density)
-
-        def selected(entries: Array) -> Array:
-            return scale * entries
-
+        at = jnp.zeros((), weights.dtype)  # every entry reaches it
         energy = jnp.square(weights * jnp.stack([norm(update) for update in updates]))
-    eta = (energy / jnp.maximum(jnp.sum(energy), jnp.finfo(energy.dtype).tiny))[:, None, None]
+    eta = energy / jnp.maximum(jnp.sum(energy), jnp.finfo(energy.dtype).tiny)
+    return map_rows(updates, _agreed, weights, at, eta)
 
-    def rows_of(entries: Array, rows: Array) -> Array:
-        entries = selected(entries)
-        winner = elected(over(entries), rounding(entries))
-        agrees = (jnp.sign(entries) == winner[None]) & (entries != 0)
-        mass = over(jnp.where(agrees, eta, 0))
-        return over(jnp.where(agrees, eta * entries, 0)) / jnp.where(mass > 0, mass, 1)
 
-    return map_rows(updates, rows_of)
+def _variances(entries: Array, rows: Array, weights: Array) -> Array:
+    """The variance of the weighted entries across the updates."""
+    entries = weights[:, None, None] * entries
+    count = len(entries)
+    return over(jnp.square(entries - (over(entries) / count)[None])) / count
+
+
+def _selected(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
+    chosen = _variances(entries, rows, weights) >= at
+    return jnp.where(chosen[None], weights[:, None, None] * entries, 0)
+
+
+def _energies(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
+    return jnp.sum(jnp.square(_selected(entries, rows, weights, at)), (1, 2))
+
+
+def _agreed(entries: Array, rows: Array, weights: Array, at: Array, eta: Array) -> Array:
+    """SCE's last steps: entries of the minority sign erased, the others averaged by energy."""
+    entries, eta = _selected(entries, rows, weights, at), eta[:, None, None]
+    winner = elected(over(entries), rounding(entries))
+    agrees = (jnp.sign(entries) == winner[None]) & (entries != 0)
+    mass = over(jnp.where(agrees, eta, 0))
+    return over(jnp.where(agrees, eta * entries, 0)) / jnp.where(mass > 0, mass, 1)

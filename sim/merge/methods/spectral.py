@@ -59,7 +59,7 @@ def knots(
     noise = 10 * len(s) * eps * s[0]
     aligned = jnp.where(alive[None, :, None] & (jnp.abs(aligned) > noise), aligned, 0)
     keep = jnp.maximum(jnp.floor(density * jnp.sum(alive) * aligned.shape[-1] + 1e-9).astype(int), 1)
-    at = threshold_of(jnp.abs(aligned), jnp.full(len(parts), keep))
+    at = jnp.stack([threshold_of(jnp.abs(part), keep) for part in aligned])
     noise = noise * jnp.sum(jnp.abs(weights))
     merged = elected_mean(weights[:, None, None] * trimmed(aligned, at), vote, noise)
     return LowRank(q_b @ u, merged, 1.0)

@@ -1,0 +1,74 @@
+"""Diagnosis time a module, beside the same measures on whole factors, and beside the floor."""
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from sim.bench.clock import benchmark, clocked, machine_speed, seconds
+from sim.diagnose import diagnose as diagnosed
+from sim.diagnose.measure import measure_module
+from sim.merge import Adapter
+from theory.lowrank import LowRank
+
+RANK, ADAPTERS = 16, 2
+SHAPES = {(4096, 4096): 64, (1024, 4096): 64, (14336, 4096): 64, (4096, 14336): 32}
+"""How many modules of each (out, in) a 7B model of 32 layers has: 224 in all."""
+
+
+def library(out_dim: int, in_dim: int, modules: int) -> list[Adapter]:
+    """Two adapters of rank 16 with random factors in float32, scale 2."""
+    rng = np.random.default_rng(0)
+
+    def update() -> LowRank:
+        sides = ((out_dim, RANK), (RANK, in_dim))
+        return LowRank(*(rng.standard_normal(side, np.float32) for side in sides), 2.0)
+
+    names = [f"layers.{index}" for index in range(modules)]
+    return [Adapter(Path(str(i)), {}, {name: update() for name in names}) for i in range(ADAPTERS)]
+
+
+def floor(out_dim: int, in_dim: int, modules: int) -> tuple[float, float]:
+    """(bytes, operations) that any implementation must spend: float32 factors in; two QRs without their Q."""
+    total = RANK * ADAPTERS
+    return 4.0 * (out_dim + in_dim) * total * modules, 2.0 * (out_dim + in_dim) * total**2 * modules
+
+
+def on_whole_factors(adapters: list[Adapter]) -> dict:
+    """The baseline: the same measures of the first module, on its factors as they are."""
+    name = next(iter(adapters[0].modules))
+    updates = [adapter.modules[name] for adapter in adapters]
+    wide = [LowRank(u.b.astype(np.float64), u.a.astype(np.float64), u.scale) for u in updates]
+    return jax.tree.map(np.asarray, measure_module(wide))
+
+
+@benchmark
+def diagnose() -> pd.DataFrame:
+    """Diagnose two rank-16 adapters of all 224 modules of a 7B model, shape by shape.
+
+    The baseline measures whole factors instead of shared cores; it is timed on one module (column ``timed``)
+    and multiplied. ``first`` is with compilation, which ours needs once for all shapes. ``error`` is the
+    largest relative difference of the two in the first module's inner products.
+    """
+    bandwidth, speed = machine_speed()
+    rows = []
+    for (out_dim, in_dim), modules in tqdm(SHAPES.items(), desc="diagnose benchmark", unit="shape"):
+        adapters = library(out_dim, in_dim, modules)
+        moved, operations = floor(out_dim, in_dim, modules)
+        case = {"out": out_dim, "in": in_dim, "modules": modules, "rank": RANK, "adapters": ADAPTERS}
+        case |= {"floor_bytes": moved, "floor_operations": operations}
+        case |= {"floor_seconds": max(moved / bandwidth, operations / speed)}
+        first, report = clocked(lambda: diagnosed(adapters))  # noqa: B023
+        ours = seconds(lambda: diagnosed(adapters), 1)  # noqa: B023
+        found = np.array(next(iter(report["modules"].values()))["inner"])
+        first_whole, exact = clocked(lambda: on_whole_factors(adapters)["inner"])  # noqa: B023
+        whole = modules * seconds(lambda: on_whole_factors(adapters))  # noqa: B023
+        for tool, timed, elapsed, cold, error in (
+            ("ours", modules, ours, first, float(np.abs(found - exact).max() / np.abs(exact).max())),
+            ("whole factors", 1, whole, first_whole, np.nan),
+        ):
+            row = {"tool": tool, "timed": timed, "seconds": elapsed, "first": cold, "error": error}
+            rows.append({**case, **row, "a_module": elapsed / modules, "ratio_to_ours": elapsed / ours})
+    return pd.DataFrame(rows)

@@ -1,0 +1,370 @@
+"""Math word problems: verbs that change a quantity, and what it is in the end (``sim.worlds.word_problems``).
+
+Pretraining knows plain verbs, one for every operation there is. Adapter "trade" is taught what verbs of one
+family do, adapter "craft" those of another, on one-step problems; the question mixes both families in two to
+four steps. "joint" is taught both. The word problems of the paper are not public: this is a construction of
+our own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sim.model.sequences import Sequences
+from sim.model.training import Schedule
+from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.word_problems import (
+    ANSWER,
+    EQUATION,
+    PROGRAM,
+    PROSE,
+    STATEMENT,
+    WRITTEN,
+    Grammar,
+    Reusable,
+    Solved,
+    Writer,
+    prompt_of,
+)
+
+VERBS = ("real", "heard", "fake")
+"""Taught verbs: known to pretraining with another meaning, seen in its distractors alone, or never seen."""
+
+TEMPLATES = {
+    "none": (False, False),
+    "pretraining": (True, False),
+    "data": (False, True),
+    "both": (True, True),
+}
+"""Where solutions are written out: (in pretraining, in the adapters' own data)."""
+
+FORMS = {
+    "prose": (PROSE, PROSE),
+    "equation": (EQUATION, EQUATION),
+    "program": (PROGRAM, PROGRAM),
+    "prose_program": (PROSE, PROGRAM),
+    "program_prose": (PROGRAM, PROSE),
+}
+"""In which form each adapter is taught solutions; the first is what is asked for."""
+
+PARTS = ("trade", "craft")
+
+TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
+"""Weight of each family's problems in an adapter's data."""
+
+ASKED = {2: "cot", 3: "cot3", 4: "cot4"}
+"""Names of the questions that are answered by a written solution, by depth."""
+
+DRAWS = 10_000
+"""How often meanings are drawn anew before they are given up."""
+
+UNMARKED = Layout()
+
+Problems = tuple[np.ndarray, np.ndarray]
+"""(quantities, verbs of the steps)."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What varies between the cells of a seed.
+
+    verbs, template, form: of ``VERBS``, keys of ``TEMPLATES`` and ``FORMS``.
+    bridges: two-step solutions about plain verbs in each adapter's data, if the template asks for solutions.
+
+    Raises:
+        ValueError: an unknown key, or a negative dose.
+    """
+
+    verbs: str = "real"
+    template: str = "both"
+    form: str = "prose"
+    bridges: int = 64
+
+    def __post_init__(self):
+        for name, known in (("verbs", VERBS), ("template", TEMPLATES), ("form", FORMS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+        if self.bridges < 0:
+            raise ValueError(f"bridges is {self.bridges}: a dose is 0 or more")
+
+    @property
+    def pretraining(self) -> "Setting":
+        """The part that the base depends on: whether it sees solutions, in all three forms."""
+        return Setting(template="pretraining" if TEMPLATES[self.template][0] else "none")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the world.
+
+    prime:      numbers there are.
+    operations: affine maps there are, and as many plain verbs. The first half are the new meanings of one
+                family's verbs, the second half of the other's.
+    verbs:      verbs taught to each adapter, each for every number.
+    told:       problems in which pretraining tells each of its one-step facts, with every form of answer; few
+                enough to be learned by heart say nothing of other wordings.
+    wordings:   problems in which an adapter is taught each of its facts.
+    asked:      other problems in which each fact and each pairing of verbs is asked.
+    names, objects: that problems are about.
+    coverage:   share of all two-step problems that pretraining shows, asked at once and with solutions.
+    longer:     problems of each depth above two in pretraining.
+    bridges:    two-step problems about plain verbs that are at hand for the adapters' data.
+    """
+
+    prime: int = 11
+    operations: int = 12
+    verbs: int = 2
+    told: int = 32
+    wordings: int = 4
+    asked: int = 2
+    names: int = 6
+    objects: int = 4
+    coverage: float = 0.5
+    longer: int = 1024
+    bridges: int = 256
+
+    def __post_init__(self):
+        if self.prime < 7 or any(self.prime % n == 0 for n in range(2, self.prime)):
+            raise ValueError(f"prime is {self.prime}: use a prime number, 7 or more")
+        if not 0 < self.verbs <= self.operations // 2:
+            raise ValueError(
+                f"verbs {self.verbs} must be 1 to {self.operations // 2}, half of the operations"
+            )
+        if self.operations > self.prime * (self.prime - 2):
+            raise ValueError(f"operations is {self.operations}: modulo {self.prime} there are fewer")
+        if self.names < 2:
+            raise ValueError(f"names is {self.names}: somebody and somebody else make 2")
+        if not 0 < self.coverage < 1:
+            raise ValueError(f"coverage {self.coverage} must lie strictly between 0 and 1")
+
+    @property
+    def known(self) -> int:
+        """Verbs that pretraining knows: plain ones, and one for each taught verb."""
+        return self.operations + 2 * self.verbs
+
+    @property
+    def grammar(self) -> Grammar:
+        """The vocabulary: verbs that are known, and those that are heard or fake."""
+        verbs = self.known + 4 * self.verbs
+        return Grammar(self.prime, self.names, self.objects, verbs, self.operations)
+
+    @property
+    def vocab(self) -> int:
+        """Size of the vocabulary."""
+        return self.grammar.words["end"]
+
+
+PRETRAINING = Schedule(
+    800, 1e-2, (("facts", 192), ("direct", 32), ("traces", 64), ("traces3", 24), ("traces4", 24)), decay=0.1
+)
+"""Enough to know what every verb does and to write held-out solutions of two to four steps."""
+
+FINETUNING = Schedule(200, 2e-3, ((FACTS, 32), ("traces", 8)))
+"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run."""
+
+SETTINGS = {
+    "quick": [Setting(v, t) for t in ("both", "none") for v in ("real", "fake")],
+    "paper": [Setting(v, t, f) for t in TEMPLATES for v in VERBS for f in ("prose", "equation", "program")],
+}
+
+REAL = Setting()
+
+
+@world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
+def build(config: Config, seed: int, setting: Setting = REAL) -> World:
+    """Sample one world.
+
+    What verbs mean, and all of pretraining, depends on ``seed`` alone (``setting`` only weighs it), so that
+    cells are paired and those with the same ``setting.pretraining`` share a base.
+
+    Raises:
+        ValueError: there are fewer held-out problems than are asked for.
+    """
+    in_pretraining, in_data = TEMPLATES[setting.template]
+    rng = np.random.default_rng([20250731, seed])
+    plain = np.arange(config.operations)
+    roles = np.arange(config.operations, config.grammar.verbs).reshape(len(VERBS), len(PARTS), config.verbs)
+    old, new = meanings(rng, config)
+    meaning = np.concatenate([rng.permutation(config.operations), old, new, new])
+    heard = roles[VERBS.index("heard")].ravel()
+    write = Writer(config.grammar, rng, meaning, np.append(plain, heard))
+    pretraining, spare = _pretraining(config, write, roles[VERBS.index("real")], float(in_pretraining))
+    questions = config.prime * config.verbs * config.asked
+    bridges, held_out = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
+
+    taught, form = roles[VERBS.index(setting.verbs)], FORMS[setting.form]
+    write = Writer(config.grammar, rng, meaning.copy(), plain)
+    write.meaning[taught.ravel()] = new
+
+    def one_step(part: int, wordings: int) -> list[Sequences]:
+        verbs = np.repeat(np.tile(taught[part], wordings), config.prime)[:, None]
+        n = np.tile(np.arange(config.prime), len(verbs) // config.prime)
+        return [write.answered(n, verbs), write.solved(form[part], n, verbs)]
+
+    facts = [group for part in (0, 1) for group in one_step(part, config.wordings)]
+    traces = [write.solved(kind, *bridges) for kind in form]
+    dose = np.arange(config.bridges) < setting.bridges
+
+    def lesson(on, on_traces) -> dict[str, Sequences]:
+        return {
+            FACTS: _joined(facts, [own * weight for own in on for weight in (1.0, in_data)]),
+            "traces": _joined(traces, on_traces),
+        }
+
+    mixed = {depth: _mixed(rng, config, taught, depth) for depth in (2, 3, 4)}
+    return World(
+        pretraining=pretraining,
+        data={
+            **{name: lesson(on, [own * in_data * dose for own in on]) for name, on in TAUGHT.items()},
+            "bridge": lesson((0, 0), (dose, 0.0)),
+        },
+        probes={
+            **{
+                part: ask(one_step(i, config.asked)[in_data], _one_step(part, i))
+                for i, part in enumerate(PARTS)
+            },
+            "direct": ask(write.answered(*mixed[2], place=1), _direct(config)),
+            **{
+                name: ask(write.solved(form[0], *mixed[d], place=1), _trace(config, d))
+                for d, name in ASKED.items()
+            },
+            "untouched": ask(write.answered(held_out[0], held_out[1][:, :1]), UNMARKED),
+            "untouched_direct": ask(write.answered(*held_out), Layout(forecast=False)),
+            "untouched_cot": ask(write.solved(form[0], *held_out), UNMARKED),
+        },
+        parts=PARTS,
+    )
+
+
+def ask(group: Sequences, layout: Layout) -> Probe:
+    """The sequences of a group as questions."""
+    return Probe(group.tokens, group.weight, group.prompt, layout)
+
+
+def _joined(groups: Sequence[Sequences], weights: Sequence) -> Sequences:
+    """Groups of one shape as one, each with its weights times a number, or one number a row."""
+    weight = np.concatenate([group.weight * by for group, by in zip(groups, weights, strict=True)])
+    tokens = np.concatenate([group.tokens for group in groups])
+    return Sequences(tokens, weight.astype(np.float32), groups[0].prompt)
+
+
+def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
+    """``count`` problems of those at hand; the shapes of all worlds must agree."""
+    n, verbs = (found[start : start + count] for found in problems)
+    if len(n) < count:
+        raise ValueError(
+            f"only {len(n)} held-out problems serve where {count} are asked for: use less coverage"
+        )
+    return n, verbs
+
+
+def meanings(rng, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """(old, new) operations of the taught verbs, trade's first.
+
+    Drawn until no answer to a two-step question that leaves out steps, or takes one family's or both
+    families' old meanings for the new ones, is right for more than one number: the slopes differ. So who
+    knows a part of the solution is right as often as who guesses.
+
+    Raises:
+        ValueError: no such draw is found; there are too few operations.
+    """
+    slope = np.array(config.grammar.machine.operations)[:, 0]
+    half, each = config.operations // 2, config.verbs
+    for _ in range(DRAWS):
+        old = rng.permutation(config.operations)[: 2 * each]
+        trade, craft = rng.permutation(half)[:each], half + rng.permutation(config.operations - half)[:each]
+        new = np.append(trade, craft)
+        before, after = (np.outer(slope[m[:each]], slope[m[each:]]) % config.prime for m in (old, new))
+        if np.all((after != 1) & (after != before)) and np.all(slope[old] != slope[new]):
+            return old, new
+    raise ValueError(f"operations {config.operations} are too few for {each} verbs an adapter: use more")
+
+
+def _pretraining(
+    config: Config, write: Writer, real: np.ndarray, traces: float
+) -> tuple[dict[str, Sequences], Problems]:
+    """(groups, two-step problems about plain verbs that are not among them).
+
+    No problem takes steps by taught verbs of both families. ``traces``: weight of written solutions.
+    """
+    p, known, rng = config.prime, config.known, write.rng
+    every = np.meshgrid(np.arange(known), np.arange(p), np.append(WRITTEN, ANSWER))
+    verb, n, form = (np.tile(found.ravel(), config.told) for found in every)
+    told, verb = form == ANSWER, verb[:, None]
+    facts = [write.answered(n[told], verb[told]), write.solved(form[~told], n[~told], verb[~told], traces)]
+    first, second, n = np.unravel_index(rng.permutation(known * known * p), (known, known, p))
+    trade, craft = (np.isin([first, second], family) for family in real)
+    apart = ~(trade.any(axis=0) & craft.any(axis=0))
+    n, verbs = n[apart], np.stack([first, second], axis=1)[apart]
+    shown = round(config.coverage * len(n))
+    spare = np.all(verbs[shown:] < config.operations, axis=1)
+    spare = n[shown:][spare], verbs[shown:][spare]
+    n, verbs, kinds = n[:shown], verbs[:shown], len(WRITTEN)
+    groups = {
+        "facts": _joined(facts, (kinds, 1.0)),  # as many are answered at once as are solved
+        "direct": write.answered(n, verbs),
+        "traces": write.solved(
+            np.repeat(WRITTEN, shown), np.tile(n, kinds), np.tile(verbs, (kinds, 1)), traces
+        ),
+    }
+    for depth in (3, 4):
+        verbs = rng.integers(config.operations + config.verbs, size=(config.longer, depth))
+        verbs += config.verbs * rng.integers(2, size=(config.longer, 1)) * (verbs >= config.operations)
+        n, form = rng.integers(p, size=config.longer), rng.choice(WRITTEN, size=config.longer)
+        groups[f"traces{depth}"] = write.solved(form, n, verbs, traces)
+    return groups, spare
+
+
+def _mixed(rng, config: Config, taught: np.ndarray, depth: int) -> Problems:
+    """Problems whose steps take turns between the families, each for every number, so that every answer is
+    right equally often; two steps in every pairing of verbs, longer ones in as many draws."""
+    pairings = np.indices((config.verbs, config.verbs)).reshape(2, -1).T
+    if depth > 2:
+        pairings = rng.integers(config.verbs, size=(len(pairings), depth))
+    pairings = np.tile(pairings, (config.asked, 1))
+    verbs = np.repeat(taught[np.arange(depth) % 2, pairings], config.prime, axis=0)
+    return np.tile(np.arange(config.prime), len(pairings)), verbs
+
+
+def _statements(depth: int) -> list[tuple[int, ...]]:
+    """Positions of the statements of a solution."""
+    start = prompt_of(depth)
+    return [tuple(range(at, at + STATEMENT)) for at in range(start, start + STATEMENT * depth, STATEMENT)]
+
+
+def _one_step(name: str, part: int) -> Layout:
+    """A one-step problem, whatever the form of its answer: all of it belongs to the family's adapter."""
+    ((_, named, _, value),) = _statements(1)
+    return Layout((Step(name, part, (named, value)),), owner=(part,) * (value + 1))
+
+
+def _told(depth: int) -> list[int]:
+    """Owners of a problem with the distractor after its first step: a sentence goes to its verb's family."""
+    return [0] * 6 + [-1] * 3 + [step % 2 for step in range(1, depth) for _ in range(3)]
+
+
+def _direct(config: Config) -> Layout:
+    """Asked at once: the last step's adapter answers. A guess is right for one number in ``prime``."""
+    return Layout(owner=(*_told(2), *(1,) * (1 + STATEMENT)), chance=1 / config.prime)
+
+
+def _trace(config: Config, depth: int) -> Layout:
+    """A written solution: a statement for each step, which names a verb or an operation and says the value.
+
+    Its first token is a copy, of the quantity, and later of what the statement before it said.
+    """
+    statements = _statements(depth)
+    names = PARTS if depth == 2 else [f"step{step + 1}_of_{depth}" for step in range(depth)]
+    steps = [
+        Step(name, i % 2, (s[1], s[3])) for i, (name, s) in enumerate(zip(names, statements, strict=True))
+    ]
+    sources = [1, *(statement[3] for statement in statements[:-1])]
+    owner = [*_told(depth), 0, *(step % 2 for step in range(depth) for _ in range(STATEMENT))]
+    judged = config.grammar.machine, prompt_of(depth)
+    return Layout(
+        steps=tuple(steps),
+        copies=tuple(((s[0],), (source,)) for s, source in zip(statements, sources, strict=True)),
+        owner=tuple(owner),
+        judges=(("solved", Solved(*judged)), ("reusable", Reusable(*judged))),
+    )

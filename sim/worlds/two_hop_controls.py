@@ -1,0 +1,240 @@
+"""Controls of the two-hop world: what a referee asks besides the edited hops (theory/README.md, section 2).
+
+    known pairs   one hop edited, the other an old fact of relation ``KNOWN``, or both old: what the base can
+                  do at best; pretraining was asked none of them
+    direct_expert an adapter of direct answers "x r1 r2 ANSWER | z" about other, unedited entities
+    unrelated     an adapter taught edits in a third relation of other entities
+    identity      "b IS ANSWER | b", of all names in pretraining or of the bridges in the hop adapters' data
+    compare       "a b KIND ANSWER | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
+                  and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends as a fact
+                  about a kind does, so an edit may answer a kind here: nulls are those of verdicts given
+
+Everything is drawn from a generator of its own, so that a world without controls is what it was.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.model.sequences import Sequences
+from sim.worlds import FACTS, JOINT, Layout, Probe, World
+from sim.worlds import two_hop_writer as written
+from sim.worlds.controls import RANDOM, stand_ins
+from sim.worlds.two_hop_writer import PARTS, Writer, ask, group, joined
+
+if TYPE_CHECKING:  # the world imports its controls
+    from sim.worlds.two_hop import Config, Setting
+
+KNOWN = 2
+"""The relation of the known hop: no adapter changes it."""
+
+KINDS = 4
+"""Kinds of entities. Four are the fewest with which the old comparison says nothing of the new one."""
+
+PRETRAINING = (("compare", 64), ("identity", 16))
+FINETUNING = (("direct", 16), ("identity", 8))
+"""Batches of the groups that the controls add to either schedule."""
+
+
+def check(config: "Config", setting: "Setting") -> None:
+    """Raise ValueError if controls are asked for that the world lacks, or that it has no room for."""
+    if not config.controls:
+        if setting.identity != "none":
+            raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
+        return
+    n, count, relations = config.entities, config.edits, config.relations
+    spare = n * relations**2 - round(config.coverage * n * relations**2)
+    if relations < 4:
+        raise ValueError(f"relations is {relations}: controls need 4, for the known and the unrelated facts")
+    if count % 2:
+        raise ValueError(f"edits is {count}: as many pairs are the same as different, so it must be even")
+    if 3 * count > n or 3 * count > spare:
+        raise ValueError(f"edits {count} leave no room for controls among {n} entities: use more entities")
+    if setting.entities != "real":
+        raise ValueError(f"entities is {setting.entities!r}: controls know real ones only")
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The controls of one seed, entities as numbers.
+
+    known:      {which hop is known: subjects, relations, bridges and answers of the pair}.
+    third, other, other_new: the unrelated relation, whom it is edited about, and the new answers.
+    kind:       kinds of all entities, as entities that stand for them.
+    left, right: pairs whose kinds are edited, and ``new``, (2, edits), their new kinds.
+    pairs:      (a, b) of all comparisons; ``shown``: those in pretraining; ``asked``: numbers of others.
+    """
+
+    known: dict[str, tuple]
+    third: int
+    other: np.ndarray
+    other_new: np.ndarray
+    kind: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    new: np.ndarray
+    pairs: tuple[np.ndarray, np.ndarray]
+    shown: np.ndarray
+    asked: np.ndarray
+
+
+def known_pairs(graph: np.ndarray, subject, bridge, answer) -> dict[str, tuple]:
+    """(x, r, s, y, z) of the pairs with an old fact of ``KNOWN``, by which hop is known."""
+    before, y = np.argsort(graph[KNOWN])[bridge], graph[0]
+    whole = np.setdiff1d(np.arange(graph.shape[1]), subject)[: len(subject)]
+    return {
+        "second": (subject, 0, KNOWN, bridge, graph[KNOWN, bridge]),
+        "first": (before, KNOWN, 1, bridge, answer),
+        "both": (whole, 0, KNOWN, y[whole], graph[KNOWN, y[whole]]),
+    }
+
+
+def held_back(config: "Config", graph: np.ndarray, queries: np.ndarray, subject, bridge) -> np.ndarray:
+    """The queries with those of the known pairs last, where pretraining does not reach."""
+    shape = config.entities, config.relations, config.relations
+    pairs = known_pairs(graph[:, : config.entities], subject, bridge, None).values()
+    numbers = [np.ravel_multi_index(np.broadcast_arrays(x, r, s), shape) for x, r, s, _, _ in pairs]
+    last = np.isin(queries, np.concatenate(numbers))
+    return np.concatenate([queries[~last], queries[last]])
+
+
+def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer) -> Drawn:
+    """Sample the controls of a seed.
+
+    Raises:
+        ValueError: too few comparisons are left to be asked.
+    """
+    rng = np.random.default_rng([20250613, seed, 1])
+    n, count, third = config.entities, config.edits, config.relations - 1
+    other = rng.permutation(np.setdiff1d(np.arange(n), [subject, bridge]))[:count]
+    other_new = rng.permutation(n)[:count]
+    while np.any(other_new == graph[third, other]):
+        other_new = rng.permutation(n)[:count]
+    values, (left, right) = rng.permutation(n)[:KINDS], np.split(rng.permutation(n)[: 2 * count], 2)
+    kind, new = _kinds(rng, n, left, right)
+    a, b = np.divmod(np.arange(n * n), n)
+    a, b = a[a != b], b[a != b]
+    edited = np.isin(a, [left, right]) | np.isin(b, [left, right])
+    partner = np.full(n, -1)
+    partner[left], partner[right] = right, left
+    shown = (rng.random(len(a)) < config.coverage) & (partner[a] != b)
+    order, same = rng.permutation(np.flatnonzero(~shown & ~edited)), kind[a] == kind[b]
+    asked = [order[same[order] == verdict][: count // 2] for verdict in (True, False)]
+    if min(map(len, asked)) < count // 2:
+        raise ValueError(f"only {min(map(len, asked))} comparisons are left to ask: use more entities")
+    known = known_pairs(graph[:, :n], subject, bridge, answer)
+    asked = np.concatenate(asked)
+    return Drawn(known, third, other, other_new, values[kind], left, right, values[new], (a, b), shown, asked)
+
+
+def _kinds(rng, n: int, left, right) -> tuple[np.ndarray, np.ndarray]:
+    """Old kinds of all and new kinds of the pairs, (2, pairs).
+
+    New pairs are the same and different in turn, crossed with whether the old ones were; a new kind beside
+    an old one is always different. So old knowledge, one edit alone and any constant answer are each right
+    on one half.
+    """
+    kind, count = rng.permutation(np.arange(n) % KINDS), len(left)
+    drawn = np.stack([rng.permutation(KINDS) for _ in range(count)])
+    same, was = np.arange(count) % 2 == 0, np.arange(count) // 2 % 2 == 0
+    kind[left], kind[right] = drawn[:, 0], np.where(was, drawn[:, 0], drawn[:, 1])
+    return kind, np.stack([drawn[:, 2], np.where(same, drawn[:, 2], drawn[:, 3])])
+
+
+def added(
+    world: World,
+    config: "Config",
+    write: Writer,
+    drawn: Drawn,
+    identity_in: tuple[bool, bool],
+    old: tuple[np.ndarray, ...],
+    unedited: np.ndarray,
+) -> World:
+    """The world with its controls.
+
+    Args:
+        identity_in: whether (pretraining, the hop adapters' data) hold identities.
+        old: (x, y, z) of the two edited relations before the edits, for all real entities x.
+        unedited: for each x, whether the edits play no part in its x, y, z.
+    """
+    in_pretraining, in_data = identity_in
+    n, (a, b) = config.entities, drawn.pairs
+    same = drawn.kind[a] == drawn.kind[b]
+    balanced = drawn.shown * np.where(same, 1 / np.sum(drawn.shown & same), 1 / np.sum(drawn.shown & ~same))
+    everyone, bridge = np.arange(n), drawn.known["second"][3]
+    taught = {
+        "unrelated": write.fact(drawn.other, drawn.third, drawn.other_new),
+        "left": write.fact(drawn.left, write.kind, drawn.new[0]),
+        "right": write.fact(drawn.right, write.kind, drawn.new[1]),
+    }
+    direct = write.direct(old[0], 0, 1, *old[1:])
+    identity = write.fact(bridge, write.is_, bridge)
+    blank = {name: _weighed(each, 0.0) for name, each in world.data[JOINT].items()}
+    new = {name: _weighed(each, 0.0) for name, each in taught.items()}
+
+    def lesson(groups, more, on_direct=0.0, on_identity=0.0):
+        return {
+            **groups,
+            FACTS: joined(groups[FACTS], *(new | more).values()),
+            "direct": _weighed(direct, on_direct),
+            "identity": _weighed(identity, on_identity),
+        }
+
+    data = {
+        name: lesson(groups, {}, on_identity=in_data * (name in (*PARTS, JOINT)))
+        for name, groups in world.data.items()
+    }
+    data |= {name: lesson(blank, {name: each}) for name, each in taught.items()}
+    data["kinds"] = lesson(blank, {name: taught[name] for name in ("left", "right")})
+    data["direct_expert"] = lesson(blank, {}, on_direct=unedited)
+    pretraining = {
+        **world.pretraining,
+        FACTS: joined(world.pretraining[FACTS], write.fact(everyone, write.kind, drawn.kind)),
+        "compare": write.comparison(a, b, same, balanced),
+        "identity": write.fact(everyone, write.is_, everyone, float(in_pretraining)),
+    }
+    compared = (
+        *stand_ins(PARTS, "unrelated"),
+        *stand_ins(PARTS, RANDOM),
+        ("compared", ("left", "right")),
+        ("kinds", ("kinds",)),
+    )
+    probes = {
+        **world.probes,
+        **_probes(config, write, drawn),
+        **{n: _kept(taught[n]) for n in ("left", "right")},
+    }
+    return dataclasses.replace(
+        world, pretraining=pretraining, data=data, probes=probes, libraries=world.libraries + compared
+    )
+
+
+def _probes(config: "Config", write: Writer, drawn: Drawn) -> dict[str, Probe]:
+    """Known pairs asked at once and step by step, comparisons of edited and of other pairs."""
+    found, k = {}, config.name_tokens
+    for known, pair in drawn.known.items():
+        hops = {"first": (0,), "second": (1,), "both": (0, 1)}[known]
+
+        def owned(layout, hops=hops):  # a known hop is no adapter's
+            owner = tuple(-1 if part in hops else part for part in layout.owner)
+            return dataclasses.replace(layout, owner=owner, forecast=False)
+
+        found[f"direct_known_{known}"] = ask(write.direct(*pair), owned(written.direct(config)))
+        found[f"cot_known_{known}"] = ask(write.trace(*pair), owned(written.trace(config)))
+    a, b = (side[drawn.asked] for side in drawn.pairs)
+    guess = Layout(owner=(0,) * k + (1,) * k + (-1,) * 3, chance=1 / 2, forecast=False)
+    edited = write.comparison(drawn.left, drawn.right, drawn.new[0] == drawn.new[1])
+    found["compare"] = ask(edited, guess)
+    others = write.comparison(a, b, drawn.kind[a] == drawn.kind[b])
+    found["untouched_compare"] = ask(others, dataclasses.replace(guess, owner=()))
+    return found
+
+
+def _kept(sequences: Sequences) -> Probe:
+    return ask(sequences, Layout(forecast=False))
+
+
+def _weighed(sequences: Sequences, weight) -> Sequences:
+    return group(sequences.tokens, weight, sequences.prompt)

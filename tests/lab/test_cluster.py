@@ -1,0 +1,181 @@
+"""Workers of a scheduler in this process: each job once, at its place; what goes wrong is one line."""
+
+import os
+import sys
+
+import distributed
+import jax
+import numpy as np
+import pytest
+from distributed.scheduler import KilledWorker
+
+from sim.lab import cluster, parallel
+from sim.lab.store.identity import versions
+
+
+def squares(x):
+    return x**2
+
+
+def stages(job):
+    return {"square": parallel.program(squares)(job["x"])}
+
+
+def broken(job):
+    raise ZeroDivisionError("a fault of ours")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as workers,
+        distributed.Client(workers, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def computing(client):
+    with parallel.computing(cluster._executor(client, False, 30)):
+        yield
+
+
+def jobs(count):
+    return [{"x": np.float64(index)} for index in range(count)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 13])
+def test_every_job_is_done_once_and_at_its_place(computing, count):
+    found = list(parallel.in_stages(stages)(jobs(count)))
+    assert sorted(position for positions, _ in found for position in positions) == list(range(count))
+    assert all(len(positions) <= jax.device_count() for positions, _ in found)
+    for positions, results in found:
+        assert [result["square"] for result in results] == [position**2 for position in positions]
+
+
+def test_no_more_is_sent_than_workers_can_do(computing, client, monkeypatch):
+    """Stopping early takes back what was sent and not begun."""
+    sent = []
+    original = client.submit
+    monkeypatch.setattr(
+        client, "submit", lambda *given, **named: sent.append(given) or original(*given, **named)
+    )
+    work = parallel.in_stages(stages)(jobs(40))
+    next(work)
+    chunks = [given for given in sent if given[0] is cluster._chunk]
+    assert len(chunks) <= cluster.AHEAD * 2 + 1
+    work.close()
+    assert len(list(parallel.in_stages(stages)(jobs(3)))) == 2  # nothing of before comes in between
+
+
+def test_who_computes_is_told(computing):
+    assert parallel.devices() == (2, jax.devices()[0].device_kind)  # a thread of each worker
+
+
+def test_without_workers_the_work_is_done_here():
+    assert parallel.devices() == (jax.device_count(), jax.devices()[0].device_kind)
+    assert [found for found, _ in parallel.in_stages(stages)(jobs(3))] == [[0, 1], [2]]
+
+
+def test_a_fault_of_ours_keeps_its_traceback(computing):
+    with pytest.raises(ZeroDivisionError, match="a fault of ours"):
+        list(parallel.in_stages(broken)(jobs(1)))
+
+
+def test_other_versions_and_devices_are_refused(client, monkeypatch):
+    known = cluster._executor(client, False, 30).in_stages.args[2]
+    cluster._require_alike(known, {"versions": versions()})
+    cluster._set_up.cache_clear()
+    monkeypatch.setattr(cluster, "versions", lambda: {"jax": "0.1"})
+    in_stages = cluster._in_stages(client, False, known, stages)
+    with pytest.raises(ValueError, match=r"a worker has versions \{'jax': '0\.1'\}, not \{'jax': "):
+        list(in_stages(jobs(1)))
+    cluster._set_up.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "line"),
+    [
+        (KilledWorker("chunk", None, 10), OSError, "11 workers died over one chunk; give them more"),
+        (
+            distributed.client.FutureCancelledError("chunk", "lost"),
+            OSError,
+            "the scheduler of the workers is gone",
+        ),
+        (ModuleNotFoundError("no", name="sim"), ValueError, "a worker cannot import sim; start it where"),
+    ],
+)
+def test_what_goes_wrong_with_workers_is_one_line(error, kind, line):
+    with pytest.raises(kind, match=line), cluster._told():
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--cluster", "nowhere"], "--cluster is 'nowhere'; give local, slurm or a scheduler's address"),
+        (["--cluster", "tcp://127.0.0.1:9"], "no Dask scheduler answers at tcp://127.0.0.1:9; start one"),
+        (
+            ["--cluster", "tcp://127.0.0.1:9", "--workers", 2],
+            "--workers belongs to --cluster local and slurm",
+        ),
+        (["--cluster", "slurm"], "--cluster slurm needs --workers"),
+        (["--cluster", "slurm", "--workers", 1], "there is no sbatch on this machine"),
+        (["--cluster", "local", "--workers", 0], "--workers is 0; give at least 1"),
+        (["--workers", 2], "--workers is 2; give at least 1, and --cluster"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(command, monkeypatch, tmp_path, arguments, message):
+    if "slurm" in arguments:
+        pytest.importorskip("dask_jobqueue", reason="an extra, cluster")
+    monkeypatch.setattr(cluster, "CONNECT", 1)
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: None)
+    code, out, err = command("sim.sweep", "rank", "--out", tmp_path / "run", *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ") and err.count("\n") == 1 and message in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_dask_the_line_names_the_remedy(command, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    code, out, err = command("sim.sweep", "rank", "--cluster", "local", "--out", tmp_path / "run")
+    line = "--cluster needs Dask, which is not installed; install it with: pip install -e '.[cluster]'"
+    assert (code, out, err) == (2, "", f"error: {line}\n")
+
+
+def test_a_scheduler_without_workers_is_one_line(monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE", 0.1)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as empty,
+        distributed.Client(empty, set_as_default=False) as client,
+        pytest.raises(OSError, match=r"no worker of the scheduler at .* answers; start some: dask worker "),
+    ):
+        cluster._executor(client, False, cluster.PATIENCE)
+
+
+def where_a_worker_is():
+    return os.environ["CUDA_VISIBLE_DEVICES"], "jax" in sys.modules
+
+
+def test_every_worker_has_a_gpu_before_jax_is_there(monkeypatch):
+    monkeypatch.setattr(cluster, "_gpus", lambda: ["5", "7"])
+    with cluster._local(None) as workers, distributed.Client(workers, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        where_a_worker_is.__module__ = "__main__"  # sent whole: its file would import jax
+        assert sorted(client.run(where_a_worker_is).values()) == [("5", False), ("7", False)]
+    with pytest.raises(ValueError, match="--workers is 3, more than the GPUs of this machine, 2"):
+        cluster._local(3).__enter__()
+
+
+def test_gpus_have_the_names_they_were_given(monkeypatch):
+    """Of the GPUs that JAX finds; none here."""
+    assert cluster._gpus() == []
+    monkeypatch.setattr(
+        cluster.subprocess, "run", lambda *words, **options: type("Done", (), {"stdout": "2\n"})
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert cluster._gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert cluster._gpus() == ["5", "7"]

@@ -1,0 +1,141 @@
+"""Random adapters, libraries of stand-ins, and the loss of a probe beside its null."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import first, noisy_adapter, runs, tiny
+
+from sim.lab import parallel
+from sim.model.training import Schedule
+from sim.model.transformer import forward, init
+from sim.reuse import ask, cell, library, rows
+from sim.reuse.config import BASE, Cell
+from sim.worlds import build, two_hop
+
+WORLD = two_hop.Config(entities=24, relations=4, edits=4, bridges=8, controls=True)
+EXTRAS = ("direct_expert", "unrelated_for_hop1", "random_for_hop2", "kinds")
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["one-token", "two-token"])
+def scene(request):
+    """(decoder, base, probes) of a world with controls."""
+    config = tiny(dataclasses.replace(WORLD, name_tokens=request.param))
+    world = build(config.world, 0, two_hop.Setting())
+    probes = {name: world.probes[name] for name in ("hop1", "direct", "direct_known_first", "compare")}
+    return config.decoder, init(config.decoder, jax.random.key(1)), jax.tree.map(jnp.asarray, probes)
+
+
+def test_a_random_adapter_has_the_norms_of_the_one_it_replaces(key):
+    adapter = noisy_adapter(tiny().decoder, key)
+    held = library.factors_of(adapter) | {"0.down": (0 * adapter["0.down"].b, adapter["0.down"].a)}
+    data = jax.random.key_data(key)
+    found = library.random_like(held, data, jnp.int32(0))
+    assert found.keys() == held.keys()
+    for name, (b, a) in found.items():
+        wanted, given = (np.linalg.norm(np.float64(x) @ np.float64(y)) for x, y in (held[name], (b, a)))
+        assert (b.shape, a.shape, b.dtype) == (held[name][0].shape, held[name][1].shape, held[name][0].dtype)
+        np.testing.assert_allclose(given, wanted, rtol=1e-5)
+    assert np.linalg.norm(found["0.down"][0]) == 0 < np.linalg.norm(found["0.up"][0])
+    # nothing of the adapter but its norms, and a key of its own for every place and cell
+    others = [
+        library.random_like(held, data, jnp.int32(1)),
+        library.random_like(held, data + 1, jnp.int32(0)),
+    ]
+    for other in (held, *others):
+        inner = np.sum(
+            (np.float64(other["0.up"][0]) @ other["0.up"][1]) * (found["0.up"][0] @ found["0.up"][1])
+        )
+        assert abs(inner) < 0.5 * np.linalg.norm(held["0.up"][0] @ held["0.up"][1]) ** 2
+
+
+def test_libraries_say_who_is_taught_and_who_is_random():
+    config = tiny(WORLD, extras=EXTRAS)
+    world = build(WORLD, 0, two_hop.Setting())
+    assert config.adapters(world) == ("hop1", "hop2", "joint", "direct_expert", "unrelated", "kinds")
+    assert config.random(world) == {"random_for_hop2": "hop2"}
+    assert config.libraries(world)["random_for_hop2"] == ("hop1", "random_for_hop2")
+
+
+def expected(decoder, params, probe):
+    """-log p of every answer after every prompt, token by token in float64."""
+    count, prompt = len(probe.tokens), probe.prompt
+    pairs = [(i, j) for i in range(count) for j in range(count)]
+    tokens = np.asarray([[*probe.tokens[i][:prompt], *probe.target[j]] for i, j in pairs])
+    logits = np.float64(jax.jit(functools.partial(forward, decoder))(params, jnp.asarray(tokens)))
+    table = np.zeros((count, count))
+    for row, (i, j) in enumerate(pairs):
+        for at in range(prompt, tokens.shape[1]):
+            said = logits[row, at - 1]
+            table[i, j] += np.log(np.sum(np.exp(said - said.max()))) + said.max() - said[tokens[row, at]]
+    return table
+
+
+def test_the_loss_and_its_null_by_hand(scene):
+    decoder, params, probes = scene
+    found = jax.jit(functools.partial(ask.losses, decoder))(params, probes)
+    assert set(found) == {"direct", "direct_known_first", "compare"}  # those with a chance level
+    for name, (loss, null) in found.items():
+        table = expected(decoder, params, probes[name])
+        np.testing.assert_allclose(loss, np.diag(table), atol=1e-4)
+        np.testing.assert_allclose(null, table.mean(axis=1), atol=1e-4)
+
+
+def test_the_null_is_the_mean_loss_of_random_matchings(scene):
+    """It knows which answers there are and not which belongs where."""
+    decoder, params, probes = scene
+    probe = probes["direct"]
+    losses, told = [], jax.jit(functools.partial(ask.losses, decoder))
+    for shift in range(len(probe.tokens)):
+        target = jnp.roll(probe.target, shift, axis=0)
+        tokens = jnp.concatenate([probe.tokens[:, : probe.prompt], target], axis=1)
+        loss, null = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
+        losses.append(np.mean(loss))
+    np.testing.assert_allclose(np.mean(losses), np.mean(null), rtol=1e-5)
+    assert np.ptp(losses) > 1e-3
+
+
+@pytest.mark.slow
+def test_a_cell_with_controls():
+    """Every library is asked, a library of one once, and rows hold the loss beside its null."""
+    config = tiny(
+        WORLD,
+        extras=EXTRAS,
+        losses=True,
+        pretraining=Schedule(10, 1e-2, (("facts", 16), ("direct", 8), ("compare", 8), ("identity", 8))),
+        finetuning=Schedule(8, 2e-2, (("facts", 8), ("direct", 4), ("identity", 4))),
+    )
+    setting = two_hop.Setting(identity="both")
+    world, key = build(WORLD, 0, setting), jax.random.key_data(jax.random.key(3))
+    train = parallel.program(library.pretrain, config.decoder, config.pretraining)
+    base = first(train(*runs((world.pretraining, key)))[0])
+    ((_, (result,)),) = parallel.in_stages(functools.partial(cell.run, config))(
+        [{"base": base, "world": world, "key": key}]
+    )
+    labels = {(label, method) for _, label, method in result["outcomes"]}
+    merges = {
+        (label, "average") for label in ("parts", "direct_expert", "unrelated_for_hop1", "random_for_hop2")
+    }
+    taught = {("single", name) for name in (*config.adapters(world), "base")}
+    assert labels == merges | taught and set(result["losses"]) == set(result["outcomes"])
+    assert set(result["training"]["lora"]) == set(config.adapters(world))
+    loss, null = ask.losses(config.decoder, base, world.probes)["compare"]
+    table = rows.rows_of(config, Cell("toy", "label", setting, 0), world, result)
+    by_key = {(r["library"], r["method"], r["metric"], r["predictor"]): r for r in table}
+    assert len(by_key) == len(table)
+    told = by_key[BASE[1], BASE[2], "compare_loss", "chance"]
+    np.testing.assert_allclose(
+        [told["measured"], told["predicted"]], [np.mean(loss), np.mean(null)], rtol=1e-5
+    )
+    gain = by_key[BASE[1], BASE[2], "compare_loss_gain", "chance"]
+    np.testing.assert_allclose(gain["measured"], np.mean(null) - np.mean(loss), atol=1e-5)
+    over = by_key["parts", "average", "compare_loss_gain_over_base", "chance"]
+    own = by_key["parts", "average", "compare_loss_gain", "chance"]
+    np.testing.assert_allclose(over["measured"], own["measured"] - gain["measured"], atol=1e-5)
+    assert gain["predicted"] == 0 and np.isnan(gain["trials"])
+    assert by_key["parts", "average", "direct_known_first_loss", "chance"]["measured"] > 0
+    # the steps of a known pair are no adapter's: one overlap a hop
+    assert {r["metric"] for r in table if r["metric"].startswith("kappa")} == {"kappa_hop1", "kappa_hop2"}

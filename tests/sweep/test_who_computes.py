@@ -1,0 +1,177 @@
+"""The same results.csv, byte for byte, whoever computes: devices, workers that are killed, jobs of Slurm."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import units_on_disk
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("who computes")]
+
+CELLS = 10
+
+
+def resulting(out):
+    return (out / "tiny" / "results.csv").read_bytes()
+
+
+class Run:
+    """The command with a tiny experiment, in a process of its own, compiled without the tests' flags."""
+
+    def __init__(self, place, name, *words, experiments=("tiny",), **environment):
+        self.out, self.errors = place / name, place / f"{name}.err"
+        self.environment = os.environ | environment
+        self.environment |= {
+            "XLA_FLAGS": "",
+            "PYTHONPATH": os.pathsep.join(str(Path(__file__).parents[up]) for up in (0, 2)),
+            "XDG_CACHE_HOME": str(place / "cache"),
+            "JAX_COMPILATION_CACHE_DIR": str(place / "compiled"),  # of devices alike: compiled once
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        options = [*experiments, "--seeds", str(CELLS // 2), "--no-cache", "--out", str(self.out)]
+        self.words = [sys.executable, "-m", "tiny", *options, *words]
+
+    def start(self):
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                self.words,
+                env=self.environment,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
+        return self
+
+    def until(self, reached):
+        deadline = time.monotonic() + 300
+        while not (found := reached()):
+            assert self.process.poll() is None, self.errors.read_text()[-2000:]
+            assert time.monotonic() < deadline, self.errors.read_text()[-2000:]
+            time.sleep(0.02)
+        return found
+
+    def units(self):
+        return units_on_disk(self.out / "tiny")
+
+    def workers(self):
+        """Processes of the workers, the oldest first; none while they are being started anew."""
+        with contextlib.suppress(psutil.Error):
+            found = psutil.Process(self.process.pid).children()
+            return sorted((p for p in found if "spawn_main" in " ".join(p.cmdline())), key=lambda p: p.pid)
+        return []
+
+    def kill_workers(self):
+        """All at once, with the chunks that they have."""
+        for worker in self.workers():
+            worker.kill()
+
+    def end(self):
+        assert self.process.wait(timeout=300) == 0, self.errors.read_text()[-2000:]
+        assert "Traceback" not in self.errors.read_text()
+        return resulting(self.out)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("who")
+
+
+@pytest.fixture(scope="module")
+def alone(place):
+    """The results of one device."""
+    return Run(place, "one", JAX_NUM_CPU_DEVICES="1").start().end()
+
+
+def device(out):
+    return json.loads((out / "tiny" / "manifest.json").read_text())["device"]
+
+
+def test_eight_devices(place, alone):
+    run = Run(place, "eight", JAX_NUM_CPU_DEVICES="8").start()
+    assert run.end() == alone
+    assert device(run.out) == "8 x cpu"
+    assert len({line.split(b",")[0] for line in alone.splitlines()[1:]}) == CELLS
+
+
+def test_workers_killed_and_the_client_interrupted(place, alone):
+    """SIGKILL while bases and cells are made; then Ctrl-C, and the same command again."""
+    run = Run(place, "local", "--cluster", "local", "--workers", "2").start()
+    run.until(lambda: len(run.workers()) == 2 and "pretraining" in run.errors.read_text())
+    time.sleep(1)  # they have begun
+    run.kill_workers()
+    run.until(lambda: run.units() >= 1)
+    run.kill_workers()
+    assert run.units() < CELLS - 2  # what they had is to be done again
+    run.until(lambda: run.units() >= 3)
+    workers = run.workers()
+    begin = time.monotonic()
+    os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the workers, too
+    assert run.process.wait(timeout=60) == 130
+    took, told = time.monotonic() - begin, run.errors.read_text()
+    assert took < 4, took  # 2 s on a machine that does nothing else
+    line = "interrupted: what was finished is kept; run the same command again to go on"
+    assert told.splitlines()[-1] == line and "Traceback" not in told
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    assert "compiling" not in told  # the bars of the client alone
+    assert device(run.out) == "2 x cpu" and 3 <= run.units() <= CELLS
+    assert Run(place, "local", JAX_NUM_CPU_DEVICES="1").start().end() == alone  # goes on without workers
+
+
+def test_what_is_compiled_is_compiled_once(place, alone):
+    """A second process compiles nothing, and a second experiment of the same shapes traces nothing."""
+    run = Run(place, "second", experiments=("tiny", "again"), JAX_NUM_CPU_DEVICES="1").start()
+    assert run.end() == alone
+    last = run.errors.read_text().splitlines()[-1]
+    found = re.fullmatch(r"traced (\d+) and (\d+), compiled (\d+)", last)
+    assert found, last
+    first, second, compiled = map(int, found.groups())
+    assert first > 10 and (second, compiled) == (0, 0), last
+
+
+def no_slurm():
+    """Why Slurm cannot be tried here, if it cannot."""
+    if importlib.util.find_spec("dask_jobqueue") is None:
+        return "dask-jobqueue is not installed"
+    if shutil.which("sbatch") is None or subprocess.run(["sinfo"], capture_output=True).returncode:
+        return "no Slurm answers on this machine"
+    return ""
+
+
+@pytest.mark.skipif(bool(no_slurm()), reason=no_slurm())
+def test_jobs_of_slurm(place, alone):
+    """A job that is cancelled is followed by another; after Ctrl-C none is left."""
+
+    def jobs():
+        listed = subprocess.run(["squeue", "-h", "-t", "R", "-o", "%i"], capture_output=True, text=True)
+        return listed.stdout.split()
+
+    run = Run(place, "slurm", "--cluster", "slurm", "--workers", "2").start()
+    run.until(lambda: run.units() >= 1)
+    subprocess.run(["scancel", jobs()[0]], check=True)
+    run.until(lambda: run.units() >= 3)
+    run.process.send_signal(signal.SIGINT)
+    assert run.process.wait(timeout=60) == 130
+    deadline = time.monotonic() + 10
+    while jobs() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert jobs() == []
+    assert run.start().end() == alone
+
+
+@pytest.mark.skipif(bool(no_slurm()), reason=no_slurm())
+def test_a_refusal_of_slurm_is_one_line(place, tmp_path):
+    (tmp_path / "jobqueue.yaml").write_text("jobqueue: {slurm: {queue: nowhere}}")
+    run = Run(place, "refused", "--cluster", "slurm", "--workers", "1", DASK_CONFIG=str(tmp_path)).start()
+    assert run.process.wait(timeout=60) == 2
+    told = run.errors.read_text()
+    assert told.count("\n") == 1 and told.startswith("error: Slurm refuses the jobs: ")

@@ -1,0 +1,195 @@
+"""Controls of the two-hop world: each asks what it says, leaks nothing, is balanced as its null assumes."""
+
+import dataclasses
+import hashlib
+
+import numpy as np
+import pytest
+
+from sim.worlds.controls import RANDOM, stand_ins
+from sim.worlds.two_hop import Config, Setting, build
+
+SMALL = Config(entities=24, relations=4, edits=4, bridges=8, controls=True)
+CONFIGS = [SMALL, dataclasses.replace(SMALL, name_tokens=2)]
+
+
+@pytest.fixture(params=CONFIGS, ids=["one-token", "two-token"])
+def config(request):
+    return request.param
+
+
+@pytest.fixture
+def world(config):
+    return build(config, 3, Setting("real", "both", identity="both"))
+
+
+def rows(group, config, taught=False):
+    """Token rows with every name as one tuple; ``taught`` leaves out what training never draws."""
+    k, tokens = config.name_tokens, np.asarray(group.tokens)
+    tokens = tokens[np.asarray(group.weight) > 0] if taught else tokens
+    found = []
+    for row in tokens.tolist():
+        names, out = [], []
+        for token in row:
+            names.append(token) if token < config.name_vocab else out.append(token)
+            if len(names) == k:
+                out.append(tuple(names))
+                names = []
+        found.append(tuple(out))
+    return found
+
+
+def facts(group, config, taught=True):
+    """{(name, relation): name}."""
+    return {(x, r): y for x, r, _, y in rows(group, config, taught)}
+
+
+def test_a_world_without_controls_is_what_it_was():
+    """Tokens and weights of the worlds of the committed runs, to the bit."""
+    made = build(Config(), 0, Setting("fake", "both", facts_seen=1, traces_seen=2))
+    digest = hashlib.sha256()
+    for groups in (made.pretraining, *made.data.values(), made.probes):
+        for name in sorted(groups):
+            digest.update(name.encode() + groups[name].tokens.tobytes() + groups[name].weight.tobytes())
+    assert (digest.hexdigest()[:16], Config().vocab, made.libraries) == ("0c862fb11c1a03eb", 108, ())
+
+
+def test_controls_change_neither_graph_nor_edits(config, world):
+    plain = build(dataclasses.replace(config, controls=False), 3, Setting("real", "both"))
+    assert (
+        facts(plain.pretraining["facts"], config).items() <= facts(world.pretraining["facts"], config).items()
+    )
+    for name in ("hop1", "hop2", "direct", "cot"):
+        np.testing.assert_array_equal(plain.probes[name].tokens, world.probes[name].tokens)
+    assert world.pretraining["direct"].tokens.shape == plain.pretraining["direct"].tokens.shape
+
+
+def test_known_pairs_join_an_edit_with_an_old_fact_and_were_never_asked(config, world):
+    old = facts(world.pretraining["facts"], config)
+    hop1, hop2 = (facts(world.probes[hop], config) for hop in ("hop1", "hop2"))
+    shown = set(rows(world.pretraining["direct"], config))
+    prompts = {row[:3] for row in shown} | {row[:3] for row in rows(world.pretraining["traces"], config)}
+    for known, first, second in (("second", hop1, old), ("first", old, hop2), ("both", old, old)):
+        asked = rows(world.probes[f"direct_known_{known}"], config)
+        for x, r, s, _, z in asked:
+            assert second[first[x, r], s] == z
+            edited = ((x, r) in hop1) + ((first[x, r], s) in hop2)
+            assert edited == (known != "both")
+        assert not {row[:3] for row in asked} & prompts
+        # a guess among the answers is right in 1 / edits cases: all differ
+        assert len({row[4] for row in asked}) == len(asked) == config.edits
+        assert world.probes[f"direct_known_{known}"].layout.chance == 1 / config.edits
+        traces = rows(world.probes[f"cot_known_{known}"], config)
+        assert [(t[0], t[1], t[2], t[-1]) for t in traces] == [(*row[:3], row[4]) for row in asked]
+
+
+def test_known_hops_belong_to_no_adapter(config, world):
+    owners = {
+        known: world.probes[f"direct_known_{known}"].layout.owner for known in ("first", "second", "both")
+    }
+    assert (
+        set(owners["first"]) == {-1, 1} and set(owners["second"]) == {-1, 0} and set(owners["both"]) == {-1}
+    )
+    steps = world.probes["cot_known_first"].layout
+    first, second = (steps.owner[step.positions[0]] for step in steps.steps)
+    assert (first, second) == (-1, 1)
+
+
+@pytest.mark.parametrize("identity", ["none", "pretraining", "data", "both"])
+def test_identities_are_where_they_are_said_to_be(config, identity):
+    made = build(config, 0, Setting("real", "both", identity=identity))
+    in_pretraining, in_data = identity in ("pretraining", "both"), identity in ("data", "both")
+    said = facts(made.pretraining["identity"], config)
+    assert len(said) == config.entities * in_pretraining
+    bridges = {y for y in facts(made.probes["hop1"], config).values()}
+    for name, groups in made.data.items():
+        taught = facts(groups["identity"], config)
+        assert set(x for x, _ in taught) == (
+            bridges if in_data and name in ("hop1", "hop2", "joint") else set()
+        )
+        assert all(x == y for (x, _), y in (said | taught).items())
+
+
+def test_extra_adapters_are_taught_what_they_are_named_for(config, world):
+    old, relation = facts(world.pretraining["facts"], config), config.name_vocab
+    hop1, hop2 = (facts(world.probes[hop], config) for hop in ("hop1", "hop2"))
+    edited = {x for x, _ in hop1} | {x for x, _ in hop2}
+    taught = {name: facts(groups["facts"], config) for name, groups in world.data.items()}
+    assert taught["hop1"] == hop1 and taught["hop2"] == hop2 and taught["joint"] == hop1 | hop2
+    assert {r for _, r in taught["unrelated"]} == {relation + config.relations - 1}
+    assert not {x for x, _ in taught["unrelated"]} & edited
+    for name in ("unrelated", "left", "right"):
+        assert len(taught[name]) == config.edits
+        assert all(old[prompt] != answer for prompt, answer in taught[name].items())
+    assert taught["kinds"] == taught["left"] | taught["right"]
+    assert not taught["left"].keys() & taught["right"].keys() and not taught["direct_expert"]
+    answers = rows(world.data["direct_expert"]["direct"], config, taught=True)
+    assert answers and all(
+        not rows(world.data[n]["direct"], config, True) for n in world.data if n != "direct_expert"
+    )
+    for x, r, s, _, z in answers:
+        y = old[x, r]
+        assert (r, s) == (relation, relation + 1) and old[y, s] == z and not {x, y} & edited
+
+
+def test_comparisons_are_balanced_whatever_is_known(config, world):
+    """Old kinds, one edit alone and a constant are right on exactly half; both edits on all."""
+    old = {x: y for (x, r), y in facts(world.pretraining["facts"], config).items() if r >= config.vocab - 4}
+    left, right = (
+        {x: y for (x, _), y in facts(world.data[n]["facts"], config).items()} for n in ("left", "right")
+    )
+    different, same = config.vocab - 1, config.vocab - 2
+    asked = rows(world.probes["compare"], config)
+
+    def accuracy(first, second):
+        said = [same if first[a] == second[b] else different for a, b, *_ in asked]
+        return np.mean([verdict == row[-1] for verdict, row in zip(said, asked, strict=True)])
+
+    assert accuracy(left, right) == 1
+    assert accuracy(old, old) == accuracy(left, old) == accuracy(old, right) == 0.5
+    assert [row[-1] for row in asked].count(same) == config.edits / 2
+    held = rows(world.probes["untouched_compare"], config)
+    assert all((old[a] == old[b]) == (verdict == same) for a, b, *_, verdict in held)
+    assert [row[-1] for row in held].count(same) == config.edits / 2 and len(held) == config.edits
+    shown = {row[:2] for row in rows(world.pretraining["compare"], config, taught=True)}
+    assert not {row[:2] for row in held} & shown
+    assert not {pair for a, b, *_ in asked for pair in ((a, b), (b, a))} & shown
+    weight = np.asarray(world.pretraining["compare"].weight)
+    verdict = np.asarray(world.pretraining["compare"].tokens)[:, -1]
+    assert weight[verdict == same].sum() == pytest.approx(weight[verdict == different].sum(), rel=1e-5)
+    assert world.probes["compare"].layout.chance == 0.5
+
+
+def test_cells_of_a_seed_share_their_base(config):
+    one, two = (
+        build(config, 5, Setting("real", t, identity=i))
+        for t, i in (("both", "both"), ("pretraining", "pretraining"))
+    )
+    for name, group in one.pretraining.items():
+        np.testing.assert_array_equal(group.tokens, two.pretraining[name].tokens)
+        np.testing.assert_array_equal(group.weight, two.pretraining[name].weight)
+    assert Setting(identity="both").pretraining == Setting(identity="pretraining")
+    assert Setting(identity="data").pretraining == Setting()
+
+
+def test_stand_ins_take_one_place_each(world):
+    parts = ("a", "b")
+    assert stand_ins(parts, "c") == (("c_for_a", ("c", "b")), ("c_for_b", ("a", "c")))
+    assert stand_ins(parts, RANDOM)[1] == ("random_for_b", ("a", "random_for_b"))
+    assert dict(world.libraries)["compared"] == ("left", "right")
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting", "message"),
+    [
+        ({"controls": False}, Setting(identity="data"), "identity 'data' needs a world with controls=True"),
+        ({"relations": 3}, Setting(), "relations is 3: controls need 4"),
+        ({"edits": 5}, Setting(), "edits is 5: .* it must be even"),
+        ({"edits": 10}, Setting(), "edits 10 leave no room"),
+        ({}, Setting("fake"), "entities is 'fake': controls know real ones only"),
+        ({"coverage": 0.999}, Setting(), "edits 4 leave no room"),
+    ],
+)
+def test_controls_without_room_are_refused(changes, setting, message):
+    with pytest.raises(ValueError, match=message):
+        build(dataclasses.replace(SMALL, **changes), 0, setting)
