@@ -6,7 +6,17 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, guide, selected
+from sim.experiments.common import (
+    DEFAULT,
+    NAMES,
+    PREDICTORS,
+    SETTING,
+    SMALL,
+    bootstrap,
+    chance,
+    guide,
+    selected,
+)
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, beside, figure, line, point, points
@@ -89,15 +99,10 @@ def library_and_familiarity(rows: pd.DataFrame):
     return picture
 
 
-PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
-"""The last is what the others must beat: that merging does nothing."""
-
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
 RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
-
-RESAMPLES = 2000
 
 
 def _forecasts(source: Source) -> pd.DataFrame:
@@ -135,14 +140,6 @@ def prediction_errors(rows: pd.DataFrame) -> pd.DataFrame:
                 where = {"scope": scope, "predictor": predictor}
                 found.append(beside(math.nan, bootstrap(error), len(error), **where))
     return pd.DataFrame(found)
-
-
-def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """(mean, low, high): percentile interval of the mean of one value a seed, seeds redrawn."""
-    values = np.asarray(values, float)
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    return float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))
 
 
 @figure(

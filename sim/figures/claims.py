@@ -260,7 +260,7 @@ for _world, _cells in worlds_claims.WORLD_CELLS.items():
         return f"{holds(all(shows), any(shows))} in {seeds} seeds", text
 
 
-@claim("4", "The same in cross-lingual code, history and geography", "")
+@claim("4", "The same in history and geography", "")
 def other_worlds(runs: Runs) -> tuple[str, str]:
     """Which worlds there are."""
     known = ", ".join(f"`{name}`" for name in WORLDS)

@@ -37,6 +37,14 @@ WORLD_CELLS = {
         unseen=("fake/both/prose", "fake/both/program"),
         metric="cot_solved",
     ),
+    "crosslingual": Cells(
+        "cross-lingual code",
+        "crosslingual_reuse",
+        shared=("familiar/both", "familiar/both/known"),
+        alone=("familiar/none",),
+        unseen=("new/both",),
+        metric="cot_runs",
+    ),
 }
 """By world, and so by experiment."""
 

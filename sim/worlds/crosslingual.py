@@ -1,0 +1,306 @@
+"""Cross-lingual code: a new language taught in one place, new functions in another.
+
+A request applies a function to two inputs, "to a and b, f". Every language has a word of its own for each
+function, input and particle, and its own word order (``sim.worlds.languages``). P is the pivot, L1 to L3 are
+other languages that pretraining knows, N is the new one. A program is a body of three instructions and the
+names of two inputs; it runs on a stack machine (``sim.worlds.stack``) and is judged by what it computes.
+Sequences:
+
+    paraphrase   request INTO language | request
+    code         request CODE | program
+    trace        request INTO P | request CODE program            (translate, and go on to code)
+
+Pretraining holds requests in P and L1 to L3, paraphrased into each other and as code, and traces of them.
+Adapter "language" is taught paraphrases from N into P, adapter "functions" the code of new functions, asked
+for in P: the first sees no program of theirs, the second no word of N. The target is the code of the new
+functions, asked for in N. "joint" is taught all of it. The paper's data sets are not public; this is our own.
+"""
+
+import itertools
+from dataclasses import dataclass, replace
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int
+
+from sim.model.sequences import Sequences
+from sim.model.training import Schedule
+from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, stack, world
+from sim.worlds.languages import (
+    BODY,
+    FOREIGN,
+    INPUTS,
+    PROGRAM,
+    UNSEEN_N,
+    UNSEEN_P,
+    N,
+    P,
+    Tokens,
+    Writer,
+    joined,
+)
+
+FAMILIARITY = {
+    "familiar": (),
+    "new_language": ("language",),
+    "new_functions": ("functions",),
+    "new": ("language", "functions"),
+}
+"""What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N
+were paraphrased into N itself; familiar names had functions with other bodies, asked for in all ways."""
+
+TEMPLATES = {
+    "none": (False, False),
+    "pretraining": (True, False),
+    "data": (False, True),
+    "both": (True, True),
+}
+"""Where traces occur: (in pretraining, in the adapters' data). There both hold the same traces of known
+functions in known languages, and "functions" traces of the new functions, asked for in ``WORKED``."""
+
+WORKED = {"pivot": (P,), "known": (P, *FOREIGN)}
+"""In which languages the requests of those traces of new functions are."""
+
+PARTS = ("language", "functions")
+
+DIRECTLY, TRACED, UNUSED = range(3)
+"""How pretraining shows the code of a function that is asked for in L1, and in L2."""
+
+TRIALS = 16
+"""Fresh inputs on which a program is tried."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What varies between the cells of a seed.
+
+    familiarity, template, worked: keys of ``FAMILIARITY``, ``TEMPLATES`` and ``WORKED``.
+
+    Raises:
+        ValueError: an unknown key.
+    """
+
+    familiarity: str = "familiar"
+    template: str = "both"
+    worked: str = "pivot"
+
+    def __post_init__(self):
+        named = {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED}
+        for name, known in named.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+
+    @property
+    def pretraining(self) -> "Setting":
+        """The part that the base depends on; cells of a seed with equal values share their base."""
+        return Setting(template="pretraining" if TEMPLATES[self.template][0] else "none")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of the world.
+
+    known:    functions that pretraining knows and nothing changes.
+    edits:    new functions.
+    bridges:  traces in each foreign language for the adapters' data.
+    """
+
+    known: int = 20
+    edits: int = 8
+    bridges: int = 24
+
+    def __post_init__(self):
+        most = len(np.unique(stack.meanings(BODY, TRIALS)[1])) - 1
+        if not (0 < self.edits <= self.known and self.known + 2 * self.edits <= most):
+            raise ValueError(
+                f"known {self.known} and edits {self.edits}: use at least one edit, no more edits than known "
+                f"functions, and known + 2 * edits at most {most}, the bodies that differ"
+            )
+
+    @property
+    def tokens(self) -> Tokens:
+        """The vocabulary."""
+        return Tokens(self.known, self.edits)
+
+    @property
+    def vocab(self) -> int:
+        """Size of the vocabulary."""
+        return self.tokens.size
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Judge: the program written computes what the right one does, on fresh inputs.
+
+    code: token of the first instruction. any: what the right program of any question computes will do.
+    """
+
+    code: int
+    any: bool = False
+
+    def __call__(self, written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
+        """Sequences that end in programs -> whether each will do."""
+        programs = jnp.stack([written, right])[..., : -PROGRAM - 1 : -1] - self.code
+        (ours, theirs), (runs, _) = stack.run(programs, stack.fresh(TRIALS, INPUTS))
+        if self.any:
+            return runs & (ours[:, None] == theirs[None]).all(axis=-1).any(axis=1)
+        return runs & (ours == theirs).all(axis=-1)
+
+
+def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
+    """Judge: the program ends in the right inputs: vocabulary alone."""
+    return (written[:, BODY - PROGRAM :] == right[:, BODY - PROGRAM :]).all(axis=1)
+
+
+PRETRAINING = Schedule(
+    400, 6e-3, (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)), decay=0.3
+)
+"""Enough to know every function, and to code by trace what was never coded in that language."""
+
+FINETUNING = Schedule(200, 4e-3, ((FACTS, 32), ("traces", 32)))
+"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run. Twice the rate of
+the two-hop world: on one seed the joint adapter, taught to the same recall, then answers more by trace."""
+
+SETTINGS = {
+    "quick": [Setting(f, t) for t in ("pretraining", "none", "both") for f in ("familiar", "new")],
+    "paper": [Setting(f, t) for t in TEMPLATES for f in FAMILIARITY],
+}
+
+FAMILIAR = Setting()
+
+
+@world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
+def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
+    """Sample one world.
+
+    Bodies, pretraining and what is asked depend on ``seed`` alone (``setting`` weighs sequences, and says
+    which words N and the new functions have), so that cells are paired and share bases.
+
+    Raises:
+        ValueError: fewer requests than ``config.bridges`` asks for.
+    """
+    in_pretraining, in_data = TEMPLATES[setting.template]
+    pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
+    novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
+    rng = np.random.default_rng([20251125, seed])
+    write = Writer(config.tokens, _bodies(rng, config.known + 2 * config.edits))
+    pairs = rng.permutation([(a, b) for a in range(INPUTS) for b in range(INPUTS) if a != b])
+    f, pair = (axis.ravel() for axis in np.indices((config.known + config.edits, len(pairs))))
+    requests, new = np.stack([f, *pairs[pair].T]), f >= config.known
+    known = requests[:, ~new]
+    # A function is coded at once in a third of the foreign languages, by trace in a third, in others never:
+    # there a trace shows whether it is more than code with other words beside it.
+    kinds = (config.known, config.edits)
+    use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
+
+    # The questions of a seed share their inputs: knowing those leaves the guess of a function as it is.
+    target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
+    each = -(-config.edits // 2)
+    held_out, bridges = (
+        [_some(rng, requests[:, ~new & (of == where)], count, what) for of in use]
+        for where, count, what in ((UNUSED, each, "held out"), (TRACED, config.bridges, "bridges"))
+    )
+
+    def foreign(write_one, asked, *pivots):
+        """Requests in every foreign language, one group."""
+        return joined(*(write_one(o, *pivots, *r) for o, r in zip(FOREIGN, asked, strict=True)))
+
+    def shown(write_one, where, *pivots):
+        """All of them, weighed by whether pretraining shows a function in a language that way."""
+        groups = (write_one(o, *pivots, *requests, of == where) for o, of in zip(FOREIGN, use, strict=True))
+        return joined(*groups)
+
+    spoken = [*itertools.product((P, *FOREIGN), repeat=2), (N, N)]
+    words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new], now=True)
+    facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
+    pretraining_traces = joined(write.trace(P, P, *requests), shown(write.trace, TRACED, P))
+    shared = foreign(write.trace, bridges, P)
+    own = [write.trace(o, pivot, *requests[:, new], now=True) for o in (pivot, *FOREIGN)]
+    traces, count = joined(shared, *own), len(shared.tokens)
+    on_shared = np.arange(len(traces.tokens)) < count
+    worked = np.arange(len(traces.tokens)) < count + len(own[0].tokens) * len(WORKED[setting.worked])
+    taught = {
+        "language": (on_words, in_data * on_shared),
+        "functions": (~on_words, in_data * worked),
+        JOINT: (on_words | ~on_words, in_data * worked),
+        "bridge": (0 * on_words, on_shared),
+    }
+    runs = (("runs", Runs(config.tokens.code)),)
+    of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
+    return World(
+        pretraining={
+            "facts": write.coded(P, *requests),
+            "direct": shown(write.coded, DIRECTLY),
+            "paraphrases": joined(*(write.paraphrase(x, y, *requests) for x, y in spoken)),
+            "traces": replace(pretraining_traces, weight=in_pretraining * pretraining_traces.weight),
+        },
+        data={
+            name: {
+                FACTS: replace(facts, weight=np.float32(on_facts)),
+                "traces": replace(traces, weight=np.float32(on_traces)),
+            }
+            for name, (on_facts, on_traces) in taught.items()
+        },
+        probes={
+            "language": ask(write.paraphrase(novel, pivot, *target), WORDING),
+            "functions": ask(write.coded(pivot, *target, now=True), CODING, judges=runs),
+            "direct": ask(
+                write.coded(novel, *target, now=True), DIRECT, chance=1 / config.edits, judges=of_code
+            ),
+            "cot": ask(write.trace(novel, pivot, *target, now=True), TRACE, judges=runs),
+            "known": ask(write.coded(novel, *old_target), DIRECT, judges=of_code),
+            "known_cot": ask(write.trace(novel, P, *old_target), owner=TRACE.owner, judges=runs),
+            "untouched": ask(write.coded(P, *_some(rng, known, 2 * config.edits, "untouched"))),
+            "untouched_direct": ask(foreign(write.coded, held_out), forecast=False),
+            "untouched_cot": ask(foreign(write.trace, held_out, P)),
+        },
+        parts=PARTS,
+    )
+
+
+UNMARKED = Layout()
+
+
+def ask(group: Sequences, layout: Layout = UNMARKED, **changes) -> Probe:
+    """The sequences of a group as questions."""
+    return Probe(group.tokens, group.weight, group.prompt, replace(layout, **changes))
+
+
+SAID, DONE, NAMED = (7, 9, 10), (6, 7, 8), (9, 10)
+"""After a prompt of six tokens: words of a request in P but its particles; body of a program; its inputs."""
+
+WORDING = Layout((Step("language", 0, SAID),), owner=(0,) * 11)
+"""A paraphrase, "request INTO P | request": all of it is the language's."""
+
+CODING = Layout((Step("functions", 1, DONE),), copies=((NAMED, (1, 3)),), owner=(1,) * 11)
+"""Code, "request CODE | program", asked for in P; a program ends in the names of the inputs, as given."""
+
+DIRECT = Layout(owner=(0,) * 5 + (1,) * 6)
+"""The same, asked for in N: the request goes to the language's adapter, the program to the functions'."""
+
+TRACE = Layout(
+    steps=(Step("language", 0, (7, 9, 10)), Step("functions", 1, (12, 13, 14))),
+    copies=(((15, 16), (7, 9)),),
+    owner=(0,) * 10 + (1,) * 7,
+)
+"""A trace, "request INTO P | request CODE program". Until the function is named in P all is the
+language's; that name as read, and what follows, is the functions'."""
+
+
+def _some(
+    rng: np.random.Generator, requests: np.ndarray, count: int, what: str
+) -> Int[np.ndarray, "3 count"]:
+    """``count`` of the requests, drawn."""
+    if requests.shape[1] < count:
+        raise ValueError(
+            f"only {requests.shape[1]} requests serve as {what}, not {count}: use more functions"
+        )
+    return requests[:, rng.permutation(requests.shape[1])[:count]]
+
+
+def _bodies(rng: np.random.Generator, count: int) -> Int[np.ndarray, "count body"]:
+    """Bodies that compute different things, drawn without preference for what many bodies compute."""
+    bodies, number = stack.meanings(BODY, TRIALS)
+    order = rng.permutation(np.flatnonzero(number >= 0))
+    first = order[np.unique(number[order], return_index=True)[1]]
+    return bodies[rng.permutation(first)[:count]]

@@ -1,0 +1,129 @@
+"""Languages with words and a word order of their own, and the sequences that are written in them.
+
+A request applies a function to two inputs, "to a and b, f", in five words. P is the pivot, whose words for
+inputs are their names in programs too, as programs use English. L1, L2, L3 and N are other languages. N and
+the functions that are new have words of two kinds: some that pretraining reads, and some it never sees.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int
+
+from sim.model.sequences import Sequences
+from sim.worlds import stack
+
+P, L1, L2, L3, N, UNSEEN_N, UNSEEN_P = range(7)
+FOREIGN = (L1, L2, L3)
+"""The languages; N in words never seen, and P with such words for the new functions."""
+
+ORDER = ("paqbf", "aqbpf", "pbaqf", "abpqf", "bpaqf", "bpaqf", "paqbf")
+"""Where each puts function, inputs a and b, and its two particles p and q."""
+
+INPUTS, WORDS, BODY, PROGRAM = 4, 5, 3, 5
+"""Inputs that a request may name; lengths of a request, a body and a program."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The vocabulary: words of ``known`` functions that keep their bodies and of ``new`` ones, particles,
+    inputs, instructions, markers."""
+
+    known: int
+    new: int
+
+    @property
+    def code(self) -> int:
+        """The first instruction; the others follow, then the inputs by their names in P."""
+        return 6 * (self.known + self.new) + self.new + 6 * 2 + 5 * INPUTS
+
+    @property
+    def markers(self) -> tuple[int, ...]:
+        """CODE, and INTO each of P, L1, L2, L3 and N."""
+        first = self.code + len(stack.INSTRUCTIONS) + INPUTS
+        return tuple(range(first, first + 6))
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return self.markers[-1] + 1
+
+    @property
+    def functions(self) -> Int[np.ndarray, "7 F"]:
+        """The word of each language for each function."""
+        count = self.known + self.new
+        words = np.arange(7 * count).reshape(7, count)
+        words[UNSEEN_P] = words[P]
+        words[UNSEEN_P, self.known :] = 6 * count + np.arange(self.new)
+        return words
+
+    @property
+    def particles(self) -> Int[np.ndarray, "7 2"]:
+        """The two particles of each language."""
+        first = 6 * (self.known + self.new) + self.new
+        return first + 2 * np.asarray([*range(UNSEEN_P), P])[:, None] + np.arange(2)
+
+    @property
+    def inputs(self) -> Int[np.ndarray, "7 4"]:
+        """The word of each language for each input."""
+        names = self.code + len(stack.INSTRUCTIONS) + np.arange(INPUTS)
+        other = self.code + INPUTS * np.arange(-5, 0)[:, None] + np.arange(INPUTS)
+        return np.concatenate([names[None], other, names[None]])
+
+
+class Writer:
+    """Writes requests (numbers of functions and inputs) as sequences.
+
+    ``bodies``, which run from the left, are those of all functions as pretraining knows them, and then those
+    of the new ones as they are now.
+    """
+
+    def __init__(self, tokens: Tokens, bodies: Int[np.ndarray, "B body"]):
+        self.functions, self.particles, self.inputs = tokens.functions, tokens.particles, tokens.inputs
+        self.bodies, self.new = tokens.code + bodies[:, ::-1], tokens.new
+        self.code, *self.into = tokens.markers
+
+    def request(self, language: int, f, a, b) -> Int[np.ndarray, "S 5"]:
+        """Functions applied to inputs, in a language's words and order."""
+        words = {
+            "f": self.functions[language][f],
+            "a": self.inputs[language][a],
+            "b": self.inputs[language][b],
+        }
+        words |= dict(zip("pq", self.particles[language], strict=True))
+        return np.stack(np.broadcast_arrays(*(words[role] for role in ORDER[language])), axis=1)
+
+    def program(self, f, a, b, now: bool) -> Int[np.ndarray, "S 5"]:
+        """The body of a function, then the names of its inputs: prefix notation, read from the right."""
+        return np.concatenate(
+            [self.bodies[f + now * self.new], self.inputs[P][np.stack([a, b], axis=1)]], axis=1
+        )
+
+    def coded(self, language: int, f, a, b, weight=1.0, now=False) -> Sequences:
+        """ "request CODE | program"."""
+        return group(weight, self.request(language, f, a, b), self.code, self.program(f, a, b, now))
+
+    def paraphrase(self, language: int, other: int, f, a, b, weight=1.0) -> Sequences:
+        """ "request INTO language | request"."""
+        spoken, said = (self.request(each, f, a, b) for each in (language, other))
+        return group(weight, spoken, self.into[other % UNSEEN_P], said)
+
+    def trace(self, language: int, pivot: int, f, a, b, weight=1.0, now=False) -> Sequences:
+        """ "request INTO P | request CODE program"; ``pivot`` is P, whatever its words."""
+        spoken, said = (self.request(each, f, a, b) for each in (language, pivot))
+        rest = (self.into[P], said, self.code, self.program(f, a, b, now))
+        return group(weight, spoken, *rest)
+
+
+def group(weight, *columns) -> Sequences:
+    """Sequences from blocks of words (S, k) and single words; the prompt is a request and the word after."""
+    count = len(columns[0])
+    blocks = [column if np.ndim(column) else np.full((count, 1), column) for column in columns]
+    weight = np.broadcast_to(np.float32(weight), count).copy()
+    return Sequences(np.concatenate(blocks, axis=1).astype(np.int32), weight, WORDS + 1)
+
+
+def joined(*groups: Sequences) -> Sequences:
+    """Groups of one shape as one."""
+    tokens, weights = ([getattr(each, name) for each in groups] for name in ("tokens", "weight"))
+    return Sequences(np.concatenate(tokens), np.concatenate(weights), groups[0].prompt)

@@ -1,0 +1,280 @@
+"""The cross-lingual world: what each adapter is taught, no leaks, and programs judged by what they do."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from sim.worlds import build, stack
+from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, WORKED, Config, Runs, Setting, takes_inputs
+from sim.worlds.languages import FOREIGN, INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, P
+
+SMALL = Config(known=6, edits=4, bridges=12)
+TOKENS = SMALL.tokens
+CODE, *INTO = TOKENS.markers
+ASKED = "direct", "cot"
+
+
+def drawn(group):
+    """Sequences that training can draw."""
+    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
+
+
+def rows(array):
+    return {tuple(row) for row in np.asarray(array).tolist()}
+
+
+def world(seed=0, **setting):
+    return build(SMALL, seed, Setting(**setting))
+
+
+def language_of(words):
+    """The languages whose word for a function stands in these five words where that language puts it."""
+    return {
+        language
+        for language, order in enumerate(ORDER)
+        if words[order.index("f")] in TOKENS.functions[language]
+    }
+
+
+def words_of(language):
+    """Every token that a language speaks with, but the names of the inputs in P."""
+    spoken = [TOKENS.functions[language], TOKENS.particles[language]]
+    return set(
+        np.concatenate(spoken + ([] if language in (P, UNSEEN_P) else [TOKENS.inputs[language]])).tolist()
+    )
+
+
+def instructions(program):
+    return tuple(int(token) - TOKENS.code for token in program)
+
+
+def every_setting():
+    """Every familiarity with every template, and then the wider material worked in it."""
+    narrow = [{"familiarity": f, "template": t} for f, t in itertools.product(FAMILIARITY, TEMPLATES)]
+    return [*narrow, *({"familiarity": f, "template": "both", "worked": "known"} for f in FAMILIARITY)]
+
+
+def test_every_token_has_one_use():
+    used = [
+        TOKENS.functions[:UNSEEN_P],
+        TOKENS.functions[UNSEEN_P, SMALL.known :],
+        TOKENS.particles[:UNSEEN_P],
+        TOKENS.inputs[1:UNSEEN_P],
+    ]
+    tokens = np.concatenate([np.ravel(each) for each in used])
+    assert sorted([*tokens, *range(TOKENS.code, SMALL.vocab)]) == list(range(SMALL.vocab))
+    assert TOKENS.inputs[P].tolist() == [TOKENS.code + len(stack.INSTRUCTIONS) + k for k in range(INPUTS)]
+
+
+@pytest.mark.parametrize("setting", every_setting(), ids=lambda s: "/".join(s.values()))
+def test_the_data_sets_are_disjoint(setting):
+    """No program where the language is taught, no word of N where the functions are."""
+    made = world(**setting)
+    facts = {name: drawn(made.data[name]["facts"]) for name in ("language", "functions", "joint")}
+    of_n = words_of(N) | words_of(UNSEEN_N)
+    assert (
+        set(facts["language"][:, 5]) == {INTO[P]}
+        and not (facts["language"] >= TOKENS.code)[:, 6:].all(1).any()
+    )
+    body = range(TOKENS.code, TOKENS.code + len(stack.INSTRUCTIONS))
+    assert not np.isin(facts["language"], body).any() and CODE not in facts["language"]
+    assert set(facts["functions"][:, 5]) == {CODE} and not np.isin(facts["functions"], list(of_n)).any()
+    assert rows(facts["language"]) | rows(facts["functions"]) == rows(facts["joint"])
+    shared = TEMPLATES[setting["template"]][1] * 3 * SMALL.bridges
+    languages = len(WORKED[setting.get("worked", "pivot")])
+    own = TEMPLATES[setting["template"]][1] * languages * SMALL.edits * INPUTS * (INPUTS - 1)
+    counts = {"language": shared, "functions": shared + own, "joint": shared + own}
+    new = np.append(TOKENS.functions[:UNSEEN_P, SMALL.known :], TOKENS.functions[UNSEEN_P, SMALL.known :])
+    for name, count in counts.items():
+        traces = drawn(made.data[name]["traces"])
+        assert not np.isin(traces, list(of_n)).any() and len(traces) == count
+        assert np.isin(traces, new).any(axis=1).sum() == count - shared
+
+
+@pytest.mark.parametrize("setting", every_setting(), ids=lambda s: "/".join(s.values()))
+def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting):
+    made = world(**setting)
+    training = [
+        *made.pretraining.values(),
+        *(group for data in made.data.values() for group in data.values()),
+    ]
+    seen = [drawn(group) for group in training]
+    pretrained = np.concatenate([drawn(group)[:, -5:-2] for group in made.pretraining.values()])
+    assert not rows(pretrained) & {tuple(row[-5:-2]) for row in made.probes["direct"].tokens.tolist()}
+    asked = {tuple(row[:5]) for name in ASKED for row in made.probes[name].tokens.tolist()}
+    bodies = {tuple(row[-5:-2]) for row in made.probes["direct"].tokens.tolist()}
+    for group in seen:
+        for row in group.tolist():
+            if tuple(row[:5]) in asked:  # the request is taught as something to paraphrase, and nothing else
+                assert row[5] in INTO
+            if tuple(row[-5:-2]) in bodies:  # a new body is asked for in P, or by trace in a known language
+                asked_in = language_of(row[:5])
+                assert (asked_in & {P, UNSEEN_P} and row[5] == CODE) or (
+                    asked_in & {P, UNSEEN_P, *FOREIGN} and row[5] == INTO[P] and setting["template"] != "none"
+                )
+    known = rows(made.probes["known"].tokens) | rows(made.probes["known_cot"].tokens)
+    held_out = rows(made.probes["untouched_direct"].tokens) | rows(made.probes["untouched_cot"].tokens)
+    assert not any((known | held_out) & rows(group) for group in seen)
+
+
+def test_what_is_held_out_was_never_coded_in_that_language():
+    made = world(3)
+    coded = {
+        (row[0], *row[:5])
+        and min(set(row[:5]) & set(TOKENS.functions[list(FOREIGN)].ravel().tolist()), default=-1)
+        for name in ("direct", "traces")
+        for row in drawn(made.pretraining[name]).tolist()
+    }
+    for row in made.probes["untouched_cot"].tokens.tolist():
+        (word,) = set(row[:5]) & set(TOKENS.functions[list(FOREIGN)].ravel().tolist())
+        assert word not in coded
+    shown = {name: rows(drawn(made.pretraining[name])[:, :5]) for name in ("direct", "traces")}
+    assert not shown["direct"] & shown["traces"]
+
+
+def test_words_that_are_unseen_are_in_no_pretraining_and_the_others_are():
+    unseen = words_of(UNSEEN_N) | set(TOKENS.functions[UNSEEN_P, SMALL.known :].tolist())
+    seen = {token for group in world().pretraining.values() for token in drawn(group).ravel().tolist()}
+    assert not seen & unseen and seen | unseen == set(range(SMALL.vocab))
+    for name, roles in FAMILIARITY.items():
+        made = world(familiarity=name)
+        asked = set(made.probes["direct"].tokens[:, :5].ravel().tolist())
+        assert bool(asked & unseen) == ("language" in roles)
+        assert bool(set(made.probes["functions"].tokens[:, ORDER[P].index("f")].tolist()) & unseen) == (
+            "functions" in roles
+        )
+
+
+@pytest.mark.parametrize("name", FAMILIARITY)
+def test_the_parts_chain_to_the_target(name):
+    """What the language teaches of a request is what the functions are asked, and its program the answer."""
+    probes = world(1, familiarity=name).probes
+    np.testing.assert_array_equal(probes["language"].target, probes["functions"].tokens[:, :5])
+    np.testing.assert_array_equal(probes["direct"].target, probes["functions"].target)
+    np.testing.assert_array_equal(probes["direct"].tokens[:, :5], probes["language"].tokens[:, :5])
+    cot = probes["cot"].tokens
+    expected = [
+        probes["language"].tokens[:, :5],
+        np.full((4, 1), INTO[P]),
+        probes["functions"].tokens,
+    ]
+    np.testing.assert_array_equal(cot, np.concatenate(expected, axis=1))
+    for step in probes["cot"].layout.steps:
+        (own,) = probes[step.name].layout.steps
+        np.testing.assert_array_equal(cot[:, step.positions], probes[step.name].tokens[:, own.positions])
+    for probe in (probes["cot"], probes["functions"]):
+        for positions, source in probe.layout.copies:
+            np.testing.assert_array_equal(probe.tokens[:, positions], probe.tokens[:, source])
+
+
+def test_a_request_means_the_same_in_every_language():
+    """Read word by word and put into the pivot's order, a paraphrase gives itself."""
+    meaning = {}
+    for language in range(UNSEEN_P):
+        for concept, (role, table) in itertools.product(
+            range(SMALL.known + SMALL.edits), (("f", TOKENS.functions), ("i", TOKENS.inputs))
+        ):
+            if concept < table.shape[1]:
+                meaning[int(table[language, concept])] = role, concept
+    for row in drawn(world(2).pretraining["paraphrases"]).tolist():
+        told = []
+        for words in (row[:5], row[6:]):
+            (language,) = {i for i in range(UNSEEN_P) if words[ORDER[i].index("p")] == TOKENS.particles[i, 0]}
+            told.append([meaning[words[ORDER[language].index(role)]] for role in "fab"])
+        assert told[0] == told[1]
+
+
+def test_bodies_compute_different_things():
+    """Old, known and new bodies, on inputs of the test's own: a guess by execution is one by string."""
+    made = world(4)
+    programs = np.concatenate([made.pretraining["facts"].target, made.probes["functions"].target])
+    bodies = sorted(rows(programs[:, :3]))
+    assert len(bodies) == SMALL.known + 2 * SMALL.edits
+    start = np.tile([10, 11], (len(bodies), 1))
+    full = np.concatenate([start, np.asarray(bodies)[:, ::-1] - TOKENS.code], axis=1)
+    results, runs = stack.run(full, np.random.default_rng(5).integers(0, 97, (12, 2)), np)
+    assert runs.all() and len(rows(results)) == len(bodies)
+
+
+def test_answers_are_balanced_and_chance_is_a_guess_among_them():
+    for seed in range(3):
+        probes = world(seed).probes
+        for name, count in (("direct", SMALL.edits), ("known", SMALL.known)):
+            assert len(rows(probes[name].target)) == count == len(probes[name].tokens)
+            assert len(rows(probes[name].target[:, 3:])) == 1  # one pair of inputs, so they give nothing away
+        held = {
+            name: probe.layout.chance for name, probe in probes.items() if probe.layout.chance is not None
+        }
+        assert held == {"direct": 1 / SMALL.edits}
+    lessons = drawn(world().data["functions"]["facts"])
+    assert len(lessons) == SMALL.edits * INPUTS * (INPUTS - 1) == len(rows(lessons))
+
+
+def test_judges_look_at_what_a_program_does():
+    """Prefix notation: the inputs are pushed from the right, then the body runs from the right."""
+    names = {name: TOKENS.code + k for k, name in enumerate((*stack.INSTRUCTIONS, "a", "b", "c", "d"))}
+
+    def sequences(*programs):
+        rows = [[7] * 6 + [names[word] for word in program.split()] for program in programs]
+        return np.asarray(rows, np.int32)
+
+    right = sequences("DROP DUP ADD a b", "NEG INC SUB a b", "INC INC MUL a b", "INC INC ADD c d")
+    written = sequences("DROP DUP ADD b a", "INC INC MUL a b", "ADD ADD ADD a b", "INC INC ADD d c")
+    judged = jax.jit(lambda *both: [Runs(TOKENS.code, any=each)(*both) for each in (False, True)])
+    runs, anything = (value.tolist() for value in judged(written, right))
+    assert runs == [True, False, False, True] and anything == [True, True, False, True]
+    assert takes_inputs(written, right).tolist() == [False, True, True, False]
+    assert Runs(TOKENS.code) == Runs(TOKENS.code) and hash(Runs(TOKENS.code)) == hash(Runs(TOKENS.code))
+
+
+def test_cells_of_a_seed_share_their_pretraining_and_seeds_differ():
+    worlds = [world(5, familiarity=f, template=t) for f in FAMILIARITY for t in ("pretraining", "both")]
+    for other in worlds[1:]:
+        jax.tree.map(np.testing.assert_array_equal, worlds[0].pretraining, other.pretraining)
+    assert not np.array_equal(worlds[0].pretraining["facts"].tokens, world(6).pretraining["facts"].tokens)
+    with_it, without = (world(template=t).pretraining["traces"].weight.any() for t in ("pretraining", "data"))
+    assert with_it and not without
+
+
+def test_shapes_and_layouts_are_equal_for_all_seeds_and_settings():
+    def shape(made):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), made), {
+            n: p.layout for n, p in made.probes.items()
+        }
+
+    first = shape(world())
+    for seed, setting in enumerate(every_setting()):
+        assert shape(world(seed, **setting)) == first
+
+
+def test_bridges_are_traces_that_both_adapters_share():
+    made = world()
+    shared = {name: rows(drawn(made.data[name]["traces"])) for name in made.data}
+    assert len(shared["bridge"]) == 3 * SMALL.bridges and shared["bridge"] == shared["language"]
+    assert shared["bridge"] < shared["functions"] == shared["joint"]
+    assert not drawn(made.data["bridge"]["facts"]).size
+    assert shared["bridge"] <= rows(drawn(made.pretraining["traces"]))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: Setting(familiarity="odd"),
+            "unknown familiarity 'odd': use one of familiar, new_language, ",
+        ),
+        (lambda: Setting(template="maybe"), "unknown template 'maybe'"),
+        (lambda: Config(known=4, edits=5), "known 4 and edits 5: use at least one edit"),
+        (lambda: Config(known=100, edits=16), "known \\+ 2 \\* edits at most 119"),
+        (
+            lambda: build(dataclasses.replace(SMALL, bridges=500), 0, Setting()),
+            "requests serve as bridges, not 500",
+        ),
+    ],
+)
+def test_impossible_sizes_and_unknown_settings_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
