@@ -207,7 +207,9 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     bridges = _first(config.bridges, order, others & ~is_expert, "bridges")
     expert = _first(config.edits // 2, order, others & is_expert, "edits // 2")
     shown = rng.permutation(len(secret))
-    untouched = [_first(2 * config.edits, shown, ~secret & (third[single.subject] == u), "edits") for u in range(3)]
+    untouched = [
+        _first(2 * config.edits, shown, ~secret & (third[single.subject] == u), "edits") for u in range(3)
+    ]
 
     y = withheld[t]
     x, z = n + y, book.facts["currency"][1][y]
@@ -283,13 +285,13 @@ def _one_hop(config: Config, part: int) -> Layout:
 
 
 def _direct(config: Config, hops: int, answers: int) -> Layout:
-    """A question asked at once: name and relations but the last go to the first adapter, the rest to the second."""
+    """A question asked at once: up to the last relation it goes to the first adapter, the rest to the second."""
     k = config.length
     return Layout(owner=(0,) * (k + hops - 1) + (1,) * (k + 2), chance=1 / answers)
 
 
 def _trace(config: Config, hops: int) -> Layout:
-    """A trace; its last two hops are steps, and what comes before them pretraining knows: wording, as to steps.
+    """A trace. Its last two hops are steps; one before them pretraining knows, and it counts as wording.
 
     Everything up to the country as written goes to the first adapter, but for the last relation of the
     question; the rest, from the last SEP on, to the second.
@@ -330,7 +332,7 @@ def _alike(book: Atlas, *entities: int) -> bool:
 def _candidates(book: Atlas, third: np.ndarray, t: int) -> np.ndarray:
     """Countries of a third whose facts may be withheld: no successor of a historic state, with a neighbour
     (so that traces are about them as about others), and no two of capital, country and currency alike."""
-    capitals, countries = book.facts["country"]
+    capitals = book.facts["country"][0]
     currency, successors = book.facts["currency"][1], book.facts["successor"][1]
     inland = np.setdiff1d(book.facts["neighbour"][0], successors)
     found = [c for c in inland if third[c] == t and not _alike(book, capitals[c], c, currency[c])]

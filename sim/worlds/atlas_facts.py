@@ -6,6 +6,7 @@ came after which. Nothing is typed by hand and nothing is downloaded.
 """
 
 import functools
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -73,8 +74,8 @@ def packages():
 def atlas(countries: int, length: int, inventory: int) -> Atlas:
     """The ``countries`` most populous countries of today, and the successors of historic states besides.
 
-    A country is left out, and is nobody's neighbour, if its name or its capital's would be written like that of
-    another subject that comes first, or its currency or language like another currency or language.
+    A country is left out, and is nobody's neighbour, if its name or its capital's would be written like that
+    of another subject that comes first, or its currency or language like another currency or language.
 
     Args:
         length, inventory: pieces of a written name, and how many different pieces there are (``pieces_of``).
@@ -200,14 +201,16 @@ def pieces_of(
 ) -> tuple[tuple[str, ...], Int[np.ndarray, "E k"]]:
     """Byte-pair encoding learned on the names themselves (Sennrich, Haddow, Birch 2016): (pieces, written).
 
-    Starting from letters, the pair that occurs most often in names that are still too long becomes one piece
-    (the alphabet decides ties), until there are ``inventory`` pieces. A name is then its first ``length``
-    pieces, filled up with ``PAD``.
+    Starting from letters, the pair that occurs most often where names are cut or before, in those that are
+    still too long, becomes one piece (of equals the last in the alphabet), until there are ``inventory``
+    pieces or no name is too long. A name is then its first ``length`` pieces, filled up with ``PAD``.
     """
     words = [list(_plain(name)) for name in names]
     pieces = {PAD, *(letter for word in words for letter in word)}
     while len(pieces) < inventory:
-        pairs = Counter(p for word in words if len(word) > length for p in zip(word[:length], word[1 : length + 1], strict=False))
+        pairs = Counter(
+            p for word in words if len(word) > length for p in itertools.pairwise(word[: length + 1])
+        )
         if not pairs:
             break
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
