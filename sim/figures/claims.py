@@ -14,12 +14,17 @@ import pandas as pd
 from sim.experiments import EXPERIMENTS
 from sim.experiments.common import DEFAULT
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
+from sim.figures import worlds_claims
+from sim.figures.worlds_claims import number
 from sim.lab import files, intervals
 from sim.lab.figure import Source
 from sim.reuse.config import KNOWN
 from sim.worlds import WORLDS
 
 CHANCE = 1 / DEFAULT.world.edits
+
+TWO_HOP = tuple(name for name in EXPERIMENTS if name not in worlds_claims.WORLD_CELLS)
+"""Experiments on the two-hop world; every other world has one experiment of its own name."""
 
 DATA_FREE = ("parts", "bridge", "expert")
 """Libraries whose merges and routers see no data; the oracle router is none of them."""
@@ -75,11 +80,6 @@ class Runs:
         return found.iloc[0]
 
 
-def number(cell) -> str:
-    """ "0.766 [0.700, 0.821]"."""
-    return f"{cell['measured']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
-
-
 def apart(*cells) -> bool:
     """Whether the intervals of the cells rise without overlap."""
     return all(low["high"] < high["low"] for low, high in itertools.pairwise(cells))
@@ -91,16 +91,16 @@ def holds(whole: bool, part: bool = False) -> str:
 
 
 @claim("1", "Data-agnostic reuse does not join the knowledge of disjoint data sets in its weights",
-       "library_and_familiarity", *EXPERIMENTS)  # fmt: skip
+       "library_and_familiarity", *TWO_HOP)  # fmt: skip
 def direct(runs: Runs) -> tuple[str, str]:
     """Two-sided: where a model answers inside the edited set, is it right more or less often than a "
     "guess?"""
-    cells = pd.concat([runs.table(name) for name in EXPERIMENTS], ignore_index=True)
+    cells = pd.concat([runs.table(name) for name in TWO_HOP], ignore_index=True)
     cells = cells[
         (cells["metric"] == DIRECT) & cells["library"].isin(DATA_FREE) & (cells["method"] != "oracle")
     ]
     above, below = (cells["low"] > CHANCE).sum(), (cells["high"] < CHANCE).sum()
-    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in EXPERIMENTS])
+    told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in TWO_HOP])
     told = told[told["library"].isin(DATA_FREE) & (told["method"] != "oracle")]
     by_seed = told.groupby("seed")[["right", "asked"]].sum()
     pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
@@ -209,13 +209,18 @@ def averaging(runs: Runs) -> tuple[str, str]:
     return holds(ranks[4]["low"] > CHANCE, ranks[64]["low"] > CHANCE), text
 
 
-@claim(
-    "4",
-    "The same in math word problems, cross-lingual code, history and geography",
-    "",
-)
-def worlds(runs: Runs) -> tuple[str, str]:
-    """Which of the worlds there are."""
+for _world, _cells in worlds_claims.WORLD_CELLS.items():
+
+    @claim("4", f"The same in {_cells.subject}", _cells.figure, _world)
+    def of_world(runs: Runs, world: str = _world) -> tuple[str, str]:
+        """The three things that a world must show."""
+        shows, text = worlds_claims.evidence(world, runs.table(world), runs.table(world, "guesses"))
+        return holds(all(shows), any(shows)), text
+
+
+@claim("4", "The same in math word problems and cross-lingual code", "")
+def other_worlds(runs: Runs) -> tuple[str, str]:
+    """Which worlds there are."""
     known = ", ".join(f"`{name}`" for name in WORLDS)
     return "**not measured**", f"Worlds of this toolkit so far: {known}."
 
@@ -292,7 +297,7 @@ def unlearned(runs: Runs) -> str:
     for name in EXPERIMENTS:
         rows = runs.table(name)
         rows = rows[(rows["metric"] == "own_recall") & (rows["measured"] < KNOWN)]
-        rows = rows[rows["method"].isin(("hop1", "hop2", "joint"))]
+        rows = rows[~rows["method"].isin(("bridge", "expert"))]
         lines += [f"{name} {row.label}: {row.method} {row.measured:.2f}" for row in rows.itertuples()]
     return "; ".join(lines) or "none"
 

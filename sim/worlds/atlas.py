@@ -285,7 +285,7 @@ def _one_hop(config: Config, part: int) -> Layout:
 
 
 def _direct(config: Config, hops: int, answers: int) -> Layout:
-    """A question asked at once: up to the last relation it goes to the first adapter, the rest to the second."""
+    """A question asked at once: up to its last relation it is the first adapter's, then the second's."""
     k = config.length
     return Layout(owner=(0,) * (k + hops - 1) + (1,) * (k + 2), chance=1 / answers)
 

@@ -1,0 +1,118 @@
+"""Claim 4, world by world: what the run of a world's experiment, which has the world's name, says of reuse.
+
+Three things must show: asked at once nothing beats a guess; where the data sets share a template and
+pretraining knows the entities, some data-free method comes to ``SHARE`` of the joint adapter; without a
+template none comes further than ``ABOVE`` over a guess.
+"""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from sim.lab import intervals
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a world is about, its main figure, and labels of its cells: familiar entities with a shared
+    template, the same without one, and the least familiar entities with one."""
+
+    subject: str
+    figure: str
+    shared: str
+    alone: str
+    unseen: str
+
+
+WORLD_CELLS = {
+    "atlas": Cells(
+        "history and geography, on real facts", "atlas_library", "head/both", "head/none", "tail/both"
+    )
+}
+"""By world, and so by experiment."""
+
+SHARE, ABOVE = 0.7, 0.05
+
+
+def number(cell) -> str:
+    """ "0.766 [0.700, 0.821]"."""
+    return f"{cell['measured']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
+
+
+def data_free(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of merges and routers that see no data and are told nothing."""
+    return rows[(rows["library"] != "single") & (rows["method"] != "oracle")]
+
+
+def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[list[bool], str]:
+    """(whether each of the three shows, what was measured) from the summary and the guesses of a run.
+
+    Raises:
+        ValueError: a cell is missing.
+    """
+    cells = WORLD_CELLS[world]
+    direct, chance, at_once = _direct(data_free(guesses))
+    best, joint = _best(world, summary, cells.shared), _cell(world, summary, cells.shared, "joint")
+    alone, unseen = (_best(world, summary, label) for label in (cells.alone, cells.unseen))
+    shows = [
+        direct,
+        best["measured"] >= SHARE * joint["measured"] > 0,
+        alone["measured"] <= chance + ABOVE,
+    ]
+    share = f"{best['measured'] / joint['measured']:.2f} of" if joint["measured"] else "beside"
+    text = (
+        f"`{world}` ({summary['seeds'].max()} seeds): {at_once}. Step by step, with a shared template and "
+        f"familiar entities, the best data-free method ({_name(best)}) has {number(best)}, {share} the joint "
+        f"adapter's {number(joint)}; without a template ({_name(alone)}) {number(alone)}, a guess "
+        f"{chance:.4f}; with the least familiar entities ({_name(unseen)}) {number(unseen)}. At once "
+        f"{_said(shows[0])}, with template {_said(shows[1])}, without {_said(shows[2])}."
+    )
+    return shows, text
+
+
+def _said(shown: bool) -> str:
+    return "as claimed" if shown else "**not** as claimed"
+
+
+def _name(cell) -> str:
+    return f"{cell['library']}/{cell['method']}"
+
+
+def _direct(told: pd.DataFrame) -> tuple[bool, float, str]:
+    """(whether all is at its null, the null of the main question, text): every question asked at once, pooled
+    over settings, each data-free method by itself; one in twenty intervals may lie above."""
+    above, found = [], 0
+    for (metric, library, method), part in told.groupby(["metric", "library", "method"]):
+        by_seed = part[part["asked"] > 0].groupby("seed")[["right", "asked"]].sum()
+        if by_seed.empty:
+            continue
+        found += 1
+        _, low, _ = intervals.proportion(*by_seed.to_numpy().T)
+        if low > part["predicted"].iloc[0]:
+            above.append(f"{metric.removesuffix('_given_among_answers')} of {library}/{method}")
+    main = told[told["metric"] == "direct_given_among_answers"]
+    by_seed = main.groupby("seed")[["right", "asked"]].sum()
+    pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
+    chance = float(main["predicted"].iloc[0])
+    text = (
+        f"asked at once, a model that answers with one of the taught answers is right in {number(pooled)} of "
+        f"{by_seed['asked'].sum()} cases (a guess: {chance:.4f}); of {found} pairs of question and method "
+        f"{len(above)} lie above their own guess" + (f" ({', '.join(above)})" if above else "")
+    )
+    return len(above) <= 0.05 * found and pooled["low"] <= chance, chance, text
+
+
+def _best(world: str, summary: pd.DataFrame, label: str):
+    rows = data_free(summary)
+    rows = rows[(rows["label"] == label) & (rows["metric"] == "cot_answer")]
+    if rows.empty:
+        raise ValueError(f"{world} has no cot_answer at {label}: run it again")
+    return rows.loc[rows["measured"].idxmax()]
+
+
+def _cell(world: str, summary: pd.DataFrame, label: str, method: str):
+    chosen = (summary["label"] == label) & (summary["method"] == method) & (summary["library"] == "single")
+    rows = summary[chosen & (summary["metric"] == "cot_answer")]
+    if rows.empty:
+        raise ValueError(f"{world} has no cot_answer of {method} at {label}: run it again")
+    return rows.iloc[0]
