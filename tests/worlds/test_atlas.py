@@ -13,7 +13,7 @@ from sim.worlds.atlas_facts import PAD, RELATIONS, pieces_of
 
 CONFIG = Config()
 K = CONFIG.length
-PLACES = ("country", "successor", "neighbour", "east", "later")
+PLACES = ("country", "successor", *RELATIONS[RELATIONS.index("larger") :], "neighbour")
 """Relations whose answers are subjects again; the language Japanese is cut to the letters of Japan."""
 SETTINGS = [Setting(f, t) for f in FAMILIARITIES for t in TEMPLATES]
 
