@@ -126,7 +126,7 @@ def atlas_library(rows: pd.DataFrame):
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
     panels[0].invert_yaxis()
-    panels[1].legend(loc="upper right", title=f"countries ({rows['seeds'].max():g} seeds)")
+    panels[1].legend(loc="upper right", title=f"countries (seeds: {rows['seeds'].max():g})")
     return picture
 
 
@@ -180,7 +180,7 @@ def atlas_prediction(rows: pd.DataFrame):
         style.points(left, x, found["measured"], found["low"], found["high"], series, name)
     left.set_xticks(range(len(QUESTIONS)), list(QUESTIONS.values()))
     left.set(ylabel="answered step by step", ylim=(-0.03, 1.03))
-    left.legend(loc="upper right", fontsize=6, title=f"{asked['seeds'].max():g} seeds", title_fontsize=6)
+    left.legend(loc="upper right", fontsize=6, title=f"seeds: {asked['seeds'].max():g}", title_fontsize=6)
     cell = rows[rows["panel"] == "cell"]
     middle.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
     colour = style.COLOURS[0]

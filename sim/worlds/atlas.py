@@ -18,14 +18,15 @@ lift the answer above whatever the base guesses. What pretraining withholds it w
 and in longer questions, and for all three familiarities at once, so that they share a base.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import JOINT, Layout, Probe, Step, World, world
-from sim.worlds.atlas_facts import RELATIONS, Atlas, atlas
+from sim.worlds.atlas_facts import RELATIONS, Atlas, atlas, edition
+from sim.worlds.atlas_withheld import candidates_of, distinct, states_of
 
 FAMILIARITIES = ("head", "middle", "tail")
 """Thirds of the countries by population: whom the withheld facts are about."""
@@ -82,6 +83,7 @@ class Config:
     states:    historic states of which it withholds the successor and the successor's currency.
     coverage:  share of all longer questions on known facts that pretraining shows, directly and as traces.
     bridges:   traces of other countries that are at hand for the adapters' data.
+    edition:   of the two packages, which decide the facts; what another one made is not taken for this one's.
     """
 
     countries: int = 104
@@ -91,6 +93,7 @@ class Config:
     states: int = 4
     coverage: float = 0.5
     bridges: int = 64
+    edition: str = field(default_factory=edition)
 
     def __post_init__(self):
         if not 0 < self.coverage < 1:
@@ -182,8 +185,8 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     third = np.where(book.country < 0, -1, book.country * len(FAMILIARITIES) // n)
     exposure = (1.0 + np.maximum(book.country, 0)) ** -setting.zipf
 
-    withheld = [_distinct(rng, _candidates(book, third, t), book, config.edits, "edits") for t in range(3)]
-    states, after = _states(rng, book, config.states)
+    withheld = [distinct(rng, candidates_of(book, third, t), book, config.edits, "edits") for t in range(3)]
+    states, after = states_of(rng, book, config.states)
     every = np.concatenate([*withheld, after])
     single, double, triple = (_Chains(book, hops) for hops in (1, 2, 3))
     secret = (single.relation == CURRENCY) & np.isin(single.subject, every)
@@ -321,37 +324,3 @@ def _first(count: int, order: np.ndarray, mask: np.ndarray, what: str) -> np.nda
     if len(found) < count:
         raise ValueError(f"only {len(found)} questions serve for {what} = {count}: use more countries")
     return found[:count]
-
-
-def _alike(book: Atlas, *entities: int) -> bool:
-    """Whether two of the names share a piece, as Algiers and Algeria do: then one hints at the other."""
-    written = [{p for p in book.written[e].tolist() if book.pieces[p]} for e in entities]
-    return len(set.union(*written)) < sum(map(len, written))
-
-
-def _candidates(book: Atlas, third: np.ndarray, t: int) -> np.ndarray:
-    """Countries of a third whose facts may be withheld: no successor of a historic state, with a neighbour
-    (so that traces are about them as about others), and no two of capital, country and currency alike."""
-    capitals = book.facts["country"][0]
-    currency, successors = book.facts["currency"][1], book.facts["successor"][1]
-    inland = np.setdiff1d(book.facts["neighbour"][0], successors)
-    found = [c for c in inland if third[c] == t and not _alike(book, capitals[c], c, currency[c])]
-    return np.asarray(found, int)
-
-
-def _distinct(rng, candidates: np.ndarray, book: Atlas, count: int, what: str) -> np.ndarray:
-    """A draw of countries of which no two pay with a currency of one name."""
-    drawn = rng.permutation(candidates)
-    _, places = np.unique(book.facts["currency"][1][drawn], return_index=True)
-    if len(places) < count:
-        raise ValueError(f"only {len(places)} currencies serve for {what} = {count}: use more countries")
-    return drawn[np.sort(places)[:count]]
-
-
-def _states(rng, book: Atlas, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Historic states and their successors, all of different currencies, names not alike."""
-    states, after = book.facts["successor"]
-    currency = book.facts["currency"][1]
-    fit = np.asarray([not _alike(book, s, a, currency[a]) for s, a in zip(states, after, strict=True)])
-    drawn = _distinct(rng, after[fit], book, count, "states")
-    return np.asarray([states[fit][after[fit] == country][0] for country in drawn]), drawn

