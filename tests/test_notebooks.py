@@ -26,8 +26,8 @@ def code_of(path):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def test_there_are_six():
-    assert [path.stem[0] for path in NOTEBOOKS] == list("123456")
+def test_they_are_numbered():
+    assert [path.stem[0] for path in NOTEBOOKS] == list("1234567")
 
 
 @every_notebook

@@ -274,6 +274,22 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     )
 
 
+def words(config: Config, tokens) -> str:
+    """A sequence in letters: pieces of a name joined by dots, relations and other words in capitals."""
+    pieces = atlas(config.countries, config.length, config.inventory).pieces
+    signs = [relation.upper() for relation in RELATIONS] + ["ANSWER", "THINK", "SEP"]
+    found, place = [], 0
+    while place < len(tokens):
+        if tokens[place] >= config.inventory:
+            found.append(signs[tokens[place] - config.inventory])
+            place += 1
+        else:
+            name = tokens[place : place + config.length]
+            found.append("·".join(pieces[token] for token in name if pieces[token]))
+            place += config.length
+    return " ".join(found)
+
+
 UNMARKED = Layout()
 
 

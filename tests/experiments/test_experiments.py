@@ -9,8 +9,7 @@ from sim.figures import FIGURES
 from sim.lab.figure import COMMON, Source
 from sim.reuse.jobs import Part
 from sim.sweep.run import run
-from sim.worlds import build
-from sim.worlds.two_hop import Config
+from sim.worlds import atlas, build, two_hop
 
 OF_EXPERIMENTS = {name: item for name, item in FIGURES.items() if item.experiments}
 
@@ -37,12 +36,15 @@ def test_every_experiment_has_a_line_for_the_help():
 def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
     """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    # One configuration, and ranks as arrays everywhere: one program for all of them.
-    world = Config(entities=40, edits=4, bridges=64)
-    config = tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), oracle=True)
+    # One configuration a world, and ranks as arrays everywhere: one program for all its experiments.
+    configs = {
+        type(world): tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), oracle=True)
+        for world in (two_hop.Config(entities=40, edits=4, bridges=64), atlas.Config(edits=2, states=2))
+    }
     for name, item in EXPERIMENTS.items():
         parts = []
         for part in item.parts("quick"):
+            config = configs[type(part.config.world)]
             cells = [
                 (label, setting, tuple((kind, min(r, config.rank)) for kind, r in ranks) or (("q", 2),))
                 for label, setting, ranks in part.cells

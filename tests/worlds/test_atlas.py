@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sim.worlds import atlas_facts
-from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting, build
+from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting, build, words
 from sim.worlds.atlas_facts import PAD, RELATIONS, pieces_of
 
 CONFIG = Config()
@@ -331,6 +331,22 @@ def test_the_layout_of_a_trace(worlds):
         written = probe.layout.steps[0].positions[-1]
         assert owner[written + 1 :].all() and owner[: written + 1].sum() == 1 and owner[K + hops - 1] == 1
         assert first[0] and second[0]
+
+
+def test_sequences_can_be_read(book):
+    """Every fact of pretraining, spelled out, is a fact of the atlas."""
+    world = build(CONFIG, 0, Setting())
+    first = world.pretraining["facts"].tokens[0]
+    subjects, answers = book.facts["country"]
+
+    def letters(entity):
+        return "·".join(book.pieces[p] for p in book.written[entity] if book.pieces[p])
+
+    assert words(CONFIG, first) == f"{letters(subjects[0])} COUNTRY ANSWER {letters(answers[0])}"
+    trace = words(CONFIG, world.probes["cot3"].tokens[0]).split()
+    assert trace[1:5] == ["EAST", "COUNTRY", "CURRENCY", "THINK"] and trace[5] == trace[0]
+    assert [trace[at] for at in (6, 9, 11, 14, 16)] == ["EAST", "SEP", "COUNTRY", "SEP", "CURRENCY"]
+    assert letters(book.names.index("France")).replace("·", "") in "france"
 
 
 @pytest.mark.parametrize(
