@@ -5,6 +5,7 @@ verdict is a rule on intervals. ``write`` makes figures/CLAIMS.md.
 """
 
 import itertools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,11 @@ class Runs:
         if key not in self._tables:
             self._tables[key] = self.source.summary(experiment, table)
         return self._tables[key]
+
+    def options(self, experiment: str) -> str:
+        """The options of ``sim.sweep`` that made a run."""
+        known = json.loads((self.source.runs / experiment / "manifest.json").read_text())["config"]
+        return "--profile paper" if known["profile"] == "paper" else f"--seeds {known['seeds']}"
 
     def cell(
         self, experiment: str, label: str, method: str, metric: str = "cot_answer", library: str = "parts"
@@ -318,8 +324,8 @@ def page(runs: Runs) -> str:
         "# The paper's claims, measured in miniature",
         "",
         "Written by `python -m sim.figures` from the tables in `experiments/`; no number is typed by hand.",
-        f"All numbers: {seeds} seeds, {edits} edited facts a hop and seed, {DEFAULT.layers} layers, "
-        f"width {DEFAULT.width}",
+        f"All numbers: {seeds} seeds (claim 4: as it says), {edits} edited facts a hop and seed, "
+        f"{DEFAULT.layers} layers, width {DEFAULT.width}",
         f"(names of two tokens: 3), LoRA of rank {DEFAULT.rank} on every matrix, trained in cycles until "
         f"it answers {KNOWN:.0%}",
         "of its own facts; mean [95% interval]. `sum`, `average`, ... merge the two adapters, `joint` is",
@@ -331,7 +337,8 @@ def page(runs: Runs) -> str:
     for item in CLAIMS:
         verdict, text = item.evidence(runs)
         figure = f"[{item.figure}]({item.figure}.pdf)" if item.figure else ""
-        words = f"python -m sim.sweep {' '.join(item.experiments)} --profile paper"
+        options = " ".join(dict.fromkeys(map(runs.options, item.experiments)))
+        words = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
         command = f"`{words}`" if item.experiments else ""
         lines.append(f"| {item.number} | {item.statement} | {verdict} | {text} | {figure} | {command} |")
     lines += ["", f"Adapters that do not know their own facts after all cycles: {unlearned(runs)}.", ""]
