@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, selected
-from sim.experiments.familiarity import CEILING, FLOOR, PREDICTORS, prediction_errors
+from sim.experiments.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, point
@@ -126,7 +126,8 @@ def atlas_library(rows: pd.DataFrame):
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
     panels[0].invert_yaxis()
-    panels[1].legend(loc="upper right", title=f"countries (seeds: {rows['seeds'].max():g})")
+    title = f"countries by population (seeds: {rows['seeds'].max():g})"
+    picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title=title)
     return picture
 
 
@@ -152,14 +153,13 @@ def _prediction(source: Source) -> pd.DataFrame:
         point(part["disentangled"].mean(), part["measured"], panel="cell")
         for _, part in said.dropna(subset="disentangled").groupby(where)
     ]
-    mean = said.groupby(where)["measured"].transform("mean")
-    errors = prediction_errors(said.assign(undecided=(mean > FLOOR) & (mean < CEILING))).assign(panel="error")
+    errors = prediction_errors(undecided(said)).assign(panel="error")
     kept = ["panel", "library", "method", "metric", "predicted", "measured", "low", "high", "seeds"]
     return pd.concat([asked[kept], pd.DataFrame(found), errors], ignore_index=True)
 
 
 @figure(
-    "Single adapters foretell what their merge recalls, and overrate it where the outcome is open.",
+    "Single adapters foretell their merge on real facts too; the coverage law, blind to damage, less well.",
     f"{WORDS} Left: most populous third, shared template; three hops ask for the country of the next capital "
     "eastwards, historic states are named in few sentences of pretraining. Middle: predicted against "
     "measured accuracy, one point a setting, probe and λ. Right: mean absolute error, filled on cells that "
@@ -180,7 +180,8 @@ def atlas_prediction(rows: pd.DataFrame):
         style.points(left, x, found["measured"], found["low"], found["high"], series, name)
     left.set_xticks(range(len(QUESTIONS)), list(QUESTIONS.values()))
     left.set(ylabel="answered step by step", ylim=(-0.03, 1.03))
-    left.legend(loc="upper right", fontsize=6, title=f"seeds: {asked['seeds'].max():g}", title_fontsize=6)
+    title = f"left (seeds: {asked['seeds'].max():g})"
+    picture.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=5, title=title)
     cell = rows[rows["panel"] == "cell"]
     middle.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
     colour = style.COLOURS[0]

@@ -221,7 +221,8 @@ for _world, _cells in worlds_claims.WORLD_CELLS.items():
     def of_world(runs: Runs, world: str = _world) -> tuple[str, str]:
         """The three things that a world must show."""
         shows, text = worlds_claims.evidence(world, runs.table(world), runs.table(world, "guesses"))
-        return holds(all(shows), any(shows)), text
+        seeds = int(runs.table(world)["seeds"].max())
+        return f"{holds(all(shows), any(shows))} in {seeds} seeds", text
 
 
 @claim("4", "The same in math word problems and cross-lingual code", "")
