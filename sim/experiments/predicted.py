@@ -17,8 +17,8 @@ RESAMPLES = 2000
 
 
 def undecided(rows: pd.DataFrame) -> pd.DataFrame:
-    """Predictions and outcomes, seed by seed, with a column that says whether the mean outcome of the cell lies
-    between floor and ceiling."""
+    """Predictions and outcomes, seed by seed, with a column ``undecided``: whether the mean outcome of a cell
+    lies between floor and ceiling."""
     mean = rows.groupby(["label", "lam", "metric"])["measured"].transform("mean")
     return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
 

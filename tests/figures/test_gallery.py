@@ -80,7 +80,7 @@ def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, ca
     item = next(item for item in EXPERIMENTS if len(item.experiments) == 1)
     (experiment,) = item.experiments
     summary = pd.read_csv(committed() / "experiments" / experiment / "summary.csv")
-    (tmp_path / experiment).mkdir()
+    shutil.copytree(committed() / "experiments" / experiment, tmp_path / experiment)
     halved = {name: summary[name] / 2 for name in ("measured", "low", "high")}
     summary.assign(**halved).to_csv(tmp_path / experiment / "summary.csv", index=False)
     command.main(command.Draw(runs=tmp_path))
