@@ -35,6 +35,9 @@ def guesses(right, methods=("sum", "average"), asked=100):
         for m in methods
     ]
     rows.append(metric | {"seed": 0, "library": "parts", "method": "oracle", "right": 90, "asked": 100})
+    for s in range(3):
+        rows.append(metric | {"seed": s, "library": "single", "method": "half", "right": 12, "asked": 100})
+        rows.append(metric | {"seed": s, "library": "single", "method": "joint", "right": 80, "asked": 100})
     return pd.DataFrame(rows)
 
 
@@ -45,7 +48,8 @@ def test_all_three_show():
     shows, text = evidence("toy", summary(), guesses(AT_CHANCE))
     assert shows == [True, True, True]
     assert "(3 seeds)" in text and "0.83 of the joint adapter's 0.900" in text and "(parts/sum)" in text
-    assert "right in 0.095 [" in text and "of 600 cases (a guess: 0.1000)" in text
+    assert "right in 0.095 [" in text and "of 600 cases (a guess: 0.1000; one adapter" in text
+    assert "which holds half: 0.120 [" in text
     assert text.count("**not**") == 0
 
 
