@@ -109,8 +109,8 @@ def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]
     chance = float(told.loc[told["metric"] == "direct_given_among_answers", "predicted"].iloc[0])
     text = (
         f"asked at once, a model that answers with one of the taught answers is right in {number(pooled)} of "
-        f"{count} cases (a guess: {chance:.4f}; one adapter alone, which holds half: {number(alone)}); of {found} "
-        f"pairs of question and method {len(above)} lie above their own guess"
+        f"{count} cases (a guess: {chance:.4f}; one adapter alone, which holds half: {number(alone)}); of "
+        f"{found} pairs of question and method {len(above)} lie above their own guess"
         + (f" ({', '.join(above)})" if above else "")
     )
     return len(above) <= 0.05 * found and pooled["low"] <= chance, chance, text
