@@ -4,7 +4,6 @@ their figures choose rows and draw chance."""
 from collections.abc import Sequence
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from sim.lab import style
@@ -51,12 +50,6 @@ CEILINGS_AND_MERGES = (
 """(library, method, label) of the figures that vary a size."""
 
 
-PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
-"""The last is what the others must beat: that merging does nothing."""
-
-RESAMPLES = 2000
-
-
 def selected(
     summary: pd.DataFrame, metrics: Sequence[str], methods: Sequence[tuple[str, str]]
 ) -> pd.DataFrame:
@@ -81,11 +74,3 @@ def guide(axes, x, rows: pd.DataFrame, series: int, label: str, hollow: bool = F
     """Points with bars, joined by a thin guide for the eye."""
     axes.plot(x, rows["measured"], color=style.COLOURS[series], linewidth=0.5, alpha=0.6)
     style.points(axes, x, rows["measured"], rows["low"], rows["high"], series, label, hollow)
-
-
-def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """(mean, low, high): percentile interval of the mean of one value a seed, seeds redrawn."""
-    values = np.asarray(values, float)
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    return float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import LAMBDAS, PREDICTORS, bootstrap, selected
+from sim.experiments.common import LAMBDAS, selected
+from sim.experiments.predicted import PREDICTORS, bootstrap
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, beside, figure, point

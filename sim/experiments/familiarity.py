@@ -1,25 +1,15 @@
 """Library and method against familiarity and template: the main experiment, three figures of its table."""
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import (
-    DEFAULT,
-    NAMES,
-    PREDICTORS,
-    SETTING,
-    SMALL,
-    bootstrap,
-    chance,
-    guide,
-    selected,
-)
+from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, guide, selected
+from sim.experiments.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, beside, figure, line, point, points
+from sim.lab.figure import Source, figure, line, point, points
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
@@ -99,9 +89,6 @@ def library_and_familiarity(rows: pd.DataFrame):
     return picture
 
 
-FLOOR, CEILING = 0.05, 0.95
-"""A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
-
 RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
 
 
@@ -124,22 +111,7 @@ def outcomes(source: Source) -> pd.DataFrame:
     cell's mean outcome lies between floor and ceiling."""
     rows = source.summary("familiarity", "predictions")
     rows = rows[rows["method"].str.startswith("lambda=")]
-    mean = rows.groupby(["label", "lam", "metric"])["measured"].transform("mean")
-    return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
-
-
-def prediction_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean absolute error of every predictor over all ``outcomes`` given and over the undecided ones, with a
-    95% interval by bootstrap over seeds."""
-    found = []
-    for predictor in (name for name in PREDICTORS if name in rows):
-        known = rows.dropna(subset=predictor)
-        for scope, part in (("all", known), ("undecided", known[known["undecided"]])):
-            error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
-            if len(error):
-                where = {"scope": scope, "predictor": predictor}
-                found.append(beside(math.nan, bootstrap(error), len(error), **where))
-    return pd.DataFrame(found)
+    return undecided(rows)
 
 
 @figure(

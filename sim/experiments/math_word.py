@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import of_method, selected
-from sim.experiments.familiarity import CEILING, FLOOR, PREDICTORS, prediction_errors
+from sim.experiments.predicted import CEILING, FLOOR, PREDICTORS, prediction_errors
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure

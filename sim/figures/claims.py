@@ -21,7 +21,6 @@ from sim.figures.worlds_claims import number
 from sim.lab import files, intervals
 from sim.lab.figure import Source
 from sim.reuse.config import KNOWN
-from sim.worlds import WORLDS
 
 CHANCE = 1 / DEFAULT.world.edits
 
@@ -258,13 +257,6 @@ for _world, _cells in worlds_claims.WORLD_CELLS.items():
         shows, text = worlds_claims.evidence(world, runs.table(world), runs.table(world, "guesses"))
         seeds = int(runs.table(world)["seeds"].max())
         return f"{holds(all(shows), any(shows))} in {seeds} seeds", text
-
-
-@claim("4", "The same in history and geography", "")
-def other_worlds(runs: Runs) -> tuple[str, str]:
-    """Which worlds there are."""
-    known = ", ".join(f"`{name}`" for name in WORLDS)
-    return "**not measured**", f"Worlds of this toolkit so far: {known}."
 
 
 @claim("5", "Reuse is shallow pattern matching", "library_and_familiarity", "familiarity")

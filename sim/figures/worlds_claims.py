@@ -45,6 +45,13 @@ WORLD_CELLS = {
         unseen=("new/both",),
         metric="cot_runs",
     ),
+    "atlas": Cells(
+        "history and geography, on real facts",
+        "atlas_library",
+        shared=("head/both",),
+        alone=("head/none",),
+        unseen=("tail/both",),
+    ),
 }
 """By world, and so by experiment."""
 
@@ -70,7 +77,7 @@ def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[
         ValueError: a cell is missing.
     """
     cells = WORLD_CELLS[world]
-    direct, chance, at_once = _direct(data_free(guesses))
+    direct, chance, at_once = _direct(data_free(guesses), guesses[guesses["library"] == "single"])
 
     def best(label):
         found = _rows(world, data_free(summary), label, cells.metric)
@@ -86,7 +93,10 @@ def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[
             for label in labels
         )
 
-    shares = [best(label)["measured"] / joint(label)["measured"] for label in cells.shared]
+    def share(label):
+        return best(label)["measured"] / joint(label)["measured"] if joint(label)["measured"] else 0.0
+
+    shares = [share(label) for label in cells.shared]
     shows = [
         direct,
         min(shares) >= SHARE,
@@ -110,9 +120,24 @@ def _name(cell) -> str:
     return f"{cell['library']}/{cell['method']}"
 
 
-def _direct(told: pd.DataFrame) -> tuple[bool, float, str]:
+NO_PART = ("base", "joint", "bridge", "expert")
+"""Models beside the merges that are no part's adapter alone."""
+
+
+def _pooled(told: pd.DataFrame):
+    """Share right of the answers to the main question that are among those taught, and how many there are."""
+    by_seed = told[told["metric"] == "direct_given_among_answers"].groupby("seed")[["right", "asked"]].sum()
+    share = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
+    return share, by_seed["asked"].sum()
+
+
+def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]:
     """(whether all is at its null, the null of the main question, text): every question asked at once, pooled
-    over settings, each data-free method by itself; one in twenty intervals may lie above."""
+    over settings, each data-free method by itself; one in twenty intervals may lie above.
+
+    An adapter alone holds one half of what is asked: where it is above a guess too, the excess of a merge is
+    no composition, but what the facts give away.
+    """
     above, found = [], 0
     for (metric, library, method), part in told.groupby(["metric", "library", "method"]):
         by_seed = part[part["asked"] > 0].groupby("seed")[["right", "asked"]].sum()
@@ -122,14 +147,13 @@ def _direct(told: pd.DataFrame) -> tuple[bool, float, str]:
         _, low, _ = intervals.proportion(*by_seed.to_numpy().T)
         if low > part["predicted"].iloc[0]:
             above.append(f"{metric.removesuffix('_given_among_answers')} of {library}/{method}")
-    main = told[told["metric"] == "direct_given_among_answers"]
-    by_seed = main.groupby("seed")[["right", "asked"]].sum()
-    pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
-    chance = float(main["predicted"].iloc[0])
+    (pooled, count), (alone, _) = _pooled(told), _pooled(single[~single["method"].isin(NO_PART)])
+    chance = float(told.loc[told["metric"] == "direct_given_among_answers", "predicted"].iloc[0])
     text = (
         f"asked at once, a model that answers with one of the taught answers is right in {number(pooled)} of "
-        f"{by_seed['asked'].sum()} cases (a guess: {chance:.4f}); of {found} pairs of question and method "
-        f"{len(above)} lie above their own guess" + (f" ({', '.join(above)})" if above else "")
+        f"{count} cases (a guess: {chance:.4f}; one adapter alone, which holds half: {number(alone)}); of "
+        f"{found} pairs of question and method {len(above)} lie above their own guess"
+        + (f" ({', '.join(above)})" if above else "")
     )
     return len(above) <= 0.05 * found and pooled["low"] <= chance, chance, text
 

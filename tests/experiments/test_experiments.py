@@ -11,13 +11,14 @@ from sim.figures import FIGURES
 from sim.lab.figure import COMMON, Source
 from sim.reuse.jobs import Part
 from sim.sweep.run import run
-from sim.worlds import build, crosslingual, math_word, two_hop
+from sim.worlds import atlas, build, crosslingual, math_word, two_hop
 
 SMALLER = {
     two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
     math_word.Config: math_word.Config(
         prime=7, operations=8, told=2, wordings=1, asked=1, longer=8, bridges=8
     ),
+    atlas.Config: atlas.Config(edits=2, states=2),
     crosslingual.Config: crosslingual.Config(known=6, edits=4, bridges=8),
 }
 """Worlds that train and answer in no time, by what is in their place."""

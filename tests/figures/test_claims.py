@@ -41,6 +41,13 @@ def changed(runs, experiment, **values):
     return copy
 
 
+def test_the_command_is_that_of_the_run(runs, tmp_path):
+    assert runs.options("rank") == "--profile paper"
+    (tmp_path / "rank").mkdir()
+    (tmp_path / "rank" / "manifest.json").write_text('{"config": {"profile": "quick", "seeds": 5}}')
+    assert claims.Runs(Source(tmp_path)).options("rank") == "--seeds 5"
+
+
 def test_verdicts_follow_the_numbers(runs):
     assert claims.unseen(runs)[0] == "**holds**"
     lost = {"label": "real/both", "method": "sum", "measured": 0.03, "low": 0.01, "high": 0.06}

@@ -31,6 +31,7 @@ def tables(shared=0.8, joint=0.9, alone=0.1, unseen=0.3, right=10):
             ("parts", "sum"): right,
             ("parts", "oracle"): 100,
             ("single", "joint"): 100,
+            ("single", "half"): 12,
         }.items()
         for seed in range(3)
     ]
@@ -75,7 +76,8 @@ def test_the_worst_cell_decides(labels):
 def test_the_text_says_seeds_and_numbers():
     _, text = worlds_claims.evidence(WORLD, *tables())
     assert text.startswith("`math_word` (3 seeds): ")
-    assert "0.89 of the joint adapter or more" in text and "of 300 cases (a guess: 0.1000)" in text
+    assert "0.89 of the joint adapter or more" in text and "of 300 cases (a guess: 0.1000;" in text
+    assert "which holds half: 0.120 [" in text and text.count("**not**") == 0
     assert (
         f"{CELLS.unseen[0]} 0.300 [0.300, 1.000] by parts/sum, joint 0.900" in text and "oracle" not in text
     )
@@ -88,3 +90,8 @@ def test_a_missing_cell_is_named():
         ValueError, match=f"has no cot_solved of any method at {CELLS.alone[0]}: run it again"
     ):
         worlds_claims.evidence(WORLD, kept, guesses)
+
+
+def test_a_method_above_its_guess_is_named():
+    _, text = worlds_claims.evidence(WORLD, *tables(right=30))
+    assert "of 1 pairs of question and method 1 lie above their own guess (direct of parts/sum)" in text

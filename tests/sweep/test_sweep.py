@@ -32,7 +32,7 @@ from sim.worlds import two_hop
         (["--world", "nowhere"], "unknown world 'nowhere'; known: one_layer, "),
         (["--seeds", 0], "--seeds is 0; give at least 1"),
         (["--out", "/proc/none/here"], "/proc/none"),
-        (["nonsense"], "unknown experiment 'nonsense'; known: bridges, "),
+        (["nonsense"], "unknown experiment 'nonsense'; known: atlas, bridges, "),
         (["rank", "--seeds", "0"], "--seeds is 0; give at least 1"),
         (["rank", "--rank", "8"], "--rank, --method and --world belong to the main job"),
     ],

@@ -1,0 +1,45 @@
+"""How far predictions from single adapters are from what their merges did: what experiments share."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from sim.lab.figure import beside
+
+PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
+"""The last is what the others must beat: that merging does nothing."""
+
+FLOOR, CEILING = 0.05, 0.95
+"""A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
+
+RESAMPLES = 2000
+
+
+def undecided(rows: pd.DataFrame) -> pd.DataFrame:
+    """Predictions and outcomes, seed by seed, with a column ``undecided``: whether the mean outcome of a cell
+    lies between floor and ceiling."""
+    mean = rows.groupby(["label", "lam", "metric"])["measured"].transform("mean")
+    return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
+
+
+def prediction_errors(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean absolute error of every predictor over all ``outcomes`` given and over the undecided ones, with a
+    95% interval by bootstrap over seeds."""
+    found = []
+    for predictor in (name for name in PREDICTORS if name in rows):
+        known = rows.dropna(subset=predictor)
+        for scope, part in (("all", known), ("undecided", known[known["undecided"]])):
+            error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
+            if len(error):
+                where = {"scope": scope, "predictor": predictor}
+                found.append(beside(math.nan, bootstrap(error), len(error), **where))
+    return pd.DataFrame(found)
+
+
+def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
+    """(mean, low, high): percentile interval of the mean of one value a seed, seeds redrawn."""
+    values = np.asarray(values, float)
+    rng = np.random.default_rng(0)
+    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
+    return float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))

@@ -1,0 +1,43 @@
+"""Which facts of the atlas pretraining may withhold, so that a guess is right once in their number.
+
+Answers are all different, and no name hints at another by its letters: what is left to a model that does not
+know the way from question to answer is one guess among the answers.
+"""
+
+import numpy as np
+
+from sim.worlds.atlas_facts import Atlas
+
+
+def alike(book: Atlas, *entities: int) -> bool:
+    """Whether two of the names share a piece, as Algiers and Algeria do: then one hints at the other."""
+    written = [{p for p in book.written[e].tolist() if book.pieces[p]} for e in entities]
+    return len(set.union(*written)) < sum(map(len, written))
+
+
+def candidates_of(book: Atlas, third: np.ndarray, t: int) -> np.ndarray:
+    """Countries of a third whose facts may be withheld: no successor of a historic state, with a neighbour
+    (so that traces are about them as about others), and no two of capital, country and currency alike."""
+    capitals = book.facts["country"][0]
+    currency, successors = book.facts["currency"][1], book.facts["successor"][1]
+    inland = np.setdiff1d(book.facts["neighbour"][0], successors)
+    found = [c for c in inland if third[c] == t and not alike(book, capitals[c], c, currency[c])]
+    return np.asarray(found, int)
+
+
+def distinct(rng, candidates: np.ndarray, book: Atlas, count: int, what: str) -> np.ndarray:
+    """A draw of countries of which no two pay with a currency of one name."""
+    drawn = rng.permutation(candidates)
+    _, places = np.unique(book.facts["currency"][1][drawn], return_index=True)
+    if len(places) < count:
+        raise ValueError(f"only {len(places)} currencies serve for {what} = {count}: use more countries")
+    return drawn[np.sort(places)[:count]]
+
+
+def states_of(rng, book: Atlas, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Historic states and their successors, all of different currencies, names not alike."""
+    states, after = book.facts["successor"]
+    currency = book.facts["currency"][1]
+    fit = np.asarray([not alike(book, s, a, currency[a]) for s, a in zip(states, after, strict=True)])
+    drawn = distinct(rng, after[fit], book, count, "states")
+    return np.asarray([states[fit][after[fit] == country][0] for country in drawn]), drawn
