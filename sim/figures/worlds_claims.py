@@ -124,11 +124,19 @@ NO_PART = ("base", "joint", "bridge", "expert")
 """Models beside the merges that are no part's adapter alone."""
 
 
-def _pooled(told: pd.DataFrame):
-    """Share right of the answers to the main question that are among those taught, and how many there are."""
+def _pooled(told: pd.DataFrame) -> tuple[dict[str, float] | None, int]:
+    """Share right of the answers to the main question that are among those taught, and how many there are;
+    no share if there are none."""
     by_seed = told[told["metric"] == "direct_given_among_answers"].groupby("seed")[["right", "asked"]].sum()
+    by_seed = by_seed[by_seed["asked"] > 0]
+    if by_seed.empty:
+        return None, 0
     share = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
     return share, by_seed["asked"].sum()
+
+
+def _share(pooled: dict[str, float] | None) -> str:
+    return number(pooled) if pooled else "none, it never does"
 
 
 def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]:
@@ -150,12 +158,13 @@ def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]
     (pooled, count), (alone, _) = _pooled(told), _pooled(single[~single["method"].isin(NO_PART)])
     chance = float(told.loc[told["metric"] == "direct_given_among_answers", "predicted"].iloc[0])
     text = (
-        f"asked at once, a model that answers with one of the taught answers is right in {number(pooled)} of "
-        f"{count} cases (a guess: {chance:.4f}; one adapter alone, which holds half: {number(alone)}); of "
+        f"asked at once, a model that answers with one of the taught answers is right in {_share(pooled)} of "
+        f"{count} cases (a guess: {chance:.4f}; one adapter alone, which holds half: {_share(alone)}); of "
         f"{found} pairs of question and method {len(above)} lie above their own guess"
         + (f" ({', '.join(above)})" if above else "")
     )
-    return len(above) <= 0.05 * found and pooled["low"] <= chance, chance, text
+    low = pooled["low"] if pooled else 0.0
+    return len(above) <= 0.05 * found and low <= chance, chance, text
 
 
 def _rows(world: str, summary: pd.DataFrame, label: str, metric: str, method: str | None = None):
