@@ -352,7 +352,7 @@ def page(runs: Runs) -> str:
         "# The paper's claims, measured in miniature",
         "",
         "Written by `python -m sim.figures` from the tables in `experiments/`; no number is typed by hand.",
-        f"All numbers: {seeds} seeds (claim 4: as it says), {edits} edited facts a hop and seed, "
+        f"All numbers: {seeds} seeds (claims 1+ and 4: as they say), {edits} edited facts a hop and seed, "
         f"{DEFAULT.layers} layers, width {DEFAULT.width}",
         f"(names of two tokens: 3), LoRA of rank {DEFAULT.rank} on every matrix, trained in cycles until "
         f"it answers {KNOWN:.0%}",
