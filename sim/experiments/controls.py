@@ -148,7 +148,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices. (a) Right "
     "answers among those that occur, in units of a guess (dashed: 1). (b) Mean -log p over all pairings of "
     "questions and answers, less that of the right pairs (dashed: 0). (c) How far it is above the base's, "
-    "paired by seed. Bars: 95% over 8 seeds.",
+    "paired by seed.",
     "experiment controls",
     _collect,
     ("controls",),
@@ -170,5 +170,7 @@ def referee(rows: pd.DataFrame):
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].invert_yaxis()
-    picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(SERIES))
+    title = f"mean and 95% interval of {rows['seeds'].max():.0f} seeds"
+    handles = panels[0].get_legend_handles_labels()
+    picture.legend(*handles, loc="outside lower center", ncols=len(SERIES), title=title, title_fontsize=7)
     return picture
