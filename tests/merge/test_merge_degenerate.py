@@ -12,9 +12,9 @@ from sim.merge import METHODS, merge
 from sim.merge.module import refuse_zero_sum
 from theory.lowrank import LowRank, concatenated, directions, norm
 
-SPECTRAL = [name for name, record in METHODS.items() if record.family == "spectral"]
+SPECTRAL = [name for name, record in METHODS.items() if record.family in ("spectral", "core", "calibrated")]
 NORMALISING = [name for name, record in METHODS.items() if record.normalises]
-CANCELLING = ["average", "sum", "svd", "ties", "sce", "slerp", "multislerp", "karcher", *SPECTRAL]
+CANCELLING = ["average", "sum", "svd", "ties", "sce", "slerp", "nuslerp", "multislerp", "karcher", *SPECTRAL]
 
 
 def opposed(dtype):
