@@ -1,7 +1,7 @@
 """Merges that correct a sum by what the updates themselves say: ACE's Gram matrices, calibrated spectra.
 
 Both are cures for facts that several adapters share. Where adapters share nothing, rows of one at right
-angles to the rows and columns of the other, both are the sum (``theory.reuse``).
+angles to the rows and columns of the other, both are the sum (``theory.merges``).
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def ace(
     rows = [_centred(part, eps) for part in parts]
     q, r = jnp.linalg.qr(jnp.concatenate(rows, axis=0).T)
     p, s, _ = jnp.linalg.svd(r, full_matrices=False)
-    # sum_i G_i = axes diag(s^2) axes^T. A direction of rounding, divided by the ridge, would be one of the merge.
+    # sum_i G_i = axes diag(s^2) axes^T. A direction of rounding would matter once divided by the ridge.
     axes, count = jnp.where(supported(s, eps=eps)[None, :], q @ p, 0), len(parts)
     inverse = 1 / (jnp.square(s) + count * ridge)
 
