@@ -30,7 +30,7 @@ def ace(
     inputs keeps; and the spectral refinement behind that switch.
 
     G_i estimates the inputs' covariance for an update R Phi^T with R^T R = c I, as after one step; for an
-    interpolating one, R Phi^+, it estimates its inverse (theory/README.md, section 14).
+    interpolating one, R Phi^+, it estimates its inverse (theory/README.md, section 5).
     """
     if not ridge > 0:
         raise ValueError(f"ridge must be above 0, not {ridge}; without one the method is wudi")
@@ -67,7 +67,9 @@ def svc(updates: Sequence[LowRank], weights: Float[Array, "K"], *, eps: float, a
     Li et al. 2026 (arXiv 2602.05536), after the weighted sum U S V^T. With a_i = u_r^T w_i Delta W_i and a
     their sum, s_i = <a, a_i> / |a_i|^2 (0 where a_i is) and S_r is multiplied by K / sum_i max(alpha, s_i).
     alpha = 1 only ever lowers a value; the paper's 1/K multiplies a direction that one adapter holds alone by
-    K^2 / (2 K - 1). (The authors' code divides by the mean s_i instead, and only where all are positive.)
+    K^2 / (2 K - 1). A weak response that points along a strong one counts most (s_i is one over its size), so
+    a slight overlap of two adapters in rows and columns can cost the stronger its fact. (The authors' code
+    divides by the mean s_i instead, and only where all are positive.)
     """
     if not alpha > 0:
         raise ValueError(f"alpha must be above 0, not {alpha}")
@@ -78,8 +80,8 @@ def svc(updates: Sequence[LowRank], weights: Float[Array, "K"], *, eps: float, a
         own = (u.T @ part.b) @ jnp.linalg.qr(part.a.T)[1].T
         size = jnp.sum(jnp.square(own), axis=1)
         along = s * jnp.sum((u.T @ part.b) * (vt @ part.a.T), axis=1)
-        # Below the rounding of the update there is no response to compare with.
-        alive = size > jnp.square(10 * eps * norm(part))
+        # A direction of the sum mixes with its neighbours by rounding: what is left of that is no response.
+        alive = size > eps * jnp.square(norm(part))
         ratio = jnp.where(alive, along / jnp.where(alive, size, 1), 0)
         counted += jnp.maximum(alpha, ratio)
     return LowRank(u * (s * len(parts) / counted)[None, :], vt, 1.0)
