@@ -1,5 +1,6 @@
 """Dense float64 references of the merges of 2025 and 2026, from their definitions, beside dense_merges.py."""
 
+import jax
 import numpy as np
 from dense_merges import REFERENCES, disjoint_mean, largest, reference, thin, weighted
 
@@ -85,3 +86,23 @@ def _(deltas, weights, threshold, boost, **_):
         factor = 1 + boost * min(common.sum() / max(own.sum(), 1), 0.2)
         merged += factor * entry * own + np.where(common, entry / np.maximum(holders, 1), 0)
     return merged
+
+
+@reference("scaled_sum")
+def _(deltas, weights, **_):
+    total = weighted(deltas, weights)
+    return total / np.linalg.norm(total) * np.sum(weights * [np.linalg.norm(d) for d in deltas])
+
+
+@reference("random_spectrum")
+def _(deltas, weights, factors, **_):
+    """The same Gaussian draws, orthonormalised by numpy."""
+    b = np.concatenate([w * s * b for w, (b, _, s) in zip(weights, factors, strict=True)], axis=1)
+    a = np.concatenate([a for _, a, _ in factors])
+    sides = []
+    for side, factor in enumerate((b, a.T)):
+        root = np.linalg.qr(factor)[1]
+        key = jax.random.fold_in(jax.random.key(11), side)
+        drawn = np.asarray(jax.random.normal(key, (len(factor), len(root)), np.float64))
+        sides.append(np.linalg.qr(drawn)[0] @ root)
+    return sides[0] @ sides[1].T
