@@ -60,8 +60,8 @@ def ram(
 
     Yuan et al. 2026 (arXiv 2601.13572), as in mergekit: changed means |w_i tau_i| above a threshold, and what
     is below it is dropped; with ``boost`` an update's own entries are multiplied by 1 + boost * min(shared
-    entries / own entries, 0.2) (RAM+, whose published boost is 0.1), counted in this module alone. Here the
-    threshold is a share of the update's largest entry: the published 1e-5 is one of sparse updates and of
+    entries / own entries, 0.2) (RAM+, there with boost 0.1), counted in this module alone. Here the
+    threshold is a share of the update's largest entry: mergekit's 1e-5 is one of sparse updates and of
     one unit of the weights. A low-rank update is dense: nearly every entry is shared, and RAM is the average.
     """
     if not 0 <= threshold < 1:
