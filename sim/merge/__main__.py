@@ -43,7 +43,8 @@ class MergeCommand:
         ),
     ] = ()
     rank: int | None = None
-    """Truncate every module to this rank. Default: the sum of the adapters' ranks (svd: the largest)."""
+    """Truncate every module to this rank. Default: the sum of the adapters' ranks (the largest for svd and
+    compress_then_merge)."""
     option: tuple[str, ...] = ()
     """Options of the method, as NAME=VALUE, for example density=0.5 vote=count."""
     seed: Annotated[int, tyro.conf.arg(help=f"Seed of the methods that draw: {_named('uses_key')}.")] = 0

@@ -1,14 +1,16 @@
 """Routers: per token, per module, which adapters of a library act and how strongly (theory/README.md, 10).
 
-A router is its prototypes: each adapter i gets rows P_i (p, in) from its factors alone, an input x scores
-s_i(x) = |P_i x|, and the gate is a softmax of the scores over the top k at a temperature. Arrow's P_i is the
-top right singular vector; SpectR's is the whole right space times the singular values, so s_i = |DW_i x|.
+A router is its prototypes and its rule: each adapter i gets rows P_i (p, in) from its factors alone, an
+input x scores s_i(x) = |P_i x|, and the rule makes weights of the scores of the top k (``RULES``, mostly a
+softmax). Arrow's P_i is the top right singular vector; SpectR's is the whole right space times the
+singular values, so s_i = |DW_i x|. A router may choose among the rank-one parts of all adapters instead.
 Prototypes are computed once; ``gate`` and ``route`` are pure, jit-able, and act on any leading axes of x.
 """
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,24 +23,37 @@ from theory.lowrank import LowRank, absorbed, apply, concatenated, directions, s
 
 @dataclass(frozen=True)
 class Router:
-    """A named way to make prototypes: the function from one update to (p, in) rows, and its summary."""
+    """A named way to make prototypes: the function from one update to (p, in) rows, and its summary.
+
+    ``rule``: of ``RULES``. ``top_k``: how many act unless a call says otherwise, None for all. ``split``:
+    chooses among the rank-one parts of the adapters, by default as many as the largest rank.
+    """
 
     name: str
     prototype: Callable[[LowRank], Float[Array, "p in"]]
     summary: str
+    rule: str = "softmax"
+    top_k: int | None = None
+    split: bool = False
 
 
 ROUTERS: Registry[Router] = Registry("router")
+RULES = ("softmax", "share", "unit")
+"""softmax(s / T) over the top k; s / sum of s over the top k; 1 for each of the top k."""
 
 
-def router(function: Callable[[LowRank], Array]) -> Callable[[LowRank], Array]:
-    """Register a prototype function under its own name."""
-    summary = (inspect.getdoc(function) or "").split("\n")[0]
-    ROUTERS.add(function.__name__, Router(function.__name__, function, summary))
-    return function
+def router(rule: str = "softmax", **fields: Any) -> Callable[[Callable], Callable]:
+    """Register a prototype function under its own name, with the other fields of its ``Router``."""
+
+    def register(function: Callable[[LowRank], Array]) -> Callable[[LowRank], Array]:
+        summary = (inspect.getdoc(function) or "").split("\n")[0]
+        ROUTERS.add(function.__name__, Router(function.__name__, function, summary, rule, **fields))
+        return function
+
+    return register
 
 
-@router
+@router()
 def arrow(update: LowRank) -> Float[Array, "1 in"]:
     """Arrow: the top right singular vector of Delta W, exactly (QR of the factors, SVD of the small core).
 
@@ -48,7 +63,7 @@ def arrow(update: LowRank) -> Float[Array, "1 in"]:
     return directions(update)[2][:1]
 
 
-@router
+@router()
 def spectr(update: LowRank) -> Float[Array, "r in"]:
     """SpectR: the whole right space with its singular values, S V^T, so that the score is |Delta W x|.
 
@@ -58,7 +73,7 @@ def spectr(update: LowRank) -> Float[Array, "r in"]:
     return s[:, None] * vt
 
 
-@router
+@router()
 def seqr(update: LowRank) -> Float[Array, "r in"]:
     """SEQR: R A with B = Q R, which scores |Delta W x| as SpectR does with a QR in place of an SVD.
 
@@ -66,6 +81,51 @@ def seqr(update: LowRank) -> Float[Array, "r in"]:
     """
     update = absorbed(update)
     return jnp.linalg.qr(update.b)[1] @ update.a
+
+
+@router("unit", top_k=1)
+def arrow_top1(update: LowRank) -> Float[Array, "1 in"]:
+    """Hard Arrow: the adapter with the highest Arrow score acts alone, at its own scale (weight 1).
+
+    A softmax over K adapters gives the chosen one less than 1: the coverage law's lambda.
+    """
+    return arrow(update)
+
+
+@router("share")
+def logo(update: LowRank) -> Float[Array, "r in"]:
+    """LoGo: weights in proportion to the norms |Delta W x|, s_i / sum_j s_j over the top k.
+
+    Lee et al. 2025 (arXiv 2511.07129), its norm signal. The paper reads it once, at the last token's query of
+    one block, and keeps the weights for the sequence and all modules; here, as with every router, each token
+    and module has its own. All adapters take part unless top_k says otherwise (the paper: some 5 of 260).
+    """
+    return seqr(update)
+
+
+@router("unit", split=True)
+def components(update: LowRank) -> Float[Array, "r in"]:
+    """Rank-one routing: of all parts s_j u_j v_j^T of all adapters, the top k for a token, at weight 1.
+
+    The token level of HiLoRA (Han et al. 2025, arXiv 2510.12266), whose sequence level needs samples of each
+    adapter's data and an encoder. A part scores s_j |<v_j, x>|, the length of what it adds. They are singular
+    ones: the stored rows and columns would be others in another factorisation of the same Delta W.
+    """
+    return spectr(update)
+
+
+def units(name: str, updates: Sequence[LowRank]) -> list[LowRank]:
+    """What a router chooses among: the adapters themselves, or their singular rank-one parts.
+
+    Raises: ValueError for an unknown router, naming the known ones.
+    """
+    if not ROUTERS[name].split:
+        return list(updates)
+    parts = []
+    for update in updates:
+        u, s, vt = directions(update)
+        parts += [LowRank(u[:, j : j + 1], s[j] * vt[j : j + 1], 1.0) for j in range(len(s))]
+    return parts
 
 
 def prototypes(name: str, updates: Sequence[LowRank]) -> Float[Array, "K p in"]:
@@ -92,12 +152,16 @@ def gate(
     *,
     top_k: int | None = None,
     temperature: float = 1.0,
+    rule: str = "softmax",
 ) -> Float[Array, "*tokens K"]:
-    """Weights of the adapters, token by token: softmax of scores / temperature over the top k, 0 elsewhere.
+    """Weights of the adapters, token by token: the rule's, of the scores of the top k; 0 elsewhere.
 
-    They sum to 1. Exactly ``top_k`` are kept (all by default); of equal scores the lower index is.
-    Raises: ValueError unless 1 <= top_k <= K and temperature > 0.
+    They sum to 1, but for "unit" to top_k, and for "share" to 0 where no score is above 0. Exactly ``top_k``
+    are kept (all by default); of equal scores the lower index is. Only "softmax" has a temperature.
+    Raises: ValueError unless 1 <= top_k <= K, temperature > 0 and the rule is one of ``RULES``.
     """
+    if rule not in RULES:
+        raise ValueError(f"rule must be one of {', '.join(RULES)}, not {rule!r}")
     count = protos.shape[0]
     top_k = count if top_k is None else top_k
     if not 1 <= top_k <= count:
@@ -107,6 +171,12 @@ def gate(
     found = scores(x, protos)
     _, best = jax.lax.top_k(found, top_k)
     kept = jnp.any(jax.nn.one_hot(best, count, dtype=bool), axis=-2)
+    if rule == "unit":
+        return kept.astype(found.dtype)
+    if rule == "share":
+        found = jnp.where(kept, found, 0)
+        total = jnp.sum(found, axis=-1, keepdims=True)
+        return found / jnp.where(total > 0, total, 1)
     return jax.nn.softmax(jnp.where(kept, found / temperature, -jnp.inf), axis=-1)
 
 
@@ -136,20 +206,26 @@ def routed(
 ) -> Project:
     """The projection W x + sum_i g_i(x) Delta W_i x of a decoder, gated by each module's own input.
 
+    top_k: None is the router's own, or for rank-one parts the largest rank of the module's adapters.
     ``library`` holds adapters that change the same modules. Raises: ValueError if they do not.
     """
     names = {frozenset(adapter) for adapter in library}
     if len(names) != 1:
         raise ValueError("the adapters of a routed library must change the same modules")
-    protos = {
-        module: prototypes(name, [adapter[module] for adapter in library]) for module in next(iter(names))
-    }
+    found = ROUTERS[name]
+    parts = {module: units(name, [adapter[module] for adapter in library]) for module in next(iter(names))}
+    protos = {module: prototypes(name, choice) for module, choice in parts.items()}
+
+    def kept(module: str) -> int | None:
+        if top_k is None and found.split:
+            return max(adapter[module].a.shape[0] for adapter in library)
+        return found.top_k if top_k is None else top_k
 
     def project(module: str, weight: Array, x: Array) -> Array:
         y = plain(module, weight, x)
         if module not in protos:
             return y
-        gates = gate(x, protos[module], top_k=top_k, temperature=temperature)
-        return y + route([adapter[module] for adapter in library], gates, x)
+        gates = gate(x, protos[module], top_k=kept(module), temperature=temperature, rule=found.rule)
+        return y + route(parts[module], gates, x)
 
     return project

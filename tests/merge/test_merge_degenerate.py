@@ -12,9 +12,21 @@ from sim.merge import METHODS, merge
 from sim.merge.module import refuse_zero_sum
 from theory.lowrank import LowRank, concatenated, directions, norm
 
-SPECTRAL = [name for name, record in METHODS.items() if record.family == "spectral"]
+SPECTRAL = [name for name, record in METHODS.items() if record.family in ("spectral", "core", "calibrated")]
 NORMALISING = [name for name, record in METHODS.items() if record.normalises]
-CANCELLING = ["average", "sum", "svd", "ties", "sce", "slerp", "multislerp", "karcher", *SPECTRAL]
+CANCELLING = [
+    "average",
+    "sum",
+    "svd",
+    "ties",
+    "sce",
+    "slerp",
+    "nuslerp",
+    "scaled_sum",
+    "multislerp",
+    "karcher",
+    *SPECTRAL,
+]
 
 
 def opposed(dtype):
@@ -118,3 +130,13 @@ def test_dare_draws_a_mask_of_its_own_for_each_adapter():
         both = np.mean(kept[0] & kept[1])
         assert abs(np.mean(kept[0]) - 0.5) < 0.06 and abs(np.mean(kept[1]) - 0.5) < 0.06, name
         assert abs(both - 0.25) < 0.06, name  # 864 entries: 0.25 +- 0.015; one mask gives 0.5
+
+
+def test_controls_have_the_size_and_the_spectrum_that_they_control_for():
+    updates = adapters(12, 3, jnp.float64)
+    total = as_dense(run("sum", updates))
+    noise, sized = as_dense(run("random_spectrum", updates)), as_dense(run("scaled_sum", updates))
+    np.testing.assert_allclose(*(np.linalg.svd(m)[1] for m in (noise, total)), atol=1e-9)
+    assert abs(np.sum(noise * total)) < 0.3 * np.sum(total**2)
+    assert relative(sized / np.linalg.norm(sized), total / np.linalg.norm(total)) < 1e-9
+    np.testing.assert_allclose(np.linalg.norm(sized), np.mean([norm(u) for u in updates]))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense_merges import REFERENCES
+from dense_reuse import REFERENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -92,7 +92,7 @@ def reference(name, updates, weights, **options):
 
 
 def members(name):
-    return 2 if name == "slerp" else 3
+    return 2 if name in ("slerp", "nuslerp") else 3
 
 
 def relative(found, expected):
@@ -109,6 +109,12 @@ def cases():
         "regmean": [{"shrink": 1.0}],
         "iso_cts": [{"common": 0.5}],
         "breadcrumbs": [{"density": 0.5, "gamma": 0.1}],
+        "ace": [{"ridge": 0.1}],
+        "svc": [{"alpha": 1 / 3}],
+        "core_ties": [{"vote": "count"}, {"density": 0.6}],
+        "compress_then_merge": [{"vote": "count", "beta": 1.0}],
+        "nuslerp": [{"axis": "columns"}],
+        "ram": [{"threshold": 0.2, "boost": 0.1}],
     }
     for name in sorted(METHODS):
         for options in [{}, *variants.get(name, [])]:
