@@ -61,6 +61,18 @@ def retained(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
     return jnp.sum(moved * u.T, axis=-1) / jnp.where(s > 0, s, jnp.nan)
 
 
+def rival(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
+    """max_{j != i} |Delta W_j v_k| / s_k for the directions of one of two or more adapters.
+
+    At input v_k adapter i writes s_k, so a router that scores |Delta W x| (SpectR) and takes the best sends
+    it to i iff this is below 1, and ties at 1. Exact. Directions below rounding give NaN.
+    """
+    _, s, v = bases(updates[adapter])
+    others = [update for j, update in enumerate(updates) if j != adapter]
+    loudest = jnp.max(jnp.stack([jnp.linalg.norm(apply(update, v.T), axis=-1) for update in others]), axis=0)
+    return loudest / jnp.where(s > 0, s, jnp.nan)
+
+
 def arrow_gap(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
     """1 - s_2 / s_1: how well determined Arrow's prototype v_1 is (0: any vector of a plane would do).
 

@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sim.lab import seeds
+from sim.merge.aligned import aligned
 from sim.merge.module import merge, refuse_zero_sum
-from sim.merge.peft_files import Adapter, check_mergeable
+from sim.merge.peft_files import Adapter
 from sim.merge.registry import METHODS
 from sim.merge.truncation import truncated_dense
 from theory.lowrank import LowRank, norm, truncated
@@ -77,14 +78,15 @@ def merge_adapters(
 ) -> tuple[dict[str, LowRank], float]:
     """Merge whole adapters module by module: (updates by module, share of |merge|^2 lost to the rank).
 
-    Raises: ValueError for a method that needs data, mismatched adapters, or anything ``merge`` refuses.
+    A module that an adapter does not have counts as zero in it (``aligned``).
+    Raises: ValueError for a method that needs data, other base models, or anything ``merge`` refuses.
     """
     record = METHODS[method]
     if record.needs:
         raise ValueError(f"{method} is not data-free: it needs {', '.join(record.needs)}; use it from Python")
     if weights:
         refuse_zero_sum(record, weights)
-    check_mergeable(adapters)
+    adapters = aligned(adapters)
     _check_rank(adapters[0], rank)
     given = tuple(sorted((options or {}).items()))
     merged, total, lost = {}, 0.0, 0.0

@@ -9,7 +9,7 @@ lora_B as (out, r); ``fan_in_fan_out`` only says how the base weight is laid out
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,15 @@ WEIGHTS = "adapter_model.safetensors"
 class Adapter:
     """A LoRA adapter as read: its folder, its configuration, and one LowRank (numpy) for each module.
 
-    note: what was left out of the module names, in one line; empty where they are as PEFT writes them.
+    note: what was read otherwise than it stands, in one line; empty where files are as PEFT writes them.
+    absent: modules that its files do not hold, and that were filled in as zero (``aligned``).
     """
 
     path: Path
     config: Mapping[str, Any]
     modules: Mapping[str, LowRank]
     note: str = ""
+    absent: tuple[str, ...] = ()
 
 
 def read_adapter(path: str | Path) -> Adapter:
@@ -69,28 +71,6 @@ def read_adapter(path: str | Path) -> Adapter:
     modules = {name: _update(path, config, name, factors[name]) for name in sorted(factors)}
     note = f"{path}: module names were read without {', '.join(sorted(dropped))}" if dropped else ""
     return Adapter(path, config, modules, note)
-
-
-def check_mergeable(adapters: Sequence[Adapter]) -> None:
-    """Raise ValueError unless all adapters change the same modules, of the same shapes, of one layout."""
-    first = adapters[0]
-    for other in adapters[1:]:
-        for left, right in ((first, other), (other, first)):
-            missing = sorted(set(left.modules) - set(right.modules))
-            if missing:
-                raise ValueError(
-                    f"{right.path} does not adapt {missing[0]!r}, which {left.path} does "
-                    f"({len(missing)} such modules): merge adapters with the same target modules"
-                )
-        for name, update in first.modules.items():
-            shapes = [(u.b.shape[0], u.a.shape[1]) for u in (update, other.modules[name])]
-            if shapes[0] != shapes[1]:
-                raise ValueError(
-                    f"{name} is {shapes[0]} (out, in) in {first.path} but {shapes[1]} in {other.path}: "
-                    "these adapters belong to different base models"
-                )
-        if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
-            raise ValueError(f"{first.path} and {other.path} differ in fan_in_fan_out: different base layers")
 
 
 @contextlib.contextmanager
@@ -136,7 +116,7 @@ def write_files(folder: Path, modules: Mapping[str, LowRank], sources: Sequence[
         tensors[f"{PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(np.pad(b, ((0, 0), (0, missing))))
     config = {
         **sources[0].config,
-        **_targets(sources),
+        **_targets(sources, modules),
         "r": rank,
         "lora_alpha": rank,
         "rank_pattern": {},
@@ -205,7 +185,7 @@ def _update(path: Path, config: Mapping, name: str, factors: Mapping[str, np.nda
     return LowRank(b, a, scale)
 
 
-def _targets(sources: Sequence[Adapter]) -> dict[str, Any]:
+def _targets(sources: Sequence[Adapter], modules: Iterable[str]) -> dict[str, Any]:
     """The fields that say which modules are adapted: those of the sources if they agree, else full names.
 
     Full names are one regular expression, which PEFT matches to whole names; in a list, a name would also
@@ -218,7 +198,8 @@ def _targets(sources: Sequence[Adapter]) -> dict[str, Any]:
         return [sorted(value) if isinstance(value, list) else value for value in values]
 
     agreed = said(sources[0])
-    if agreed[0] and all(said(source) == agreed and not source.note for source in sources):
+    whole = all(source.modules.keys() == set(modules) and not source.note for source in sources)
+    if agreed[0] and whole and all(said(source) == agreed for source in sources):
         return {field: sources[0].config.get(field) for field in fields}
-    names = "|".join(re.escape(name) for name in sorted(sources[0].modules))
+    names = "|".join(re.escape(name) for name in sorted(modules))
     return {**dict.fromkeys(fields), "target_modules": names}
