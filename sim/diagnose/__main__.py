@@ -11,11 +11,11 @@ import tyro
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from sim.diagnose.draw import draw, labels
-from sim.diagnose.page import page
+from sim.diagnose.draw import draw
+from sim.diagnose.page import page, said
 from sim.diagnose.report import diagnose
-from sim.diagnose.tables import FEATURE_KEY, KEY, kind_table, module_table, printed, worst_modules
-from sim.diagnose.verdict import details, verdict
+from sim.diagnose.tables import module_table
+from sim.diagnose.verdict import verdict
 from sim.lab import files, style
 from sim.lab.cli import run_command
 from sim.merge import read_adapter
@@ -31,7 +31,7 @@ class DiagnoseCommand:
     """A safetensors file of activations at the inputs of the adapted modules, on prompts of your own: one
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts."""
     out: Path = Path("runs/diagnose")
-    """Folder for diagnosis.html, .csv, .json and the figure .pdf, .png; those of an earlier run are replaced."""
+    """Folder for diagnosis.html, .csv, .json and the figure .pdf, .png; an earlier run's are replaced."""
 
 
 def read_features(path: Path) -> dict[str, np.ndarray]:
@@ -62,23 +62,6 @@ def write(report: Mapping[str, Any], out: Path) -> None:
     files.write_text(out / "diagnosis.csv", table.to_csv())
     style.save(draw(report), out / "diagnosis")
     files.write_text(out / "diagnosis.html", page(report, table, (out / "diagnosis.png").read_bytes()))
-
-
-def said(report: Mapping[str, Any]) -> str:
-    """What is printed: what is doubtful, the verdict, who is who, the two short tables, the numbers behind."""
-    table = module_table(report)
-    featured = any("features" in module for module in report["modules"].values())
-    worst = worst_modules(table)
-    parts = [
-        *(["\n".join(report["warnings"])] if report["warnings"] else []),
-        "\n".join(verdict(report)),
-        "\n".join(labels(report["adapters"])),
-        printed(kind_table(table)),
-        f"the {len(worst)} worst of {len(table)} modules\n{printed(worst)}",
-        KEY + (FEATURE_KEY if featured else ""),
-        "\n".join(details(report)),
-    ]
-    return "\n\n".join(parts)
 
 
 def main(command: DiagnoseCommand) -> None:

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no other: verdict, figure and all tables."""
+"""The report to read: in a terminal, and as one HTML file that needs no other, with figure and all tables."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sim.diagnose.draw import labels
-from sim.diagnose.tables import FEATURE_KEY, KEY, kind_table, worst_modules
+from sim.diagnose.tables import FEATURE_KEY, KEY, kind_table, module_table, printed, worst_modules
 from sim.diagnose.verdict import details, verdict
 
 STYLE = """\
@@ -19,10 +19,25 @@ tbody th { text-align: left; font-weight: normal } thead { border-bottom: 1px so
 img { max-width: 100%; width: 50em } pre { font-size: 13px; white-space: pre-wrap }"""
 
 
+def said(report: Mapping[str, Any]) -> str:
+    """What is printed: doubts, the verdict, who is who, the two short tables, the numbers behind."""
+    table = module_table(report)
+    worst = worst_modules(table)
+    parts = [
+        *(["\n".join(report["warnings"])] if report["warnings"] else []),
+        "\n".join(verdict(report)),
+        "\n".join(labels(report["adapters"])),
+        printed(kind_table(table)),
+        f"the {len(worst)} worst of {len(table)} modules\n{printed(worst)}",
+        _key(report),
+        "\n".join(details(report)),
+    ]
+    return "\n\n".join(parts)
+
+
 def page(report: Mapping[str, Any], table: pd.DataFrame, png: bytes) -> str:
     """The HTML text. ``png``: the figure, which is put inside."""
     first = f'<div class="first">{_list(report["warnings"])}</div>' if report["warnings"] else ""
-    featured = any("features" in module for module in report["modules"].values())
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>Diagnosis</title><style>
 {STYLE}
@@ -36,13 +51,18 @@ def page(report: Mapping[str, Any], table: pd.DataFrame, png: bytes) -> str:
 {_table(kind_table(table))}
 <h2>Worst modules</h2>
 {_table(worst_modules(table))}
-<pre>{escape(KEY + (FEATURE_KEY if featured else ""))}</pre>
+<pre>{escape(_key(report))}</pre>
 <h2>In detail</h2>
 {_list(details(report))}
 <h2>All modules</h2>
 {_table(table)}
 </body></html>
 """
+
+
+def _key(report: Mapping[str, Any]) -> str:
+    featured = any("features" in module for module in report["modules"].values())
+    return KEY + (FEATURE_KEY if featured else "")
 
 
 def _list(lines: Sequence[str]) -> str:

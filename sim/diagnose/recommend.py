@@ -18,7 +18,7 @@ EVERY, TYPICAL = "every direction", "the typical direction"
 
 @dataclass(frozen=True)
 class Directions:
-    """The singular directions of one adapter in all modules: critical lambda, rival's strength, energy s^2."""
+    """The singular directions of one adapter in all modules: critical lambda, rival, energy s^2."""
 
     critical: Float[np.ndarray, "n"]
     rival: Float[np.ndarray, "n"]
@@ -56,9 +56,8 @@ class Directions:
 class Recommendation:
     """``action``: average, sum, route or train. ``low``, ``high``: the lambda of a merge, high included.
 
-    ``keeps``: what every lambda between them keeps. ``lam``: the one taken, or for route and train the best of
-    a merge that is advised against: 1/K. ``kept``, ``routed``: shares of each adapter's energy, at lam and by
-    a router.
+    ``keeps``: what every lambda between them keeps. ``lam``: the one taken; for route and train that of the
+    average. ``kept``, ``routed``: shares of each adapter's energy, at lam and by a router.
     """
 
     action: str
@@ -87,9 +86,9 @@ def gathered(modules: Sequence[Mapping[str, Any]]) -> list[Directions]:
 def window(least: Sequence[float], most: Sequence[float]) -> tuple[float, float]:
     """(low, high]: the lambda at which the directions that need most survive and none is overdone.
 
-    low = max_i most_i, and high = min(1, 2 min_i least_i): there the merge does to each direction what its own
-    adapter does alone. Past 1 every adapter would act more strongly than it was trained to. Empty, low >=
-    high, where the others double one direction and leave another alone.
+    low = max_i most_i, and high = min(1, 2 min_i least_i): up to there the merge does to each direction at
+    most what its own adapter does alone, and no adapter acts more strongly than it was trained to. Empty,
+    low >= high, where the others double one direction and leave another alone.
     """
     return max(most), min(1.0, 2.0 * min(least))
 
@@ -97,10 +96,10 @@ def window(least: Sequence[float], most: Sequence[float]) -> tuple[float, float]
 def recommend(library: Sequence[Directions]) -> Recommendation:
     """Merge if one lambda keeps every direction, or else the typical one of every adapter; or else not.
 
-    Within the window the average is taken if it is there: being a convex combination it leaves right
-    whatever every adapter alone leaves right (logits linear in the weights). Else the sum at the middle of the
-    window. Without a window: route, if for every adapter a router on |Delta W x| finds most of the energy in
-    its directions; train one adapter if not even that.
+    Of the window the average is taken if it is inside: being a convex combination it leaves right whatever
+    every adapter alone leaves right (where logits are linear in the weights). Else the sum at its middle.
+    Without a window: route, if for every adapter a router on |Delta W x| finds most of the energy in its
+    directions; train one adapter if not even that.
     """
     count = len(library)
     routed = [directions.routed() for directions in library]

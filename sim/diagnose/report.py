@@ -27,9 +27,9 @@ def natural(name: str) -> list[Any]:
 
 
 def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
-    """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ..., ...}, lists, texts and numbers only.
+    """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ..., ...}, plain data only.
 
-    "warnings" is what makes the rest doubtful, in sentences (``said_first``); "total" holds the recommendation.
+    "warnings": what makes the rest doubtful, in sentences (``said_first``); "total" holds the recommendation.
     A module that an adapter does not have counts as Delta W = 0 in it.
 
     "zero" maps each module in which some adapter has Delta W = 0 to those adapters, counted from 0. There
@@ -37,8 +37,8 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
 
     ``features`` maps a module name to activations (tokens, in) at that module's input, and optionally
     "<module>@<i>" to those of adapter i's own training prompts (i from 0). Computed in float64.
-    Raises: ValueError for fewer than two adapters, another base model's modules, an adapter that is zero in every
-    module, or features that fit no module.
+    Raises: ValueError for fewer than two adapters, another base model's modules, an adapter that is zero in
+    every module, or features that fit no module.
     """
     if len(adapters) < 2:
         raise ValueError(f"a diagnosis compares at least two adapters, not {len(adapters)}")

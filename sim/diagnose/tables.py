@@ -60,14 +60,12 @@ def kind_table(table: pd.DataFrame) -> pd.DataFrame:
     shared = _shared([name.split(".") for name in dict.fromkeys(kinds)])
     rows = {}
     for name, group in table.groupby(np.array(kinds), sort=False):
-        row: dict[str, Any] = {"modules": len(group)}
+        row: dict[tuple[str, str], Any] = {("", "modules"): len(group)}
         for column in SUMMARISED:
-            row[f"{column} worst"] = group[column].max()
-            row[f"{column} median"] = group[column].median()
+            row |= {(column, "worst"): group[column].max(), (column, "median"): group[column].median()}
         rows[".".join(name.split(".")[shared:])] = row
     found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("matrix kind")
-    found.insert(0, "modules", found.pop("modules").astype(int))
-    return found
+    return found.astype({("", "modules"): int})
 
 
 def worst_modules(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,11 +8,11 @@ import numpy as np
 from sim.diagnose.recommend import TYPICAL
 
 ASSUMED = (
-    "assumes that each singular direction is one exact overwrite, margin 1 and swing 2 (theory, sections 3 "
-    "and 5); cross entropy overshoots and needs less lambda"
+    "assumes that each singular direction is one exact overwrite, margin 1 and swing 2, and that what others "
+    "write beside it wins nothing (theory, sections 3 and 5); cross entropy overshoots and needs less lambda"
 )
 CERTAIN = (
-    "the base's margin M and each adapter's own swing Delta at lambda = 1, on prompts of yours: an edit stays "
+    "the base's margin M and each adapter's own swing Delta at lambda = 1, on your prompts: an edit stays "
     "iff lambda kappa rho Delta > M"
 )
 
@@ -30,17 +30,22 @@ def _recommended(found: Mapping[str, Any]) -> str:
     lams = f"lambda in ({found['low']:.3g}, {found['high']:.3g}]"
     count = len(found["kept"])
     if found["action"] == "average":
-        return f"merge by average, lambda = 1/{count}; {lams} keeps {found['keeps']} and overdoes none"
+        return f"merge by average, lambda = 1/{count}; {lams} {_promised(found)}"
     if found["action"] == "sum":
         weights = " ".join([f"{found['lam']:.3g}"] * count)
-        half = ", not every one" if found["keeps"] == TYPICAL else ""
-        return f"merge by sum, --weight {weights}; {lams} keeps {found['keeps']}{half} and overdoes none"
+        return f"merge by sum, --weight {weights}; {lams} {_promised(found)}"
     why = f"no lambda keeps {TYPICAL} of every adapter and overdoes none: "
     needs = "infinity" if np.isinf(found["low"]) else f"{found['low']:.3g}"
     why += f"one needs more than {needs}, one bears at most {found['high']:.3g}"
     if found["action"] == "route":
         return f"do not merge: route, by |Delta W x| (SpectR); {why}"
     return f"do not merge: train one adapter on all the data; {why}, and a router cannot tell them apart"
+
+
+def _promised(found: Mapping[str, Any]) -> str:
+    if found["keeps"] == TYPICAL:
+        return f"keeps {TYPICAL} of each adapter (not every direction) and overdoes none of these"
+    return f"keeps {found['keeps']} and overdoes none"
 
 
 def _lost(report: Mapping[str, Any]) -> str:

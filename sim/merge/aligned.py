@@ -32,8 +32,8 @@ def _refuse_other_layout(first: Adapter, other: Adapter) -> None:
     bases = [adapter.config.get("base_model_name_or_path") for adapter in (first, other)]
     if bases[0] != bases[1] and not set(first.modules) & set(other.modules):
         raise ValueError(
-            f"{first.path} and {other.path} share no module ({min(first.modules)}, {min(other.modules)}, ...) "
-            f"and name different base models ({bases[0]}, {bases[1]}): merge adapters of one base model"
+            f"{first.path} and {other.path} share no module and name "
+            f" different base models ({bases[0]}, {bases[1]}): merge adapters of one base model"
         )
 
 
