@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sim.merge.peft_config import TARGETS
 from sim.merge.peft_files import Adapter
 from theory.lowrank import LowRank
 
@@ -13,12 +14,14 @@ def aligned(adapters: Sequence[Adapter]) -> list[Adapter]:
     """The adapters over all modules that any of them has; where one has none, Delta W = 0 of another's shape.
 
     ``absent`` and ``note`` say which were filled in. An adapter that has all comes back as it is.
-    Raises: ValueError for adapters of different base models: modules of one name and different shapes, other
-    ``fan_in_fan_out``, or no common module under different ``base_model_name_or_path``.
+    Raises: ValueError for adapters of different base models (modules of one name and different shapes, other
+    ``fan_in_fan_out`` or copies of base weights, no common module under different
+    ``base_model_name_or_path``), and for fused experts under different targets.
     """
     first = adapters[0]
     for other in adapters[1:]:
         _refuse_other_layout(first, other)
+    _refuse_other_copies(adapters)
     pattern: dict[str, tuple[Adapter, LowRank]] = {}
     for adapter in adapters:
         for name, update in adapter.modules.items():
@@ -29,12 +32,32 @@ def aligned(adapters: Sequence[Adapter]) -> list[Adapter]:
 def _refuse_other_layout(first: Adapter, other: Adapter) -> None:
     if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
         raise ValueError(f"{first.path} and {other.path} differ in fan_in_fan_out: different base layers")
+    if any(adapter.config.get("target_parameters") for adapter in (first, other)):
+        said = [[adapter.config.get(field) or None for field in TARGETS] for adapter in (first, other)]
+        if said[0] != said[1] or first.modules.keys() != other.modules.keys():
+            raise ValueError(
+                f"{first.path} and {other.path} differ in their targets: PEFT tells fused experts "
+                "(target_parameters) apart by their order, so merge adapters with the same targets"
+            )
     bases = [adapter.config.get("base_model_name_or_path") for adapter in (first, other)]
     if bases[0] != bases[1] and not set(first.modules) & set(other.modules):
         raise ValueError(
             f"{first.path} and {other.path} share no module and name "
             f" different base models ({bases[0]}, {bases[1]}): merge adapters of one base model"
         )
+
+
+def _refuse_other_copies(adapters: Sequence[Adapter]) -> None:
+    known: dict[str, Adapter] = {}
+    for adapter in adapters:
+        for key, copy in adapter.copies.items():
+            holder = known.setdefault(key, adapter)
+            same = copy.dtype == holder.copies[key].dtype and np.array_equal(copy, holder.copies[key])
+            if not same:
+                raise ValueError(
+                    f"{holder.path} and {adapter.path} hold different copies of the base's {key}: other base "
+                    "models, or a layer trained beside LoRA, which a low-rank merge cannot carry"
+                )
 
 
 def _refuse_other_shape(name: str, adapter: Adapter, holder: Adapter, known: LowRank) -> None:

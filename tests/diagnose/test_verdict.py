@@ -100,7 +100,7 @@ def random_library(rng, count):
 
 
 def test_the_window_is_where_no_direction_is_lost_or_overdone():
-    """By the definition: lambda g_k, the share of a full swing, in (1/2, 1] for all k, and lambda at most 1."""
+    """By the definition: lambda g_k, the share of a full swing, in (1/2, 1] for all k; lambda at most 1."""
     rng = np.random.default_rng(0)
     seen = set()
     for trial in range(40):
