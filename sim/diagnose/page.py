@@ -14,7 +14,7 @@ from sim.diagnose.verdict import details, verdict
 STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
 table { border-collapse: collapse; font-size: 13px } td, th { padding: .15em .7em; text-align: right }
-tbody th { text-align: left; font-weight: normal } thead { border-bottom: 1px solid #888 }
+td:first-child { text-align: left } thead { border-bottom: 1px solid #888 }
 .scroll { overflow: auto; max-height: 40em } .first { background: #fff3cd; padding: .5em 1em }
 img { max-width: 100%; width: 50em } pre { font-size: 13px; white-space: pre-wrap }"""
 

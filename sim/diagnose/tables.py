@@ -1,5 +1,6 @@
 """The report as tables: one row a module, one row a matrix kind, the worst modules."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -50,8 +51,8 @@ def module_table(report: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def kind(name: str) -> str:
-    """A module's name with * for every number: the same matrix of all layers."""
-    return ".".join("*" if part.isdigit() else part for part in name.split("."))
+    """A module's name with * for every number that stands alone: one matrix of all layers and experts."""
+    return re.sub(r"(?<=\[)\d+(?=\])|(?:(?<=\.)|^)\d+(?=\.|$)", "*", name)
 
 
 def kind_table(table: pd.DataFrame) -> pd.DataFrame:

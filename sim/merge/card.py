@@ -13,7 +13,7 @@ def card(
 ) -> str:
     """README.md as the Hugging Face hub reads it: the base model in its head, then what was done.
 
-    ``facts``: rows of the table, name and value. ``notes``: what the commands said besides.
+    ``facts``: rows of the table, name and value. ``notes``: what the command said besides.
     """
     base = sources[0].config.get("base_model_name_or_path")
     head = [f"base_model: {json.dumps(base)}"] if base else []
@@ -27,7 +27,8 @@ def card(
         "| | |\n|---|---|\n" + "\n".join(rows),
         "\n".join(f"{i + 1}. `{source.path}`" for i, source in enumerate(sources)),
         *(["\n".join(f"* {note}" for note in notes)] if notes else []),
-        "Nobody has tested this merge. `python -m sim.diagnose` on the same folders says what theory does.",
+        "Nobody has tested this merge. `python -m sim.diagnose` on the same folders says what theory "
+        "expects of it.",
     ]
     return "\n\n".join(parts) + "\n"
 

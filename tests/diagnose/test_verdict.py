@@ -56,6 +56,8 @@ def test_adapters_that_do_not_meet_are_summed():
     )
     assert lines[2].startswith("Certain with: the base's margin M") and "--features" in lines[2]
     assert len(lines) == 3
+    made, _ = found(*APART, update((2.0, 4, 4)))  # the average of three is below the range, not at its end
+    assert (made["action"], made["low"], made["lam"]) == ("sum", 0.5, 0.75)
 
 
 def test_adapters_that_agree_are_averaged():
@@ -181,6 +183,14 @@ def many(layers, count):
     ]
 
 
+KINDS = {
+    "model.layers.10.q4": "model.layers.*.q4",
+    "h.0.mlp.experts.12": "h.*.mlp.experts.*",
+    "h.0.experts.base_layer[31]": "h.*.experts.base_layer[*]",
+    "0.1.q2.w": "*.*.q2.w",
+}
+
+
 def test_the_short_tables_are_the_long_one_summarised():
     report = diagnose(many(4, 2))
     table = module_table(report)
@@ -194,7 +204,8 @@ def test_the_short_tables_are_the_long_one_summarised():
     worst = worst_modules(table)
     assert len(worst) == 10 and not any(column.startswith("norm") for column in worst)
     assert worst["typ. lambda"].min() >= table.drop(worst.index)["typ. lambda"].max()
-    assert kind("model.layers.10.q4") == "model.layers.*.q4"
+    for name, expected in KINDS.items():
+        assert kind(name) == expected
 
 
 def test_ten_adapters_stay_readable():

@@ -169,6 +169,27 @@ def test_a_byte_order_mark_and_a_checkpoint_one_folder_down_are_read(tmp_path):
     assert found.modules.keys() == read_adapter(FIRST).modules.keys()
 
 
+def test_half_precision_is_read_without_loss(tmp_path):
+    folder = shutil.copytree(DATA / "plain" / "first", tmp_path / "half")
+    for half in (np.float16, ml_dtypes.bfloat16):
+        exact = {k: v.astype(half) for k, v in load_file(DATA / "plain" / "first" / WEIGHTS).items()}
+        save_file(exact, folder / WEIGHTS)
+        read = read_adapter(folder).modules["layers.0.q_proj"].a
+        assert read.dtype == np.float32 and np.array_equal(read, exact[KEY].astype(np.float32))
+
+
+@pytest.mark.parametrize("size", [0x0480, 0x4B50])
+def test_a_sound_file_that_begins_like_a_pickle_or_a_zip_is_read(size, tmp_path):
+    """The first bytes of a safetensors file are its header's length, which may spell 0x80 or PK."""
+    folder = shutil.copytree(DATA / "plain" / "first", tmp_path / "copy")
+    raw = (folder / WEIGHTS).read_bytes()
+    length = int.from_bytes(raw[:8], "little")
+    header = raw[8 : 8 + length].ljust(size)
+    (folder / WEIGHTS).write_bytes(size.to_bytes(8, "little") + header + raw[8 + length :])
+    assert (folder / WEIGHTS).read_bytes()[:1] in (b"\x80", b"P")
+    assert read_adapter(folder).modules.keys() == pair("plain")[0].modules.keys()
+
+
 def test_experts_are_taken_apart_and_put_together_as_peft_multiplies_them():
     """By PEFT's own formula, einsum("o r e, e r i -> e o i") of the reshaped factors."""
     rng = np.random.default_rng(0)
