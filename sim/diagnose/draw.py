@@ -13,6 +13,9 @@ from sim.diagnose.tables import module_table, most
 from sim.lab import style
 
 LEGEND = {"fontsize": 6.5, "frameon": False, "handletextpad": 0.2, "columnspacing": 0.8}
+LINE = 130
+"""Letters of a legend that fit on a line of the page, of which a marker takes six."""
+
 NAMED = 14
 """Modules that an axis has room to name; of more, the median of each layer is drawn."""
 
@@ -46,7 +49,9 @@ def draw(report: Mapping[str, Any]) -> Figure:
         at = x[:: -(-len(x) // 16)]
         bottom.set_xticks(at, table.index[at])
     for axes in (top, middle, bottom):
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncols=5, borderaxespad=0, **LEGEND)
+        longest = max(len(text) for text in axes.get_legend_handles_labels()[1])
+        columns = max(1, min(5, LINE // (longest + 6)))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 0.98), ncols=columns, borderaxespad=0, **LEGEND)
     return drawn
 
 
