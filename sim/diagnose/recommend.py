@@ -18,15 +18,21 @@ EVERY, TYPICAL = "every direction", "the typical direction"
 
 @dataclass(frozen=True)
 class Directions:
-    """The singular directions of one adapter in all modules: critical lambda, rival, energy s^2."""
+    """The singular directions of one adapter in all modules: ``interference``, energy s^2."""
 
     critical: Float[np.ndarray, "n"]
+    beside: Float[np.ndarray, "n"]
     rival: Float[np.ndarray, "n"]
     energy: Float[np.ndarray, "n"]
 
     def kept(self, lam: float) -> float:
         """Share of the energy in directions that survive at lambda; a tie counts half."""
         return self._share(np.where(np.isclose(self.critical, lam, atol=1e-9), 0.5, self.critical < lam))
+
+    def certain(self, lam: float) -> float:
+        """Share of the energy that survives although all that is written beside it falls on one answer."""
+        safe = np.sqrt(3.0) * self.beside * 2.0 * self.critical < 1.0  # sqrt 3 p_k < g_k
+        return self._share(safe & (self.critical < lam) & ~np.isclose(self.critical, lam, atol=1e-9))
 
     def routed(self) -> float:
         """Share of the energy in directions for which |Delta W x| is largest here; a tie counts half."""
@@ -57,7 +63,8 @@ class Recommendation:
     """``action``: average, sum, route or train. ``low``, ``high``: the lambda of a merge, high included.
 
     ``keeps``: what every lambda between them keeps. ``lam``: the one taken; for route and train that of the
-    average. ``kept``, ``routed``: shares of each adapter's energy, at lam and by a router.
+    average. ``kept``, ``certain``: shares of each adapter's energy at lam, and at worst;
+    ``routed``: by a router.
     """
 
     action: str
@@ -66,6 +73,7 @@ class Recommendation:
     lam: float
     keeps: str
     kept: list[float]
+    certain: list[float]
     routed: list[float]
 
 
@@ -73,12 +81,12 @@ def gathered(modules: Sequence[Mapping[str, Any]]) -> list[Directions]:
     """The known directions of each adapter, from what ``measure_module`` says of each module."""
 
     def of_adapter(i: int) -> Directions:
-        critical, rival, s = (
+        critical, beside, rival, s = (
             np.concatenate([np.asarray(module[key][i]) for module in modules])
-            for key in ("critical_lambda", "rival", "spectrum")
+            for key in ("critical_lambda", "beside", "rival", "spectrum")
         )
         known = ~np.isnan(critical)
-        return Directions(critical[known], rival[known], np.square(s[known]))
+        return Directions(critical[known], beside[known], rival[known], np.square(s[known]))
 
     return [of_adapter(i) for i in range(len(modules[0]["norm2"]))]
 
@@ -108,13 +116,15 @@ def recommend(library: Sequence[Directions]) -> Recommendation:
         EVERY: window([d.smallest() for d in library], [d.largest() for d in library]),
         TYPICAL: window(typical, typical),
     }
-    for keeps, (low, high) in windows.items():
-        if low < high and not np.isclose(low, high):
-            inside = low < 1 / count <= high * (1 + 1e-9) and not np.isclose(low, 1 / count)
-            lam = 1 / count if inside else (low + high) / 2
-            kept = [directions.kept(lam) for directions in library]
-            return Recommendation("average" if inside else "sum", low, high, lam, keeps, kept, routed)
-    kept = [directions.kept(1 / count) for directions in library]
-    low, high = windows[TYPICAL]
-    action = "route" if min(routed) > 0.5 else "train"
-    return Recommendation(action, low, high, 1 / count, "", kept, routed)
+    open_ones = [keeps for keeps, (low, high) in windows.items() if low < high and not np.isclose(low, high)]
+    keeps = open_ones[0] if open_ones else ""
+    low, high = windows[keeps or TYPICAL]
+    if not keeps:
+        action, lam = "route" if min(routed) > 0.5 else "train", 1 / count
+    elif low < 1 / count <= high * (1 + 1e-9) and not np.isclose(low, 1 / count):
+        action, lam = "average", 1 / count
+    else:
+        action, lam = "sum", (low + high) / 2
+    kept = [directions.kept(lam) for directions in library]
+    certain = [directions.certain(lam) for directions in library]
+    return Recommendation(action, low, high, lam, keeps, kept, certain, routed)

@@ -11,6 +11,7 @@ ASSUMED = (
     "assumes that each singular direction is one exact overwrite, margin 1 and swing 2, and that what others "
     "write beside it wins nothing (theory, sections 3 and 5); cross entropy overshoots and needs less lambda"
 )
+TWO = "answers that need two adapters in one step"
 CERTAIN = (
     "the base's margin M and each adapter's own swing Delta at lambda = 1, on your prompts: an edit stays "
     "iff lambda kappa rho Delta > M"
@@ -53,10 +54,11 @@ def _lost(report: Mapping[str, Any]) -> str:
     found = report["total"]["recommendation"]
     merged = f"{_most_lost(found['kept'])} of the adapters' energy"
     if found["action"] in ("average", "sum"):
-        return f"{merged} at lambda = {found['lam']:.3g}, and answers that need two adapters in one step"
+        worst = f"{_most_lost(found['certain'])} if all that is written beside an edit falls on one answer"
+        return f"{merged} at lambda = {found['lam']:.3g}, {worst}, and {TWO}"
     routed = f"{_most_lost(found['routed'])} where another adapter answers louder"
     if found["action"] == "route":
-        return f"by the average {merged}; by routing {routed}, and answers that need two adapters in one step"
+        return f"by the average {merged}; by routing {routed}, and {TWO}"
     return f"by the average {merged}; by routing {routed}; by one adapter nothing but its training"
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from sim.diagnose import diagnose
 from sim.diagnose.draw import draw, labels
 from sim.diagnose.page import said
-from sim.diagnose.recommend import EVERY, TYPICAL, gathered, recommend, window
+from sim.diagnose.recommend import EVERY, TYPICAL, Directions, gathered, recommend, window
 from sim.diagnose.tables import kind, kind_table, module_table, worst_modules
 from sim.diagnose.verdict import verdict
 from sim.merge import Adapter, write_adapter
@@ -46,14 +46,12 @@ TILTED = np.eye(D)[0] * 0.6 + np.eye(D)[1] * 0.8
 def test_adapters_that_do_not_meet_are_summed():
     made, lines = found(*APART)
     assert (made["action"], made["low"], made["high"], made["lam"]) == ("sum", 0.5, 1.0, 0.75)
-    assert made["keeps"] == EVERY and made["kept"] == made["routed"] == [1.0, 1.0]
+    assert made["keeps"] == EVERY and made["kept"] == made["certain"] == made["routed"] == [1.0, 1.0]
     assert lines[0] == (
         "Recommendation: merge by sum, --weight 0.75 0.75; lambda in (0.5, 1] keeps every direction and "
         "overdoes none"
     )
-    assert lines[1].startswith(
-        "Lost: up to 0% (adapter 1) of the adapters' energy at lambda = 0.75, and answ"
-    )
+    assert lines[1].startswith("Lost: up to 0% (adapter 1) of the adapters' energy at lambda = 0.75, up to")
     assert lines[2].startswith("Certain with: the base's margin M") and "--features" in lines[2]
     assert len(lines) == 3
     made, _ = found(*APART, update((2.0, 4, 4)))  # the average of three is below the range, not at its end
@@ -93,6 +91,7 @@ def test_adapters_that_oppose_are_routed_if_they_can_be_told_apart():
 
 def test_adapters_that_oppose_on_the_same_inputs_are_not_reused():
     made, lines = found(update((1.0, 0, 0)), update((-1.0, 0, 0)))
+    assert made["certain"] == [0.0, 0.0]
     assert made["action"] == "train" and made["routed"] == [0.5, 0.5]
     assert "train one adapter on all the data" in lines[0] and "needs more than infinity" in lines[0]
 
@@ -124,6 +123,43 @@ def test_the_window_is_where_no_direction_is_lost_or_overdone():
             seen.add(right)
             assert right == (low < lam <= high), (trial, lam)
     assert seen == {True, False}
+
+
+def test_no_third_answer_wins_where_what_is_written_beside_is_small():
+    """Logits as they are: base i_old, the merge lambda (g R + sqrt 2 p w), and the worst w there is.
+
+    The worst puts weight on one third answer and takes it from new and old alike; random ones do no more.
+    """
+    rng, n, lam = np.random.default_rng(4), 7, 0.8
+    seen = set()
+    for gain, p in rng.uniform(0.7, 1.3, size=(60, 2)) * (1.0, 0.6):
+        change = np.zeros(n)
+        change[0], change[1] = 1, -1
+        worst = np.zeros(n)
+        worst[:2], worst[2] = -1 / 6**0.5, (2 / 3) ** 0.5
+        others = rng.normal(size=(200, n))
+        others[:, :2] = others[:, :2].mean(axis=1, keepdims=True)
+        w = np.concatenate([worst[None], others / np.linalg.norm(others, axis=1, keepdims=True)])
+        np.testing.assert_allclose(
+            [np.linalg.norm(w, axis=1).min(), np.abs(w @ change).max()], [1, 0], atol=1e-12
+        )
+        logits = np.eye(n)[1] + lam * (gain * change + 2**0.5 * p * w)
+        third = logits[:, 2:].max(axis=1) >= logits[:, 0]
+        directions = Directions(*(np.array([x]) for x in (1 / (2 * gain), p, 0.0, 1.0)))
+        assert (directions.certain(1.0) == 1.0) == (not third.any()) and third.any() == third[0]
+        seen.add(bool(third[0]))
+    assert seen == {True, False}
+
+
+def test_what_is_written_beside_against_dense_algebra():
+    library = random_library(np.random.default_rng(5), 3)
+    total = sum(np.asarray(dense(one)) for one in library)
+    for i, one in enumerate(library):
+        u, s, vt = np.linalg.svd(np.asarray(dense(one)))
+        expected = [
+            np.linalg.norm((np.eye(D) - np.outer(u[:, k], u[:, k])) @ total @ vt[k]) / s[k] for k in range(3)
+        ]
+        np.testing.assert_allclose(interference.beside(library, i), expected, rtol=1e-9)
 
 
 def test_the_rival_is_whom_the_router_would_choose():
