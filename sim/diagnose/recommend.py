@@ -31,7 +31,7 @@ class Directions:
 
     def certain(self, lam: float) -> float:
         """Share of the energy that survives although all that is written beside it falls on one answer."""
-        safe = np.sqrt(3.0) * self.beside * 2.0 * self.critical < 1.0  # sqrt 3 p_k < g_k
+        safe = np.sqrt(3.0) * self.beside < 1.0 / (2.0 * self.critical)  # sqrt 3 p_k < g_k
         return self._share(safe & (self.critical < lam) & ~np.isclose(self.critical, lam, atol=1e-9))
 
     def routed(self) -> float:
