@@ -61,6 +61,32 @@ def retained(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
     return jnp.sum(moved * u.T, axis=-1) / jnp.where(s > 0, s, jnp.nan)
 
 
+def beside(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
+    """p_k = |(1 - u_k u_k^T) (sum_j Delta W_j) v_k| / s_k: what the sum writes at v_k across u_k.
+
+    Take direction k as one exact overwrite, s_k u_k standing for i_new - i_old of length sqrt 2. A third
+    answer leads the new one by lambda (sqrt 2 p_k (w_t - w_new) - g_k) with |w| = 1 and w_new = w_old, and
+    w_t - w_new <= sqrt(3/2): none can win where sqrt 3 p_k < g_k (``retained``), whatever lambda > 0.
+    Directions below rounding give NaN.
+    """
+    u, s, v = bases(updates[adapter])
+    moved = sum(apply(update, v.T) for update in updates)
+    along = jnp.sum(moved * u.T, axis=-1)
+    return jnp.linalg.norm(moved - along[:, None] * u.T, axis=-1) / jnp.where(s > 0, s, jnp.nan)
+
+
+def rival(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
+    """max_{j != i} |Delta W_j v_k| / s_k for the directions of one of two or more adapters.
+
+    At input v_k adapter i writes s_k, so a router that scores |Delta W x| (SpectR) and takes the best sends
+    it to i iff this is below 1, and ties at 1. Exact. Directions below rounding give NaN.
+    """
+    _, s, v = bases(updates[adapter])
+    others = [update for j, update in enumerate(updates) if j != adapter]
+    loudest = jnp.max(jnp.stack([jnp.linalg.norm(apply(update, v.T), axis=-1) for update in others]), axis=0)
+    return loudest / jnp.where(s > 0, s, jnp.nan)
+
+
 def arrow_gap(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
     """1 - s_2 / s_1: how well determined Arrow's prototype v_1 is (0: any vector of a plane would do).
 

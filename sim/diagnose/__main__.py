@@ -12,8 +12,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sim.diagnose.draw import draw
+from sim.diagnose.page import page, said
 from sim.diagnose.report import diagnose
-from sim.diagnose.verdict import FEATURE_KEY, KEY, module_table, verdict
+from sim.diagnose.tables import module_table
+from sim.diagnose.verdict import verdict
 from sim.lab import files, style
 from sim.lab.cli import run_command
 from sim.merge import read_adapter
@@ -29,7 +31,7 @@ class DiagnoseCommand:
     """A safetensors file of activations at the inputs of the adapted modules, on prompts of your own: one
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts."""
     out: Path = Path("runs/diagnose")
-    """Folder for diagnosis.json and the figure diagnosis.pdf, .png; those of an earlier run are replaced."""
+    """Folder for diagnosis.html, .csv, .json and the figure .pdf, .png; an earlier run's are replaced."""
 
 
 def read_features(path: Path) -> dict[str, np.ndarray]:
@@ -50,24 +52,26 @@ def _finite(value: Any) -> Any:
 
 
 def write(report: Mapping[str, Any], out: Path) -> None:
-    """diagnosis.json, .pdf and .png in ``out``, each replaced whole. What is infinite is null in the JSON."""
-    text = json.dumps(_finite(report), indent=1, allow_nan=False) + "\n"
+    """diagnosis.json, .csv, .html, .pdf and .png in ``out``, each replaced whole.
+
+    What is infinite or unknown is null in the JSON; the CSV has one row a module.
+    """
+    text = json.dumps({**_finite(report), "verdict": verdict(report)}, indent=1, allow_nan=False) + "\n"
     files.write_text(out / "diagnosis.json", text)
+    table = module_table(report)
+    files.write_text(out / "diagnosis.csv", table.to_csv())
     style.save(draw(report), out / "diagnosis")
+    files.write_text(out / "diagnosis.html", page(report, table, (out / "diagnosis.png").read_bytes()))
 
 
 def main(command: DiagnoseCommand) -> None:
-    """Read, measure, print the table and the verdict, write JSON and figure. ValueError for bad input."""
+    """Read, measure, write the files, print the verdict and the short tables. ValueError for bad input."""
     adapters = [read_adapter(path) for path in command.adapters]
     features = read_features(command.features) if command.features else None
     report = diagnose(adapters, features)
     write(report, command.out)
-    print(module_table(report).to_string(float_format=lambda value: f"{value:.3f}"))
-    print(KEY + (FEATURE_KEY if features else ""))
-    print("\n" + "\n".join(verdict(report)))
-    if notes := [adapter.note for adapter in adapters if adapter.note]:
-        print(f"note: {'; '.join(notes)}")
-    print(f"\nwrote {command.out / 'diagnosis'}.json, .pdf, .png")
+    print(said(report))
+    print(f"\nwrote {command.out / 'diagnosis'}.html, .csv, .json, .pdf, .png")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 ``diagnose`` returns plain Python data, ready for JSON.
 """
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from sim.diagnose.measure import measure_features, measure_module, shared_cores
-from sim.merge import Adapter, check_mergeable
+from sim.diagnose.recommend import gathered, recommend
+from sim.diagnose.warnings import said_first
+from sim.merge import Adapter, aligned
 from theory import coverage
 from theory.lowrank import LowRank
 
@@ -24,19 +27,22 @@ def natural(name: str) -> list[Any]:
 
 
 def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
-    """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ..., "zero": ...}, lists and numbers only.
+    """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ..., ...}, plain data only.
+
+    "warnings": what makes the rest doubtful, in sentences (``said_first``); "total" holds the recommendation.
+    A module that an adapter does not have counts as Delta W = 0 in it.
 
     "zero" maps each module in which some adapter has Delta W = 0 to those adapters, counted from 0. There
     they are updates without directions, and what would be said of directions is NaN.
 
     ``features`` maps a module name to activations (tokens, in) at that module's input, and optionally
     "<module>@<i>" to those of adapter i's own training prompts (i from 0). Computed in float64.
-    Raises: ValueError for fewer than two adapters, mismatched modules, an adapter that is zero in every
-    module, or features that fit no module.
+    Raises: ValueError for fewer than two adapters, another base model's modules, an adapter that is zero in
+    every module, or features that fit no module.
     """
     if len(adapters) < 2:
         raise ValueError(f"a diagnosis compares at least two adapters, not {len(adapters)}")
-    check_mergeable(adapters)
+    adapters = aligned(adapters)
     features = dict(features or {})
     _check_features(adapters, features)
     modules = {}
@@ -48,7 +54,9 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
             own = [features.get(f"{name}@{i}") for i in range(len(adapters))]
             own = [None if x is None else x.astype(np.float64) for x in own]
             found["features"] = measure_features(updates, features[name].astype(np.float64), own)
-        modules[name] = jax.tree.map(np.asarray, found)
+        found = jax.tree.map(np.asarray, found)
+        found["typical_lambda"] = np.array([directions.typical() for directions in gathered([found])])
+        modules[name] = found
     norms = np.sum([found["norm2"] for found in modules.values()], axis=0)
     for adapter, size in zip(adapters, norms, strict=True):
         if size == 0:
@@ -59,6 +67,7 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
     report = {"adapters": [str(adapter.path) for adapter in adapters], "modules": modules}
     report["zero"] = {name: at for name, at in zero.items() if len(at)}
     report["total"] = _total(list(modules.values()))
+    report["warnings"] = said_first(adapters, report)
     return _plain(report)
 
 
@@ -102,22 +111,9 @@ def _total(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
     norms = np.sqrt(added("norm2"))
     count = len(norms)
-    critical = [np.concatenate([m["critical_lambda"][i] for m in modules]) for i in range(count)]
-    energy = [np.concatenate([np.square(m["spectrum"][i]) for m in modules]) for i in range(count)]
-    known = [np.isfinite(e) & ~np.isnan(c) for c, e in zip(critical, energy, strict=True)]
-
-    def kept(lam: float) -> list[float]:
-        """Share of each adapter's energy in directions that survive at lambda; a tie counts half."""
-        shares = []
-        for c, e, ok in zip(critical, energy, known, strict=True):
-            held = np.where(np.isclose(c[ok], lam, atol=1e-9), 0.5, c[ok] < lam)
-            shares.append(float(np.sum(held * e[ok]) / np.sum(e[ok])))
-        return shares
-
-    worst = max(float(np.max(c[ok])) for c, ok in zip(critical, known, strict=True))
-    typical = [
-        float(_weighted_median(c[ok], e[ok])) for c, e, ok in zip(critical, energy, known, strict=True)
-    ]
+    library = gathered(modules)
+    typical = [directions.typical() for directions in library]
+    worst = max(directions.largest() for directions in library)
     cross = math.sqrt(float(added("cross2"))) if all("cross2" in module for module in modules) else None
     return {
         "norm": norms,
@@ -128,16 +124,11 @@ def _total(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "average_norm": math.sqrt(float(added("sum2"))) / count,
         "cross_term_norm": cross,
         "svd_lost": max(0.0, 1.0 - float(added("svd_kept2") / added("sum2"))) if added("sum2") > 0 else 0.0,
-        "kept_average": kept(1.0 / count),
-        "kept_sum": kept(1.0),
+        "kept_average": [directions.kept(1.0 / count) for directions in library],
+        "kept_sum": [directions.kept(1.0) for directions in library],
         "smallest_lambda_worst": worst,
         "smallest_lambda_typical": typical,
         "largest_library_worst": coverage.largest_library(worst),
         "largest_library_typical": coverage.largest_library(max(typical)),
+        "recommendation": dataclasses.asdict(recommend(library)),
     }
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    running = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(running, running[-1] / 2)])

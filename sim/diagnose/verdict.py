@@ -1,74 +1,89 @@
-"""The report in words: one row a module, and what theory says of merging the library."""
+"""The report in words: what to do, what it loses, what would make it certain; and the numbers behind it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-KEY = """\
-eff. rank, arrow gap (1 - s2/s1): the least of the adapters; the other columns: the largest
-cos: of two Delta W; row cos, col cos: largest cosine between two row or column spaces
-interf.: |DW_j V_i| / |DW_i|; arrow cos: of two prototypes; cross: cross terms / average, norms
-min lambda: keeps every direction"""
-FEATURE_KEY = """
-kappa: median over tokens of |DW_i x| / full swing, largest of the adapters
-covered: share of tokens that some adapter decides under the average, 2 kappa / K > 1"""
+from sim.diagnose.recommend import TYPICAL
 
-
-def module_table(report: Mapping[str, Any]) -> pd.DataFrame:
-    """One row a module. Over pairs and adapters the worst case is shown: the largest overlap or lambda."""
-    rows = []
-    for name, found in report["modules"].items():
-        norms = np.sqrt(found["norm2"])
-        apart = ~np.eye(len(norms), dtype=bool)
-        row = {"module": name}
-        row |= {f"norm {i + 1}": value for i, value in enumerate(norms)}
-        row |= {
-            "eff. rank": -most(-np.array(found["effective_rank"])),
-            "cos": most(np.abs(_over(found["inner"], np.outer(norms, norms)))[apart]),
-            "row cos": _largest(found["row_cosines"], norms),
-            "col cos": _largest(found["column_cosines"], norms),
-            "interf.": most(_over(np.sqrt(found["interference2"]), norms[:, None])[apart]),
-            "arrow gap": -most(-np.array(found["arrow_gap"])),
-            "arrow cos": most(np.array(found["prototype_cosine"])[apart]),
-            "cross": float(np.sqrt(_over(found.get("cross2", np.nan), found["sum2"]))) * len(norms),
-            "min lambda": most([most(values) for values in found["critical_lambda"]]),
-        }
-        if "features" in found:
-            row["kappa"] = np.max(np.median(found["features"]["kappa"], axis=1))
-            row["covered"] = found["features"]["covered_by_any"]
-        rows.append(row)
-    return pd.DataFrame(rows).set_index("module")
-
-
-def most(values: Sequence[float] | np.ndarray) -> float:
-    """The largest of the values that are known; NaN if none is."""
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    return float(values.max()) if values.size else np.nan
-
-
-def _over(values: Any, sizes: Any) -> np.ndarray:
-    """values / sizes, NaN where the size is 0."""
-    values, sizes = np.broadcast_arrays(np.asarray(values, float), np.asarray(sizes, float))
-    return np.divide(values, sizes, out=np.full(values.shape, np.nan), where=sizes > 0)
-
-
-def _largest(cosines: Sequence[Sequence[Sequence[float]]], norms: np.ndarray) -> float:
-    """The largest cosine between two adapters that have directions."""
-    pairs = [(i, j) for i in range(len(norms)) for j in range(i)]
-    return most([cosines[i][j][0] if norms[i] * norms[j] > 0 else np.nan for i, j in pairs])
+ASSUMED = (
+    "assumes that each singular direction is one exact overwrite, margin 1 and swing 2, and that what others "
+    "write beside it wins nothing (theory, sections 3 and 5); cross entropy overshoots and needs less lambda"
+)
+TWO = "answers that need two adapters in one step"
+CERTAIN = (
+    "the base's margin M and each adapter's own swing Delta at lambda = 1, on your prompts: an edit stays "
+    "iff lambda kappa rho Delta > M"
+)
 
 
 def verdict(report: Mapping[str, Any]) -> list[str]:
+    """Three lines: the recommendation, what is lost on which assumption, what would make it certain."""
+    return [
+        f"Recommendation: {_recommended(report['total']['recommendation'])}",
+        f"Lost: {_lost(report)}; {ASSUMED}",
+        f"Certain with: {_certain(report)}",
+    ]
+
+
+def _recommended(found: Mapping[str, Any]) -> str:
+    lams = f"lambda in ({found['low']:.3g}, {found['high']:.3g}]"
+    count = len(found["kept"])
+    if found["action"] == "average":
+        return f"merge by average, lambda = 1/{count}; {lams} {_promised(found)}"
+    if found["action"] == "sum":
+        weights = " ".join([f"{found['lam']:.3g}"] * count)
+        return f"merge by sum, --weight {weights}; {lams} {_promised(found)}"
+    why = f"no lambda keeps {TYPICAL} of every adapter and overdoes none: "
+    needs = "infinity" if np.isinf(found["low"]) else f"{found['low']:.3g}"
+    why += f"one needs more than {needs}, one bears at most {found['high']:.3g}"
+    if found["action"] == "route":
+        return f"do not merge: route, by |Delta W x| (SpectR); {why}"
+    return f"do not merge: train one adapter on all the data; {why}, and a router cannot tell them apart"
+
+
+def _promised(found: Mapping[str, Any]) -> str:
+    if found["keeps"] == TYPICAL:
+        return f"keeps {TYPICAL} of each adapter (not every direction) and overdoes none of these"
+    return f"keeps {found['keeps']} and overdoes none"
+
+
+def _lost(report: Mapping[str, Any]) -> str:
+    """What the recommendation costs, the adapter that pays most first."""
+    found = report["total"]["recommendation"]
+    merged = f"{_most_lost(found['kept'])} of the adapters' energy"
+    if found["action"] in ("average", "sum"):
+        worst = f"{_most_lost(found['certain'])} if all that is written beside an edit falls on one answer"
+        return f"{merged} at lambda = {found['lam']:.3g}, {worst}, and {TWO}"
+    routed = f"{_most_lost(found['routed'])} where another adapter answers louder"
+    if found["action"] == "route":
+        return f"by the average {merged}; by routing {routed}, and {TWO}"
+    return f"by the average {merged}; by routing {routed}; by one adapter nothing but its training"
+
+
+def _most_lost(held: Sequence[float]) -> str:
+    least = int(np.argmin(held))
+    return f"up to {1 - held[least]:.0%} (adapter {least + 1})"
+
+
+def _certain(report: Mapping[str, Any]) -> str:
+    covered = [m["features"]["covered_by_any"] for m in report["modules"].values() if "features" in m]
+    if not covered:
+        return f"{CERTAIN} (--features FILE measures kappa)"
+    return (
+        f"{CERTAIN}; at margin 1 and swing 2 the kappa of your features lets the average decide "
+        f"{np.median(covered):.0%} of tokens (median of {len(covered)} modules)"
+    )
+
+
+def details(report: Mapping[str, Any]) -> list[str]:
     """What theory says of this library, in sentences: exact merges, ties, largest K, smallest lambda."""
     total, count = report["total"], len(report["adapters"])
     apart = ~np.eye(count, dtype=bool)
     interference = np.array(total["interference"])[apart].max()
     tie = "a tie of old and new" if count == 2 else f"below 1/2, as for every library of {count} > 2"
     lines = [
-        *_zero_modules(report),
         "norms: " + ", ".join(f"{value:.4g}" for value in total["norm"]),
         f"interference |DW_j V_i| / |DW_i|: at most {interference:.3f}; largest cosine of two Delta W: "
         f"{np.abs(np.array(total['cosine'])[apart]).max():.3f}",
@@ -93,16 +108,6 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
         f"direction), {total['largest_library_worst']} (every direction)",
     ]
     return lines
-
-
-def _zero_modules(report: Mapping[str, Any]) -> list[str]:
-    """A line on the modules in which some adapter changes nothing, the first of them by name."""
-    zero = report["zero"]
-    if not zero:
-        return []
-    shown = [f"{name} (adapter {', '.join(str(i + 1) for i in at)})" for name, at in list(zero.items())[:3]]
-    listed = ", ".join(shown) + (", ..." if len(zero) > len(shown) else "")
-    return [f"Delta W = 0 (untrained?) in {len(zero)} of {len(report['modules'])} modules: {listed}"]
 
 
 def _shares(values: Sequence[float]) -> str:

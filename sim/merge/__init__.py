@@ -6,15 +6,17 @@ as ``python -m sim.merge`` does. A method is one function in ``methods``.
 
 from sim.merge import methods
 from sim.merge.adapters import merge_adapters
+from sim.merge.aligned import aligned
 from sim.merge.module import merge
-from sim.merge.peft_files import Adapter, check_mergeable, read_adapter, write_adapter
+from sim.merge.peft_files import Adapter, read_adapter
+from sim.merge.peft_write import write_adapter
 from sim.merge.registry import METHODS, Method, method
 
 __all__ = [
     "METHODS",
     "Adapter",
     "Method",
-    "check_mergeable",
+    "aligned",
     "merge",
     "merge_adapters",
     "method",

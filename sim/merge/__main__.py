@@ -1,16 +1,19 @@
 """``python -m sim.merge A B [C ...] --method NAME --out DIR``: merge PEFT adapters into one."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
 
 from sim.lab.cli import run_command
-from sim.merge import METHODS, Method, merge_adapters, read_adapter
-from sim.merge.peft_files import new_folder, write_files
+from sim.merge import METHODS, Adapter, Method, aligned, merge_adapters, read_adapter
+from sim.merge.adapters import truncation_loss
+from sim.merge.card import card
+from sim.merge.peft_write import kept_dtype, new_folder, write_files
 
 
 def _method_table() -> str:
@@ -47,6 +50,8 @@ class MergeCommand:
     compress_then_merge)."""
     option: tuple[str, ...] = ()
     """Options of the method, as NAME=VALUE, for example density=0.5 vote=count."""
+    dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None
+    """Type of the file's numbers. Default: that of the adapters' files, the wider of several."""
     seed: Annotated[int, tyro.conf.arg(help=f"Seed of the methods that draw: {_named('uses_key')}.")] = 0
 
 
@@ -77,7 +82,12 @@ def main(command: MergeCommand) -> None:
     if not np.isfinite(command.weight).all():
         raise ValueError("--weight must be finite numbers")
     adapters = [read_adapter(path) for path in command.adapters]
-    bases = {str(adapter.config.get("base_model_name_or_path")) for adapter in adapters}
+    notes = _notes(adapters)
+    for note in notes:
+        print(f"note: {note}")
+    loss = truncation_loss(adapters, command.method, command.weight, command.rank)
+    if loss:
+        print(f"the rank will cut off {100 * loss:.3g}% of the squared norm", flush=True)
     with new_folder(command.out) as folder:
         merged, lost = merge_adapters(
             adapters,
@@ -87,16 +97,45 @@ def main(command: MergeCommand) -> None:
             seed=command.seed,
             options=options,
         )
-        write_files(folder, merged, adapters)
+        write_files(folder, merged, adapters, command.dtype or "")
+        rank = max(update.a.shape[0] for update in merged.values())
+        lost = loss if np.isnan(lost) else lost
+        facts = {
+            "weights": ", ".join(map(str, command.weight)) or "the method's own",
+            "options": ", ".join(f"{key}={value}" for key, value in options.items()) or "the method's own",
+            "modules": len(merged),
+            "rank": rank,
+            "cut off by the rank": "unknown" if lost is None else f"{100 * lost:.3g}% of the squared norm",
+            "dtype": command.dtype or kept_dtype(adapters),
+        }
+        text = card(shlex.join(_typed(command)), METHODS[command.method], adapters, facts, notes)
+        (folder / "README.md").write_text(text)
     print(
-        f"{command.out}: {command.method} of {len(adapters)} adapters, {len(merged)} modules, "
-        f"rank {max(update.a.shape[0] for update in merged.values())}"
-        + ("" if np.isnan(lost) else f"; the rank cut off {100 * lost:.3g}% of the squared norm")
+        f"{command.out}: {command.method} of {len(adapters)} adapters, {len(merged)} modules, rank {rank}, "
+        f"{facts['dtype']}"
+        + ("" if lost is None else f"; the rank cut off {100 * lost:.3g}% of the squared norm")
     )
-    if notes := [adapter.note for adapter in adapters if adapter.note]:
-        print(f"note: {'; '.join(notes)}")
+
+
+def _notes(adapters: Sequence[Adapter]) -> list[str]:
+    """What was read otherwise than it stands, filled in, or does not fit together."""
+    notes = [adapter.note for adapter in aligned(adapters) if adapter.note]
+    bases = {str(adapter.config.get("base_model_name_or_path")) for adapter in adapters}
     if len(bases) > 1:
-        print(f"note: the adapters name different base models: {', '.join(sorted(bases))}")
+        notes.insert(0, f"the adapters name different base models: {', '.join(sorted(bases))}")
+    return notes
+
+
+def _typed(command: MergeCommand) -> list[str]:
+    """The command in words, whatever way it was given."""
+    words = ["python", "-m", "sim.merge", *map(str, command.adapters), "--method", command.method]
+    for flag, values in (("--weight", command.weight), ("--option", command.option)):
+        words += [flag, *map(str, values)] if values else []
+    for flag, value in (("--rank", command.rank), ("--dtype", command.dtype)):
+        words += [flag, str(value)] if value is not None else []
+    if METHODS[command.method].uses_key:
+        words += ["--seed", str(command.seed)]
+    return [*words, "--out", str(command.out)]
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from sim.lab import seeds
+from sim.merge.aligned import aligned
 from sim.merge.module import merge, refuse_zero_sum
-from sim.merge.peft_files import Adapter, check_mergeable
+from sim.merge.peft_files import Adapter
 from sim.merge.registry import METHODS
 from sim.merge.truncation import truncated_dense
-from theory.lowrank import LowRank, norm, truncated
+from theory.lowrank import LowRank, concatenated, norm, scaled, singular, truncated
 
 
 def merge_module(
@@ -77,14 +78,15 @@ def merge_adapters(
 ) -> tuple[dict[str, LowRank], float]:
     """Merge whole adapters module by module: (updates by module, share of |merge|^2 lost to the rank).
 
-    Raises: ValueError for a method that needs data, mismatched adapters, or anything ``merge`` refuses.
+    A module that an adapter does not have counts as zero in it (``aligned``).
+    Raises: ValueError for a method that needs data, other base models, or anything ``merge`` refuses.
     """
     record = METHODS[method]
     if record.needs:
         raise ValueError(f"{method} is not data-free: it needs {', '.join(record.needs)}; use it from Python")
     if weights:
         refuse_zero_sum(record, weights)
-    check_mergeable(adapters)
+    adapters = aligned(adapters)
     _check_rank(adapters[0], rank)
     given = tuple(sorted((options or {}).items()))
     merged, total, lost = {}, 0.0, 0.0
@@ -102,6 +104,32 @@ def merge_adapters(
             raise ValueError(f"{method} gave NaN on {name}: check the weights and the adapters' norms")
         total, lost = total + float(energy), lost + float(cut)
     return merged, lost / total if total else 0.0
+
+
+def truncation_loss(
+    adapters: Sequence[Adapter], method: str, weights: Sequence[float] = (), rank: int | None = None
+) -> float | None:
+    """Share of |sum_i w_i Delta W_i|^2 that the rank will cut off (Eckart-Young), before anything is merged.
+
+    None where it is not known beforehand: for methods that are not linear in the Delta W. 0 without a cut.
+    Raises: ValueError as ``aligned`` does, and for a rank that does not fit.
+    """
+    if METHODS[method].coefficient is None and method != "svd":
+        return None
+    adapters = aligned(adapters)
+    _check_rank(adapters[0], rank)
+    weights = weights or [1.0] * len(adapters)
+    total = lost = 0.0
+    for name in adapters[0].modules:
+        updates = [adapter.modules[name] for adapter in adapters]
+        ranks = [update.a.shape[0] for update in updates]
+        kept = rank or (max(ranks) if method == "svd" else sum(ranks))
+        wide = [LowRank(u.b.astype(np.float64), u.a.astype(np.float64), u.scale) for u in updates]
+        energy = jnp.square(
+            singular(concatenated([scaled(u, w) for u, w in zip(wide, weights, strict=True)]))[1]
+        )
+        total, lost = total + float(jnp.sum(energy)), lost + float(jnp.sum(energy[kept:]))
+    return lost / total if total else 0.0
 
 
 def _check_rank(adapter: Adapter, rank: int | None) -> None:

@@ -15,7 +15,8 @@ CONFIG = "adapter_config.json"
 
 NAMES = ("auto_mapping", "base_model_name_or_path", "revision", "task_type", "peft_type", "peft_version")
 READ = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out")
-CARRIED = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "inference_mode")
+TARGETS = ("target_modules", "target_parameters", "exclude_modules", "layers_to_transform", "layers_pattern")
+CARRIED = (*TARGETS, "inference_mode")
 CHECKED = ("init_lora_weights", "bias")
 TRAINING = ("lora_dropout", "loftq_config", "eva_config", "corda_config", "lora_ga_config", "velora_config")
 LAYOUT = ("megatron_config", "megatron_core", "qalora_group_size", "ensure_weight_tying", "runtime_config")
@@ -27,7 +28,6 @@ UNSUPPORTED = {
     "lora_bias": "biases on lora_B (lora_bias)",
     "modules_to_save": "whole trained modules (modules_to_save)",
     "trainable_token_indices": "trained token embeddings (trainable_token_indices)",
-    "target_parameters": "adapted nn.Parameters (target_parameters)",
     "layer_replication": "replicated layers (layer_replication)",
     "use_qalora": "QA-LoRA pooling (use_qalora)",
     "use_bdlora": "block-diagonal factors (use_bdlora)",
@@ -52,7 +52,7 @@ def read_config(path: Path) -> dict[str, Any]:
     """
     file = path / CONFIG
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ValueError(f"{file} is missing; is {path} a PEFT adapter folder?") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -114,6 +114,11 @@ def _refuse_more_than_low_rank(path: Path, config: Mapping[str, Any]) -> None:
         )
     if (config.get("bias") or "none") != "none":
         raise ValueError(f"{path} trains biases (bias={config['bias']!r}), which is not supported")
+    if config.get("target_parameters") and (config.get("rank_pattern") or config.get("alpha_pattern")):
+        raise ValueError(
+            f"{path} has target_parameters beside rank_pattern or alpha_pattern, and its files do not tell "
+            "the rank of fused experts then; train it with one rank and alpha"
+        )
     init = config.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower().startswith(MUTATING_INITS):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""PEFT LoRA folders in and out: ``adapter_config.json`` beside ``adapter_model.safetensors``.
+"""PEFT LoRA folders read: ``adapter_config.json`` beside ``adapter_model.safetensors``.
 
 Reads only safetensors (never pickle) and only what a low-rank update can express: anything else an
 adapter can carry (DoRA magnitudes, biases, embeddings, whole saved modules) is refused by name, because
@@ -7,36 +7,43 @@ lora_B as (out, r); ``fan_in_fan_out`` only says how the base weight is laid out
 """
 
 import contextlib
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
-from sim.lab import files
 from sim.merge.peft_config import CONFIG, rank_and_scale, read_config
-from sim.merge.peft_keys import PREFIX, foreign, parsed
+from sim.merge.peft_experts import experts
+from sim.merge.peft_keys import foreign, parsed
 from theory.lowrank import LowRank
 
 WEIGHTS = "adapter_model.safetensors"
+
+COPY = (".base_layer.weight", ".base_layer.bias")
+"""Ends of keys of base weights that PEFT saves as well, where an output layer is adapted or was resized."""
 
 
 @dataclass(frozen=True)
 class Adapter:
     """A LoRA adapter as read: its folder, its configuration, and one LowRank (numpy) for each module.
 
-    note: what was left out of the module names, in one line; empty where they are as PEFT writes them.
+    note: what was read otherwise than it stands, in one line; empty where files are as PEFT writes them.
+    absent: modules that its files do not hold, and that were filled in as zero (``aligned``).
+    dtype: the type its files are in, the wider of several; empty for an adapter that is not from files.
+    copies: tensors of the base model that PEFT saved beside the factors (``base_layer``), by their keys.
     """
 
     path: Path
     config: Mapping[str, Any]
     modules: Mapping[str, LowRank]
     note: str = ""
+    absent: tuple[str, ...] = ()
+    dtype: str = ""
+    copies: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_adapter(path: str | Path) -> Adapter:
@@ -45,16 +52,25 @@ def read_adapter(path: str | Path) -> Adapter:
     The scale of a module is alpha/r, or alpha/sqrt(r) with ``use_rslora``, with r and alpha from
     ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (``peft_config.matched``). Names lose
     wrapper segments (torch.compile, FSDP, checkpointing, DataParallel) and adapter names; ``note`` says so.
+    A folder that holds one adapter in a folder of its own is read as that; fused experts one by one
+    (``peft_experts``).
 
     Raises: ValueError, one line that names the file and the remedy, if the folder is not a plain LoRA
     adapter or its files are damaged.
     """
-    path = Path(path)
+    given = Path(path)
+    path = _located(given)
     _refuse_other_formats(path)
     config = read_config(path)
     factors: dict[str, dict[str, np.ndarray]] = {}
     dropped: set[str] = set()
+    copies: dict[str, np.ndarray] = {}
+    types: set[str] = set()
     for raw, tensor in _read_tensors(path / WEIGHTS).items():
+        if raw.endswith(COPY):
+            copies[raw] = tensor
+            continue
+        types.add(tensor.dtype.name)
         try:
             key = parsed(raw)
         except ValueError as error:
@@ -66,87 +82,30 @@ def read_adapter(path: str | Path) -> Adapter:
         dropped |= set(key.dropped)
     if not factors:
         raise ValueError(f"{path / WEIGHTS}: holds no LoRA weights")
-    modules = {name: _update(path, config, name, factors[name]) for name in sorted(factors)}
-    note = f"{path}: module names were read without {', '.join(sorted(dropped))}" if dropped else ""
-    return Adapter(path, config, modules, note)
+    modules: dict[str, LowRank] = {}
+    for name in sorted(factors):
+        modules |= _updates(path, config, name, factors[name])
+    notes = [f"{given}: read from {path.name}"] if path != given else []
+    if dropped:
+        notes.append(f"{path}: module names were read without {', '.join(sorted(dropped))}")
+    return Adapter(path, config, modules, "; ".join(notes), dtype=widest(types), copies=copies)
 
 
-def check_mergeable(adapters: Sequence[Adapter]) -> None:
-    """Raise ValueError unless all adapters change the same modules, of the same shapes, of one layout."""
-    first = adapters[0]
-    for other in adapters[1:]:
-        for left, right in ((first, other), (other, first)):
-            missing = sorted(set(left.modules) - set(right.modules))
-            if missing:
-                raise ValueError(
-                    f"{right.path} does not adapt {missing[0]!r}, which {left.path} does "
-                    f"({len(missing)} such modules): merge adapters with the same target modules"
-                )
-        for name, update in first.modules.items():
-            shapes = [(u.b.shape[0], u.a.shape[1]) for u in (update, other.modules[name])]
-            if shapes[0] != shapes[1]:
-                raise ValueError(
-                    f"{name} is {shapes[0]} (out, in) in {first.path} but {shapes[1]} in {other.path}: "
-                    "these adapters belong to different base models"
-                )
-        if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
-            raise ValueError(f"{first.path} and {other.path} differ in fan_in_fan_out: different base layers")
+def widest(types: Iterable[str]) -> str:
+    """The one type of all, or else float64 if it is among them, else float32, which holds the others."""
+    types = set(types)
+    return next(iter(types)) if len(types) == 1 else "float64" if "float64" in types else "float32"
 
 
-@contextlib.contextmanager
-def new_folder(out: Path) -> Iterator[Path]:
-    """A folder that becomes ``out`` when the block ends well, and leaves nothing behind when it does not.
-
-    Raises: ValueError if ``out`` holds something already (nothing is overwritten) or cannot be created.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists already and is not empty: choose another --out, or remove it first")
-    with contextlib.ExitStack() as stack:
-        try:
-            part = stack.enter_context(files.replacing(out))
-        except OSError as error:
-            raise ValueError(f"cannot write {out}: {error.strerror}; choose another --out") from error
-        part.mkdir()
-        yield part
-
-
-def write_adapter(out: str | Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter]) -> None:
-    """Write updates as the PEFT adapter ``out``, whole or not at all, configured as the sources are.
-
-    Raises: ValueError if ``out`` holds something already or cannot be created.
-    """
-    with new_folder(Path(out)) as folder:
-        write_files(folder, modules, sources)
-
-
-def write_files(folder: Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter]) -> None:
-    """The two files of ``write_adapter`` in a folder that exists.
-
-    alpha = r for every module, so the scale is 1 and no pattern is needed: PEFT matches a pattern to the
-    ends of names, in the order of its file, and so gives a module the value of another whose name ends like
-    its own. Each scale is multiplied into B (rounded once), and ranks are padded with zeros to the largest.
-    """
-    rank = max(update.a.shape[0] for update in modules.values())
-    tensors = {}
-    for name, update in modules.items():
-        b, a = np.asarray(update.b), np.asarray(update.a)
-        b = (b.astype(np.float64) * float(update.scale)).astype(b.dtype)
-        missing = rank - a.shape[0]
-        tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(np.pad(a, ((0, missing), (0, 0))))
-        tensors[f"{PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(np.pad(b, ((0, 0), (0, missing))))
-    config = {
-        **sources[0].config,
-        **_targets(sources),
-        "r": rank,
-        "lora_alpha": rank,
-        "rank_pattern": {},
-        "alpha_pattern": {},
-        "use_rslora": False,
-        "init_lora_weights": True,
-        "inference_mode": True,
-    }
-    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
+def _located(path: Path) -> Path:
+    """The folder, or the only adapter one folder down (a checkpoint). Raises ValueError for several."""
+    if not path.is_dir() or (path / CONFIG).exists():
+        return path
+    below = sorted(file.parent for file in path.glob(f"*/{CONFIG}"))
+    if len(below) > 1:
+        names = ", ".join(folder.name for folder in below)
+        raise ValueError(f"{path} holds several adapters, one folder down: give one of {names}")
+    return below[0] if below else path
 
 
 def _refuse_other_formats(path: Path) -> None:
@@ -171,6 +130,8 @@ def _read_tensors(file: Path) -> dict[str, np.ndarray]:
         return load_file(file)
     except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
         reason = str(error)
+    if name := _eight_bits(file):
+        raise ValueError(f"{file} is in 8-bit floats ({name}), too coarse to merge: save it as bfloat16")
     # Only now: a sound safetensors file may begin with these bytes too, they are its header's length.
     with file.open("rb") as stream:
         head = stream.read(4)
@@ -182,6 +143,11 @@ def _read_tensors(file: Path) -> dict[str, np.ndarray]:
 
 def _checked(file: Path, key: str, tensor: np.ndarray) -> np.ndarray:
     """The tensor in float32 or float64. Raises ValueError if it is no finite matrix of floats."""
+    if tensor.shape == (0,):
+        raise ValueError(
+            f"{file}: {key} is empty, as DeepSpeed ZeRO-3 saves what it has not gathered: convert the "
+            "checkpoint by its zero_to_fp32.py, or train with stage3_gather_16bit_weights_on_model_save"
+        )
     if tensor.ndim != 2:
         raise ValueError(f"{file}: {key} has {tensor.ndim} dimensions; only linear layers can be merged")
     if tensor.dtype.name not in ("float16", "bfloat16", "float32", "float64"):
@@ -192,33 +158,27 @@ def _checked(file: Path, key: str, tensor: np.ndarray) -> np.ndarray:
     return tensor
 
 
-def _update(path: Path, config: Mapping, name: str, factors: Mapping[str, np.ndarray]) -> LowRank:
+def _eight_bits(file: Path) -> str | None:
+    """The name of an 8-bit float type that a safetensors file holds, None if it holds none or is damaged."""
+    with contextlib.suppress(SafetensorError, OSError), safe_open(file, "np") as tensors:
+        types = (tensors.get_slice(key).get_dtype() for key in tensors.keys())  # noqa: SIM118 (no mapping)
+        return next((name for name in types if name.startswith("F8")), None)
+    return None
+
+
+def _updates(
+    path: Path, config: Mapping[str, Any], name: str, factors: Mapping[str, np.ndarray]
+) -> dict[str, LowRank]:
+    """The update of a module under its name, or those of fused experts under theirs."""
     for side in "AB":
         if side not in factors:
             raise ValueError(f"{path / WEIGHTS}: {name} has no lora_{side}; the file is incomplete")
     a, b = factors["A"], factors["B"]
     rank, scale = rank_and_scale(config, name)
+    if config.get("target_parameters") and rank >= 1 and a.shape[0] == b.shape[1] > rank:
+        return experts(f"{path}: {name}", name, LowRank(b, a, scale), int(rank))
     if a.shape[0] != rank or b.shape[1] != rank or rank < 1:
         raise ValueError(
             f"{path}: {name} has lora_A {a.shape} and lora_B {b.shape}, but {CONFIG} gives it rank {rank}"
         )
-    return LowRank(b, a, scale)
-
-
-def _targets(sources: Sequence[Adapter]) -> dict[str, Any]:
-    """The fields that say which modules are adapted: those of the sources if they agree, else full names.
-
-    Full names are one regular expression, which PEFT matches to whole names; in a list, a name would also
-    take every module whose name it ends. Names that were changed in reading are given in full as well.
-    """
-    fields = ("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern")
-
-    def said(adapter: Adapter) -> list[Any]:
-        values = [adapter.config.get(field) for field in fields]
-        return [sorted(value) if isinstance(value, list) else value for value in values]
-
-    agreed = said(sources[0])
-    if agreed[0] and all(said(source) == agreed and not source.note for source in sources):
-        return {field: sources[0].config.get(field) for field in fields}
-    names = "|".join(re.escape(name) for name in sorted(sources[0].modules))
-    return {**dict.fromkeys(fields), "target_modules": names}
+    return {name: LowRank(b, a, scale)}

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from sim.diagnose import diagnose
 from sim.diagnose.measure import shared_cores
 from sim.diagnose.report import natural
-from sim.diagnose.verdict import module_table, verdict
+from sim.diagnose.tables import module_table
 from sim.merge import Adapter, read_adapter, write_adapter
 from theory import interference
 from theory.lowrank import LowRank, dense
@@ -168,7 +168,7 @@ def test_a_zero_module_is_reported_and_the_rest_is_as_before(tmp_path, command):
     assert total["smallest_lambda_worst"] == pytest.approx(max(before["smallest_lambda_worst"], 0.5))
     for key in ("cosine", "interference", "kept_average", "kept_sum", "smallest_lambda_typical"):
         assert np.isfinite(total[key]).all(), key
-    assert verdict(found)[0] == "Delta W = 0 (untrained?) in 1 of 2 modules: m.1.q (adapter 2)"
+    assert found["warnings"][0] == "Delta W = 0 (untrained?) in 1 of 2 modules: m.1.q (adapter 2)"
     row = module_table(found).loc["m.1.q"]
     assert np.isnan(row["cos"]) and np.isnan(row["row cos"]) and np.isfinite(row["norm 1"])
     sources = []
@@ -194,7 +194,7 @@ def test_the_command_prints_and_writes(tmp_path, command):
     assert code == 0
     assert "layers.0.q_proj" in out and "largest library that uniform averaging keeps: K = " in out
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert files == ["diagnosis.json", "diagnosis.pdf", "diagnosis.png"]
+    assert files == [f"diagnosis.{kind}" for kind in ("csv", "html", "json", "pdf", "png")]
     report = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     expected = diagnose([read_adapter(source) for source in sources])
     assert report["total"]["norm"] == expected["total"]["norm"]

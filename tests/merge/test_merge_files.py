@@ -7,11 +7,12 @@ import json
 import shutil
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sim.merge import Adapter, merge, merge_adapters, peft_files, read_adapter, write_adapter
+from sim.merge import Adapter, merge, merge_adapters, peft_write, read_adapter, write_adapter
 from sim.merge.peft_config import CONFIG, matched
 from sim.merge.peft_files import WEIGHTS
 from sim.merge.peft_keys import PREFIX
@@ -222,8 +223,8 @@ def test_the_command_merges_and_leaves_the_sources_alone(tmp_path, command):
     out = tmp_path / "out"
     code, printed, err = command("sim.merge", *sources, *arguments, "--out", out)
     assert code == 0, err
-    assert "ties of 2 adapters, 4 modules, rank 3; the rank cut off" in printed
-    assert sorted(file.name for file in out.iterdir()) == [CONFIG, WEIGHTS]
+    assert "ties of 2 adapters, 4 modules, rank 3, float32; the rank cut off" in printed
+    assert sorted(file.name for file in out.iterdir()) == ["README.md", CONFIG, WEIGHTS]
     assert {file: file.read_bytes() for source in sources for file in source.iterdir()} == before
     expected = merged(pair("plain"), "ties", [1, -0.5], density=0.5, rank=3)
     assert_all_close(read_adapter(out).modules, {name: delta(update) for name, update in expected.items()})
@@ -323,9 +324,29 @@ BREAKS = {
         lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((2, 12), np.int8)})),
         "is int8, not a float type",
     ),
-    "fewer modules": (
-        lambda f: edit_tensors(f, lambda t: [t.pop(k) for k in list(t) if "layers.1.v" in k]),
-        "does not adapt 'layers.1.v_proj'",
+    "ZeRO-3": (
+        lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones(0, np.float32)})),
+        "is empty, as DeepSpeed ZeRO-3 saves what it has not gathered: convert the checkpoint by its",
+    ),
+    "fp8": (
+        lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((2, 12), ml_dtypes.float8_e4m3fn)})),
+        "is in 8-bit floats (F8_E4M3), too coarse to merge: save it as bfloat16",
+    ),
+    "several checkpoints": (
+        lambda f: (
+            [shutil.copytree(f, f / "checkpoint-1"), (f / "checkpoint-1").rename(f / "checkpoint-5")]
+            and [shutil.copytree(f / "checkpoint-5", f / "checkpoint-10"), (f / CONFIG).unlink()]
+        ),
+        "holds several adapters, one folder down: give one of checkpoint-10, checkpoint-5",
+    ),
+    "another base model": (
+        lambda f: [
+            edit_config(f, base_model_name_or_path="org/other"),
+            edit_tensors(
+                f, lambda t: [t.update({k.replace(PREFIX, f"{PREFIX}other."): t.pop(k)}) for k in list(t)]
+            ),
+        ],
+        "share no module and name different base models",
     ),
     "other layout": (lambda f: edit_config(f, fan_in_fan_out=True), "differ in fan_in_fan_out"),
 }
@@ -364,30 +385,7 @@ def test_a_folder_appears_whole_or_not_at_all(stop, tmp_path, monkeypatch):
         assert [path.name for path in tmp_path.rglob("*.json")] == [CONFIG]
         raise stop
 
-    monkeypatch.setattr(peft_files, "save", failing)
+    monkeypatch.setattr(peft_write, "save", failing)
     with pytest.raises(type(stop)):
         write_adapter(tmp_path / "out", pair("plain")[0].modules, pair("plain"))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_half_precision_is_read_without_loss(tmp_path):
-    import ml_dtypes
-
-    folder = shutil.copytree(DATA / "plain" / "first", tmp_path / "half")
-    for half in (np.float16, ml_dtypes.bfloat16):
-        exact = {k: v.astype(half) for k, v in load_file(DATA / "plain" / "first" / WEIGHTS).items()}
-        save_file(exact, folder / WEIGHTS)
-        read = read_adapter(folder).modules["layers.0.q_proj"].a
-        assert read.dtype == np.float32 and np.array_equal(read, exact[KEY].astype(np.float32))
-
-
-@pytest.mark.parametrize("size", [0x0480, 0x4B50])
-def test_a_sound_file_that_begins_like_a_pickle_or_a_zip_is_read(size, tmp_path):
-    """The first bytes of a safetensors file are its header's length, which may spell 0x80 or PK."""
-    folder = shutil.copytree(DATA / "plain" / "first", tmp_path / "copy")
-    raw = (folder / WEIGHTS).read_bytes()
-    length = int.from_bytes(raw[:8], "little")
-    header = raw[8 : 8 + length].ljust(size)
-    (folder / WEIGHTS).write_bytes(size.to_bytes(8, "little") + header + raw[8 + length :])
-    assert (folder / WEIGHTS).read_bytes()[:1] in (b"\x80", b"P")
-    assert read_adapter(folder).modules.keys() == pair("plain")[0].modules.keys()

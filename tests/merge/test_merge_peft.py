@@ -4,9 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from test_merge_files import DATA, ORDERS, PATTERNS, assert_all_close, delta, overlapping, pair
 
 from sim.merge import Adapter, merge_adapters, write_adapter
+from sim.merge.peft_files import WEIGHTS
 
 peft = pytest.importorskip("peft", reason="needs the extra bench (torch, peft): pip install -e '.[bench]'")
 torch = pytest.importorskip("torch")
@@ -60,3 +62,101 @@ def test_names_that_end_one_another_keep_their_scales(order, targets, tmp_path):
     model = peft.PeftModel.from_pretrained(nested(modules), tmp_path / "out")
     found = {name: value.numpy() for name, value in maker.delta(model, "default").items()}
     assert_all_close(found, {name: np.asarray(delta(update)) for name, update in modules.items()})
+
+
+class Experts(torch.nn.Module):
+    """Three experts, each of two matrices, fused into two parameters (experts, out, in)."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate_up_proj = torch.nn.Parameter(torch.zeros(3, 6, 8))
+        self.down_proj = torch.nn.Parameter(torch.zeros(3, 8, 5))
+
+
+def mixture():
+    model = torch.nn.Module()
+    model.experts, model.q = Experts(), torch.nn.Linear(8, 8, bias=False)
+    model.forward = lambda x: x
+    return model
+
+
+def saved(model, folder, seed, dtype=torch.float32, **config):
+    """A real adapter with random factors, saved by PEFT."""
+    torch.manual_seed(seed)
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(init_lora_weights=False, **config)).to(dtype)
+    wrapped.save_pretrained(folder)
+    return wrapped
+
+
+def parameter_deltas(model):
+    """What PEFT adds to each parameter, by the name of its wrapper."""
+    return {
+        name: module.get_delta_weight("default").detach().double().numpy()
+        for name, module in model.named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
+
+
+def test_fused_experts_are_merged_as_peft_applies_them(tmp_path, command):
+    targets = {"target_modules": ["q"], "target_parameters": ["experts.gate_up_proj", "experts.down_proj"]}
+    parts = [
+        parameter_deltas(saved(mixture(), tmp_path / str(i), i, r=2 + i, lora_alpha=6, **targets))
+        for i in range(2)
+    ]
+    arguments = ["--method", "sum", "--weight", "0.7", "-0.4", "--out", tmp_path / "out"]
+    code, _, err = command("sim.merge", tmp_path / "0", tmp_path / "1", *arguments)
+    assert code == 0, err
+    found = parameter_deltas(peft.PeftModel.from_pretrained(mixture(), tmp_path / "out"))
+    assert len(found) == 3 and found.keys() == parts[0].keys()
+    for name, value in found.items():
+        np.testing.assert_allclose(value, 0.7 * parts[0][name] - 0.4 * parts[1][name], atol=1e-5)
+        assert value.any()
+
+
+def test_adapters_of_other_modules_and_half_precision_load(tmp_path, command):
+    """One adapter of q alone, one of q and v, both bfloat16: PEFT finds both modules, in bfloat16."""
+
+    def base():
+        model = torch.nn.Module()
+        model.q, model.v = (torch.nn.Linear(8, 8, bias=False) for _ in range(2))
+        model.forward = lambda x: x
+        return model
+
+    first = parameter_deltas(saved(base(), tmp_path / "a", 0, torch.bfloat16, r=2, target_modules=["q"]))
+    second = parameter_deltas(
+        saved(base(), tmp_path / "b", 1, torch.bfloat16, r=2, target_modules=["q", "v"])
+    )
+    code, out, err = command(
+        "sim.merge", tmp_path / "a", tmp_path / "b", "--method", "sum", "--out", tmp_path / "out"
+    )
+    assert code == 0 and "does not adapt v" in out and "rank 4, bfloat16" in out, err
+    found = parameter_deltas(peft.PeftModel.from_pretrained(base(), tmp_path / "out"))
+    assert found.keys() == second.keys()
+    for name, value in found.items():
+        exact = first.get(name, 0) + second[name]
+        assert np.linalg.norm(value - exact) < 2.0**-6 * np.linalg.norm(exact)
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT says what it saves, and calls what transformers deprecates
+def test_the_copy_that_peft_writes_of_an_adapted_head_is_carried(tmp_path, command):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.LlamaConfig(
+        vocab_size=11, num_key_value_heads=2, tie_word_embeddings=False, **sizes
+    )
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(config)
+    weight = model.lm_head.weight.detach().clone()
+    for i in range(2):
+        saved(model, tmp_path / str(i), i, r=2, target_modules=["q_proj", "lm_head"]).unload()
+    code, _, err = command(
+        "sim.merge", tmp_path / "0", tmp_path / "1", "--method", "sum", "--out", tmp_path / "out"
+    )
+    assert code == 0, err
+    tensors = {name: load_file(tmp_path / name / WEIGHTS) for name in ("0", "out")}
+    copies = [key for key in tensors["0"] if "base_layer" in key]
+    assert copies and set(copies) <= set(tensors["out"])
+    for key in copies:
+        assert np.array_equal(tensors["out"][key], tensors["0"][key])
+    loaded = peft.PeftModel.from_pretrained(model, tmp_path / "out")
+    assert torch.equal(loaded.base_model.model.lm_head.base_layer.weight, weight)

@@ -1,0 +1,61 @@
+"""What makes a diagnosis doubtful, said before anything else."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sim.merge import Adapter
+
+BFLOAT16 = 2.0**-8
+"""Relative rounding of bfloat16, the coarsest type that adapters are kept in: less is not seen in a file."""
+
+
+def said_first(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
+    """Sentences on base models that differ, adapters near zero or alike, modules that some leave alone."""
+    notes = [f"note: {adapter.note}" for adapter in adapters if adapter.note]
+    return [*_bases(adapters), *_near_zero(report), *_alike(report), *_zero_modules(adapters, report), *notes]
+
+
+def _bases(adapters: Sequence[Adapter]) -> list[str]:
+    names = list(dict.fromkeys(str(adapter.config.get("base_model_name_or_path")) for adapter in adapters))
+    if len(names) < 2:
+        return []
+    return [
+        f"the adapters name different base models ({', '.join(names)}): "
+        "unless these are copies of one model, nothing below holds"
+    ]
+
+
+def _near_zero(report: Mapping[str, Any]) -> list[str]:
+    norms = np.asarray(report["total"]["norm"])
+    largest = int(np.argmax(norms))
+    return [
+        f"adapter {i + 1} is near zero: |Delta W| = {norms[i]:.3g}, below the rounding of adapter "
+        f"{largest + 1} ({norms[largest]:.3g}) in bfloat16; is it trained?"
+        for i in np.flatnonzero(norms < BFLOAT16 * norms[largest])
+    ]
+
+
+def _alike(report: Mapping[str, Any]) -> list[str]:
+    """Pairs with | Delta W_i/|Delta W_i| -+ Delta W_j/|Delta W_j| |^2 = 2 (1 -+ cos) below rounding."""
+    norms, cosine = np.asarray(report["total"]["norm"]), np.asarray(report["total"]["cosine"])
+    found = []
+    for i, j in zip(*np.triu_indices(len(norms), 1), strict=True):
+        ratio = norms[j] / norms[i]
+        if 2 * (1 - abs(cosine[i, j])) <= (2 * BFLOAT16) ** 2:
+            what = "the same" if cosine[i, j] > 0 else "opposites"
+            times = "" if abs(ratio - 1) <= 2 * BFLOAT16 else f" but for a factor {ratio:.3g}"
+            found.append(f"adapters {i + 1} and {j + 1} are {what}{times}, to the rounding of bfloat16")
+    return found
+
+
+def _zero_modules(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
+    """A line on the modules that some adapter has but leaves as they are, the first of them by name."""
+    zero = {name: [i for i in at if name not in adapters[i].absent] for name, at in report["zero"].items()}
+    zero = {name: at for name, at in zero.items() if at}
+    if not zero:
+        return []
+    shown = [f"{name} (adapter {', '.join(str(i + 1) for i in at)})" for name, at in list(zero.items())[:3]]
+    listed = ", ".join(shown) + (", ..." if len(zero) > len(shown) else "")
+    return [f"Delta W = 0 (untrained?) in {len(zero)} of {len(report['modules'])} modules: {listed}"]

@@ -1,0 +1,84 @@
+"""Adapters made comparable: one base model, and the same modules, absent ones as zero."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from sim.merge.peft_config import TARGETS
+from sim.merge.peft_files import Adapter
+from theory.lowrank import LowRank
+
+
+def aligned(adapters: Sequence[Adapter]) -> list[Adapter]:
+    """The adapters over all modules that any of them has; where one has none, Delta W = 0 of another's shape.
+
+    ``absent`` and ``note`` say which were filled in. An adapter that has all comes back as it is.
+    Raises: ValueError for adapters of different base models (modules of one name and different shapes, other
+    ``fan_in_fan_out`` or copies of base weights, no common module under different
+    ``base_model_name_or_path``), and for fused experts under different targets.
+    """
+    first = adapters[0]
+    for other in adapters[1:]:
+        _refuse_other_layout(first, other)
+    _refuse_other_copies(adapters)
+    pattern: dict[str, tuple[Adapter, LowRank]] = {}
+    for adapter in adapters:
+        for name, update in adapter.modules.items():
+            _refuse_other_shape(name, adapter, *pattern.setdefault(name, (adapter, update)))
+    return [_filled(adapter, {name: update for name, (_, update) in pattern.items()}) for adapter in adapters]
+
+
+def _refuse_other_layout(first: Adapter, other: Adapter) -> None:
+    if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
+        raise ValueError(f"{first.path} and {other.path} differ in fan_in_fan_out: different base layers")
+    if any(adapter.config.get("target_parameters") for adapter in (first, other)):
+        said = [[adapter.config.get(field) or None for field in TARGETS] for adapter in (first, other)]
+        if said[0] != said[1] or first.modules.keys() != other.modules.keys():
+            raise ValueError(
+                f"{first.path} and {other.path} differ in their targets: PEFT tells fused experts "
+                "(target_parameters) apart by their order, so merge adapters with the same targets"
+            )
+    bases = [adapter.config.get("base_model_name_or_path") for adapter in (first, other)]
+    if bases[0] != bases[1] and not set(first.modules) & set(other.modules):
+        raise ValueError(
+            f"{first.path} and {other.path} share no module and name "
+            f" different base models ({bases[0]}, {bases[1]}): merge adapters of one base model"
+        )
+
+
+def _refuse_other_copies(adapters: Sequence[Adapter]) -> None:
+    known: dict[str, Adapter] = {}
+    for adapter in adapters:
+        for key, copy in adapter.copies.items():
+            holder = known.setdefault(key, adapter)
+            same = copy.dtype == holder.copies[key].dtype and np.array_equal(copy, holder.copies[key])
+            if not same:
+                raise ValueError(
+                    f"{holder.path} and {adapter.path} hold different copies of the base's {key}: other base "
+                    "models, or a layer trained beside LoRA, which a low-rank merge cannot carry"
+                )
+
+
+def _refuse_other_shape(name: str, adapter: Adapter, holder: Adapter, known: LowRank) -> None:
+    update = adapter.modules[name]
+    shapes = [(u.b.shape[0], u.a.shape[1]) for u in (known, update)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"{name} is {shapes[0]} (out, in) in {holder.path} but {shapes[1]} in {adapter.path}: "
+            "these adapters belong to different base models"
+        )
+
+
+def _filled(adapter: Adapter, pattern: dict[str, LowRank]) -> Adapter:
+    """Zeros of the rank that another adapter has there: methods that mix factors need one rank."""
+    absent = tuple(name for name in pattern if name not in adapter.modules)
+    if not absent:
+        return adapter
+    zeros = {name: LowRank(*(np.zeros_like(side) for side in pattern[name][:2]), 1.0) for name in absent}
+    said = f"{adapter.path}: does not adapt {absent[0]}" + (
+        f" and {len(absent) - 1} other modules that others do" if len(absent) > 1 else ", which others do"
+    )
+    note = "; ".join(text for text in (adapter.note, f"{said}: taken as Delta W = 0") if text)
+    modules = {name: {**adapter.modules, **zeros}[name] for name in sorted(pattern)}
+    return dataclasses.replace(adapter, modules=modules, absent=absent, note=note)

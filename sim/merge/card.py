@@ -1,0 +1,37 @@
+"""The model card that lies beside a merge: the command, the method, and what it was made of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sim.merge.peft_files import Adapter
+from sim.merge.registry import Method
+
+
+def card(
+    command: str, record: Method, sources: Sequence[Adapter], facts: Mapping[str, Any], notes: Sequence[str]
+) -> str:
+    """README.md as the Hugging Face hub reads it: the base model in its head, then what was done.
+
+    ``facts``: rows of the table, name and value. ``notes``: what the command said besides.
+    """
+    base = sources[0].config.get("base_model_name_or_path")
+    head = [f"base_model: {json.dumps(base)}"] if base else []
+    head += ["library_name: peft", "tags:", "- lora", "- merge"]
+    rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
+    parts = [
+        "---\n" + "\n".join(head) + "\n---",
+        f"# {record.name} of {len(sources)} LoRA adapters",
+        f"{record.summary}",
+        f"```sh\n{command}\n```",
+        "| | |\n|---|---|\n" + "\n".join(rows),
+        "\n".join(f"{i + 1}. `{source.path}`" for i, source in enumerate(sources)),
+        *(["\n".join(f"* {note}" for note in notes)] if notes else []),
+        "Nobody has tested this merge. `python -m sim.diagnose` on the same folders says what theory "
+        "expects of it.",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|")
