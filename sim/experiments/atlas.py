@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import LAMBDAS, selected
+from sim.experiments.common import LAMBDAS, across, name_rows, selected, shown
 from sim.experiments.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -112,24 +112,17 @@ def _library(source: Source) -> pd.DataFrame:
 def atlas_library(rows: pd.DataFrame):
     """Accuracy on the main question by method, one series a third of the countries."""
     picture, panels = style.figure(style.PAGE, 3.2, ncols=3, sharey=True)
-    present = set(zip(rows["library"], rows["method"], strict=True))
-    methods = [method for method in METHODS if method[:2] in present]
+    methods = shown(rows, METHODS)
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
         for series, (third, name) in enumerate(THIRDS.items()):
-            found = chosen[chosen["familiarity"] == third].set_index(["library", "method"])
-            found = found.reindex([method[:2] for method in methods]).dropna(subset="measured")
-            if found.empty:
-                continue
-            y = [methods.index(m) for m in methods if m[:2] in found.index]
-            y = np.asarray(y) + (series - 1) * 0.22
-            style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
+            found = chosen[chosen["familiarity"] == third]
+            if not found.empty:
+                across(axes, found, methods, (series - 1) * 0.22, series, name)
         axes.axvline(1 / FULL.world.edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
         axes.set(xlim=(-0.03, 1.03), xlabel="share of questions answered")
         axes.set_title(title, loc="left")
-        axes.grid(axis="y", color="0.93", linewidth=0.5)
-    panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
-    panels[0].invert_yaxis()
+    name_rows(panels, methods)
     title = f"countries by population (seeds: {rows['seeds'].max():g})"
     picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title=title)
     return picture

@@ -4,6 +4,7 @@ their figures choose rows and draw chance."""
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from sim.lab import style
@@ -74,3 +75,28 @@ def guide(axes, x, rows: pd.DataFrame, series: int, label: str, hollow: bool = F
     """Points with bars, joined by a thin guide for the eye."""
     axes.plot(x, rows["measured"], color=style.COLOURS[series], linewidth=0.5, alpha=0.6)
     style.points(axes, x, rows["measured"], rows["low"], rows["high"], series, label, hollow)
+
+
+Methods = Sequence[tuple[str, str, str]]
+"""(library, method, label) of the figures that have a row for each method, from the top."""
+
+
+def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
+    """The methods that a run has."""
+    present = set(zip(rows["library"], rows["method"], strict=True))
+    return [method for method in methods if method[:2] in present]
+
+
+def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int, name: str) -> None:
+    """One series, a point a method, ``place`` below the middle of its row."""
+    found = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
+    y = np.arange(len(methods)) + place
+    style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
+
+
+def name_rows(panels, methods: Methods) -> None:
+    """Labels of the methods beside the first of the panels that share them, thin lines in all."""
+    for axes in panels:
+        axes.grid(axis="y", color="0.93", linewidth=0.5)
+    panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
+    panels[0].invert_yaxis()

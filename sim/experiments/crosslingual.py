@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import LAMBDAS, selected
+from sim.experiments.common import LAMBDAS, across, name_rows, selected, shown
 from sim.experiments.predicted import PREDICTORS, bootstrap
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -103,22 +103,17 @@ def _reuse(source: Source) -> pd.DataFrame:
 def crosslingual_reuse(rows: pd.DataFrame):
     """The main figure: programs that run as they should by method, one series a familiarity."""
     picture, panels = style.figure(style.PAGE, 3.6, ncols=3, sharey=True)
-    present = set(zip(rows["library"], rows["method"], strict=True))
-    methods = [method for method in METHODS if method[:2] in present]
+    methods = shown(rows, METHODS)
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
         for series, (familiarity, worked, name) in enumerate(SERIES):
             found = chosen[(chosen["familiarity"] == familiarity) & (chosen["worked"] == worked)]
-            found = found.set_index(["library", "method"]).reindex([method[:2] for method in methods])
-            y = np.arange(len(methods)) + (series - 2) * 0.15
-            style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
+            across(axes, found, methods, (series - 2) * 0.15, series, name)
         axes.axvline(1 / Config().edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
         axes.set_title(title, loc="left")
         axes.set(xlabel="programs that do what was asked", xlim=(-0.03, 1.03))
-        axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[1].text(0.97, 0.02, _seeds(rows), transform=panels[1].transAxes, ha="right", fontsize=6)
-    panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
-    panels[0].invert_yaxis()
+    name_rows(panels, methods)
     handles, labels = panels[0].get_legend_handles_labels()
     picture.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=6)
     return picture

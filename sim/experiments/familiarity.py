@@ -2,10 +2,20 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
-from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, guide, selected
+from sim.experiments.common import (
+    DEFAULT,
+    NAMES,
+    SETTING,
+    SMALL,
+    across,
+    chance,
+    guide,
+    name_rows,
+    selected,
+    shown,
+)
 from sim.experiments.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -68,21 +78,16 @@ def _libraries(source: Source) -> pd.DataFrame:
 def library_and_familiarity(rows: pd.DataFrame):
     """The main figure: two-hop accuracy by method, one series a familiarity."""
     picture, panels = style.figure(style.PAGE, 3.4, ncols=3, sharey=True)
-    present = set(zip(rows["library"], rows["method"], strict=True))
-    methods = [method for method in METHODS if method[:2] in present]
+    methods = shown(rows, METHODS)
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
         for series, (entities, name) in enumerate(NAMES.items()):
-            found = chosen[chosen["entities"] == entities].set_index(["library", "method"])
-            found = found.reindex([method[:2] for method in methods])
-            y = np.arange(len(methods)) + (series - 1.5) * 0.18
-            style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
+            found = chosen[chosen["entities"] == entities]
+            across(axes, found, methods, (series - 1.5) * 0.18, series, name)
         axes.set_title(title, loc="left")
         axes.set_xlim((-0.03, 1.03) if metric != DIRECT else (-0.01, 0.31))
-        axes.grid(axis="y", color="0.93", linewidth=0.5)
     chance(panels[2], across=True)
-    panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
-    panels[0].invert_yaxis()
+    name_rows(panels, methods)
     for axes in panels:
         axes.set_xlabel("two-hop accuracy")
     panels[1].legend(loc="upper right", title="entities of the edited facts")

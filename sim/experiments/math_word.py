@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
-from sim.experiments.common import of_method, selected
+from sim.experiments.common import across, name_rows, of_method, selected, shown
 from sim.experiments.predicted import CEILING, FLOOR, PREDICTORS, prediction_errors
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -120,24 +119,17 @@ def _word_problems(source: Source) -> pd.DataFrame:
 def word_problems(rows: pd.DataFrame):
     """Accuracy by method: panels by form and template, series by familiarity of the verbs."""
     picture, panels = style.figure(style.PAGE, 4.2, ncols=len(PANELS), sharey=True)
-    present = set(zip(rows["library"], rows["method"], strict=True))
-    methods = [method for method in METHODS if method[:2] in present]
+    methods = shown(rows, METHODS)
     for axes, (title, metric, labels) in zip(panels, PANELS, strict=True):
         first = len(SEEN) - 1 if labels is UNSHARED else 0
         for series, (label, name) in enumerate(labels.items()):
             found = rows[(rows["label"] == label) & (rows["metric"] == metric)]
-            if found.empty:
-                continue
-            found = found.set_index(["library", "method"]).reindex([method[:2] for method in methods])
-            y = np.arange(len(methods)) + (series - (len(labels) - 1) / 2) * 0.16
-            values = (found["measured"], y, found["low"], found["high"])
-            style.points_across(axes, *values, first + series, name)
+            if not found.empty:
+                across(axes, found, methods, (series - (len(labels) - 1) / 2) * 0.16, first + series, name)
         axes.axvline(1 / DEFAULT.world.prime, color="black", linestyle="--", linewidth=0.8, zorder=0)
         axes.set_title(title, loc="left")
         axes.set(xlim=(-0.03, 1.03), xlabel="problems solved")
-        axes.grid(axis="y", color="0.93", linewidth=0.5)
-    panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
-    panels[0].invert_yaxis()
+    name_rows(panels, methods)
     legends = (
         (panels[3], "left", f"taught verbs (a, b, d); all: mean and\n95% interval of {_seeds(rows)} seeds"),
         (panels[2], "right", "written solutions (c)"),
