@@ -134,7 +134,8 @@ import matplotlib
 before = matplotlib.rcParams.copy()  # dict(...) would ask for the backend, and so load pyplot
 import pkgutil, importlib, sys, sim
 for module in pkgutil.walk_packages(sim.__path__, "sim."):
-    importlib.import_module(module.name)
+    if not module.name.rpartition(".")[2].startswith("_") or module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 assert matplotlib.rcParams.copy() == before, "importing sim changed matplotlib's settings"
 assert "matplotlib.pyplot" not in sys.modules, "importing sim loads pyplot, which picks a backend"
 from jax._src import xla_bridge

@@ -113,7 +113,7 @@ def peers(width: int, adapters: int, steps: int) -> list[dict]:
     """The same by PyTorch: a row each for PEFT one at a time, and for ``torch.func.vmap``."""
     import torch
 
-    from sim.bench import torch_decoder as peer
+    from sim.bench import _torch_decoder as peer
 
     torch.manual_seed(0)
     decoder, params, tokens = material(width)

@@ -33,9 +33,10 @@ class Registry(Generic[Record]):
         return self._records[name]
 
     def discover(self, package: str) -> None:
-        """Import every module of a package but its command, so that each can register what it holds."""
+        """Import the modules of a package, so that each can register what it holds; not its command, nor what
+        a leading underscore says to import where it is needed (and an extra may be missing)."""
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-            if module.name != "__main__":
+            if not module.name.startswith("_"):
                 importlib.import_module(f"{package}.{module.name}")
 
     def __contains__(self, name: object) -> bool:
