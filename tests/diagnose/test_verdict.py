@@ -244,6 +244,7 @@ def test_the_short_tables_are_the_long_one_summarised():
         assert kind(name) == expected
 
 
+@pytest.mark.slow
 def test_ten_adapters_stay_readable():
     report = diagnose(many(8, 10))
     names = [text.get_text() for text in draw(report).axes[0].get_legend().get_texts()]

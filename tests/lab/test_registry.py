@@ -44,6 +44,7 @@ def test_discovery_imports_every_module_but_the_command(tmp_path, monkeypatch):
         "from sim.lab.registry import Registry\nTREES = Registry('tree')\nTREES.discover(__name__)\n"
     )
     (package / "__main__.py").write_text("raise AssertionError('a command was run')\n")
+    (package / "_ash.py").write_text("raise AssertionError('an extra is missing')\n")
     for name in ("oak", "elm"):
         (package / f"{name}.py").write_text(f"from orchard_of_test import TREES\nTREES.add('{name}', 1)\n")
     (package / "deep").mkdir()

@@ -17,6 +17,7 @@ REACH = 0.05
 SLOW = (
     *(name for name in CHECKS if name.startswith("chain of thought")),
     "coverage recall, relu keys, product form",
+    "strength of a merge without overlap",
     "cross entropy: critical lambda at a loss",
     "cross entropy: merged recall from single margins",
     "two-hop accuracy, adapters anywhere",

@@ -69,6 +69,7 @@ def test_the_loss_that_an_average_of_k_asks_for():
     assert cross_entropy.critical_lambda_at_loss(start, 10) == np.inf
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", [2, 4, 12])
 def test_single_adapter_margins_predict_the_retention_curve_of_the_merge(rank):
     """2 draws x 48 facts x 25 coefficients; the prediction runs no merge. Gap: crosstalk."""

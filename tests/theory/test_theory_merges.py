@@ -12,6 +12,8 @@ from theory import coverage, merges
 from theory.lowrank import LowRank, dense
 from theory.model import gaussian
 
+pytestmark = pytest.mark.slow  # many small programs
+
 
 @pytest.mark.parametrize("adapters", [2, 4])
 @pytest.mark.parametrize("ridge", [1e-5, 0.05, 1.0, 100.0])
