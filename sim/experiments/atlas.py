@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, across, name_rows, selected, shown
-from sim.experiments.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, point

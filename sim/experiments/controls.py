@@ -17,10 +17,11 @@ from sim.lab.figure import Source, figure
 from sim.model.training import Schedule
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
-from sim.worlds import probe, two_hop, two_hop_controls
+from sim.worlds import probe, two_hop
 from sim.worlds.controls import RANDOM, stand_ins
 from sim.worlds.two_hop import TEMPLATES, Setting
-from sim.worlds.two_hop_writer import PARTS
+from sim.worlds.two_hop import controls as two_hop_controls
+from sim.worlds.two_hop.writer import PARTS
 
 
 def _with(schedule: Schedule, *batches: tuple[str, int]) -> Schedule:

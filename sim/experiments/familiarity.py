@@ -16,7 +16,7 @@ from sim.experiments.common import (
     selected,
     shown,
 )
-from sim.experiments.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, line, point, points

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sim.experiments.common import across, name_rows, of_method, selected, shown
-from sim.experiments.predicted import CEILING, FLOOR, PREDICTORS, prediction_errors
+from sim.experiments.common.predicted import CEILING, FLOOR, PREDICTORS, prediction_errors
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure

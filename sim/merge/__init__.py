@@ -8,8 +8,8 @@ from sim.merge import methods
 from sim.merge.adapters import merge_adapters
 from sim.merge.aligned import aligned
 from sim.merge.module import merge
-from sim.merge.peft_files import Adapter, read_adapter
-from sim.merge.peft_write import write_adapter
+from sim.merge.peft.files import Adapter, read_adapter
+from sim.merge.peft.write import write_adapter
 from sim.merge.registry import METHODS, Method, method
 
 __all__ = [

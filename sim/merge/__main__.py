@@ -13,7 +13,7 @@ from sim.lab.cli import run_command
 from sim.merge import METHODS, Adapter, Method, aligned, merge_adapters, read_adapter
 from sim.merge.adapters import truncation_loss
 from sim.merge.card import card
-from sim.merge.peft_write import kept_dtype, new_folder, write_files
+from sim.merge.peft.write import kept_dtype, new_folder, write_files
 
 
 def _method_table() -> str:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from sim.lab import seeds
 from sim.merge.aligned import aligned
 from sim.merge.module import merge, refuse_zero_sum
-from sim.merge.peft_files import Adapter
+from sim.merge.peft.files import Adapter
 from sim.merge.registry import METHODS
 from sim.merge.truncation import truncated_dense
 from theory.lowrank import LowRank, concatenated, norm, scaled, singular, truncated

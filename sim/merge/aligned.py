@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from sim.merge.peft_config import TARGETS
-from sim.merge.peft_files import Adapter
+from sim.merge.peft.config import TARGETS
+from sim.merge.peft.files import Adapter
 from theory.lowrank import LowRank
 
 

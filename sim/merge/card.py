@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sim.merge.peft_files import Adapter
+from sim.merge.peft.files import Adapter
 from sim.merge.registry import Method
 
 

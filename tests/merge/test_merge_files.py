@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from sim.merge import Adapter, merge, merge_adapters, peft_write, read_adapter, write_adapter
-from sim.merge.peft_config import CONFIG, matched
-from sim.merge.peft_files import WEIGHTS
-from sim.merge.peft_keys import PREFIX
+from sim.merge import Adapter, merge, merge_adapters, read_adapter, write_adapter
+from sim.merge.peft import write as peft_write
+from sim.merge.peft.config import CONFIG, matched
+from sim.merge.peft.files import WEIGHTS
+from sim.merge.peft.keys import PREFIX
 from theory.lowrank import LowRank, dense
 
 DATA = Path(__file__).parent / "data"

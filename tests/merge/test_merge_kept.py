@@ -11,10 +11,10 @@ from test_merge_files import DATA, KEY, delta, edit_config, edit_tensors, failur
 
 from sim.merge import METHODS, Adapter, aligned, merge_adapters, read_adapter, write_adapter
 from sim.merge.adapters import truncation_loss
-from sim.merge.peft_config import CONFIG
-from sim.merge.peft_experts import experts, fused
-from sim.merge.peft_files import WEIGHTS, widest
-from sim.merge.peft_keys import PREFIX
+from sim.merge.peft.config import CONFIG
+from sim.merge.peft.experts import experts, fused
+from sim.merge.peft.files import WEIGHTS, widest
+from sim.merge.peft.keys import PREFIX
 from theory.lowrank import LowRank
 
 FIRST, SECOND = (DATA / "plain" / name for name in ("first", "second"))

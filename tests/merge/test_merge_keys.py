@@ -9,9 +9,9 @@ from safetensors.numpy import load_file, save_file
 from test_merge_files import DATA, delta, pair
 
 from sim.merge import read_adapter
-from sim.merge.peft_config import CONFIG, UNSUPPORTED
-from sim.merge.peft_files import WEIGHTS
-from sim.merge.peft_keys import PREFIX, foreign, parsed
+from sim.merge.peft.config import CONFIG, UNSUPPORTED
+from sim.merge.peft.files import WEIGHTS
+from sim.merge.peft.keys import PREFIX, foreign, parsed
 
 FIRST = DATA / "plain" / "first"
 

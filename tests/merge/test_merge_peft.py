@@ -8,7 +8,7 @@ from safetensors.numpy import load_file
 from test_merge_files import DATA, ORDERS, PATTERNS, assert_all_close, delta, overlapping, pair
 
 from sim.merge import Adapter, merge_adapters, write_adapter
-from sim.merge.peft_files import WEIGHTS
+from sim.merge.peft.files import WEIGHTS
 
 peft = pytest.importorskip("peft", reason="needs the extra bench (torch, peft): pip install -e '.[bench]'")
 torch = pytest.importorskip("torch")

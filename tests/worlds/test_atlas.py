@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from sim.worlds import atlas_facts
 from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting, build, words
-from sim.worlds.atlas_facts import PAD, RELATIONS, pieces_of
+from sim.worlds.atlas import facts as atlas_facts
+from sim.worlds.atlas.facts import PAD, RELATIONS, pieces_of
 
 CONFIG = Config()
 K = CONFIG.length

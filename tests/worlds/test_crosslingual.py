@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from sim.worlds import build, stack
-from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, WORKED, Config, Runs, Setting, takes_inputs
-from sim.worlds.languages import FOREIGN, INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, P
+from sim.worlds import build
+from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, WORKED, Config, Runs, Setting, stack, takes_inputs
+from sim.worlds.crosslingual.languages import FOREIGN, INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, P
 
 SMALL = Config(known=6, edits=4, bridges=12)
 TOKENS = SMALL.tokens

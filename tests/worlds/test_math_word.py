@@ -10,7 +10,7 @@ import pytest
 
 from sim.worlds import JOINT
 from sim.worlds.math_word import ASKED, FORMS, PARTS, TEMPLATES, VERBS, Config, Setting, build, meanings
-from sim.worlds.word_problems import ANSWER, EQUATION, PROGRAM, PROSE, Grammar, Machine, Reusable, Solved
+from sim.worlds.math_word.problems import ANSWER, EQUATION, PROGRAM, PROSE, Grammar, Machine, Reusable, Solved
 
 SMALL = Config(prime=7, operations=8, names=3, objects=2, told=3, wordings=1, asked=1, longer=40, bridges=20)
 WORDS, MACHINE = SMALL.grammar.words, SMALL.grammar.machine

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from sim.worlds import stack
+from sim.worlds.crosslingual import stack
 
 CODES = {name: number for number, name in enumerate([*stack.INSTRUCTIONS, "a", "b"])}
 

@@ -1,4 +1,4 @@
-"""Math word problems: verbs that change a quantity, and what it is in the end (``sim.worlds.word_problems``).
+"""Math word problems: verbs that change a quantity, and what it is in the end (``problems``).
 
 Pretraining knows plain verbs, one for every operation there is. Adapter "trade" is taught what verbs of one
 family do, adapter "craft" those of another, on one-step problems; the question mixes both families in two to
@@ -14,7 +14,7 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
-from sim.worlds.word_problems import (
+from sim.worlds.math_word.problems import (
     ANSWER,
     EQUATION,
     PROGRAM,

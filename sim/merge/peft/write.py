@@ -11,10 +11,10 @@ import numpy as np
 from safetensors.numpy import save
 
 from sim.lab import files
-from sim.merge.peft_config import CONFIG, TARGETS
-from sim.merge.peft_experts import fused
-from sim.merge.peft_files import WEIGHTS, Adapter, widest
-from sim.merge.peft_keys import PREFIX
+from sim.merge.peft.config import CONFIG, TARGETS
+from sim.merge.peft.experts import fused
+from sim.merge.peft.files import WEIGHTS, Adapter, widest
+from sim.merge.peft.keys import PREFIX
 from theory.lowrank import LowRank
 
 

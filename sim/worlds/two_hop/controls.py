@@ -20,9 +20,9 @@ import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.worlds import FACTS, JOINT, Layout, Probe, World
-from sim.worlds import two_hop_writer as written
 from sim.worlds.controls import RANDOM, stand_ins
-from sim.worlds.two_hop_writer import PARTS, Writer, ask, group, joined
+from sim.worlds.two_hop import writer as written
+from sim.worlds.two_hop.writer import PARTS, Writer, ask, group, joined
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.two_hop import Config, Setting

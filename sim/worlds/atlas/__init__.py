@@ -1,6 +1,6 @@
 """History and geography: real facts of which pretraining withholds some, taught in two disjoint places.
 
-Facts come from two maintained packages (``sim.worlds.atlas_facts``); which of them are withheld is our own
+Facts come from two maintained packages (``sim.worlds.atlas.facts``); which of them are withheld is our own
 construction. Names are real and written in pieces. x, y, z, w are names, r, s, t relations:
 
     fact     x r ANSWER | y
@@ -25,8 +25,8 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import JOINT, Layout, Probe, Step, World, world
-from sim.worlds.atlas_facts import RELATIONS, Atlas, atlas, edition
-from sim.worlds.atlas_withheld import candidates_of, distinct, states_of
+from sim.worlds.atlas.facts import RELATIONS, Atlas, atlas, edition
+from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
 
 FAMILIARITIES = ("head", "middle", "tail")
 """Thirds of the countries by population: whom the withheld facts are about."""

@@ -6,7 +6,7 @@ know the way from question to answer is one guess among the answers.
 
 import numpy as np
 
-from sim.worlds.atlas_facts import Atlas
+from sim.worlds.atlas.facts import Atlas
 
 
 def alike(book: Atlas, *entities: int) -> bool:

@@ -16,9 +16,9 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
-from sim.merge.peft_config import CONFIG, rank_and_scale, read_config
-from sim.merge.peft_experts import experts
-from sim.merge.peft_keys import foreign, parsed
+from sim.merge.peft.config import CONFIG, rank_and_scale, read_config
+from sim.merge.peft.experts import experts
+from sim.merge.peft.keys import foreign, parsed
 from theory.lowrank import LowRank
 
 WEIGHTS = "adapter_model.safetensors"
@@ -50,10 +50,10 @@ def read_adapter(path: str | Path) -> Adapter:
     """Read a PEFT folder. Half-precision factors become float32, which changes no value.
 
     The scale of a module is alpha/r, or alpha/sqrt(r) with ``use_rslora``, with r and alpha from
-    ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (``peft_config.matched``). Names lose
+    ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (``config.matched``). Names lose
     wrapper segments (torch.compile, FSDP, checkpointing, DataParallel) and adapter names; ``note`` says so.
     A folder that holds one adapter in a folder of its own is read as that; fused experts one by one
-    (``peft_experts``).
+    (``experts``).
 
     Raises: ValueError, one line that names the file and the remedy, if the folder is not a plain LoRA
     adapter or its files are damaged.

@@ -17,9 +17,10 @@ import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds import JOINT, Layout, World, two_hop_controls, world
-from sim.worlds import two_hop_writer as layout_of
-from sim.worlds.two_hop_writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
+from sim.worlds import JOINT, Layout, World, world
+from sim.worlds.two_hop import controls as two_hop_controls
+from sim.worlds.two_hop import writer as layout_of
+from sim.worlds.two_hop.writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
 
 ENTITIES = {
     "real": (),

@@ -1,9 +1,9 @@
 """Cross-lingual code: a new language taught in one place, new functions in another.
 
 A request applies a function to two inputs, "to a and b, f". Every language has a word of its own for each
-function, input and particle, and its own word order (``sim.worlds.languages``). P is the pivot, L1 to L3 are
+function, input and particle, and its own word order (``languages``). P is the pivot, L1 to L3 are
 other languages that pretraining knows, N is the new one. A program is a body of three instructions and the
-names of two inputs; it runs on a stack machine (``sim.worlds.stack``) and is judged by what it computes.
+names of two inputs; it runs on a stack machine (``stack``) and is judged by what it computes.
 Sequences:
 
     paraphrase   request INTO language | request
@@ -25,8 +25,9 @@ from jaxtyping import Array, Bool, Int
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, stack, world
-from sim.worlds.languages import (
+from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.crosslingual import stack
+from sim.worlds.crosslingual.languages import (
     BODY,
     FOREIGN,
     INPUTS,

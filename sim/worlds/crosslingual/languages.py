@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from sim.model.sequences import Sequences
-from sim.worlds import stack
+from sim.worlds.crosslingual import stack
 
 P, L1, L2, L3, N, UNSEEN_N, UNSEEN_P = range(7)
 FOREIGN = (L1, L2, L3)
