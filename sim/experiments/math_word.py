@@ -6,7 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sim.experiments.common import across, name_rows, of_method, selected, shown
-from sim.experiments.common.predicted import CEILING, FLOOR, PREDICTORS, prediction_errors
+from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
@@ -158,8 +158,7 @@ def _depths(source: Source) -> pd.DataFrame:
     depths = depths.assign(panel="depth", depth=depths["metric"].map(exact))
     told = source.summary("math_word", "predictions")
     told = told[told["library"] == "parts"]
-    mean = told.groupby(["label", "method", "metric"])["measured"].transform("mean")
-    errors = prediction_errors(told.assign(undecided=(mean > FLOOR) & (mean < CEILING)))
+    errors = prediction_errors(undecided(told, by="method"))
     errors = errors[errors["scope"] == "undecided"].assign(panel="error")
     return pd.concat([depths, errors], ignore_index=True)
 

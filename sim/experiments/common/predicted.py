@@ -16,10 +16,10 @@ FLOOR, CEILING = 0.05, 0.95
 RESAMPLES = 2000
 
 
-def undecided(rows: pd.DataFrame) -> pd.DataFrame:
+def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
     """Predictions and outcomes, seed by seed, with a column ``undecided``: whether the mean outcome of a cell
-    lies between floor and ceiling."""
-    mean = rows.groupby(["label", "lam", "metric"])["measured"].transform("mean")
+    (label, metric, and the column ``by``: the coefficient or the method) lies between floor and ceiling."""
+    mean = rows.groupby(["label", by, "metric"])["measured"].transform("mean")
     return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
 
 
