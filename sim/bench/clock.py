@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
 from sim.lab.registry import Registry
+from sim.model.training import PRECISION
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,26 @@ def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def machine_speed() -> tuple[float, float]:
-    """(bytes copied a second, float32 operations a second) of this machine, measured."""
-    block = np.ones(1 << 26, np.float32)
-    target = np.empty_like(block)
-    bandwidth = 2 * block.nbytes / seconds(lambda: np.copyto(target, block))
-    side = 2048
-    left = np.ones((side, side), np.float32)
-    return bandwidth, 2 * side**3 / seconds(lambda: left @ left)
+    """(bytes copied a second, float32 operations a second) of JAX's first device, measured.
+
+    Operations as training does them (``training.PRECISION``); on a CPU NumPy's, which use all cores.
+    """
+    if jax.default_backend() == "cpu":
+        block = np.ones(1 << 26, np.float32)
+        target = np.empty_like(block)
+        bandwidth = 2 * block.nbytes / seconds(lambda: np.copyto(target, block))
+        side = 2048
+        left = np.ones((side, side), np.float32)
+        return bandwidth, 2 * side**3 / seconds(lambda: left @ left)
+    block = jnp.ones(1 << 28, jnp.float32)
+    plus_one = jax.jit(lambda block: block + 1)
+    side = 8192
+    with jax.default_matmul_precision(PRECISION):
+        square = jax.jit(lambda left: left @ left)
+        left = jnp.ones((side, side), jnp.float32)
+        for call in (lambda: plus_one(block), lambda: square(left)):
+            clocked(call)  # compiled
+        return (
+            2 * block.nbytes / min(clocked(lambda: plus_one(block))[0] for _ in range(5)),
+            2 * side**3 / min(clocked(lambda: square(left))[0] for _ in range(5)),
+        )

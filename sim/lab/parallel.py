@@ -8,7 +8,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +36,11 @@ def use_all_cores(cores: int | None = None) -> None:
     """Set JAX up for many small runs. Call before JAX is first used.
 
     On a CPU one device for each of the ``cores`` of this process (default: of the machine), since small
-    matrices do not feed several, unless JAX_NUM_CPU_DEVICES says how many. On a GPU
-    no tuning of matrix products: with matrices this small it takes minutes to compile and gains nothing.
+    matrices do not feed several, unless JAX_NUM_CPU_DEVICES says how many.
     """
     if "cpu" in os.environ.get("JAX_PLATFORMS", "cpu") and jax.config.jax_num_cpu_devices == UNSET:
         with contextlib.suppress(RuntimeError):  # JAX is in use already and keeps the devices it has
             jax.config.update("jax_num_cpu_devices", cores or os.cpu_count() or 1)
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_autotune_level=0".strip()
 
 
 def cache_folder() -> Path:
@@ -79,13 +77,15 @@ def fits(size: int) -> bool:
 
 
 def compiler_options(effort: int) -> dict[str, int | bool]:
-    """What the compiler is told on a CPU, where it takes longer than most of what it compiles.
+    """What the compiler is told: by default it takes longer than most of what it compiles.
 
-    effort: LLVM's optimisation level. 1 compiles a training loop in 0.7 of the time of XLA's own setting (2),
-        to run as fast; 0 in 0.3, to run three times as long: right for what runs for milliseconds.
+    effort: 0 for what runs for milliseconds, 1 for training, 2 for hours of it. On a CPU it is LLVM's
+        optimisation level: 1 compiles a training loop in 0.7 of the time of XLA's own setting (2), to run as
+        fast; 0 in 0.3, to run three times as long. On a GPU below 2 matrix products are cuBLAS's own: trying
+        others out takes as long as compiling, and makes a training step a fifth faster.
     """
     if jax.default_backend() != "cpu":
-        return {}
+        return {} if effort > 1 else {"xla_gpu_autotune_level": 0, "xla_gpu_enable_triton_gemm": False}
     options: dict[str, int | bool] = {"xla_backend_optimization_level": effort}
     # Later releases have no other emitters, and refuse the option. Together with effort 0 it would make the
     # last bits of a result depend on the number of devices.
@@ -94,11 +94,17 @@ def compiler_options(effort: int) -> dict[str, int | bool]:
     return options
 
 
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """Where programs are compiled."""
+    return ThreadPoolExecutor(os.cpu_count())
+
+
 class Program:
     """A pure function over the leading axis of its arguments, compiled once for equal shapes.
 
     The axis is sharded over the devices; a device with one run computes that run alone, one with more vmaps.
-    Inside ``prepare`` it takes shapes instead of arrays, notes what must be compiled, and returns shapes.
+    Inside ``begin`` it takes shapes instead of arrays, has itself compiled for them, and returns shapes.
     """
 
     def __init__(self, function: Callable, *static, effort: int = 1):
@@ -132,25 +138,25 @@ class Program:
             given = [jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding) for leaf in leaves]
             self._traced[shapes] = self._jitted.trace(*jax.tree.unflatten(tree, given))
         if _PLANNED:
-            _PLANNED[-1](self, shapes)
+            _PLANNED[-1](self._compiling(shapes))
             return jax.tree.map(
                 lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._traced[shapes].out_info
             )
-        if shapes not in self._compiled:
-            self.compile(shapes)
-        return self._compiled[shapes](*stacked)
+        return self._compiling(shapes).result()(*stacked)
 
-    def compile(self, shapes) -> int:
-        """Compile for arguments of these shapes, as ``prepare`` noted them; the bytes a call needs."""
+    def _compiling(self, shapes) -> Future:
+        """The compiled program for traced shapes, soon."""
         if shapes not in self._compiled:
-            lowered = self._traced[shapes].lower()
-            self._compiled[shapes] = lowered.compile(compiler_options=compiler_options(self._effort))
-        found = self._compiled[shapes].memory_analysis()
-        return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
+            self._compiled[shapes] = _threads().submit(self._compile, shapes)
+        return self._compiled[shapes]
+
+    def _compile(self, shapes):
+        lowered = self._traced[shapes].lower()
+        return lowered.compile(compiler_options=compiler_options(self._effort))
 
 
 _PLANNED: list[Callable] = []
-"""While ``prepare`` runs stages on shapes alone: what to do with each program and its shapes."""
+"""While ``begin`` runs stages on shapes alone: what to do with each program that is being compiled."""
 
 
 @functools.cache
@@ -165,30 +171,58 @@ def brief(function: Callable, *static) -> Program:
     return Program(function, *static, effort=0)
 
 
-def prepare(stages: Callable, shapes) -> int:
-    """Compile every program that ``stages`` will call for arguments of these shapes.
+def begin(stages: Callable, shapes, note: Callable[[Future], None] = lambda compiling: None) -> None:
+    """Have every program compiled that ``stages`` will call for arguments of these shapes, and go on.
 
     ``stages`` is run on shapes alone, so between its programs it may only pass results on. A program is
-    compiled in a thread of its own while the next one is traced. Returns the bytes the largest one needs.
+    compiled in a thread of its own while the next one is traced; ``note`` is called with each call's.
     """
-    compiling: dict = {}
-    with (
-        ThreadPoolExecutor(max(2, (os.cpu_count() or 1) // 2)) as threads,
-        tqdm(desc="compiling", unit="program", leave=False, delay=1) as bar,
-    ):
+    _PLANNED.append(note)
+    try:
+        stages(shapes)
+    finally:
+        _PLANNED.pop()
 
-        def note(found, shapes):
-            if (found, shapes) not in compiling:
-                compiling[found, shapes] = threads.submit(found.compile, shapes)
-                compiling[found, shapes].add_done_callback(lambda _: bar.update())
 
-        _PLANNED.append(note)
-        try:
-            stages(shapes)
-        finally:
-            _PLANNED.pop()
+def prepare(stages: Callable, shapes) -> int:
+    """``begin``, and wait until all are compiled. Returns the bytes the largest one needs."""
+    compiling: set[Future] = set()
+    with tqdm(desc="compiling", unit="program", leave=False, delay=1) as bar:
+
+        def note(one: Future) -> None:
+            if one not in compiling:
+                compiling.add(one)
+                one.add_done_callback(lambda _: bar.update())
+
+        begin(stages, shapes, note)
         bar.total = len(compiling)
-        return max((done.result() for done in compiling.values()), default=0)
+        return max((_bytes(one.result()) for one in compiling), default=0)
+
+
+def _bytes(compiled) -> int:
+    """What a call of a compiled program needs on a device."""
+    found = compiled.memory_analysis()
+    return found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
+
+
+def expect(stages: Callable, job, count: int) -> None:
+    """Have compiled, beside whatever comes first, what ``in_stages(stages)`` will need for ``count`` runs.
+
+    Args:
+        job: pytree of arrays shaped like each run's inputs.
+    """
+    if not _ELSEWHERE:
+        begin(stages, _shapes_of(job, default_width(count)))
+
+
+def _shapes_of(job, held: int):
+    """Shapes of a chunk of runs like ``job``, ``held`` on a device."""
+
+    def of(leaf):
+        leaf = np.asarray(leaf)
+        return jax.ShapeDtypeStruct((held * jax.device_count(), *leaf.shape), leaf.dtype)
+
+    return jax.tree.map(of, job)
 
 
 def chunked(function: Callable, width: int | None = None) -> Callable[[list], Iterator]:
@@ -255,7 +289,7 @@ def here(stages: Callable, width: int | None = None) -> Callable[[list], Iterato
     def mapped(inputs: list) -> Iterator[tuple[list[int], list]]:
         ahead, held = None, width or default_width(len(inputs))
         if inputs and not width:
-            while not fits(prepare(stages, shapes_of(inputs[0], held))) and held > 1:
+            while not fits(prepare(stages, _shapes_of(inputs[0], held))) and held > 1:
                 held = -(-held // 2)
         size = held * jax.device_count()
         sharding = NamedSharding(_mesh(), PartitionSpec(RUNS))
@@ -273,13 +307,6 @@ def here(stages: Callable, width: int | None = None) -> Callable[[list], Iterato
             ahead = running
         if ahead is not None:
             yield collected(*ahead)
-
-    def shapes_of(job, held):
-        def of(leaf):
-            leaf = np.asarray(leaf)
-            return jax.ShapeDtypeStruct((held * jax.device_count(), *leaf.shape), leaf.dtype)
-
-        return jax.tree.map(of, job)
 
     def collected(positions: list[int], values) -> tuple[list[int], list]:
         values = jax.tree.map(np.asarray, values)

@@ -20,6 +20,9 @@ from sim.model.sequences import Sequences
 
 Trainable = TypeVar("Trainable")
 
+PRECISION = "tensorfloat32"
+"""Of the products in training, on accelerators that have it; a CPU's are float32 whatever this says."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -60,9 +63,10 @@ def fit(
     groups: Mapping[str, Sequences],
     schedule: Schedule,
     key: Array,
-    used: Mapping[str, Array] | None = None,
 ) -> tuple[Trainable, Array]:
     """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
+
+    Products are of ``PRECISION``: what is trained, not how it is then asked, may round inputs to 10 bits.
 
     Args:
         logits: (trainable, sequences drawn) -> logits of the completion tokens (B, L, V).
@@ -70,13 +74,10 @@ def fit(
         groups: sequences to draw from; a group whose weights are all zero adds nothing to the loss.
         schedule: steps, rate, and the batch of each group.
         key: randomness of the draws; step t of group g uses fold_in(fold_in(key, t), g).
-        used: whether a group carries weight at all, if that is known for all runs of a vmap together:
-            work on a group without weight is then skipped, not multiplied by zero.
 
     Returns:
         (trainable after the last step, loss of every step). Check the losses with ``require_finite``.
     """
-    used = {name: jnp.max(group.weight) > 0 for name, group in groups.items()} if used is None else used
     # All draws before the first step: random numbers are cheap in bulk and dear step by step.
     step_keys = seeds.keys(key, schedule.steps)
     drawn = {
@@ -95,13 +96,14 @@ def fit(
 
     def loss(value, step):
         total = 0.0
-        for name, _ in schedule.batch:
-            total += jax.lax.cond(
-                used[name],
-                lambda value, n=name: group_loss(value, n, step),
-                lambda value: jnp.zeros((), jnp.float32),
-                value,
-            )
+        with jax.default_matmul_precision(PRECISION):
+            for name, _ in schedule.batch:
+                total += jax.lax.cond(
+                    jnp.max(groups[name].weight) > 0,
+                    lambda value, n=name: group_loss(value, n, step),
+                    lambda value: jnp.zeros((), jnp.float32),
+                    value,
+                )
         return total
 
     return minimise(loss, trainable, schedule.optimiser(), schedule.steps)

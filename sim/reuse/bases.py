@@ -1,7 +1,7 @@
 """Pretrained bases: trained in batches, kept on disk under the hash of everything that made them."""
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 from sim.lab import files, parallel, seeds
 from sim.lab.store import Failed, digest
 from sim.model.training import require_finite
+from sim.model.transformer import init
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.library import pretrain
 from sim.worlds import build, kind_of
@@ -34,10 +35,15 @@ def base_of(cell: Cell) -> Base:
 
 
 def bases(
-    config: ReuseConfig, cells: Sequence[Cell], use_cache: bool, ready: dict[Base, Params | Failed]
+    config: ReuseConfig,
+    cells: Sequence[Cell],
+    use_cache: bool,
+    ready: dict[Base, Params | Failed],
+    meanwhile: Callable[[], None],
 ) -> Work:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
 
+    ``meanwhile`` is called while the program that trains them is compiled, if any is to be trained.
     A base whose loss becomes NaN or infinite fails: the reason is there in its place, and it is not cached.
     """
     wanted = dict.fromkeys(base_of(cell) for cell in cells)
@@ -53,7 +59,11 @@ def bases(
         {"groups": build(config.world, seed, setting).pretraining, "key": key_data(0, seed)}
         for setting, seed in missing
     ]
-    for positions, results in parallel.in_stages(functools.partial(chunk_of_bases, config))(jobs):
+    stage = functools.partial(chunk_of_bases, config)
+    if jobs:
+        parallel.expect(stage, jobs[0], len(jobs))
+        meanwhile()
+    for positions, results in parallel.in_stages(stage)(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
             try:
@@ -65,6 +75,12 @@ def bases(
             if use_cache:
                 save(paths[base], params)
         yield {}, len(positions)
+
+
+def like_base(config: ReuseConfig) -> Params:
+    """Zeros of the shapes of a base."""
+    shapes = jax.eval_shape(functools.partial(init, config.decoder), jax.random.key(0))
+    return {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
 
 
 def chunk_of_bases(config: ReuseConfig, job: dict) -> tuple[Params, np.ndarray]:

@@ -72,8 +72,9 @@ def run(config: ReuseConfig, job: dict) -> dict:
         for lam in config.lambdas:
             model = scaled(base, parts, at(*[lam] * len(parts)))
             answer((family, "parts", f"lambda={lam:g}"), model)
-        forecasts[family] = forecast.forecast(config, base, world, family, parts)
-        if family == "lora":
-            kappa[family] = forecast.kappas(config, base, world, parts)
+        alone = forecast.told(config, base, world, parts) if family == "lora" else None
+        forecasts[family] = forecast.forecast(config, base, world, family, parts, alone)
+        if alone:
+            kappa[family] = forecast.kappas(world, alone)
     found = {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}
     return found | {"losses": losses}

@@ -4,6 +4,7 @@ The merged model is never run here.
 """
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,15 +33,39 @@ def strengths(config: ReuseConfig, family: str, world: World) -> list[tuple[floa
     return sorted({c for (_, library, _), c in models.items() if library == "parts" or family in LAST})
 
 
+class Told(NamedTuple):
+    """Completion logits at every probe that is forecast.
+
+    base: of the base. singles: of each part's adapter alone at strength 1.
+    """
+
+    probes: Probes
+    base: Logits
+    singles: list[Logits]
+
+
+def told(config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]) -> Told:
+    """What base and single adapters say: all that is predicted of adapters of every matrix starts from it."""
+    probes = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
+    forced = brief(teacher_forced, config.decoder)
+    singles = [forced(_alone(base, part, 1.0), probes) for part in parts]
+    return Told(probes, forced(base, probes), singles)
+
+
 def forecast(
-    config: ReuseConfig, base: Params, world: World, family: str, parts: Sequence[Factors]
+    config: ReuseConfig,
+    base: Params,
+    world: World,
+    family: str,
+    parts: Sequence[Factors],
+    said_alone: Told | None = None,
 ) -> dict[str, dict[str, list[Array]]]:
     """{predictor: {metric: one array (runs, S) of bool for each of ``strengths``}}: whether each question is
     predicted to be answered rightly.
 
     Metrics are those of whole completions. The predictor "product" gives a share (runs,) instead.
-    For adapters of the last MLP output the tangent prediction is exact, and made of the parts' own probes.
-    All arrays carry the runs of a chunk first; every model is the base with one adapter in its weights.
+    For adapters of the last MLP output the tangent prediction is exact, and made of the parts' own probes;
+    for those of every matrix it starts from ``said_alone``. All arrays carry the runs of a chunk first; every model is the base with one adapter in its weights.
     """
     found: dict[str, dict[str, list[Array]]] = {}
     if family in LAST:
@@ -48,15 +73,13 @@ def forecast(
         said = brief(_of_linear_readout, config.decoder)
         each = [said(base, probes, parts, _rows(base, lam)) for lam in strengths(config, family, world)]
     else:
-        probes = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
-        told = _told(config, base, probes, parts)
         each = []
         for lam in strengths(config, family, world):
             weakened = [
-                brief(teacher_forced, config.decoder)(_alone(base, part, by), probes)
+                brief(teacher_forced, config.decoder)(_alone(base, part, by), said_alone.probes)
                 for part, by in zip(parts, lam, strict=True)
             ]
-            each.append(brief(_said)(probes, *told, weakened, _rows(base, lam)))
+            each.append(brief(_said)(*said_alone, weakened, _rows(base, lam)))
     for said in each:
         for predictor, metrics in said.items():
             for metric, values in metrics.items():
@@ -72,14 +95,6 @@ def _rows(base: Params, lam: Sequence[float]) -> np.ndarray:
 def _alone(base: Params, part: Factors, strength: float) -> Params:
     """The base with one adapter at a strength."""
     return brief(scaled)(base, [part], _rows(base, [strength]))
-
-
-def _told(
-    config: ReuseConfig, base: Params, probes: Probes, parts: Sequence[Factors]
-) -> tuple[Logits, list[Logits]]:
-    """Logits of the base, and of each part's adapter alone at strength 1."""
-    forced = brief(teacher_forced, config.decoder)
-    return forced(base, probes), [forced(_alone(base, part, 1.0), probes) for part in parts]
 
 
 def _said(
@@ -159,13 +174,9 @@ def covered(probes: Probes, base: Logits, singles: Sequence[Logits], lam: Array)
     return {name: jnp.concatenate(parts, axis=-1) for name, parts in steps_of(probes, decided).items()}
 
 
-def kappas(
-    config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]
-) -> dict[str, dict[str, Array]]:
+def kappas(world: World, said_alone: Told) -> dict[str, dict[str, Array]]:
     """Empirical kappa {trace: {step: mean swing there over mean swing at the part's own probe}}."""
-    told = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
-    probes = {name: probe for name, probe in told.items() if probe.layout.steps}
-    return brief(_kappas, world.parts)(probes, *_told(config, base, probes, parts))
+    return brief(_kappas, world.parts)(*said_alone)
 
 
 def _kappas(

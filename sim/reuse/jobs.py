@@ -10,7 +10,7 @@ import numpy as np
 from sim.lab import parallel
 from sim.lab.store import Failed
 from sim.model.training import require_finite
-from sim.reuse.bases import Base, Params, Work, base_of, bases, key_data
+from sim.reuse.bases import Base, Params, Work, base_of, bases, key_data, like_base
 from sim.reuse.cell import run as chunk_of_cells
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.rows import rows_of
@@ -43,7 +43,8 @@ class Part:
         ]
         todo = [cell for cell in cells if cell.unit not in done]
         ready: dict[Base, Params | Failed] = {}
-        yield "pretraining", len({base_of(cell) for cell in todo}), bases(self.config, todo, use_cache, ready)
+        made = bases(self.config, todo, use_cache, ready, functools.partial(_expect, self.config, todo))
+        yield "pretraining", len({base_of(cell) for cell in todo}), made
         yield "cells", len(todo), run(self.config, todo, ready)
 
 
@@ -61,21 +62,26 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params 
     yield lost, len(lost)
     cells = [cell for cell in cells if cell.unit not in lost]
     varied = any(cell.ranks for cell in cells)
-    jobs = [
-        {
-            "base": ready[base_of(cell)],
-            "world": build(config.world, cell.seed, cell.setting),
-            "key": key_data(1, cell.seed),
-            **({"ranks": _ranks(config, cell)} if varied else {}),
-        }
-        for cell in cells
-    ]
+    jobs = [_job(config, cell, ready[base_of(cell)], varied) for cell in cells]
     for positions, results in parallel.in_stages(functools.partial(chunk_of_cells, config))(jobs):
         finished = {
             cells[position].unit: _rows(config, cells[position], jobs[position]["world"], result)
             for position, result in zip(positions, results, strict=True)
         }
         yield finished, len(finished)
+
+
+def _expect(config: ReuseConfig, cells: Sequence[Cell]) -> None:
+    """Have the programs of cells compiled before their bases are there."""
+    job = _job(config, cells[0], like_base(config), any(cell.ranks for cell in cells))
+    parallel.expect(functools.partial(chunk_of_cells, config), job, len(cells))
+
+
+def _job(config: ReuseConfig, cell: Cell, base: Params, varied: bool) -> dict:
+    """What ``cell.run`` takes of one cell; ``varied``: whether cells have ranks of their own."""
+    world = build(config.world, cell.seed, cell.setting)
+    job = {"base": base, "world": world, "key": key_data(1, cell.seed)}
+    return job | ({"ranks": _ranks(config, cell)} if varied else {})
 
 
 def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failed:

@@ -117,6 +117,9 @@ def finetune(
     program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
     zero) and stay zero.
 
+    The update is added to the weights once a step: a batch has more tokens than a matrix has rows, so that one
+    product W + B A costs less than two thin products a token, which the machine does badly besides.
+
     The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
     losses and gradients as running the whole decoder at every step.
     """
@@ -130,7 +133,7 @@ def finetune(
         adapter = adapter_of(factors)
         if family == "lora_last":
             return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
-        return completion_logits(decoder, params, group.tokens, group.prompt, lora.adapted(adapter))
+        return completion_logits(decoder, lora.fold(params, adapter), group.tokens, group.prompt)
 
     if ranks is not None:
         rows = jnp.arange(recipe.rank)[:, None]

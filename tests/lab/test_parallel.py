@@ -1,5 +1,7 @@
 """Chunked runs: each result at its own position, whatever it was batched with; one program; early stops."""
 
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -104,16 +106,24 @@ def test_stages_pass_results_on():
 
 
 def test_programs_are_compiled_before_the_first_chunk_and_once():
-    """What ``prepare`` compiles is all that the stages call; the same stages compile nothing more."""
+    """What ``prepare`` compiles is all that the stages call; the same stages compile nothing more.
+
+    ``expect`` begins the same, and waits for nothing.
+    """
     assert parallel.program(first_stage, 3) is parallel.program(first_stage, 3)
     compiled = []
     with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-        original = parallel.Program.compile
+        original, go = parallel.Program._compile, threading.Event()
         patch.setattr(
-            parallel.Program, "compile", lambda self, shapes: compiled.append(1) or original(self, shapes)
+            parallel.Program,
+            "_compile",
+            lambda self, shapes: go.wait() and compiled.append(1) or original(self, shapes),
         )
         shape = jax.ShapeDtypeStruct((jax.device_count(), 2, 7), np.float64)
-        parallel.prepare(two_stages, shape)
+        parallel.expect(two_stages, np.zeros((2, 7)), 1)
+        assert not compiled
+        go.set()
+        assert parallel.prepare(two_stages, shape) > 0
         assert len(compiled) == 2
         value = two_stages(np.ones(shape.shape))
         assert len(compiled) == 2

@@ -142,7 +142,9 @@ class TestForecast:
     def test_every_predictor_at_every_strength(self, scene):
         config, params, parts, world = scene
         held = [library.factors_of(part) for part in parts]
-        found = first(forecast.forecast(config, *runs((params, world)), "lora", runs(held)))
+        base, stacked, parts_ = *runs((params, world)), runs(held)
+        alone = forecast.told(config, base, stacked, parts_)
+        found = first(forecast.forecast(config, base, stacked, "lora", parts_, alone))
         known = forecast.strengths(config, "lora", world)
         assert known == [(0.3, 0.3), (0.5, 0.5), (0.9, 0.9)]
         right = {"tangent": [], "disentangled": [], "coverage": []}
@@ -168,7 +170,8 @@ class TestForecast:
     def test_kappa_is_the_swing_in_the_trace_over_the_swing_where_it_was_taught(self, scene):
         config, params, parts, world = scene
         held = [library.factors_of(part) for part in parts]
-        found = first(forecast.kappas(config, *runs((params, world)), runs(held)))
+        base, stacked = runs((params, world))
+        found = first(forecast.kappas(stacked, forecast.told(config, base, stacked, runs(held))))
 
         def swing(probe, at, part):
             target, rows_ = np.asarray(probe.target)[:, at], np.arange(len(probe.tokens))
