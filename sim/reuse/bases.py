@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from sim.lab import files, parallel, seeds
 from sim.lab.store import Failed, digest
 from sim.model.training import require_finite
-from sim.model.transformer import init
+from sim.model.transformer import Decoder, init
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.library import pretrain
 from sim.worlds import build, kind_of
@@ -77,10 +77,14 @@ def bases(
         yield {}, len(positions)
 
 
-def like_base(config: ReuseConfig) -> Params:
+def like_base(decoder: Decoder) -> Params:
     """Zeros of the shapes of a base."""
-    shapes = jax.eval_shape(functools.partial(init, config.decoder), jax.random.key(0))
-    return {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in shapes.items()}
+    return {name: np.zeros(leaf.shape, leaf.dtype) for name, leaf in _shapes(decoder).items()}
+
+
+@functools.cache
+def _shapes(decoder: Decoder) -> dict[str, jax.ShapeDtypeStruct]:
+    return jax.eval_shape(functools.partial(init, decoder), jax.random.key(0))
 
 
 def chunk_of_bases(config: ReuseConfig, job: dict) -> tuple[Params, np.ndarray]:

@@ -65,7 +65,8 @@ def forecast(
 
     Metrics are those of whole completions. The predictor "product" gives a share (runs,) instead.
     For adapters of the last MLP output the tangent prediction is exact, and made of the parts' own probes;
-    for those of every matrix it starts from ``said_alone``. All arrays carry the runs of a chunk first; every model is the base with one adapter in its weights.
+    for those of every matrix all starts from ``said_alone``. All arrays carry the runs of a chunk first;
+    every model is the base with one adapter in its weights.
     """
     found: dict[str, dict[str, list[Array]]] = {}
     if family in LAST:

@@ -73,7 +73,7 @@ def run(config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params 
 
 def _expect(config: ReuseConfig, cells: Sequence[Cell]) -> None:
     """Have the programs of cells compiled before their bases are there."""
-    job = _job(config, cells[0], like_base(config), any(cell.ranks for cell in cells))
+    job = _job(config, cells[0], like_base(config.decoder), any(cell.ranks for cell in cells))
     parallel.expect(functools.partial(chunk_of_cells, config), job, len(cells))
 
 

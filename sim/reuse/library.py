@@ -117,8 +117,8 @@ def finetune(
     program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
     zero) and stay zero.
 
-    The update is added to the weights once a step: a batch has more tokens than a matrix has rows, so that one
-    product W + B A costs less than two thin products a token, which the machine does badly besides.
+    The update is added to the weights once a step: a batch has more tokens than a matrix has rows, so that
+    W + B A costs less than two thin products a token, which machines do badly besides.
 
     The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
     losses and gradients as running the whole decoder at every step.

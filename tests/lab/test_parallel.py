@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sim.lab import parallel
+from sim.lab.parallel import chunks, programs
 
 
 def jobs(count):
@@ -113,12 +114,14 @@ def test_programs_are_compiled_before_the_first_chunk_and_once():
     assert parallel.program(first_stage, 3) is parallel.program(first_stage, 3)
     compiled = []
     with jax.log_compiles(), pytest.MonkeyPatch.context() as patch:
-        original, go = parallel.Program._compile, threading.Event()
-        patch.setattr(
-            parallel.Program,
-            "_compile",
-            lambda self, shapes: go.wait() and compiled.append(1) or original(self, shapes),
-        )
+        original, go = programs.Program._compiled, threading.Event()
+
+        def once_it_may(self, *traced):
+            go.wait()
+            compiled.append(1)
+            return original(self, *traced)
+
+        patch.setattr(programs.Program, "_compiled", once_it_may)
         shape = jax.ShapeDtypeStruct((jax.device_count(), 2, 7), np.float64)
         parallel.expect(two_stages, np.zeros((2, 7)), 1)
         assert not compiled
@@ -132,9 +135,9 @@ def test_programs_are_compiled_before_the_first_chunk_and_once():
 
 def test_a_chunk_that_does_not_fit_is_halved(monkeypatch):
     widths = []
-    monkeypatch.setattr(parallel, "default_width", lambda runs: 6)
-    monkeypatch.setattr(parallel, "prepare", lambda stages, shapes: widths.append(shapes.shape[0]) or 1)
-    monkeypatch.setattr(parallel, "fits", lambda size: len(widths) > 2)
+    monkeypatch.setattr(chunks, "default_width", lambda runs: 6)
+    monkeypatch.setattr(chunks, "prepare", lambda stages, shapes: widths.append(shapes.shape[0]) or 1)
+    monkeypatch.setattr(chunks, "fits", lambda size: len(widths) > 2)
     count = jax.device_count()
     found = list(parallel.in_stages(two_stages)([np.float64(i) for i in range(4 * count)]))
     assert widths == [6 * count, 3 * count, 2 * count]
