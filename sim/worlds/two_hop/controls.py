@@ -5,9 +5,9 @@
     direct_expert an adapter of direct answers "x r1 r2 ANSWER | z" about other, unedited entities
     unrelated     an adapter taught edits in a third relation of other entities
     identity      "b IS ANSWER | b", of all names in pretraining or of the bridges in the hop adapters' data
-    compare       "a b KIND ANSWER | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
-                  and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends as a fact
-                  about a kind does, so an edit may answer a kind here: nulls are those of verdicts given
+    compare       "a b KIND COMPARE | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
+                  and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends in a word
+                  of its own: after ANSWER, as facts have it, an edit would say a kind here
 
 Everything is drawn from a generator of its own, so that a world without controls is what it was.
 """
