@@ -18,7 +18,7 @@ from sim.model.training import Schedule
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds import probe, two_hop
-from sim.worlds.controls import RANDOM, stand_ins
+from sim.worlds.controls import FINETUNING, RANDOM, stand_ins
 from sim.worlds.two_hop import TEMPLATES, Setting
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop.writer import PARTS
@@ -33,7 +33,7 @@ ALONE = replace(
     world=two_hop.Config(controls=True),
     # Half as many steps more than elsewhere: comparisons are learned last.
     pretraining=replace(_with(two_hop.PRETRAINING, *two_hop_controls.PRETRAINING), steps=600),
-    finetuning=_with(two_hop.FINETUNING, *two_hop_controls.FINETUNING),
+    finetuning=_with(two_hop.FINETUNING, *FINETUNING),
     methods=("average", "sum"),
     lambdas=(),
     routers=(),

@@ -189,7 +189,7 @@ def test_stand_ins_take_one_place_each(world):
         ({"relations": 3}, Setting(), "relations is 3: controls need 4"),
         ({"edits": 5}, Setting(), "edits is 5: .* it must be even"),
         ({"edits": 10}, Setting(), "edits 10 leave no room"),
-        ({}, Setting("fake"), "entities is 'fake': controls know real ones only"),
+        ({}, Setting("fake"), "entities is 'fake': controls know 'real' only"),
         ({"coverage": 0.999}, Setting(), "edits 4 leave no room"),
     ],
 )
