@@ -1,0 +1,49 @@
+"""The claims about controls: which lines of a referee's figure lie apart from their nulls, and what that says."""
+
+import pandas as pd
+
+from sim.figures.worlds_claims import number
+
+EXPECTED = 0.05
+"""Share of exact 95% intervals that may lie above their null, when half of those that miss lie below."""
+
+
+def told(rows: pd.DataFrame, what: str) -> str:
+    """How many of these lines lie above and below their nulls; those above by what the control takes away."""
+    text = f"{len(rows)} lines {what}: {_above(rows).sum()} above it, {_below(rows).sum()} below"
+    found = []
+    for removes, part in rows[_above(rows)].groupby("removes", sort=False):
+        lines = "; ".join(_line(row) for row in part.itertuples())
+        found.append(f"without {removes}: {lines}" if removes else lines)
+    return text + (f" (above: {'; '.join(found)}). " if found else ". ")
+
+
+def within(rows: pd.DataFrame) -> bool:
+    """Whether no more of the lines lie above their null than exact intervals would."""
+    return bool(_above(rows).sum() <= EXPECTED * len(rows))
+
+
+def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str]:
+    """(whether all is at its null where a hop is known to nobody, what was measured) of a world that no
+    theorem is about: the null is that of balanced answers, whatever else is asked is told beside it."""
+    lacking = rows["lacking"] & (rows["series"] != "base")
+    text = f"`{world}` ({int(rows['seeds'].max())} seeds): "
+    text += told(rows[lacking], "with a hop that nobody was taught")
+    text += told(rows[~lacking], "of other controls")
+    return within(rows[lacking]), text + ENDING
+
+
+ENDING = "Gains of the loss in nats; a line is a control, a model and a panel; a seed's models share luck."
+
+
+def _above(rows: pd.DataFrame) -> pd.Series:
+    return rows["low"] > rows["predicted"]
+
+
+def _below(rows: pd.DataFrame) -> pd.Series:
+    return rows["high"] < rows["predicted"]
+
+
+def _line(row) -> str:
+    null = f", null {row.predicted:.4f}" if row.predicted else ""
+    return f"{row.control}, {row.series}, {row.panel} {number(row._asdict())}{null}"
