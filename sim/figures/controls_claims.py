@@ -1,4 +1,4 @@
-"""The claims about controls: which lines of a referee's figure lie apart from their nulls, and what that says."""
+"""The claims about controls: which lines of a figure lie apart from their nulls."""
 
 import pandas as pd
 

@@ -192,7 +192,10 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     Raises:
         ValueError: there are fewer held-out problems than are asked for, or no controls as they are.
     """
-    in_pretraining, in_data = TEMPLATES[setting.template]
+    controls, (in_pretraining, in_data) = (
+        math_word_controls.check(config, setting),
+        TEMPLATES[setting.template],
+    )
     rng = np.random.default_rng([20250731, seed])
     plain = np.arange(config.operations)
     roles = np.arange(config.operations, config.grammar.verbs).reshape(len(VERBS), len(PARTS), config.verbs)
@@ -200,7 +203,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     meaning = np.concatenate([rng.permutation(config.operations), old, new, new])
     heard = roles[VERBS.index("heard")].ravel()
     write, known, own = Writer(config.grammar, rng, meaning, np.append(plain, heard)), {}, None
-    if math_word_controls.check(config, setting):
+    if controls:
         own = math_word_controls.generator(seed)
         known = math_word_controls.pairs(own, config, meaning, old, new)
     held = np.concatenate([np.zeros((0, 2), int), *known.values()])
@@ -249,7 +252,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         },
         parts=PARTS,
     )
-    if own is None:
+    if not controls:
         return found
     write = Writer(config.grammar, own, write.meaning, plain)
     identity_in = TEMPLATES[setting.identity]
