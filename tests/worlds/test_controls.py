@@ -1,4 +1,4 @@
-"""Controls of every world: they teach what they are named for, leak nothing, and are as balanced as their null."""
+"""Controls of every world: they teach what they are named for, leak nothing, are balanced as nulls assume."""
 
 import dataclasses
 import hashlib
@@ -76,7 +76,7 @@ def training(world):
     ],
 )
 def test_a_world_without_controls_is_what_it_was(config, setting, digest):
-    """Tokens and weights, to the bit; ``test_two_hop_controls`` has the two-hop world's, atlas has an edition."""
+    """Tokens and weights, to the bit; ``test_two_hop_controls`` has the two-hop world's."""
     world, found = build(config, 0, setting), hashlib.sha256()
     for groups in (world.pretraining, *world.data.values(), world.probes):
         for name in sorted(groups):

@@ -192,10 +192,8 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     Raises:
         ValueError: there are fewer held-out problems than are asked for, or no controls as they are.
     """
-    controls, (in_pretraining, in_data) = (
-        math_word_controls.check(config, setting),
-        TEMPLATES[setting.template],
-    )
+    controls = math_word_controls.check(config, setting)
+    in_pretraining, in_data = TEMPLATES[setting.template]
     rng = np.random.default_rng([20250731, seed])
     plain = np.arange(config.operations)
     roles = np.arange(config.operations, config.grammar.verbs).reshape(len(VERBS), len(PARTS), config.verbs)
