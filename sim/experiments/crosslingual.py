@@ -38,8 +38,9 @@ SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"), lambdas=
     paper={
         "config": DEFAULT,
         "cells": (
-            *((f, t) for f in FAMILIARITY for t in TEMPLATES),
-            *((f, "both", "known") for f in FAMILIARITY),
+            *(("familiar", t) for t in TEMPLATES),
+            *((f, t) for f in FAMILIARITY if f != "familiar" for t in ("none", "both")),
+            *((f, "both", "known") for f in ("familiar", "new")),
         ),
     },
 )
