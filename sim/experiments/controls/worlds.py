@@ -73,7 +73,7 @@ def _parts(
 @experiment(**SIZES)
 def math_word_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """The referee's controls in math word problems."""
-    # The null of a loss takes every pairing of questions and answers: half as many questions, a quarter of them.
+    # The null of a loss takes every pairing of questions and answers: fewer questions, far fewer of these.
     yield from _parts(
         math_word, math_word.Config(controls=True, asked=1), of_math_word.PRETRAINING, linked, without
     )
