@@ -24,7 +24,7 @@ def within(rows: pd.DataFrame) -> bool:
 
 
 CHANCE = 1
-"""Models of a world that may lie above their null: of a dozen exact intervals one does so once in four times."""
+"""Models of a world that may lie above their null: of a dozen exact intervals one does in a quarter of runs."""
 
 
 def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str]:

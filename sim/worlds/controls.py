@@ -24,7 +24,7 @@ Theorems 2a to 2e (theory/README.md, section 2) are about the two-hop world's co
 silent, for the world itself takes away assumption (i) of 2d and the uniform first hop of 2a, whatever base is
 asked: in math_word what verbs do is drawn from a few maps, whose arithmetic ties the number written to the
 number read; in crosslingual paraphrases between three languages tie a word of P as said to the word as read,
-even without "P into P"; in atlas facts are fixed, and each relation has an inverse in pretraining.
+even without "P into P"; in atlas facts are fixed, and "larger" is the inverse of "smaller".
 Their nulls are those of balance: every answer is right equally often.
 """
 
