@@ -24,7 +24,7 @@ def within(rows: pd.DataFrame) -> bool:
 
 
 CHANCE = 1
-"""Models of a world that may lie above their null: of a dozen exact intervals one does in a quarter of runs."""
+"""Models of a world that may lie above their null: of a dozen exact intervals one does in one run of four."""
 
 
 def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str]:
