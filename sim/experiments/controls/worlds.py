@@ -107,21 +107,25 @@ TITLES = {"math_word": "math word problems", "crosslingual": "cross-lingual code
     "The referee's controls in the other worlds, each beside the null of a guess.",
     "Familiar material, template in pretraining alone; 2 layers of width 64, rank 4 on all matrices. Hop 1 "
     "and hop 2: trade and craft verbs; language and functions; country and currency. Above: right answers "
-    "among those that occur, in units of a guess (dashed: 1). Below: mean -log p over all pairings of "
-    "questions and answers, less that of the right pairs, less the same of the base (dashed: 0).",
+    "among those that occur, in units of a guess (dashed: 1). Middle: mean -log p over all pairings of "
+    "questions and answers, less that of the right pairs (dashed: 0). Below: how far that is above the "
+    "base's, paired by seed.",
     "experiments of the controls",
     _collect,
     tuple(RUNS.values()),
 )
 def referee_worlds(rows: pd.DataFrame):
-    """Every control against its null, a column a world: answers that occur, and the loss over the base's."""
-    picture, panels = style.figure(style.PAGE, 5.6, ncols=len(WORLDS), nrows=2, sharey=True, sharex="row")
-    order = LINES["atlas"]
-    names = [line.name for line in order if line.name in set(rows["control"])]
-    for above, below, (world, title) in zip(*panels, TITLES.items(), strict=True):
-        for axes, panel in ((above, "accuracy"), (below, "over base")):
+    """Every control against its null, a column a world: answers that occur, and the loss."""
+    picture, panels = style.figure(
+        style.PAGE, 7.6, ncols=len(WORLDS), nrows=len(PANELS), sharey=True, sharex="row"
+    )
+    held = set(rows["control"])
+    names = [line.name for line in LINES["atlas"] if line.name in held]
+    for row, (panel, (_, label)) in zip(panels, PANELS.items(), strict=True):
+        for axes, world in zip(row, WORLDS, strict=True):
             draw_panel(axes, rows[rows["world"] == world], panel, names)
-            axes.set_xlabel(PANELS[panel][1])
-        above.set_title(title, loc="left")
+            axes.set_xlabel(label)
+    for axes, world in zip(panels[0], WORLDS, strict=True):
+        axes.set_title(TITLES[world], loc="left")
     finish(picture, panels[0, 0], names, f"mean and 95% interval of {rows['seeds'].max():.0f} seeds")
     return picture
