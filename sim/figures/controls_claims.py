@@ -14,8 +14,8 @@ def told(rows: pd.DataFrame, what: str) -> str:
     found = []
     for removes, part in rows[_above(rows)].groupby("removes", sort=False):
         lines = "; ".join(_line(row) for row in part.itertuples())
-        found.append(f"without {removes}: {lines}" if removes else lines)
-    return text + (f" (above: {'; '.join(found)}). " if found else ". ")
+        found.append(f"{f'without {removes}' if removes else 'nothing taken away'}: {lines}")
+    return text + (f" (above, {'. Above, '.join(found)}). " if found else ". ")
 
 
 def within(rows: pd.DataFrame) -> bool:

@@ -62,7 +62,7 @@ def test_what_nobody_was_taught_decides(values, models, holds):
 def test_lines_above_are_told_by_what_the_control_takes_away():
     _, text = judged({("parts", "sum", ACCURACY): 0.5})
     assert (
-        f"above: without {LINK}: both hops edited; joint adapter, sum, accuracy 0.500 [0.450, 0.550]" in text
+        f"above, without {LINK}: both hops edited; joint adapter, sum, accuracy 0.500 [0.450, 0.550]" in text
     )
     assert "(above" not in judged()[1] and text.startswith("`toy` (4 seeds): ")
 
