@@ -65,9 +65,11 @@ def _parts(
         return world.Setting(template=template, identity=identity)
 
     yield plain(every, {"linked/none": cell("pretraining", "none")})
-    if linked:
-        yield plain(alone, {f"linked/{i}": cell("pretraining", i) for i in linked})
-    yield plain(unlinked(alone), {f"unlinked/{i}": cell("none", i) for i in without})
+    # A part each: as many runs at once in all of them, so that what is compiled for one serves the others.
+    for i in linked:
+        yield plain(alone, {f"linked/{i}": cell("pretraining", i)})
+    for i in without:
+        yield plain(unlinked(alone), {f"unlinked/{i}": cell("none", i)})
 
 
 @experiment(**SIZES)
