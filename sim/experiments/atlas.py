@@ -31,30 +31,26 @@ SMALL = replace(FULL, extras=(), methods=("average", "sum", "ties"), lambdas=(0.
 @experiment(
     quick={
         "config": SMALL,
-        "familiarities": ("head", "tail"),
-        "templates": ("none", "both"),
-        "zipfs": (1.0,),
+        "cells": tuple((f, t) for f in ("head", "tail") for t in ("none", "both")),
     },
     paper={
         "config": FULL,
-        "familiarities": FAMILIARITIES,
-        "templates": tuple(TEMPLATES),
-        "zipfs": (0.0, 1.0, 1.5),
+        "cells": (
+            *(("head", t) for t in TEMPLATES),
+            *((f, t) for f in FAMILIARITIES if f != "head" for t in ("none", "both")),
+            *((f, t, 0.0) for f in ("head", "tail") for t in ("none", "both")),
+        ),
     },
 )
-def atlas(
-    config: ReuseConfig, familiarities: tuple[str, ...], templates: tuple[str, ...], zipfs: tuple[float, ...]
-) -> Iterator[Part]:
+def atlas(config: ReuseConfig, cells: tuple[tuple, ...]) -> Iterator[Part]:
     """Real facts of history and geography: popularity of the countries, how unequal it is, and template."""
-    yield plain(
-        config,
-        {
-            f"{f}/{t}" if z == Setting().zipf else f"{f}/{t}/zipf{z:g}": Setting(f, t, z)
-            for z in zipfs
-            for f in familiarities
-            for t in (templates if z == Setting().zipf else ("none", "both"))
-        },
-    )
+    settings = [Setting(*cell) for cell in cells]
+    yield plain(config, {_label(setting): setting for setting in settings})
+
+
+def _label(setting: Setting) -> str:
+    zipf = () if setting.zipf == Setting.zipf else (f"zipf{setting.zipf:g}",)
+    return "/".join((setting.familiarity, setting.template, *zipf))
 
 
 WORDS = (

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, across, name_rows, selected, shown
-from sim.experiments.common.predicted import PREDICTORS, bootstrap
+from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, beside, figure, point
+from sim.lab.figure import Source, figure, point
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Setting
@@ -38,8 +38,9 @@ SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"), lambdas=
     paper={
         "config": DEFAULT,
         "cells": (
-            *((f, t) for f in FAMILIARITY for t in TEMPLATES),
-            *((f, "both", "known") for f in FAMILIARITY),
+            *(("familiar", t) for t in TEMPLATES),
+            *((f, t) for f in FAMILIARITY if f != "familiar" for t in ("none", "both")),
+            *((f, "both", "known") for f in ("familiar", "new")),
         ),
     },
 )
@@ -143,20 +144,20 @@ SHOWN = (
 
 def _parts(source: Source) -> pd.DataFrame:
     """Panel "part": what is asked in N. Panel "cell": prediction and outcome of every cell and linear merge.
-    Panel "error": mean absolute error of every predictor over those cells."""
+    Panel "error": ``prediction_errors`` over all of those cells."""
     pairs = tuple((library, method) for library, method, _ in SHOWN)
     asked = selected(source.summary("crosslingual"), tuple(metric for metric, _ in ASKED), pairs)
     told = source.summary("crosslingual", "predictions")
     told = told[(told["library"] == "parts") & told["metric"].isin(FORECAST)]
-    found = []
+    cells = []
     for predictor in (name for name in PREDICTORS if name in told):
         known = told.dropna(subset=predictor)
         for (label, method, metric), part in known.groupby(["label", "method", "metric"]):
             where = {"label": label, "method": method, "metric": metric, "predictor": predictor}
-            found.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
-        error = (known[predictor] - known["measured"]).abs().groupby(known["seed"]).mean()
-        found.append(beside(np.nan, bootstrap(error), len(error), panel="error", predictor=predictor))
-    return pd.concat([asked.assign(panel="part"), pd.DataFrame(found)], ignore_index=True)
+            cells.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
+    errors = prediction_errors(undecided(told, by="method"))
+    errors = errors[errors["scope"] == "all"].assign(panel="error")
+    return pd.concat([asked.assign(panel="part"), pd.DataFrame(cells), errors], ignore_index=True)
 
 
 FORECAST = (

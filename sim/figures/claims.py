@@ -14,9 +14,12 @@ import pandas as pd
 
 from sim.experiments import EXPERIMENTS
 from sim.experiments.common import DEFAULT
-from sim.experiments.controls import against_nulls
+from sim.experiments.controls import LINES
+from sim.experiments.controls.lines import against_nulls
+from sim.experiments.controls.worlds import LINES as WORLD_LINES
+from sim.experiments.controls.worlds import RUNS
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
-from sim.figures import worlds_claims
+from sim.figures import controls_claims, worlds_claims
 from sim.figures.worlds_claims import number
 from sim.lab import files, intervals
 from sim.lab.figure import Source
@@ -24,7 +27,9 @@ from sim.reuse.config import KNOWN
 
 CHANCE = 1 / DEFAULT.world.edits
 
-TWO_HOP = tuple(name for name in EXPERIMENTS if name not in (*worlds_claims.WORLD_CELLS, "controls"))
+OTHERS = (*worlds_claims.WORLD_CELLS, "controls", *RUNS.values())
+
+TWO_HOP = tuple(name for name in EXPERIMENTS if name not in OTHERS)
 """The paper's experiment on the two-hop world; controls have nulls of their own, other worlds a claim."""
 
 DATA_FREE = ("parts", "bridge", "expert")
@@ -144,20 +149,11 @@ def referees(runs: Runs) -> tuple[str, str]:
 
     It is where a theorem names it, and for the base asked about edits, of which it knows nothing.
     """
-    rows = against_nulls(runs.table("controls"))
-    rows = rows.assign(above=rows["low"] > rows["predicted"], below=rows["high"] < rows["predicted"])
+    rows = against_nulls(runs.table("controls"), LINES)
     unseen = (rows["series"] == "base") & rows["metric"].isin((DIRECT, "direct_loss_gain"))
     proved = unseen | ((rows["theorem"] != "") & (rows["series"] != "base"))
-
-    def told(row) -> str:
-        null = f", null {row.predicted:.4f}" if row.predicted else ""
-        return f"{row.control}, {row.series}, {row.panel} {number(row._asdict())}{null}"
-
-    text = f"{int(rows['seeds'].max())} seeds. "
-    for what, part in (("with a proved null", rows[proved]), ("without", rows[~proved])):
-        above = "; ".join(told(row) for row in part[part["above"]].itertuples())
-        text += f"{len(part)} lines {what}: {part['above'].sum()} above it, {part['below'].sum()} below"
-        text += f" (above: {above}). " if above else ". "
+    text = f"{int(rows['seeds'].max())} seeds. " + controls_claims.told(rows[proved], "with a proved null")
+    text += controls_claims.told(rows[~proved], "without")
     sums = rows[(rows["series"] == "sum") & (rows["panel"] == "over base")].set_index("control")
     pairs = (
         ("hop 1 edited, hop 2 known", "the same, hop 2 known"),
@@ -167,8 +163,19 @@ def referees(runs: Runs) -> tuple[str, str]:
         without = sums.loc[other]
         text += f"{name}, sum, gain over the base: {number(sums.loc[name])}; "
         text += f"{number(without)} if it was shown no two-hop answers. "
-    text += "Gains of the loss in nats; a line is a control, a model and a panel; a seed's models share luck."
-    return holds(rows[proved]["above"].sum() <= 0.05 * proved.sum()), text
+    return holds(controls_claims.within(rows[proved])), text + controls_claims.ENDING
+
+
+for _world, _cells in worlds_claims.WORLD_CELLS.items():
+
+    @claim(
+        "1+", f"... and in {_cells.subject}, where a hop is known to nobody", "referee_worlds", RUNS[_world]
+    )
+    def controls_of_world(runs: Runs, world: str = _world) -> tuple[str, str]:
+        """The same in a world that no theorem is about."""
+        rows = against_nulls(runs.table(RUNS[world]), WORLD_LINES[world])
+        shown, text = controls_claims.of_world(world, rows)
+        return f"{holds(shown)} in {int(rows['seeds'].max())} seeds", text
 
 
 @claim("2", "Worst where pretraining barely saw the entities", "library_and_familiarity", "familiarity")

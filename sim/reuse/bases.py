@@ -1,7 +1,8 @@
 """Pretrained bases: trained in batches, kept on disk under the hash of everything that made them."""
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ from safetensors.numpy import load_file, save_file
 
 from sim.lab import files, parallel, seeds
 from sim.lab.store import Failed, digest
+from sim.model.sequences import Sequences
 from sim.model.training import require_finite
 from sim.model.transformer import Decoder, init
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.library import pretrain
-from sim.worlds import build, kind_of
+from sim.worlds import build
 
 ROOT = 20250613
 
@@ -47,18 +49,14 @@ def bases(
     A base whose loss becomes NaN or infinite fails: the reason is there in its place, and it is not cached.
     """
     wanted = dict.fromkeys(base_of(cell) for cell in cells)
-    recipe = {name: getattr(config, name) for name in ("world", "layers", "width", "heads", "hidden")}
-    made_of = [kind_of(config.world).name, recipe, config.pretraining, ROOT]
-    paths = {base: path_of([*made_of, *base]) for base in wanted}
+    shown = {base: build(config.world, base[1], base[0]).pretraining for base in wanted}
+    paths = {base: path_of(made_of(config, base[1], groups)) for base, groups in shown.items()}
     if use_cache:
         found = {base: load(path) for base, path in paths.items()}
         ready |= {base: params for base, params in found.items() if params is not None}
         yield {}, len(ready)
     missing = [base for base in wanted if base not in ready]
-    jobs = [
-        {"groups": build(config.world, seed, setting).pretraining, "key": key_data(0, seed)}
-        for setting, seed in missing
-    ]
+    jobs = [{"groups": shown[base], "key": key_data(0, base[1])} for base in missing]
     stage = functools.partial(chunk_of_bases, config)
     if jobs:
         parallel.expect(stage, jobs[0], len(jobs))
@@ -85,6 +83,24 @@ def like_base(decoder: Decoder) -> Params:
 @functools.cache
 def _shapes(decoder: Decoder) -> dict[str, jax.ShapeDtypeStruct]:
     return jax.eval_shape(functools.partial(init, decoder), jax.random.key(0))
+
+
+def made_of(config: ReuseConfig, seed: int, groups: Mapping[str, Sequences]) -> list:
+    """What decides a base: decoder, vocabulary and schedule, its key, and every sequence it can be shown.
+
+    The sequences themselves, not the Config that asked for them: a world whose code or facts change has
+    other bases, and a group that the schedule never draws from changes none.
+    """
+    shown = {name: corpus(groups[name]) for name, _ in config.pretraining.batch}
+    return [config.decoder, config.pretraining, ROOT, seed, shown]
+
+
+def corpus(group: Sequences) -> str:
+    """Hash of a group's tokens, weights and length of the prompt: the same in every process."""
+    told = hashlib.sha256(f"{group.prompt} {group.tokens.shape}".encode())
+    for values, kind in ((group.tokens, "<i4"), (group.weight, "<f4")):
+        told.update(np.ascontiguousarray(values, kind).tobytes())
+    return told.hexdigest()
 
 
 def chunk_of_bases(config: ReuseConfig, job: dict) -> tuple[Params, np.ndarray]:

@@ -47,6 +47,26 @@ def test_every_experiment_has_a_line_for_the_help():
     assert "rank" in EXPERIMENTS and "rank_" not in EXPERIMENTS
 
 
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.endswith("controls")])
+@pytest.mark.parametrize("profile", ["quick", "paper"])
+def test_controls_have_a_base_with_and_one_without_answers_of_two_hops(name, profile):
+    """And every library in which something stands in for a part, by the names that the figure reads."""
+    linked = {}
+    for part in EXPERIMENTS[name].parts(profile):
+        batch = [group for group, _ in part.config.pretraining.batch]
+        longer = {group for group in batch if group.rstrip("34") in ("direct", "traces")}
+        assert "facts" in batch and part.config.losses and part.config.world.controls
+        for label, setting, _ in part.cells:
+            linked[label] = bool(longer)
+            assert longer or setting.template == "none"
+            if label == "linked/none":
+                world = build(part.config.world, 0, setting)
+                stand_ins = {f"{o}_for_{p}" for o in ("random", "unrelated") for p in world.parts}
+                assert {"parts", "direct_expert", *stand_ins} <= set(part.config.libraries(world))
+    assert linked and all(label.startswith("linked/") == shown for label, shown in linked.items())
+    assert set(linked) >= {"linked/none", "unlinked/none"}
+
+
 @pytest.mark.slow
 def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
     """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""

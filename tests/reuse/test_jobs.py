@@ -1,5 +1,9 @@
 """Which work is done, with which key, on which base: the jobs handed to the programs, looked at."""
 
+import dataclasses
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +13,7 @@ from sim.lab import parallel, seeds
 from sim.lab.store import Failed
 from sim.reuse import bases, jobs
 from sim.reuse.config import Cell
+from sim.worlds import build
 from sim.worlds.two_hop import Setting
 
 SETTINGS = [Setting("real", "both"), Setting("fake", "both"), Setting("real", "none")]
@@ -59,6 +64,63 @@ def test_what_is_done_is_left_out_and_nothing_else(handed):
             finished |= rows
     everything = {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
     assert set(finished) == everything - done
+
+
+def changed_world(row=0, by=1, **values):
+    """A builder whose first fact in pretraining has other tokens or another weight than its Config says."""
+
+    def changed(config, seed, setting):
+        world = build(config, seed, setting)
+        facts = world.pretraining["facts"]
+        tokens, weight = facts.tokens.copy(), facts.weight.copy()
+        tokens[row, -1] = (tokens[row, -1] + by) % config.entities
+        facts = dataclasses.replace(facts, **{"tokens": tokens, "weight": weight} | values)
+        return dataclasses.replace(world, pretraining=world.pretraining | {"facts": facts})
+
+    return changed
+
+
+def test_a_base_is_kept_under_what_it_was_shown(handed, monkeypatch):
+    """A world whose code changes has other bases, though its Config and Setting are what they were."""
+    asked = []
+    monkeypatch.setattr(bases, "load", asked.append)
+    monkeypatch.setattr(bases, "save", lambda path, params: None)
+    cells = [Cell("toy", "a", SETTINGS[0], 0)]
+
+    def path(config=None, cells=cells):
+        list(bases.bases(config or tiny(), cells, True, {}, lambda: None))
+        return asked.pop()
+
+    before = path()
+    assert path() == before
+    # a group that the schedule never draws from says nothing of the base
+    blind = tiny(pretraining=dataclasses.replace(tiny().pretraining, batch=(("direct", 8),)))
+    without = path(blind)
+    others = [path(cells=[Cell("toy", "a", SETTINGS[0], 1)]), path(tiny(layers=2)), without]
+    with monkeypatch.context() as patch:
+        patch.setattr(bases, "build", changed_world())
+        others.append(path())
+        assert path(blind) == without
+    weights = np.ones_like(build(tiny().world, 0, SETTINGS[0]).pretraining["facts"].weight)
+    with monkeypatch.context() as patch:
+        weights[5] = 0.5
+        patch.setattr(bases, "build", changed_world(by=0, weight=weights))
+        others.append(path())
+    with monkeypatch.context() as patch:
+        patch.setattr(bases, "build", changed_world(by=0))
+        assert path() == before  # equal tokens, made in another way
+    assert len({before, *others}) == 1 + len(others)
+
+
+def test_the_hash_of_a_corpus_is_that_of_any_process():
+    code = """
+from sim.reuse.bases import corpus
+from sim.worlds import build, two_hop
+config = two_hop.Config(entities=24, relations=4, edits=4, bridges=8)
+print(corpus(build(config, 0, two_hop.Setting()).pretraining["traces"]))
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.strip() == bases.corpus(build(tiny().world, 0, Setting()).pretraining["traces"])
 
 
 def test_ranks_reach_the_modules_of_their_kind():

@@ -148,6 +148,9 @@ def test_comparisons_are_balanced_whatever_is_known(config, world):
     assert accuracy(left, right) == 1
     assert accuracy(old, old) == accuracy(left, old) == accuracy(old, right) == 0.5
     assert [row[-1] for row in asked].count(same) == config.edits / 2
+    # no fact ends its prompt as a comparison does: an edited kind is not asked for
+    assert not {row[2] for row in rows(world.data["joint"]["facts"], config)} & {row[3] for row in asked}
+    assert not {row[2] for row in rows(world.pretraining["facts"], config)} & {row[3] for row in asked}
     held = rows(world.probes["untouched_compare"], config)
     assert all((old[a] == old[b]) == (verdict == same) for a, b, *_, verdict in held)
     assert [row[-1] for row in held].count(same) == config.edits / 2 and len(held) == config.edits
@@ -186,7 +189,7 @@ def test_stand_ins_take_one_place_each(world):
         ({"relations": 3}, Setting(), "relations is 3: controls need 4"),
         ({"edits": 5}, Setting(), "edits is 5: .* it must be even"),
         ({"edits": 10}, Setting(), "edits 10 leave no room"),
-        ({}, Setting("fake"), "entities is 'fake': controls know real ones only"),
+        ({}, Setting("fake"), "entities is 'fake': controls know 'real' only"),
         ({"coverage": 0.999}, Setting(), "edits 4 leave no room"),
     ],
 )

@@ -25,6 +25,7 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import JOINT, Layout, Probe, Step, World, world
+from sim.worlds.atlas import controls as atlas_controls
 from sim.worlds.atlas.facts import RELATIONS, Atlas, atlas, edition
 from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
 
@@ -50,6 +51,7 @@ class Setting:
 
     familiarity: of ``FAMILIARITIES``. template: a key of ``TEMPLATES``.
     zipf: how steeply exposure in pretraining falls with the rank by population; 0 shows all alike.
+    identity: where "y IS y" occurs, a key of ``TEMPLATES``. For worlds with controls.
 
     Raises:
         ValueError: an unknown name, or a negative exponent.
@@ -58,9 +60,11 @@ class Setting:
     familiarity: str = "head"
     template: str = "pretraining"
     zipf: float = 1.0
+    identity: str = "none"
 
     def __post_init__(self):
-        for name, known in (("familiarity", FAMILIARITIES), ("template", TEMPLATES)):
+        named = {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES}
+        for name, known in named.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
         if self.zipf < 0:
@@ -69,7 +73,11 @@ class Setting:
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
-        return Setting(template="pretraining" if TEMPLATES[self.template][0] else "none", zipf=self.zipf)
+        shown = {
+            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
+            for name in ("template", "identity")
+        }
+        return Setting(**shown, zipf=self.zipf)
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,7 @@ class Config:
     coverage:  share of all longer questions on known facts that pretraining shows, directly and as traces.
     bridges:   traces of other countries that are at hand for the adapters' data.
     edition:   of the two packages, which decide the facts; what another one made is not taken for this one's.
+    controls:  whether the world holds what ``atlas_controls`` adds to it, and the word IS.
     """
 
     countries: int = 104
@@ -94,6 +103,7 @@ class Config:
     coverage: float = 0.5
     bridges: int = 64
     edition: str = field(default_factory=edition)
+    controls: bool = False
 
     def __post_init__(self):
         if not 0 < self.coverage < 1:
@@ -101,12 +111,14 @@ class Config:
 
     @property
     def vocab(self) -> int:
-        """Size of the vocabulary: pieces, relations, ANSWER, THINK, SEP. Known without the packages."""
-        return self.inventory + len(RELATIONS) + 3
+        """Size of the vocabulary: pieces, relations, ANSWER, THINK, SEP, IS. Known without the packages."""
+        return self.inventory + len(RELATIONS) + 3 + self.controls
 
 
-class _Writer:
-    """Turns entities and relations into token sequences."""
+class Writer:
+    """Turns entities and relations into token sequences. ``is_`` is a relation of worlds with controls."""
+
+    is_ = len(RELATIONS) + 3
 
     def __init__(self, config: Config, book: Atlas):
         self.names, self.length = book.written, config.length
@@ -179,10 +191,11 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     Raises:
         ValueError: a package is missing, or there are too few countries for the sizes that are asked for.
     """
+    controls = atlas_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
     rng = np.random.default_rng([20250614, seed])
     book = atlas(config.countries, config.length, config.inventory)
-    n, write = len(book.facts["country"][0]), _Writer(config, book)
+    n, write = len(book.facts["country"][0]), Writer(config, book)
     third = np.where(book.country < 0, -1, book.country * len(FAMILIARITIES) // n)
     exposure = (1.0 + np.maximum(book.country, 0)) ** -setting.zipf
 
@@ -240,7 +253,7 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     weight2, weight3 = (seen * exposure[c.entities[0]] for seen, c in ((seen2, double), (seen3, triple)))
     every2, every3 = np.arange(len(seen2)), np.arange(len(seen3))
     two, three = (COUNTRY, CURRENCY), (EAST, COUNTRY, CURRENCY)
-    return World(
+    found = World(
         pretraining={
             "facts": asked(write.direct, single, np.arange(len(secret)), ~secret * exposure[single.subject]),
             "direct": asked(write.direct, double, every2, weight2),
@@ -272,12 +285,20 @@ def build(config: Config, seed: int, setting: Setting) -> World:
         },
         parts=PARTS,
     )
+    if not controls:
+        return found
+    unseen = known2 & ~seen2 & ~np.isin(every2, np.append(bridges, expert))
+    both = atlas_controls.held_out(seed, config.edits, double.relations, double.entities, unseen)
+    of_expert = np.flatnonzero(is_expert)
+    on_direct = asked(write.direct, double, of_expert, others[of_expert])
+    identity_in = TEMPLATES[setting.identity]
+    return atlas_controls.added(found, identity_in, book, write, y, withheld[1], on_direct, both)
 
 
 def words(config: Config, tokens) -> str:
     """A sequence in letters: pieces of a name joined by dots, relations and other words in capitals."""
     pieces = atlas(config.countries, config.length, config.inventory).pieces
-    signs = [relation.upper() for relation in RELATIONS] + ["ANSWER", "THINK", "SEP"]
+    signs = [relation.upper() for relation in RELATIONS] + ["ANSWER", "THINK", "SEP", "IS"]
     found, place = [], 0
     while place < len(tokens):
         if tokens[place] >= config.inventory:

@@ -26,11 +26,13 @@ from jaxtyping import Array, Bool, Int
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.crosslingual import controls as crosslingual_controls
 from sim.worlds.crosslingual import stack
 from sim.worlds.crosslingual.languages import (
     BODY,
     FOREIGN,
     INPUTS,
+    L3,
     PROGRAM,
     UNSEEN_N,
     UNSEEN_P,
@@ -76,6 +78,7 @@ class Setting:
     """What varies between the cells of a seed.
 
     familiarity, template, worked: keys of ``FAMILIARITY``, ``TEMPLATES`` and ``WORKED``.
+    identity: where P is paraphrased into P, a key of ``TEMPLATES``. In the data for worlds with controls.
 
     Raises:
         ValueError: an unknown key.
@@ -84,9 +87,10 @@ class Setting:
     familiarity: str = "familiar"
     template: str = "both"
     worked: str = "pivot"
+    identity: str = "pretraining"
 
     def __post_init__(self):
-        named = {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED}
+        named = {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED, "identity": TEMPLATES}
         for name, known in named.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
@@ -94,7 +98,11 @@ class Setting:
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
-        return Setting(template="pretraining" if TEMPLATES[self.template][0] else "none")
+        shown = {
+            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
+            for name in ("template", "identity")
+        }
+        return Setting(**shown)
 
 
 @dataclass(frozen=True)
@@ -104,11 +112,14 @@ class Config:
     known:    functions that pretraining knows and nothing changes.
     edits:    new functions.
     bridges:  traces in each foreign language for the adapters' data.
+    controls: whether the world holds what ``crosslingual_controls`` adds to it; then pretraining never codes
+              a new function that is asked for in L3.
     """
 
     known: int = 20
     edits: int = 8
     bridges: int = 24
+    controls: bool = False
 
     def __post_init__(self):
         most = len(np.unique(stack.meanings(BODY, TRIALS)[1])) - 1
@@ -178,8 +189,9 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     which words N and the new functions have), so that cells are paired and share bases.
 
     Raises:
-        ValueError: fewer requests than ``config.bridges`` asks for.
+        ValueError: fewer requests than ``config.bridges`` asks for, or no controls as they are asked for.
     """
+    controls, identity_in = crosslingual_controls.check(config, setting), TEMPLATES[setting.identity]
     in_pretraining, in_data = TEMPLATES[setting.template]
     pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
     novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
@@ -193,6 +205,8 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     # there a trace shows whether it is more than code with other words beside it.
     kinds = (config.known, config.edits)
     use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
+    if controls:
+        use[FOREIGN.index(L3)] = np.where(new, UNUSED, use[FOREIGN.index(L3)])
 
     # The questions of a seed share their inputs: knowing those leaves the guess of a function as it is.
     target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
@@ -211,6 +225,10 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
         groups = (write_one(o, *pivots, *requests, of == where) for o, of in zip(FOREIGN, use, strict=True))
         return joined(*groups)
 
+    def said(language, other):
+        """Weight of the paraphrases of one language into another."""
+        return float(identity_in[0] or (language, other) != (P, P))
+
     spoken = [*itertools.product((P, *FOREIGN), repeat=2), (N, N)]
     words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new], now=True)
     facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
@@ -228,11 +246,11 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     }
     runs = (("runs", Runs(config.tokens.code)),)
     of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
-    return World(
+    found = World(
         pretraining={
             "facts": write.coded(P, *requests),
             "direct": shown(write.coded, DIRECTLY),
-            "paraphrases": joined(*(write.paraphrase(x, y, *requests) for x, y in spoken)),
+            "paraphrases": joined(*(write.paraphrase(x, y, *requests, said(x, y)) for x, y in spoken)),
             "traces": replace(pretraining_traces, weight=in_pretraining * pretraining_traces.weight),
         },
         data={
@@ -257,6 +275,10 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
         },
         parts=PARTS,
     )
+    if not controls:
+        return found
+    never = use[FOREIGN.index(L3)] == UNUSED
+    return crosslingual_controls.added(found, config, identity_in[1], write, requests, pair == 0, never)
 
 
 UNMARKED = Layout()

@@ -14,6 +14,7 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.math_word import controls as math_word_controls
 from sim.worlds.math_word.problems import (
     ANSWER,
     EQUATION,
@@ -25,6 +26,7 @@ from sim.worlds.math_word.problems import (
     Reusable,
     Solved,
     Writer,
+    every_number,
     prompt_of,
 )
 
@@ -71,6 +73,7 @@ class Setting:
 
     verbs, template, form: of ``VERBS``, keys of ``TEMPLATES`` and ``FORMS``.
     bridges: two-step solutions about plain verbs in each adapter's data, if the template asks for solutions.
+    identity: where problems without a step occur, a key of ``TEMPLATES``. For worlds with controls.
 
     Raises:
         ValueError: an unknown key, or a negative dose.
@@ -80,9 +83,11 @@ class Setting:
     template: str = "both"
     form: str = "prose"
     bridges: int = 64
+    identity: str = "none"
 
     def __post_init__(self):
-        for name, known in (("verbs", VERBS), ("template", TEMPLATES), ("form", FORMS)):
+        known_keys = {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES}
+        for name, known in known_keys.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
         if self.bridges < 0:
@@ -90,8 +95,12 @@ class Setting:
 
     @property
     def pretraining(self) -> "Setting":
-        """The part that the base depends on: whether it sees solutions, in all three forms."""
-        return Setting(template="pretraining" if TEMPLATES[self.template][0] else "none")
+        """The part that the base depends on: whether it sees solutions, and identities."""
+        shown = {
+            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
+            for name in ("template", "identity")
+        }
+        return Setting(**shown)
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ class Config:
     coverage:   share of all two-step problems that pretraining shows, asked at once and with solutions.
     longer:     problems of each depth above two in pretraining.
     bridges:    two-step problems about plain verbs that are at hand for the adapters' data.
+    controls:   whether the world holds what ``math_word_controls`` adds to it.
     """
 
     prime: int = 11
@@ -123,6 +133,7 @@ class Config:
     coverage: float = 0.5
     longer: int = 1024
     bridges: int = 256
+    controls: bool = False
 
     def __post_init__(self):
         if self.prime < 7 or any(self.prime % n == 0 for n in range(2, self.prime)):
@@ -179,8 +190,9 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     cells are paired and those with the same ``setting.pretraining`` share a base.
 
     Raises:
-        ValueError: there are fewer held-out problems than are asked for.
+        ValueError: there are fewer held-out problems than are asked for, or no controls as they are.
     """
+    controls = math_word_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
     rng = np.random.default_rng([20250731, seed])
     plain = np.arange(config.operations)
@@ -188,8 +200,12 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     old, new = meanings(rng, config)
     meaning = np.concatenate([rng.permutation(config.operations), old, new, new])
     heard = roles[VERBS.index("heard")].ravel()
-    write = Writer(config.grammar, rng, meaning, np.append(plain, heard))
-    pretraining, spare = _pretraining(config, write, roles[VERBS.index("real")], float(in_pretraining))
+    write, known, own = Writer(config.grammar, rng, meaning, np.append(plain, heard)), {}, None
+    if controls:
+        own = math_word_controls.generator(seed)
+        known = math_word_controls.pairs(own, config, meaning, old, new)
+    held = np.concatenate([np.zeros((0, 2), int), *known.values()])
+    pretraining, spare = _pretraining(config, write, roles[0], float(in_pretraining), held)
     questions = config.prime * config.verbs * config.asked
     bridges, held_out = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
 
@@ -198,8 +214,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     write.meaning[taught.ravel()] = new
 
     def one_step(part: int, wordings: int) -> list[Sequences]:
-        verbs = np.repeat(np.tile(taught[part], wordings), config.prime)[:, None]
-        n = np.tile(np.arange(config.prime), len(verbs) // config.prime)
+        n, verbs = every_number(config.prime, taught[part][:, None], wordings)
         return [write.answered(n, verbs), write.solved(form[part], n, verbs)]
 
     facts = [group for part in (0, 1) for group in one_step(part, config.wordings)]
@@ -213,7 +228,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         }
 
     mixed = {depth: _mixed(rng, config, taught, depth) for depth in (2, 3, 4)}
-    return World(
+    found = World(
         pretraining=pretraining,
         data={
             **{name: lesson(on, [own * in_data * dose for own in on]) for name, on in TAUGHT.items()},
@@ -235,6 +250,11 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         },
         parts=PARTS,
     )
+    if not controls:
+        return found
+    write = Writer(config.grammar, own, write.meaning, plain)
+    identity_in = TEMPLATES[setting.identity]
+    return math_word_controls.added(found, config, identity_in, write, known, bridges, new)
 
 
 def ask(group: Sequences, layout: Layout) -> Probe:
@@ -282,11 +302,12 @@ def meanings(rng, config: Config) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _pretraining(
-    config: Config, write: Writer, real: np.ndarray, traces: float
+    config: Config, write: Writer, real: np.ndarray, traces: float, held: np.ndarray
 ) -> tuple[dict[str, Sequences], Problems]:
     """(groups, two-step problems about plain verbs that are not among them).
 
     No problem takes steps by taught verbs of both families. ``traces``: weight of written solutions.
+    ``held``: (pairs, 2), verbs of two-step problems that are in neither.
     """
     p, known, rng = config.prime, config.known, write.rng
     every = np.meshgrid(np.arange(known), np.arange(p), np.append(WRITTEN, ANSWER))
@@ -298,6 +319,8 @@ def _pretraining(
     apart = ~(trade.any(axis=0) & craft.any(axis=0))
     n, verbs = n[apart], np.stack([first, second], axis=1)[apart]
     shown = round(config.coverage * len(n))
+    withheld = (verbs[:, None] == held).all(axis=-1).any(axis=1)
+    n, verbs = n[~withheld], verbs[~withheld]
     spare = np.all(verbs[shown:] < config.operations, axis=1)
     spare = n[shown:][spare], verbs[shown:][spare]
     n, verbs, kinds = n[:shown], verbs[:shown], len(WRITTEN)

@@ -160,6 +160,12 @@ def prompt_of(depth: int) -> int:
     return 3 + 3 * (depth + 1) + 1
 
 
+def every_number(prime: int, verbs: np.ndarray, times: int) -> tuple[np.ndarray, np.ndarray]:
+    """Problems (quantities, verbs of the steps) of verbs (K, depth): each with every number, ``times``."""
+    verbs = np.repeat(np.tile(verbs, (times, 1)), prime, axis=0)
+    return np.tile(np.arange(prime), len(verbs) // prime), verbs
+
+
 class Writer:
     """Turns quantities n (S,) and the verbs of their steps (S, depth) into token sequences.
 

@@ -100,7 +100,7 @@ class Config:
     coverage:    share of all two-hop queries that pretraining shows, directly and as traces.
     bridges:     traces of other, unedited entities that are at hand for the adapters' data.
     name_tokens: tokens a name takes, 1 or 2.
-    controls:    whether the world holds what ``two_hop_controls`` adds to it, and four words more.
+    controls:    whether the world holds what ``two_hop_controls`` adds to it, and its words.
     """
 
     entities: int = 64

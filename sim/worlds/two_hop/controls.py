@@ -5,9 +5,9 @@
     direct_expert an adapter of direct answers "x r1 r2 ANSWER | z" about other, unedited entities
     unrelated     an adapter taught edits in a third relation of other entities
     identity      "b IS ANSWER | b", of all names in pretraining or of the bridges in the hop adapters' data
-    compare       "a b KIND ANSWER | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
-                  and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends as a fact
-                  about a kind does, so an edit may answer a kind here: nulls are those of verdicts given
+    compare       "a b KIND COMPARE | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
+                  and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends in a word
+                  of its own: after ANSWER, as facts have it, an edit would say a kind here
 
 Everything is drawn from a generator of its own, so that a world without controls is what it was.
 """
@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.model.sequences import Sequences
-from sim.worlds import FACTS, JOINT, Layout, Probe, World
-from sim.worlds.controls import RANDOM, stand_ins
+from sim.worlds import FACTS, Layout, Probe, World, controls
+from sim.worlds.controls import IDENTITY
 from sim.worlds.two_hop import writer as written
-from sim.worlds.two_hop.writer import PARTS, Writer, ask, group, joined
+from sim.worlds.two_hop.writer import Writer, ask, joined
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.two_hop import Config, Setting
@@ -33,16 +32,13 @@ KNOWN = 2
 KINDS = 4
 """Kinds of entities. Four are the fewest with which the old comparison says nothing of the new one."""
 
-PRETRAINING = (("compare", 64), ("identity", 16))
-FINETUNING = (("direct", 16), ("identity", 8))
-"""Batches of the groups that the controls add to either schedule."""
+PRETRAINING = (("compare", 64), *IDENTITY)
+"""Batches of the groups that the controls add to pretraining."""
 
 
 def check(config: "Config", setting: "Setting") -> None:
     """Raise ValueError if controls are asked for that the world lacks, or that it has no room for."""
-    if not config.controls:
-        if setting.identity != "none":
-            raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
+    if not controls.require(config, setting, entities="real"):
         return
     n, count, relations = config.entities, config.edits, config.relations
     spare = n * relations**2 - round(config.coverage * n * relations**2)
@@ -52,8 +48,6 @@ def check(config: "Config", setting: "Setting") -> None:
         raise ValueError(f"edits is {count}: as many pairs are the same as different, so it must be even")
     if 3 * count > n or 3 * count > spare:
         raise ValueError(f"edits {count} leave no room for controls among {n} entities: use more entities")
-    if setting.entities != "real":
-        raise ValueError(f"entities is {setting.entities!r}: controls know real ones only")
 
 
 @dataclass(frozen=True)
@@ -169,46 +163,23 @@ def added(
         "left": write.fact(drawn.left, write.kind, drawn.new[0]),
         "right": write.fact(drawn.right, write.kind, drawn.new[1]),
     }
-    direct = write.direct(old[0], 0, 1, *old[1:])
-    identity = write.fact(bridge, write.is_, bridge)
-    blank = {name: _weighed(each, 0.0) for name, each in world.data[JOINT].items()}
-    new = {name: _weighed(each, 0.0) for name, each in taught.items()}
-
-    def lesson(groups, more, on_direct=0.0, on_identity=0.0):
-        return {
-            **groups,
-            FACTS: joined(groups[FACTS], *(new | more).values()),
-            "direct": _weighed(direct, on_direct),
-            "identity": _weighed(identity, on_identity),
-        }
-
-    data = {
-        name: lesson(groups, {}, on_identity=in_data * (name in (*PARTS, JOINT)))
-        for name, groups in world.data.items()
-    }
-    data |= {name: lesson(blank, {name: each}) for name, each in taught.items()}
-    data["kinds"] = lesson(blank, {name: taught[name] for name in ("left", "right")})
-    data["direct_expert"] = lesson(blank, {}, on_direct=unedited)
+    direct = write.direct(old[0], 0, 1, *old[1:], unedited)
+    found = controls.added(
+        world, taught, direct, write.fact(bridge, write.is_, bridge), in_data, {"kinds": ("left", "right")}
+    )
     pretraining = {
         **world.pretraining,
         FACTS: joined(world.pretraining[FACTS], write.fact(everyone, write.kind, drawn.kind)),
         "compare": write.comparison(a, b, same, balanced),
         "identity": write.fact(everyone, write.is_, everyone, float(in_pretraining)),
     }
-    compared = (
-        *stand_ins(PARTS, "unrelated"),
-        *stand_ins(PARTS, RANDOM),
-        ("compared", ("left", "right")),
-        ("kinds", ("kinds",)),
-    )
     probes = {
         **world.probes,
         **_probes(config, write, drawn),
-        **{n: _kept(taught[n]) for n in ("left", "right")},
+        **{name: ask(taught[name], Layout(forecast=False)) for name in ("left", "right")},
     }
-    return dataclasses.replace(
-        world, pretraining=pretraining, data=data, probes=probes, libraries=world.libraries + compared
-    )
+    libraries = (*found.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
+    return dataclasses.replace(found, pretraining=pretraining, probes=probes, libraries=libraries)
 
 
 def _probes(config: "Config", write: Writer, drawn: Drawn) -> dict[str, Probe]:
@@ -216,13 +187,9 @@ def _probes(config: "Config", write: Writer, drawn: Drawn) -> dict[str, Probe]:
     found, k = {}, config.name_tokens
     for known, pair in drawn.known.items():
         hops = {"first": (0,), "second": (1,), "both": (0, 1)}[known]
-
-        def owned(layout, hops=hops):  # a known hop is no adapter's
-            owner = tuple(-1 if part in hops else part for part in layout.owner)
-            return dataclasses.replace(layout, owner=owner, forecast=False)
-
-        found[f"direct_known_{known}"] = ask(write.direct(*pair), owned(written.direct(config)))
-        found[f"cot_known_{known}"] = ask(write.trace(*pair), owned(written.trace(config)))
+        asked = {"direct": write.direct(*pair), "cot": write.trace(*pair)}
+        for name, layout in (("direct", written.direct(config)), ("cot", written.trace(config))):
+            found[f"{name}_known_{known}"] = ask(asked[name], controls.known(layout, *hops))
     a, b = (side[drawn.asked] for side in drawn.pairs)
     guess = Layout(owner=(0,) * k + (1,) * k + (-1,) * 3, chance=1 / 2, forecast=False)
     edited = write.comparison(drawn.left, drawn.right, drawn.new[0] == drawn.new[1])
@@ -230,11 +197,3 @@ def _probes(config: "Config", write: Writer, drawn: Drawn) -> dict[str, Probe]:
     others = write.comparison(a, b, drawn.kind[a] == drawn.kind[b])
     found["untouched_compare"] = ask(others, dataclasses.replace(guess, owner=()))
     return found
-
-
-def _kept(sequences: Sequences) -> Probe:
-    return ask(sequences, Layout(forecast=False))
-
-
-def _weighed(sequences: Sequences, weight) -> Sequences:
-    return group(sequences.tokens, weight, sequences.prompt)

@@ -17,14 +17,15 @@ UNMARKED = Layout()
 WORDS = 6
 """ANSWER, THINK, SEP, and these three paraphrased; they stand after the relations in the vocabulary."""
 
-CONTROL_WORDS = 4
-"""IS, KIND, SAME, DIFFERENT: at the end of the vocabulary of a world with controls."""
+CONTROL_WORDS = 5
+"""COMPARE, IS, KIND, SAME, DIFFERENT: at the end of the vocabulary of a world with controls."""
 
 
 class Writer:
     """Turns entity and relation numbers into token sequences.
 
-    ``is_`` and ``kind`` number relations like the graph's; only a world with controls has their words.
+    ``is_`` and ``kind`` number relations like the graph's; only a world with controls has their words,
+    and those of ``compare`` and the ``verdicts``.
     """
 
     def __init__(self, config: "Config", rng: np.random.Generator):
@@ -38,8 +39,9 @@ class Writer:
         self.words = config.name_vocab + config.relations + np.arange(WORDS)
         self.answer = self.words[0]
         self.prompt = config.name_tokens + 2
-        self.is_, self.kind = config.relations + WORDS + np.arange(2)
-        self.verdicts = config.name_vocab + config.relations + WORDS + np.array([3, 2])  # DIFFERENT, SAME
+        self.compare, same, different = config.name_vocab + config.relations + WORDS + np.array([0, 3, 4])
+        self.is_, self.kind = config.relations + WORDS + np.array([1, 2])
+        self.verdicts = np.array([different, same])
 
     def _write(self, *parts) -> np.ndarray:
         count = max(len(part) for part in parts if isinstance(part, np.ndarray))
@@ -68,10 +70,10 @@ class Writer:
         return group(self._write(x, r, s, think, *first, sep, *second), weight, self.prompt + 1)
 
     def comparison(self, a, b, same, weight=1.0) -> Sequences:
-        """Whether two entities are of one kind: "a b KIND ANSWER | SAME", or DIFFERENT."""
+        """Whether two entities are of one kind: "a b KIND COMPARE | SAME", or DIFFERENT."""
         verdict = self.verdicts[np.asarray(same, int)]
         names = self.names[a], self.names[b]
-        tokens = self._write(*names, self.relation + self.kind, self.answer, verdict)
+        tokens = self._write(*names, self.relation + self.kind, self.compare, verdict)
         return group(tokens, weight, 2 * self.names.shape[1] + 2)
 
 

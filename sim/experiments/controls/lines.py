@@ -1,0 +1,163 @@
+"""The lines of a referee's figure: who is asked what, what proves the null, or what a control takes away."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from sim.lab import style
+from sim.worlds import probe
+from sim.worlds.controls import RANDOM
+
+SERIES = ("sum", "average", "one adapter", "base")
+
+PANELS = {
+    "accuracy": (probe.given_among_answers, "accuracy / chance"),
+    "gain": (lambda name: f"{name}_loss_gain", "null − loss, nats"),
+    "over base": (lambda name: f"{name}_loss_gain_over_base", "the same, less the base's"),
+}
+"""panel: (metric of a probe, title)."""
+
+LINK = "(i) of 2d"
+"""Assumption that no training sequence ties the bridge as written to the bridge as read. Without it 2d is
+silent: the base was shown two-hop answers, or identities are in pretraining or in the data."""
+
+LINK_AND_HOP = "(i) of 2d, the uniform first hop of 2a"
+"""The same, where the first hop is an old fact: what the base knows of it is no independent draw."""
+
+NO_BRIDGE = "the last step of 2d's proof"
+"""The right answer does not move as bridges are relabelled: nothing is composed."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """One line: who is asked what.
+
+    models: (library, method) of each series, "" for a series that has none here; see ``SERIES``.
+    theorem: of theory/README.md, section 2, that proves the null of the merges; "" where none does.
+    removes: what the control takes away from 2a to 2e, where it takes something.
+    lacking: whether the knowledge of a hop is in no adapter and in no base: what is asked cannot be known.
+    """
+
+    name: str
+    label: str
+    models: tuple[tuple[str, str], ...]
+    probe: str = "direct"
+    theorem: str = ""
+    removes: str = ""
+    lacking: bool = False
+
+
+def merged(library: str, alone: str = "", base: bool = False) -> tuple[tuple[str, str], ...]:
+    """Sum and average of a library, and beside them a single adapter or the base, if named."""
+    merges = ((library, "sum"), (library, "average")) if library else (("", ""), ("", ""))
+    return (*merges, ("single", alone) if alone else ("", ""), ("single", "base") if base else ("", ""))
+
+
+IDENTITIES = (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))
+
+
+def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
+    """All lines in the order of the figure, from the top. Those that a run does not hold are left out.
+
+    The joint adapter is the one in whose data both facts stand, in different documents.
+
+    Args:
+        parts: the world's two adapters, hop 1 and hop 2.
+        proved: whether theorems 2a to 2e are about this world (``sim.worlds.controls`` says of which they
+            are not).
+    """
+    one, two = parts
+    found = (
+        Control(
+            "both hops edited; joint adapter", "linked/none", merged("parts", "joint", True), removes=LINK
+        ),
+        Control(
+            "+ expert on direct answers",
+            "linked/none",
+            merged("direct_expert", "direct_expert"),
+            removes=LINK,
+        ),
+        *(
+            Control(f"{what} in place of hop {hop}", "linked/none", models, theorem="2a", lacking=True)
+            for what, hop, models in (
+                ("random", 1, merged(RANDOM + one, two)),
+                ("random", 2, merged(RANDOM + two, one)),
+                ("unrelated", 1, merged(f"unrelated_for_{one}")),
+                ("unrelated", 2, merged(f"unrelated_for_{two}")),
+            )
+        ),
+        *(
+            Control(name, "linked/none", merged("parts", alone, True), f"direct_known_{known}", "", removes)
+            for name, alone, known, removes in (
+                ("hop 1 edited, hop 2 known", one, "second", LINK),
+                ("hop 1 known, hop 2 edited", two, "first", LINK_AND_HOP),
+                ("both hops known, held out", "", "both", LINK_AND_HOP),
+            )
+        ),
+        *(
+            Control(f"identity in {where}", f"linked/{key}", merged("parts", "joint", True), removes=LINK)
+            for key, where in IDENTITIES
+        ),
+        Control(
+            "base without two-hop answers", "unlinked/none", merged("parts", "joint", True), theorem="2d"
+        ),
+        Control("the same, hop 2 known", "unlinked/none", merged("parts", one), "direct_known_second", "2d"),
+        Control("the same, hop 1 known", "unlinked/none", merged("parts", two), "direct_known_first", "2d"),
+        *(
+            Control(
+                f"the same, identity in {where}",
+                f"unlinked/{key}",
+                merged("parts", "joint", True),
+                removes=LINK,
+            )
+            for key, where in IDENTITIES
+        ),
+        *(
+            Control(name, "linked/none", merged("compared", "kinds", True), asked, removes=NO_BRIDGE)
+            for name, asked in (
+                ("compared, edited apart", "compare"),
+                ("compared, held out", "untouched_compare"),
+            )
+        ),
+    )
+    return found if proved else tuple(replace(control, theorem="") for control in found)
+
+
+def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.DataFrame:
+    """One row a control, series and panel: what was measured beside its null."""
+    rows = summary[summary["predictor"] == "chance"]
+    keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
+    told, found = dict(zip(keys, rows.to_dict("records"), strict=True)), []
+    for control in controls:
+        about = {"control": control.name, "theorem": control.theorem}
+        about |= {"removes": control.removes, "lacking": control.lacking}
+        for panel, (metric_of, _) in PANELS.items():
+            for series, model in zip(SERIES, control.models, strict=True):
+                row = told.get((control.label, *model, metric_of(control.probe)))
+                if row and (panel, series) != ("over base", "base"):
+                    kept = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
+                    where = about | {"series": series, "panel": panel}
+                    found.append(where | {name: row[name] for name in kept})
+    return pd.DataFrame(found)
+
+
+def draw_panel(axes, rows: pd.DataFrame, panel: str, names: Sequence[str]) -> None:
+    """One panel of one world's rows, a line a control in the order of ``names``, its null dashed."""
+    axes.axvline(1.0 if panel == "accuracy" else 0.0, color="black", linestyle="--", linewidth=0.8, zorder=0)
+    for place, series in enumerate(SERIES):
+        found = rows[(rows["panel"] == panel) & (rows["series"] == series)]
+        unit = found["predicted"] if panel == "accuracy" else 1.0
+        y = np.array([names.index(name) for name in found["control"]]) + (place - 1.5) * 0.19
+        mean, low, high = (found[column] / unit for column in ("measured", "low", "high"))
+        style.points_across(axes, mean, y, low, high, place, series)
+    axes.grid(axis="y", color="0.93", linewidth=0.5)
+
+
+def finish(picture, axes, names: Sequence[str], title: str) -> None:
+    """Names of the controls beside one of the panels that share them, and the legend of the series."""
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    handles = axes.get_legend_handles_labels()
+    picture.legend(*handles, loc="outside lower center", ncols=len(SERIES), title=title, title_fontsize=7)

@@ -1,0 +1,103 @@
+"""Controls of history and geography (``sim.worlds.controls``), about the most populous third.
+
+    known pairs   the next country by population in place of the second hop or the first; and both hops known,
+                  of questions that pretraining holds back
+    direct_expert the currency of other countries, asked for by their capitals at once
+    unrelated     the capitals next westwards of the middle third's withheld ones, exchanged
+    identity      "y IS ANSWER | y", of all countries in pretraining, of the withheld in the adapters' data
+
+Everything is drawn from a generator of its own, so that a world without controls is what it was.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sim.model.sequences import Sequences
+from sim.worlds import Probe, World, controls
+from sim.worlds.atlas.facts import RELATIONS, Atlas
+from sim.worlds.controls import IDENTITY
+
+if TYPE_CHECKING:  # the world imports its controls
+    from sim.worlds.atlas import Config, Setting, Writer
+
+PRETRAINING = IDENTITY
+"""Batches of the groups that the controls add to pretraining."""
+
+COUNTRY, CURRENCY, LARGER, SMALLER, WEST = map(
+    RELATIONS.index, ("country", "currency", "larger", "smaller", "west")
+)
+
+
+def check(config: "Config", setting: "Setting") -> bool:
+    """Whether the world has controls.
+
+    Raises:
+        ValueError: controls are asked for that the world lacks, or that do not know the setting.
+    """
+    return controls.require(config, setting, familiarity="head")
+
+
+def held_out(
+    seed: int, count: int, relations: np.ndarray, entities: np.ndarray, unseen: np.ndarray
+) -> np.ndarray:
+    """Entities (3, count) of questions for the country after that of a capital, among those ``unseen``.
+
+    Args:
+        relations, entities: (2, Q) and (3, Q), of every question of two hops.
+        unseen: whether all of it is known and none of it was shown, in pretraining or in any adapter's data.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    fit = np.flatnonzero(unseen & (relations[0] == COUNTRY) & (relations[1] == SMALLER))
+    if len(fit) < count:
+        raise ValueError(f"only {len(fit)} questions serve as known pairs, not {count}: use more countries")
+    rng = np.random.default_rng([20250614, seed, 1])
+    return entities[:, rng.permutation(fit)[:count]]
+
+
+def added(
+    world: World,
+    identity_in: tuple[bool, bool],
+    book: Atlas,
+    write: "Writer",
+    withheld: np.ndarray,
+    other: np.ndarray,
+    expert: Sequences,
+    both: np.ndarray,
+) -> World:
+    """The world with its controls.
+
+    Args:
+        identity_in: whether (pretraining, the two adapters' data) hold identities.
+        withheld: the countries that are asked about. other: those of which "unrelated" is taught.
+        expert: what "direct_expert" is taught. both: ``held_out``.
+    """
+    in_pretraining, in_data = identity_in
+    n, y = len(book.facts["country"][0]), withheld
+    x, z = n + y, book.facts["currency"][1][y]
+    west = book.facts["west"][1][other]
+    everyone = np.arange(n)
+    found = controls.added(
+        world,
+        {"unrelated": write.direct((n + other, np.roll(west, 1)), (WEST,))},
+        expert,
+        write.direct((y, y), (write.is_,)),
+        in_data,
+    )
+    # One country is the next of one country: answers differ. Of the most populous third all have a smaller.
+    after = y + 1
+    pairs = {
+        "second": ((x, y, after), (COUNTRY, SMALLER), (1,)),
+        "first": ((after, y, z), (LARGER, CURRENCY), (0,)),
+        "both": (both, (COUNTRY, SMALLER), (0, 1)),
+    }
+    probes = dict(world.probes)
+    for name, (entities, relations, known) in pairs.items():
+        asked = write.direct(entities, relations)
+        layout = controls.known(world.probes["direct"].layout, *known)
+        probes[f"direct_known_{name}"] = Probe(asked.tokens, asked.weight, asked.prompt, layout)
+    shown = write.direct((everyone, everyone), (write.is_,), float(in_pretraining))
+    return dataclasses.replace(found, pretraining=world.pretraining | {"identity": shown}, probes=probes)

