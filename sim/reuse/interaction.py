@@ -98,7 +98,26 @@ def said(
     bends: dict[str, Seen],
     lam: Float[Array, " K"],
 ) -> dict[str, dict[str, Array]]:
-    """What every predictor says of the merge at ``lam`` in one cell; base, slopes, bends: ``at_base``."""
+    """What every predictor says of the merge at ``lam`` in one cell: {predictor: {metric: (S,) bool}}."""
+    found = streams(decoder, params, probes, parts, base, slopes, bends, lam)
+    return {
+        predictor: {whole(n, probes[n]): _right(params, told[n], probes[n]) for n in probes}
+        for predictor, told in found.items()
+    }
+
+
+def streams(
+    decoder: Decoder,
+    params: Params,
+    probes: Probes,
+    parts: Sequence[Factors],
+    base: dict[str, Seen],
+    slopes: dict[str, Seen],
+    bends: dict[str, Seen],
+    lam: Float[Array, " K"],
+) -> dict[str, dict[str, Float[Array, "S L D"]]]:
+    """{predictor: {probe: the stream before the final norm}} of the merge at ``lam``; base, slopes, bends:
+    ``at_base``."""
     count = len(parts)
 
     def alone(own, others):
@@ -122,15 +141,11 @@ def said(
         return predictors.crossed(base, list(singles), list(across), others)
 
     together = jax.tree.map(crossed, base, singles, across, slopes)
-    streams = {
+    return {
         "stream": {n: stream(base[n].stream, singles[n].stream) for n in probes},
         "second_order": {n: second_order(base[n].stream, singles[n].stream, bends[n].stream) for n in probes},
         "crossed": {n: together[n].stream for n in probes},
         "composed": {n: last_mlp(decoder, params, parts, lam, together[n]) for n in probes},
-    }
-    return {
-        predictor: {whole(n, probes[n]): _right(params, found[n], probes[n]) for n in probes}
-        for predictor, found in streams.items()
     }
 
 

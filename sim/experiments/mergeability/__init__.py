@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, SMALL, guide
-from sim.experiments.common.cost import cost
-from sim.experiments.common.fitted import leave_one_out, rank_correlation
 from sim.experiments.common.predicted import bootstrap, prediction_errors, undecided
 from sim.experiments.familiarity import RANGES
+from sim.experiments.mergeability.cost import cost
+from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, beside, figure
@@ -167,11 +167,11 @@ def _named(predictor: str) -> str:
 
 
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row a predictor and quantity, on undecided cells: "rank", Spearman's correlation of the number itself
-    with the outcome among cells of one coefficient and question; "error, RANGE", the mean absolute error.
-    Metrics are fitted to the other settings, in each such stratum (``fitted.leave_one_out``); ours are taken
-    as they are. The mean of the other settings is what a metric must beat. Fits have no rank: a mean without
-    a setting is low where that setting is high, whatever is fitted."""
+    """One row a predictor and quantity, on undecided cells: "rank", Spearman's correlation of the number
+    itself with the outcome among cells of one coefficient and question; "error, RANGE", the mean absolute
+    error. Metrics are fitted to the other settings, in each such stratum (``fitted.leave_one_out``); ours are
+    taken as they are. The mean of the other settings is what a metric must beat. Fits have no rank: a mean
+    without a setting is low where that setting is high, whatever is fitted."""
     published = {name: group for group, names in METRICS.items() for name in names}
     fits = {NULL: ()} | {name: (name,) for name in published} | {ALL: tuple(published)}
     told = {name: leave_one_out(rows, features) for name, features in fits.items()}
