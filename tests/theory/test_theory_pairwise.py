@@ -158,6 +158,20 @@ def test_the_bend_of_a_relu_is_a_trapezoid(ends):
     np.testing.assert_allclose((bend**2).sum() * width, square, rtol=1e-5)
 
 
+def test_derivatives_tell_nothing_of_one_bend():
+    """Two equal changes of one ReLU: half the change of slopes errs as much as leaving the interaction out."""
+    c, change = np.linspace(-4, 4, 1_600_001), 0.7
+
+    def relu(x):
+        return np.maximum(x, 0)
+
+    bend = relu(c + 2 * change) - 2 * relu(c + change) + relu(c)
+    crossed = change * ((c + change > 0).astype(float) - (c > 0))  # both orders alike
+    error = np.sum((bend - crossed) ** 2) * (c[1] - c[0])
+    assert error == pytest.approx(interference.relu_bend(change, change)[1], rel=1e-4)
+    assert error == pytest.approx(2 / 3 * change**3, rel=1e-4)
+
+
 def test_the_bend_falls_as_the_cube():
     areas, squares = zip(*(interference.relu_bend(lam * 0.8, lam * -0.3) for lam in (0.1, 0.2)), strict=True)
     assert areas[1] / areas[0] == pytest.approx(4) and squares[1] / squares[0] == pytest.approx(8)

@@ -69,7 +69,8 @@ def mergeability(
 SIZES = (
     "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; settings "
     "vary who is edited, where the template is, the rank (1 to 16), the edits (8 a hop) and, in the "
-    "paper profile, the depth (4 layers); it has 20 seeds a setting, the quick one 2. Cells that are neither at floor nor ceiling (0.05 to 0.95)."
+    "paper profile, the depth (4 layers); it has 20 seeds a setting, the quick one 2. "
+    "Cells that are neither at floor nor ceiling (0.05 to 0.95)."
 )
 
 OURS = ("base", "tangent", "disentangled", *interaction.PREDICTORS)
