@@ -41,7 +41,8 @@ def forecasts(rows: pd.DataFrame) -> Verdict:
 
 def metrics(rows: pd.DataFrame) -> Verdict:
     """Published metrics, each fitted to the other settings, beside those settings' mean and our forecasts.
-    All: for both ranges even the best metric errs more than ``disentangled``, intervals apart; part: for one."""
+    All: for both ranges even the best metric errs more than ``disentangled``, intervals apart. Part: for one.
+    """
     table = compared(rows).set_index(["quantity", "predictor"])
     names = [name for group in METRICS.values() for name in group]
     beaten, told = (

@@ -69,9 +69,10 @@ def by_hand(left, right):
 @pytest.mark.parametrize("ranks", [(3, 3), (2, 4)])
 def test_every_metric_is_the_dense_one(ranks):
     left, right = adapter(0, ranks[0]), adapter(1, ranks[1])
-    # Two adapters that have something in common, and differ in size.
+    # Two adapters that have one direction in common, and differ in size.
     right = {
-        name: LowRank(np.c_[u.b, left[name].b], np.r_[u.a, left[name].a], 0.3) for name, u in right.items()
+        name: LowRank(np.c_[u.b, left[name].b[:, :1]], np.r_[u.a, left[name].a[:1]], 0.3)
+        for name, u in right.items()
     }
     found, expected = pairwise.measure(left, right), by_hand(left, right)
     assert tuple(found) == pairwise.METRICS and set(expected) == set(found)
@@ -128,11 +129,14 @@ def test_a_matrix_that_one_leaves_alone_is_in_no_mean():
 def test_rows_of_rank_that_are_not_used_change_nothing():
     """An adapter of rank 2 kept in factors of rank 5, the rest zero, as cells of several ranks are."""
     left, right = adapter(8, 2), adapter(9, 2)
-    padded = {
-        name: LowRank(np.pad(u.b, ((0, 0), (0, 3))), np.pad(u.a, ((0, 3), (0, 0))), u.scale)
-        for name, u in left.items()
-    }
-    one, other = pairwise.measure(left, right), jax.jit(pairwise.measure)(padded, right)
+    padded = [
+        {
+            name: LowRank(np.pad(u.b, ((0, 0), (0, 3))), np.pad(u.a, ((0, 3), (0, 0))), u.scale)
+            for name, u in each.items()
+        }
+        for each in (left, right)
+    ]
+    one, other = pairwise.measure(left, right), jax.jit(pairwise.measure)(*padded)
     for name in pairwise.METRICS:
         np.testing.assert_allclose(other[name], one[name], rtol=1e-8, err_msg=name)
 
@@ -159,7 +163,7 @@ def test_the_bend_of_a_relu_is_a_trapezoid(ends):
 
 
 def test_derivatives_tell_nothing_of_one_bend():
-    """Two equal changes of one ReLU: half the change of slopes errs as much as leaving the interaction out."""
+    """Two equal changes of one ReLU: half the change of slopes errs as much as no interaction at all."""
     c, change = np.linspace(-4, 4, 1_600_001), 0.7
 
     def relu(x):

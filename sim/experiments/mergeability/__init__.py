@@ -93,10 +93,10 @@ def outcomes(source: Source) -> pd.DataFrame:
 
 
 def _calibration(source: Source) -> pd.DataFrame:
-    """Panel "calibration": outcome where a predictor said about so much, on undecided cells. "error": mean
+    """Panel "calibration": outcome beyond λ = 1/2 where a predictor said about so much. "error": mean
     absolute error of every predictor at every lambda; "setting": the same by setting. "cost": ``cost``."""
     rows = outcomes(source)
-    tables = [calibration(rows[rows["undecided"]])]
+    tables = [calibration(rows[rows["undecided"] & (rows["lam"] > 0.5)])]
     tables += [prediction_errors(at, OURS).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
     tables += [
         prediction_errors(of, OURS).assign(panel="setting", label=label, range=name)
@@ -130,7 +130,7 @@ CALIBRATED = ("disentangled", "crossed", "composed")
     "merge is foretold to a few hundredths up to λ = 1, where adding up effects overrates it, for forward "
     "passes that grow with the strengths and not with their combinations.",
     SIZES
-    + " (a) Measured accuracy of the merge where a predictor says about as much. (b) Mean absolute error "
+    + " (a) Accuracy of the merge, ½ < λ ≤ 1, where a predictor says about so much. (b) Mean absolute error "
     "against the common coefficient. Both with 95% bootstrap intervals over seeds. (c) Forward passes for "
     "all pairs of strengths of two adapters, by the compiler's count of operations.",
     "experiment mergeability",
