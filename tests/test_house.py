@@ -34,6 +34,7 @@ BELOW = {
 
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
+    *("reuse/interaction.py", "reuse/pairs.py"),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )
 """Files of rooms of simulators that hold predictions, or bring them together with measurements."""

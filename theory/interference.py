@@ -95,3 +95,15 @@ def arrow_gap(s: Float[Array, "*batch r"]) -> Float[Array, "*batch"]:
     alive = s[..., 0] > 0
     second = s[..., 1] if s.shape[-1] > 1 else jnp.zeros_like(s[..., 0])
     return jnp.where(alive, 1 - second / jnp.where(alive, s[..., 0], 1.0), 0.0)
+
+
+def relu_bend(a: float | Array, b: float | Array) -> tuple[Array, Array]:
+    """Integrals over c of I(c) and of I(c)^2, I = relu(c + a + b) - relu(c + a) - relu(c + b) + relu(c).
+
+    What two changes a and b of a ReLU's input do to each other, over all offsets c: a trapezoid of height
+    m = min(|a|, |b|) and area a b, whose square has m^2 (M - m / 3), M = max(|a|, |b|). Offsets of density p
+    near the bend give E I = p a b and E I^2 = p m^2 (M - m / 3): with a and b in proportion to lambda the
+    root mean square falls as lambda^(3/2), while every second derivative is 0 but at the bend itself. Exact.
+    """
+    low, high = jnp.minimum(jnp.abs(a), jnp.abs(b)), jnp.maximum(jnp.abs(a), jnp.abs(b))
+    return jnp.asarray(a) * b, jnp.square(low) * (high - low / 3)

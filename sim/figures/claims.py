@@ -19,7 +19,8 @@ from sim.experiments.controls.lines import against_nulls
 from sim.experiments.controls.worlds import LINES as WORLD_LINES
 from sim.experiments.controls.worlds import RUNS
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
-from sim.figures import controls_claims, worlds_claims
+from sim.experiments.mergeability import outcomes as merges_foretold
+from sim.figures import controls_claims, mergeability_claims, worlds_claims
 from sim.figures.worlds_claims import number
 from sim.lab import files, intervals
 from sim.lab.figure import Source
@@ -27,10 +28,11 @@ from sim.reuse.config import KNOWN
 
 CHANCE = 1 / DEFAULT.world.edits
 
-OTHERS = (*worlds_claims.WORLD_CELLS, "controls", *RUNS.values())
+OTHERS = (*worlds_claims.WORLD_CELLS, "controls", *RUNS.values(), "mergeability")
 
 TWO_HOP = tuple(name for name in EXPERIMENTS if name not in OTHERS)
-"""The paper's experiment on the two-hop world; controls have nulls of their own, other worlds a claim."""
+"""The paper's experiment on the two-hop world; controls have nulls of their own, other worlds a claim, and
+mergeability repeats merges of familiarity."""
 
 DATA_FREE = ("parts", "bridge", "expert")
 """Libraries whose merges and routers see no data; the oracle router is none of them."""
@@ -305,6 +307,21 @@ def prediction(runs: Runs) -> tuple[str, str]:
     return holds(apart(best, trivial) and best["high"] < 0.05, apart(best, trivial)), text
 
 
+@claim("5+", "... up to λ = 1, once it is told what adapters do to each other",
+       "interaction_forecast", "mergeability")  # fmt: skip
+def interaction(runs: Runs) -> tuple[str, str]:
+    """Forecasts with derivatives at single adapters and the last ReLU, against the aim and adding up."""
+    *shows, text = mergeability_claims.forecasts(merges_foretold(runs.source))
+    return holds(*shows), text
+
+
+@claim("5+", "... as no published metric of the pair does", "mergeability_metrics", "mergeability")
+def metrics(runs: Runs) -> tuple[str, str]:
+    """Metrics fitted to other settings, against forecasts that are fitted to nothing."""
+    *shows, text = mergeability_claims.metrics(merges_foretold(runs.source))
+    return holds(*shows), text
+
+
 @claim("5+", "... and the best coefficient", "retention_and_damage", "familiarity")
 def best_coefficient(runs: Runs) -> tuple[str, str]:
     """In how many settings the coefficient that the disentangled prediction likes best is the measured best,
@@ -359,7 +376,7 @@ def page(runs: Runs) -> str:
         "# The paper's claims, measured in miniature",
         "",
         "Written by `python -m sim.figures` from the tables in `experiments/`; no number is typed by hand.",
-        f"All numbers: {seeds} seeds (claims 1+ and 4: as they say), {edits} edited facts a hop and seed, "
+        f"All numbers: {seeds} seeds (or as a claim says), {edits} edited facts a hop and seed, "
         f"{DEFAULT.layers} layers, width {DEFAULT.width}",
         f"(names of two tokens: 3), LoRA of rank {DEFAULT.rank} on every matrix, trained in cycles until "
         f"it answers {KNOWN:.0%}",

@@ -8,7 +8,7 @@ the runs of a chunk along their first axis.
 import numpy as np
 
 from sim.lab.parallel import brief, program
-from sim.reuse import ask, forecast, library
+from sim.reuse import ask, forecast, library, pairs
 from sim.reuse.config import BASE, ReuseConfig
 
 
@@ -22,12 +22,13 @@ def run(config: ReuseConfig, job: dict) -> dict:
         outcomes:  {(family, library, method): {metric: (S,) int8}}: what every model answered.
         forecasts: {family: {predictor: {metric: (S,) for each of ``strengths``}}}: ``forecast.forecast``.
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
+        pairs:     {family: {metric: number}} of ``pairs.METRICS``, if the configuration asks for interaction.
         training:  {family: {adapter: {"losses" (steps,), "cycles", "recall"}}}: ``library.Made``.
         losses:    {model as in outcomes: {probe: (losses (S,), null (S,))}} if asked for: ``ask.losses``.
     """
     decoder, base, world, ranks = config.decoder, job["base"], job["world"], job.get("ranks")
     runs = job["key"].shape[0]
-    outcomes, forecasts, kappa, training, losses = {}, {}, {}, {}, {}
+    outcomes, forecasts, kappa, training, losses, met = {}, {}, {}, {}, {}, {}
 
     def answer(name, model):
         outcomes[name] = brief(ask.ask, decoder)(model, world.probes)
@@ -76,5 +77,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
         forecasts[family] = forecast.forecast(config, base, world, family, parts, alone)
         if alone:
             kappa[family] = forecast.kappas(world, alone)
+            if config.interaction:
+                met[family] = pairs.measured(decoder, base, world, parts)
     found = {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}
-    return found | {"losses": losses}
+    return found | {"losses": losses, "pairs": met}

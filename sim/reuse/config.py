@@ -47,6 +47,8 @@ class ReuseConfig:
     methods:   data-free merges. ``lambdas``: common coefficients of the linear merge of the parts.
     routers:   names of ``sim.model.routing.ROUTERS``. ``oracle`` adds the router that a probe's layout names.
     losses:    whether to measure the loss of single adapters and merges on probes with a chance level.
+    interaction: whether to tell merges of trained adapters from what adapters do to each other as well
+               (``sim.reuse.interaction``), and to measure the pair (``sim.reuse.pairs``).
     """
 
     world: Any
@@ -66,6 +68,7 @@ class ReuseConfig:
     routers: tuple[str, ...] = ()
     oracle: bool = False
     losses: bool = False
+    interaction: bool = False
 
     @property
     def decoder(self) -> Decoder:

@@ -13,7 +13,7 @@ from jaxtyping import Array
 from sim.lab.parallel import brief
 from sim.model import closed_form
 from sim.model.transformer import Decoder, Params, completion_logits
-from sim.reuse import predictors
+from sim.reuse import interaction, predictors
 from sim.reuse.ask import Probes, of_one_shape, split_rows, stacked_rows
 from sim.reuse.config import LAST, ReuseConfig, linear_models
 from sim.reuse.library import Factors, adapter_of, scaled
@@ -81,6 +81,10 @@ def forecast(
                 for part, by in zip(parts, lam, strict=True)
             ]
             each.append(brief(_said)(*said_alone, weakened, _rows(base, lam)))
+        if config.interaction:
+            at = [_rows(base, lam) for lam in strengths(config, family, world)]
+            more = interaction.forecast(config.decoder, base, said_alone.probes, parts, at)
+            each = [apart | met for apart, met in zip(each, more, strict=True)]
     for said in each:
         for predictor, metrics in said.items():
             for metric, values in metrics.items():

@@ -1,7 +1,9 @@
 """Predictions of a merge that never run the merged model (theory/README.md, section 12).
 
-All take logits of the base and of single adapters where a completion is decided (teacher forcing), arrays
+Most take logits of the base and of single adapters where a completion is decided (teacher forcing), arrays
 (..., S, L, V) for S prompts and L tokens; lambda is the common coefficient of a linear merge.
+``disentangled``, ``second_order`` and ``crossed`` are sums of effects and take any activations in place of
+logits: the residual stream before the final norm, say (``sim.reuse.interaction``).
 """
 
 from collections.abc import Sequence
@@ -25,6 +27,31 @@ def disentangled(base: Array, scaled_singles: Sequence[Array]) -> Array:
     Weight disentanglement (Ortiz-Jimenez, Favero, Frossard 2023, arXiv 2305.12827) taken as a prediction.
     """
     return base + sum(single - base for single in scaled_singles)
+
+
+def second_order(base: Array, scaled_singles: Sequence[Array], mixed: Sequence[Array]) -> Array:
+    """``disentangled`` and, for each pair of adapters, lambda_i lambda_j d2f/dlambda_i dlambda_j at the base.
+
+    mixed: those products, one a pair. Left out: terms of the third order in lambda, and every bend of a ReLU
+    between the base and the merge.
+    """
+    return disentangled(base, scaled_singles) + sum(mixed)
+
+
+def crossed(
+    base: Array, scaled_singles: Sequence[Array], across: Sequence[Array], at_base: Sequence[Array]
+) -> Array:
+    """``disentangled`` and half of what derivatives change by between the base and each single adapter.
+
+        base + sum_i (f_i - base) + 1/2 sum_i (across_i - at_base_i)
+        across_i  = sum_{j != i} lambda_j df/dlambda_j, adapter i alone in the model at its lambda_i
+        at_base_i = the same sum, no adapter in the model
+
+    Exact for f = sum_i g_i(lambda_i) + sum_{i<j} c_ij lambda_i lambda_j with any g_i. Of a pair's terms of
+    the third order it has half (theory/README.md, section 12).
+    """
+    bent = sum(there - here for there, here in zip(across, at_base, strict=True))
+    return disentangled(base, scaled_singles) + 0.5 * bent
 
 
 def right(logits: Float[Array, "... S L V"], target: Int[Array, "S L"]) -> Bool[Array, "... S L"]:

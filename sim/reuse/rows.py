@@ -14,6 +14,9 @@ from sim.worlds.probe import NOT_ASKED, among_answers, given_among_answers, whol
 CLOSEST = "disentangled"
 """The predictor whose agreement with the merge is told question by question."""
 
+PAIR = "pair"
+"""The "method" of what is measured of the parts before they are merged, and how its metrics begin."""
+
 
 def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict]:
     """One row a model, metric and predictor; a metric that nothing predicts has one row without predictor.
@@ -22,9 +25,10 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     model, a claim here), and those of ``forecast`` for linear merges of the parts, beside "base": the merge
     answers as the base does. ``agreement_METRIC`` is the share of questions on which ``CLOSEST`` and model
     agree; ``kappa_STEP`` the empirical overlap of a step in a trace; ``own_recall`` the share of its own
-    facts that an adapter knows after ``training_cycles``. ``PROBE_loss`` is the mean loss of right answers
-    beside its null (``ask.losses``), ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge;
-    ``PROBE_loss_gain_over_base`` how far it is above the base's, with which it shares its luck.
+    facts that an adapter knows after ``training_cycles``; ``pair_METRIC`` is one of ``pairs.METRICS``.
+    ``PROBE_loss`` is the mean loss of right answers beside its null (``ask.losses``),
+    ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge; ``PROBE_loss_gain_over_base`` how
+    far it is above the base's, with which it shares its luck.
     """
     common = {
         "experiment": cell.experiment,
@@ -82,6 +86,9 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         for found in traces.values():
             for step, value in found.items():
                 add((family, "single", step), f"kappa_{step}", value)
+    for family, metrics in result["pairs"].items():
+        for name, value in metrics.items():
+            add((family, "parts", PAIR), f"{PAIR}_{name}", value)
     return rows
 
 

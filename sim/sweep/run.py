@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from sim.experiments.registry import Part
 from sim.lab.store import Store
+from sim.reuse.rows import PAIR
 
 CORE = ("experiment", "world", "label", "rank", "seed")
 VALUES = (
@@ -64,7 +65,11 @@ def run(
                             store.add(finished)
                         bar.update(advance)
         summary, rows = store.finish(), store.rows
-        for table, found in (("predictions", predictions(rows)), ("guesses", guesses(rows))):
+        for table, found in (
+            ("predictions", predictions(rows)),
+            ("guesses", guesses(rows)),
+            ("pairs", pairs(rows)),
+        ):
             if not found.empty:
                 store.write(f"{table}.csv", found.to_csv(index=False, float_format="%.5g"))
         return Outcome(folder, summary, store.failed)
@@ -92,6 +97,17 @@ def predictions(rows: pd.DataFrame) -> pd.DataFrame:
     if said.empty:
         return said
     wide = said.pivot(index=keys, columns="predictor", values="predicted")
+    return wide.reset_index().rename_axis(columns=None)
+
+
+def pairs(rows: pd.DataFrame) -> pd.DataFrame:
+    """What was measured of the parts before they were merged, seed by seed: one row a library, a column a
+    metric (``sim.reuse.pairs.METRICS``); empty if nothing was."""
+    told = rows[rows["metric"].str.startswith(f"{PAIR}_") & rows["method"].eq(PAIR)]
+    if told.empty:
+        return told
+    named = told.assign(metric=told["metric"].str.removeprefix(f"{PAIR}_"))
+    wide = named.pivot(index=["world", "label", "seed", "adapter"], columns="metric", values="measured")
     return wide.reset_index().rename_axis(columns=None)
 
 

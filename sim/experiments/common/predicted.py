@@ -1,6 +1,7 @@
 """How far predictions from single adapters are from what their merges did: what experiments share."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -23,11 +24,11 @@ def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
     return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
 
 
-def prediction_errors(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean absolute error of every predictor over all ``outcomes`` given and over the undecided ones, with a
+def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
+    """Mean absolute error of the predictors over all ``outcomes`` given and over the undecided ones, with a
     95% interval by bootstrap over seeds."""
     found = []
-    for predictor in (name for name in PREDICTORS if name in rows):
+    for predictor in (name for name in predictors if name in rows):
         known = rows.dropna(subset=predictor)
         for scope, part in (("all", known), ("undecided", known[known["undecided"]])):
             error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()

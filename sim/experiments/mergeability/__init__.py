@@ -1,0 +1,232 @@
+"""Which of what can be known beforehand foretells a merge: forecasts, and published metrics of the pair."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from sim.experiments.common import LAMBDAS, SMALL, guide
+from sim.experiments.common.predicted import bootstrap, prediction_errors, undecided
+from sim.experiments.familiarity import RANGES
+from sim.experiments.mergeability.cost import cost
+from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
+from sim.experiments.registry import experiment
+from sim.lab import style
+from sim.lab.figure import Source, beside, figure
+from sim.model.transformer import ATTENTION, MLP
+from sim.reuse import interaction, pairs
+from sim.reuse.config import ReuseConfig
+from sim.reuse.jobs import Part, plain
+from sim.worlds import two_hop
+from sim.worlds.two_hop import Setting
+from theory import pairwise
+
+MERGES = replace(
+    SMALL, methods=(), routers=(), oracle=False, interaction=True, lambdas=tuple(x for x in LAMBDAS if x <= 1)
+)
+"""The linear merges of the two hop adapters, and all that is said of them beforehand."""
+
+
+@experiment(
+    quick={
+        "config": replace(MERGES, lambdas=(0.25, 0.5, 0.75, 1.0)),
+        "told": (("real", "both"), ("real", "none"), ("fake", "both"), ("half_fake", "both")),
+        "ranks": (1, 16),
+        "facts": (8,),
+        "layers": (),
+    },
+    paper={
+        "config": MERGES,
+        "told": tuple(itertools.product(("real", "half_fake", "fake"), two_hop.TEMPLATES)),
+        "ranks": (1, 2, 16),
+        "facts": (8,),
+        "layers": (4,),
+    },
+)
+def mergeability(
+    config: ReuseConfig,
+    told: Sequence[tuple[str, str]],
+    ranks: Sequence[int],
+    facts: Sequence[int],
+    layers: Sequence[int],
+) -> Iterator[Part]:
+    """Forecasts of linear merges and published pairwise metrics, over settings, ranks, facts and depths."""
+    shared, every = Setting("real", "both"), ATTENTION + MLP
+    cells = [(f"{e}/{t}", Setting(e, t), config.rank) for e, t in told]
+    cells += [(f"rank{rank}", shared, rank) for rank in ranks]
+    yield Part(
+        replace(config, rank=max(config.rank, *ranks)),
+        tuple((label, setting, tuple((kind, rank) for kind in every)) for label, setting, rank in cells),
+    )
+    for count in facts:
+        yield plain(replace(config, world=replace(config.world, edits=count)), {f"facts{count}": shared})
+    for count in layers:
+        yield plain(replace(config, layers=count), {f"layers{count}": shared})
+
+
+SIZES = (
+    "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; settings "
+    "vary who is edited, where the template is, the rank (1 to 16), the edits (8 a hop) and, in the "
+    "paper profile, the depth (4 layers); it has 20 seeds a setting, the quick one 2. "
+    "Cells that are neither at floor nor ceiling (0.05 to 0.95)."
+)
+
+OURS = ("base", "tangent", "disentangled", *interaction.PREDICTORS)
+"""Predictors that are fitted to nothing."""
+
+WORDS = {"second_order": "second order"}
+
+NULL, ALL = "other settings' mean", "all of them"
+"""Fits to no metric, and to all."""
+
+METRICS = {"published, data-free": pairwise.METRICS, "published, with prompts": pairs.PROMPTED}
+
+
+def outcomes(source: Source) -> pd.DataFrame:
+    """What was predicted of the merges and what they did, beside the metrics of the pair, seed by seed."""
+    rows = undecided(source.summary("mergeability", "predictions"))
+    rows = rows[rows["metric"] != "direct"]  # nothing that is asked at once is answered: at its floor
+    found = source.summary("mergeability", "pairs")
+    return rows.merge(found, on=["world", "label", "seed", "adapter"], validate="many_to_one")
+
+
+def _calibration(source: Source) -> pd.DataFrame:
+    """Panel "calibration": outcome beyond λ = 1/2 where a predictor said about so much. "error": mean
+    absolute error of every predictor at every lambda; "setting": the same by setting. "cost": ``cost``."""
+    rows = outcomes(source)
+    tables = [calibration(rows[rows["undecided"] & (rows["lam"] > 0.5)])]
+    tables += [prediction_errors(at, OURS).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
+    tables += [
+        prediction_errors(of, OURS).assign(panel="setting", label=label, range=name)
+        for low, high, name in RANGES[:2]
+        for label, of in rows[(rows["lam"] > low) & (rows["lam"] <= high)].groupby("label")
+    ]
+    return pd.concat([*tables, cost(MERGES).assign(panel="cost")], ignore_index=True)
+
+
+BINS = np.linspace(0.0, 1.0, 9)
+
+
+def calibration(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean prediction and outcome, with a 95% bootstrap interval over seeds, of the rows that a predictor
+    puts into one of eight equal bins."""
+    found = []
+    for predictor in OURS:
+        place = np.clip(np.digitize(rows[predictor], BINS) - 1, 0, len(BINS) - 2)
+        for index, part in rows.groupby(place):
+            by_seed = part.groupby("seed")["measured"].mean()
+            where = {"panel": "calibration", "predictor": predictor, "bin": index, "rows": len(part)}
+            found.append(beside(part[predictor].mean(), bootstrap(by_seed), len(by_seed), **where))
+    return pd.DataFrame(found)
+
+
+CALIBRATED = ("disentangled", "crossed", "composed")
+
+
+@figure(
+    "What two adapters do to each other is told by derivatives at the single adapters and the last ReLU: the "
+    "merge is foretold to a few hundredths up to λ = 1, where adding up effects overrates it, for forward "
+    "passes that grow with the strengths and not with their combinations.",
+    SIZES
+    + " (a) Accuracy of the merge, ½ < λ ≤ 1, where a predictor says about so much. (b) Mean absolute error "
+    "against the common coefficient. Both with 95% bootstrap intervals over seeds. (c) Forward passes for "
+    "all pairs of strengths of two adapters, by the compiler's count of operations.",
+    "experiment mergeability",
+    _calibration,
+    ("mergeability",),
+)
+def interaction_forecast(rows: pd.DataFrame):
+    """Calibration, error against lambda, and cost, by predictor."""
+    picture, (left, middle, right) = style.figure(style.PAGE, 2.5, ncols=3)
+    left.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
+    for predictor in CALIBRATED:
+        found = rows[(rows["panel"] == "calibration") & (rows["predictor"] == predictor)]
+        guide(left, found["predicted"], found, OURS.index(predictor), _named(predictor))
+    left.set(xlabel="predicted accuracy of the merge", ylabel="measured", title="(a)")
+    errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
+    for series, predictor in enumerate(OURS):
+        found = errors[errors["predictor"] == predictor].sort_values("lam")
+        guide(middle, found["lam"] + (series - 3) * 0.006, found, series, _named(predictor))
+    middle.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, 0.3), title="(b)")
+    costs = rows[rows["panel"] == "cost"]
+    for name in dict.fromkeys(costs["predictor"]):
+        found = costs[costs["predictor"] == name]
+        look = {"color": style.COLOURS[OURS.index(name)]} if name in OURS else {"color": "0.5", "ls": "--"}
+        right.plot(found["strengths"], found["measured"], label=_named(name), **look)
+    style.sizes(right, sorted(costs["strengths"].astype(int).unique()))
+    right.set(yscale="log", xlabel="strengths an adapter", ylabel="forward passes", title="(c)")
+    middle.legend(loc="upper left", fontsize=5.5, ncols=2, columnspacing=0.8, handletextpad=0.2)
+    for axes in (left, right):
+        axes.legend(loc="upper left", fontsize=5.5, handletextpad=0.3)
+    return picture
+
+
+def _named(predictor: str) -> str:
+    return WORDS.get(predictor, predictor)
+
+
+def compared(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row a predictor and quantity, on undecided cells: "rank", Spearman's correlation of the number
+    itself with the outcome among cells of one coefficient and question; "error, RANGE", the mean absolute
+    error. Metrics are fitted to the other settings, in each such stratum (``fitted.leave_one_out``); ours are
+    taken as they are. The mean of the other settings is what a metric must beat. Fits have no rank: a mean
+    without a setting is low where that setting is high, whatever is fitted."""
+    published = {name: group for group, names in METRICS.items() for name in names}
+    fits = {NULL: ()} | {name: (name,) for name in published} | {ALL: tuple(published)}
+    told = {name: leave_one_out(rows, features) for name, features in fits.items()}
+    groups = published | {ALL: "published, all", NULL: "no metric"} | dict.fromkeys(OURS, "not fitted")
+    told = rows.assign(**{f"{name}, fitted": values for name, values in told.items()})
+    told, found = told[told["undecided"]], []
+    for name, group in groups.items():
+        says = name if name in OURS else f"{name}, fitted"
+        where = {"predictor": name, "group": group}
+        if name in told:  # no fit
+            ranked = rank_correlation(told, name)
+            found.append(beside(np.nan, ranked, told["seed"].nunique(), quantity="rank", **where))
+        for low, high, words in RANGES[:2]:
+            part = told[(told["lam"] > low) & (told["lam"] <= high)]
+            error = (part[says] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
+            if len(error):
+                where |= {"quantity": f"error, {words}", "rows": len(part)}
+                found.append(beside(np.nan, bootstrap(error), len(error), **where))
+    return pd.DataFrame(found)
+
+
+@figure(
+    "Published metrics of the pair, fitted to other settings, foretell a merge hardly better than those "
+    "settings' mean; forecasts from single adapters, fitted to nothing, do.",
+    SIZES
+    + " Left: Spearman's rank correlation with the accuracy of the merge, among cells of one λ and question. "
+    "Right: mean absolute error; of a metric after a linear fit to all other settings, at the same λ and "
+    "question; dashed: those settings' mean, which knows no metric. 95% bootstrap intervals over seeds. "
+    "Metrics: arXiv 2601.22285.",
+    "experiment mergeability",
+    lambda source: compared(outcomes(source)),
+    ("mergeability",),
+)
+def mergeability_metrics(rows: pd.DataFrame):
+    """Rank correlation and errors of every metric and predictor, one row each."""
+    picture, (left, right) = style.figure(style.PAGE, 5.2, ncols=2, sharey=True, width_ratios=(1, 1.4))
+    names = list(dict.fromkeys(rows["predictor"]))
+    panels = {"rank": (left, 0)} | {
+        f"error, {words}": (right, i) for i, (_, _, words) in enumerate(RANGES[:2])
+    }
+    for quantity, (axes, series) in panels.items():
+        found = rows[rows["quantity"] == quantity].set_index("predictor").reindex(names)
+        y = np.arange(len(names)) + (series - 0.5) * 0.3 * (axes is right)
+        label = quantity.removeprefix("error, ")
+        style.points_across(axes, found["measured"], y, found["low"], found["high"], series, label)
+        if axes is right and NULL in names:
+            null = found.loc[NULL, "measured"]
+            axes.axvline(null, color=style.COLOURS[series], linestyle="--", linewidth=0.8, zorder=0)
+    left.set_yticks(range(len(names)), [_named(name).replace("_", " ") for name in names], fontsize=6)
+    left.invert_yaxis()
+    left.axvline(0, color="black", linewidth=0.8, zorder=0)
+    left.set(xlabel="rank correlation with the outcome", xlim=(-1.05, 1.05))
+    right.set(xlabel="mean absolute error", xlim=(0, None))
+    right.legend(loc="lower right")
+    for axes in (left, right):
+        axes.grid(axis="y", color="0.93", linewidth=0.5)
+    return picture

@@ -1,0 +1,67 @@
+"""Outcomes fitted by a linear law of what was measured beforehand, each setting told by the others alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from sim.experiments.common.predicted import RESAMPLES
+
+STRATA = ["lam", "metric"]
+"""Cells that are comparable: one coefficient and one question. A law is fitted in each by itself."""
+
+PENALTY = 1.0
+"""Of the ridge, on standardised features; the sum of squared errors has weight 1."""
+
+
+def ridge(x: np.ndarray, y: np.ndarray, penalty: float = PENALTY) -> tuple[float, np.ndarray]:
+    """(intercept a, coefficients b (p,)) with least sum (y - a - x b)^2 + penalty |b * deviation of x|^2.
+
+    x (n, p), y (n,). Closed form; the intercept is free. Without features (p = 0) a is the mean of y; a
+    feature that does not vary has coefficient 0.
+    """
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    spread = np.where(spread > 0, spread, np.inf)
+    z = (x - mean) / spread
+    b = np.linalg.solve(z.T @ z + penalty * np.eye(x.shape[1]), z.T @ (y - y.mean())) / spread
+    return float(y.mean() - mean @ b), b
+
+
+def leave_one_out(rows: pd.DataFrame, features: Sequence[str]) -> pd.Series:
+    """Fitted ``measured`` of every row, by ``ridge`` on the rows of its stratum whose setting (label) is
+    another, held to the range of an accuracy, 0 to 1. NaN in strata of a single setting."""
+    found = pd.Series(np.nan, index=rows.index)
+    for _, part in rows.groupby(STRATA):
+        x, y = part[list(features)].to_numpy(float), part["measured"].to_numpy(float)
+        for label in part["label"].unique():
+            held = (part["label"] == label).to_numpy()
+            if held.all():
+                continue
+            a, b = ridge(x[~held], y[~held])
+            found.loc[part.index[held]] = np.clip(a + x[held] @ b, 0.0, 1.0)
+    return found
+
+
+def rank_correlation(rows: pd.DataFrame, column: str) -> tuple[float, float, float]:
+    """(Spearman's correlation of a column with ``measured``, low, high), within strata and pooled over them.
+
+    Ranks are taken in each stratum by itself and centred; the correlation is that of all centred ranks.
+    95% interval by bootstrap over seeds. 0 where the column does not vary.
+    """
+    known = rows.dropna(subset=[column, "measured"])
+    centred = [
+        known.groupby(STRATA)[name].transform(lambda x: stats.rankdata(x) - (len(x) + 1) / 2)
+        for name in (column, "measured")
+    ]
+    x, y = (ranks.to_numpy(float) for ranks in centred)
+    moments = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y}).groupby(known["seed"].to_numpy()).sum()
+
+    def correlation(sums):
+        size = np.sqrt(sums[..., 1] * sums[..., 2])
+        return sums[..., 0] / np.where(size > 0, size, np.inf)
+
+    each = moments.to_numpy()
+    drawn = np.random.default_rng(0).integers(0, len(each), (RESAMPLES, len(each)))
+    low, high = np.quantile(correlation(each[drawn].sum(axis=1)), (0.025, 0.975))
+    return float(correlation(each.sum(axis=0))), float(low), float(high)

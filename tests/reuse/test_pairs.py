@@ -1,0 +1,75 @@
+"""Metrics of a pair that need prompts, against gradients and activations taken another way."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import noisy_adapter, tiny
+
+from sim.model.transformer import completion_logits, hidden, init
+from sim.reuse import library, pairs
+from theory import pairwise
+from theory.lowrank import dense
+
+
+@pytest.fixture(scope="module")
+def scene(tiny_world):
+    decoder = tiny().decoder
+    key = jax.random.key(11)
+    parts = [noisy_adapter(decoder, jax.random.fold_in(key, i), size=0.3) for i in range(2)]
+    probes = {name: tiny_world.probes[name] for name in tiny_world.parts}
+    return decoder, init(decoder, key), parts, probes
+
+
+def loss(decoder, params, probe):
+    said = jax.nn.log_softmax(completion_logits(decoder, params, probe.tokens, probe.prompt))
+    return -jnp.mean(jnp.take_along_axis(said, probe.target[..., None], axis=-1))
+
+
+def of_model(scene, i):
+    decoder, params, parts, probes = scene
+    merged = params | {name: params[name] + dense(update) for name, update in parts[i].items()}
+    streams = [hidden(decoder, merged, probe.tokens[:, :-1]) for probe in probes.values()]
+    mean = np.concatenate([np.asarray(x).reshape(-1, decoder.width) for x in streams]).mean(axis=0)
+    gradient = jax.grad(functools.partial(loss, decoder))(merged, list(probes.values())[i])
+    return merged, mean, np.concatenate([np.ravel(gradient[name]) for name in sorted(parts[i])]), gradient
+
+
+def test_every_metric_is_there_and_is_what_it_says(scene):
+    decoder, params, parts, probes = scene
+    factors = [library.factors_of(part) for part in parts]
+    found = jax.jit(functools.partial(pairs.measure, decoder, tuple(probes)))(params, probes, factors)
+    assert set(found) == set(pairs.METRICS) and all(np.isfinite(value) for value in found.values())
+    (_, a, g, _), (_, b, h, _) = (of_model(scene, i) for i in range(2))
+    for name, one, other in (("activation", a, b), ("gradient", g, h)):
+        cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+        np.testing.assert_allclose(found[f"{name}_cosine"], cosine, atol=1e-4)
+        np.testing.assert_allclose(found[f"{name}_dot"], one @ other, rtol=1e-3)
+        np.testing.assert_allclose(found[f"{name}_distance"], np.linalg.norm(one - other), rtol=1e-3)
+    sizes = np.linalg.norm(a), np.linalg.norm(b)
+    np.testing.assert_allclose(found["activation_magnitude_ratio"], min(sizes) / max(sizes), rtol=1e-4)
+    for name, value in pairwise.measure(*parts).items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_gradients_of_inputs_add_up_to_the_gradient_of_their_embeddings(scene):
+    """And each adapter's are taken on its own part's questions."""
+    decoder, _, parts, probes = scene
+    for i, (name, probe) in enumerate(probes.items()):
+        merged, _, _, gradient = of_model(scene, i)
+        told = pairs._of_model(decoder, merged, tuple(parts[i]), probes, name)
+        rows = np.asarray(told["input_gradient"]).reshape(-1, decoder.width)
+        total = np.zeros((decoder.vocab, decoder.width))
+        np.add.at(total, np.asarray(probe.tokens).ravel(), rows)
+        np.testing.assert_allclose(total, gradient["embed"], atol=1e-5)
+        assert np.abs(rows).max() > 1e-3
+
+
+def test_one_adapter_twice_has_one_activation(scene):
+    decoder, params, parts, probes = scene
+    factors = [library.factors_of(parts[0])] * 2
+    found = pairs.measure(decoder, tuple(probes), params, probes, factors)
+    assert found["activation_cosine"] == pytest.approx(1) and found["activation_distance"] == 0
+    assert found["cosine"] == pytest.approx(1) and found["gradient_cosine"] < 1
