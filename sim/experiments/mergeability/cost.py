@@ -84,7 +84,8 @@ def ingredients(config: ReuseConfig) -> dict[str, float]:
         }
 
     def operations(function, *arguments) -> float:
-        return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
+        with jax.default_device(jax.devices("cpu")[0]):  # others do not count before they compile
+            return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
     parts, found = [part, part], jax.eval_shape(seen, params, [part, part], one)
     alone, written = operations(seen, params, parts, one), operations(readout, params, found)
