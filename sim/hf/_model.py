@@ -121,7 +121,9 @@ def module_inputs(loaded: Loaded, batch: Batch, names: Sequence[str]) -> dict[st
     Raises: ValueError for a module that is not given all tokens of every question.
     """
     found: dict[str, torch.Tensor] = {}
-    row, position = (torch.as_tensor(part, device=loaded.model.device) for part in (batch.row, batch.position))
+    row, position = (
+        torch.as_tensor(part, device=loaded.model.device) for part in (batch.row, batch.position)
+    )
 
     def keep(name: str) -> Callable[..., None]:
         def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:

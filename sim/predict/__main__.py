@@ -1,4 +1,4 @@
-"""``python -m sim.predict A B [C ...] --base FOLDER --prompts FILE.jsonl``: what would their merges answer?"""
+"""``python -m sim.predict A B [C ...] --base FOLDER --prompts FILE``: what would their merges answer?"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +23,17 @@ class PredictCommand:
     base: Path
     """Folder of the base model as Hugging Face saves it, with its tokenizer."""
     prompts: Path
-    """A file of one JSON object a line: {"prompt": ..., "answer": ..., "group": ...}. The two texts are joined
-    as they stand, so a space between them belongs to one of them. The group "untouched" is what no adapter
-    was to change."""
+    """A file of one JSON object a line: {"prompt": ..., "answer": ..., "group": ...}. The two texts are
+    joined as they stand, so a space between them belongs to one of them. The group "untouched" is what no
+    adapter was to change."""
     out: Path = Path("runs/predict")
-    """Folder for predictions.csv, prompts.csv, prediction.pdf and .png, manifest.json; the same command goes on
-    where it stopped."""
+    """Folder for predictions.csv, prompts.csv, prediction.pdf and .png, manifest.json; the same command goes
+    on where it stopped."""
     lams: Annotated[
         tuple[float, ...],
-        tyro.conf.arg(help=f"Strengths at which each adapter is run. Default: {' '.join(map(str, GRID))}, 1/K."),
+        tyro.conf.arg(
+            help=f"Strengths at which each adapter is run. Default: {' '.join(map(str, GRID))}, 1/K."
+        ),
     ] = ()
     most: int = MOST
     """Predict all combinations of strengths if they are at most so many, else common strengths alone."""
@@ -61,7 +63,9 @@ def main(command: PredictCommand) -> None:
     )
     for note in found.notes:
         print(f"note: {note}")
-    print(f"{found}\n\nwrote {command.out}: predictions.csv, prompts.csv, prediction.pdf, .png, manifest.json")
+    print(
+        f"{found}\n\nwrote {command.out}: predictions.csv, prompts.csv, prediction.pdf, .png, manifest.json"
+    )
 
 
 if __name__ == "__main__":

@@ -41,7 +41,9 @@ def predicted(run: Run, batch: Batch, each: Sequence[Weights]) -> Mapping[str, l
     Single adapters and the base are said by "disentangled" as they are.
     """
     count = len(each[0])
-    strengths = {(i, one[i]) for one in each for i in range(count) if one[i]} | {(i, 1.0) for i in range(count)}
+    strengths = {(i, one[i]) for one in each for i in range(count) if one[i]} | {
+        (i, 1.0) for i in range(count)
+    }
     with torch.inference_mode():
         base = run((0.0,) * count)
         alone = {(i, lam): run(tuple(lam * (i == j) for j in range(count))) for i, lam in sorted(strengths)}

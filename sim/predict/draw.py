@@ -1,4 +1,4 @@
-"""Accuracy of the sum of all adapters against their common strength: predicted as lines, measured as points."""
+"""Accuracy of the sum of adapters against their common strength: predicted as lines, measured as points."""
 
 import numpy as np
 from matplotlib.figure import Figure

@@ -26,7 +26,7 @@ from sim.predict.verdict import table, verdict
 from sim.predict.weights import Weights, grid, weights
 
 MOST = 128
-"""Merges that are predicted, at most, before only common strengths are: 25 for two adapters, 125 for three."""
+"""Merges that are predicted, at most, before only common strengths are; two adapters have 25, three 216."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -98,8 +98,8 @@ def predict(
     joined = sum(one.joined for one in questions)
     if joined:
         notes.append(
-            f"{joined} of {len(questions)} answers begin inside a token that also ends the prompt (a space that "
-            "belongs to the answer?): that token counts as theirs"
+            f"{joined} of {len(questions)} answers begin inside a token that also ends the prompt (a space "
+            "that belongs to the answer?): that token counts as theirs"
         )
     folders = tuple(str(adapter.path) for adapter in read)
     found = Prediction(Asked(folders, tuple(asked), tuple(questions), tuple(each), said), tuple(notes))

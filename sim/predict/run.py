@@ -46,7 +46,7 @@ def answered(
     size: int,
     judges: Mapping[str, Judge],
 ) -> dict[str, Answers]:
-    """{predictor: its answers to all questions}; what ``answers.sqlite`` in the folder has is not asked again.
+    """{predictor: its answers to all questions}; what ``answers.sqlite`` in the folder has is not asked anew.
 
     judges: the passes over the questions, by name: each gives the predictors of its own.
     Raises: ValueError if the folder holds another configuration, OSError if it cannot be written.
@@ -64,7 +64,9 @@ def answered(
         for name, judge in judges.items():
             units = {number: f"{name}/{number:06d}" for number in range(len(questions))}
             missing = [number for number, unit in units.items() if unit not in done]
-            with tqdm(total=len(questions), initial=len(questions) - len(missing), desc=name, unit="prompt") as bar:
+            with tqdm(
+                total=len(questions), initial=len(questions) - len(missing), desc=name, unit="prompt"
+            ) as bar:
                 for numbers in batches(questions, missing, size):
                     said = judge([questions[number] for number in numbers])
                     _require_finite(said)
@@ -81,7 +83,9 @@ def answered(
 
 def _require_finite(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> None:
     if not all(np.isfinite(side).all() for each in said.values() for merge in each for side in merge):
-        raise FloatingPointError("the model gives logits that are not finite: use --dtype bfloat16 or float32")
+        raise FloatingPointError(
+            "the model gives logits that are not finite: use --dtype bfloat16 or float32"
+        )
 
 
 def _rows(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: int) -> list[list]:

@@ -1,4 +1,4 @@
-"""What is predicted as tables: a row a group and merge, a row a prompt; the best merge. Bootstrap over prompts."""
+"""What is predicted, as tables: a row a group and merge, a row a prompt; and the best merge."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -45,7 +45,7 @@ class Asked:
 
 
 def resampled(count: int) -> Float[np.ndarray, "R count"]:
-    """How often each of ``count`` prompts is drawn in each resample, over ``count``; the same at every call."""
+    """The share that each of ``count`` prompts has in each resample; the same at every call."""
     rng = np.random.default_rng(0)
     return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
 
@@ -59,7 +59,7 @@ def interval(values: Float[np.ndarray, "n C"]) -> tuple[np.ndarray, np.ndarray, 
 
 
 def share(right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``interval`` of yes or no; where all prompts agree, which resampling cannot doubt, Wilson's interval."""
+    """``interval`` of yes or no; where all prompts agree, and resampling is blind, Wilson's interval."""
     mean, low, high = interval(right)
     asked = np.full(len(mean), len(right))
     _, wilson_low, wilson_high = intervals.proportions((mean * asked)[:, None], asked[:, None])
@@ -95,13 +95,15 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
                 row |= {f"lam_{i + 1}": lam for i, lam in enumerate(one)}
                 row |= {"predictor": predictor, "prompts": len(at)}
                 for name, values in columns.items():
-                    row |= dict(zip((name, f"{name}_low", f"{name}_high"), (v[place] for v in values), strict=True))
+                    row |= dict(
+                        zip((name, f"{name}_low", f"{name}_high"), (v[place] for v in values), strict=True)
+                    )
                 found.append(row)
     return pd.DataFrame(found)
 
 
 def crossings(lams: Sequence[float], lead: Float[np.ndarray, "P L"]) -> tuple[np.ndarray, np.ndarray]:
-    """(critical lambda, lambda at which it is lost again) of every prompt, from its lead over rising strengths.
+    """(critical lambda, lambda at which it is lost again) of every prompt, from its lead at rising strengths.
 
     The critical lambda is where the answer first takes the lead: 0 if the base has it, infinite if it never
     does. It is lost where it then first falls behind; infinite if it does not. Between two strengths the lead
@@ -130,7 +132,7 @@ def _between(lams: np.ndarray, lead: np.ndarray, at: int) -> float:
 
 
 def prompt_table(asked: Asked) -> pd.DataFrame:
-    """One row a prompt: its critical lambda in the sum of all adapters and in each alone, and where it is lost."""
+    """One row a prompt: its critical lambda, and where it is lost, in the sum of all adapters and in each."""
     answers = asked.said[PREDICTED]
     table = pd.DataFrame(
         {

@@ -8,7 +8,7 @@ from sim.predict.tables import MEASURED, PREDICTED, Asked, Best, best, interval,
 from sim.predict.weights import alone, common
 
 HALF = 0.5
-"""Up to this lambda predictions are held apart from those beyond, which overrate edits (theory, section 12)."""
+"""Predictions beyond this lambda are counted apart: they overrate edits (theory, section 12)."""
 
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where its measured accuracy lies between these."""
@@ -21,7 +21,7 @@ def verdict(asked: Asked) -> list[str]:
 
 
 def table(asked: Asked) -> pd.DataFrame:
-    """One row a group, one column a common strength: predicted accuracy [interval], and the outcome beside it."""
+    """One row a group, one column a common strength: predicted accuracy [interval] | the outcome."""
     columns = {}
     for place in common(asked.weights):
         cells = []
@@ -36,7 +36,7 @@ def table(asked: Asked) -> pd.DataFrame:
 
 def errors(asked: Asked) -> pd.DataFrame:
     """Mean |predicted - measured accuracy| of merges of two or more, over groups: at lambda up to 1/2 and
-    beyond (the largest coefficient counts), of all cells and of the undecided ones. Empty without outcomes."""
+    beyond (the largest coefficient counts), of all cells and of undecided ones. Empty without outcomes."""
     if MEASURED not in asked.said:
         return pd.DataFrame()
     rows, exact = [], set(alone(asked.weights))
@@ -69,52 +69,67 @@ def _cell(asked: Asked, predictor: str, group: str, place: int) -> str:
 
 def _best(asked: Asked, found: Best) -> str:
     place, score = found.place, scores(asked, asked.said[PREDICTED].right.astype(float))
-    single = alone(asked.weights)
-    first = max(single, key=lambda at: score[at])
-    edits = ", ".join(
-        f"{group} {_cell(asked, PREDICTED, group, place)}" for group in asked.groups if group != UNTOUCHED
-    )
+    edited = [group for group in asked.groups if group != UNTOUCHED]
+    first = max(alone(asked.weights), key=lambda at: score[at])
     if score[first] >= score[place]:
-        what = "the base alone" if not any(asked.weights[place]) else f"adapter {np.argmax(asked.weights[place]) + 1} alone"
-        return f"Recommendation: do not merge: {what} scores as well as any sum ({edits or 'no group of edits'})"
+        own = np.argmax(asked.weights[first]) + 1
+        what = (
+            f"adapter {own} alone, at {max(asked.weights[first]):.3g},"
+            if any(asked.weights[first])
+            else "the base"
+        )
+        said = ", ".join(f"{group} {_cell(asked, PREDICTED, group, first)}" for group in edited)
+        return f"Recommendation: do not merge: {what} does as well as any sum; accuracy {said}"
+    said = ", ".join(f"{group} {_cell(asked, PREDICTED, group, place)}" for group in edited)
     weights = " ".join(f"{lam:.3g}" for lam in asked.weights[place])
-    lam = asked.weights[found.lam_place][0]
     return (
-        f"Recommendation: merge by sum, --weight {weights}: predicted accuracy {edits}; best common lambda "
-        f"{lam:.3g}, {found.lam_low:.3g} to {found.lam_high:.3g} over resamples of the prompts"
+        f"Recommendation: merge by sum, --weight {weights}; predicted accuracy {said}; best common lambda "
+        f"{asked.weights[found.lam_place][0]:.3g}, {found.lam_low:.3g} to {found.lam_high:.3g} over resamples of "
+        "the prompts"
     )
 
 
 def _lost(asked: Asked, found: Best) -> str:
-    """Of the edits that an adapter alone answers at lambda = 1, how many the best merge, the average and the
-    sum still do; and the damage."""
-    right, count = asked.said[PREDICTED].right, len(asked.adapters)
-    full = [at for at in alone(asked.weights) if max(asked.weights[at]) == 1.0]
-    own = right[:, full].any(axis=1) & ~right[:, 0]
-    own &= np.array([prompt.group != UNTOUCHED for prompt in asked.prompts])
+    """Of the edits that an adapter alone answers at the largest strength, how many the best merge, the average
+    and the sum lose; and the damage."""
+    right, count, edited = asked.said[PREDICTED].right, len(asked.adapters), _edited(asked)
+    full = [at for at in alone(asked.weights) if max(asked.weights[at]) == np.max(asked.weights)]
+    own = right[:, full].any(axis=1) & ~right[:, 0] & edited
     places = {"the best merge": found.place}
     for name, lam in ((f"the average (1/{count})", 1 / count), ("the sum (1)", 1.0)):
-        places |= {name: at for at in common(asked.weights) if np.isclose(asked.weights[at][0], lam)}
-    held = ", ".join(f"{1 - right[own][:, at].mean():.0%} by {name}" for name, at in places.items())
-    edits = f"of {own.sum()} edits that one adapter alone answers {held}" if own.any() else "no edit is answered"
+        for at in common(asked.weights):
+            if np.isclose(asked.weights[at][0], lam):
+                places[name] = at
+    held = ", ".join(
+        f"{1 - right[own][:, at].mean():.0%} by {name}" for name, at in places.items() if own.any()
+    )
+    edits = (
+        f"of {own.sum()} edits that one adapter alone answers, {held}"
+        if held
+        else "no adapter answers an edit"
+    )
     if UNTOUCHED not in asked.groups:
         return f"Lost: {edits}; damage unknown: no prompts of group {UNTOUCHED!r}"
-    at = asked.of(UNTOUCHED)
-    change = interval(right[at].astype(float)[:, [0]] - right[at].astype(float)[:, [found.place]])
-    damage, low, high = (float(value[0]) for value in change)
+    kept = right[asked.of(UNTOUCHED)].astype(float)
+    damage, low, high = (float(value[0]) for value in interval(kept[:, [0]] - kept[:, [found.place]]))
     return f"Lost: {edits}; damage to {UNTOUCHED} {damage:.2f} [{low:.2f}, {high:.2f}] by the best merge"
+
+
+def _edited(asked: Asked) -> np.ndarray:
+    return np.array([prompt.group != UNTOUCHED for prompt in asked.prompts])
 
 
 def _certain(asked: Asked) -> str:
     found = errors(asked)
     if not len(found):
         return (
-            "Certain with: --check, which runs the merges; what the adapters do to each other is left out here, "
-            f"and beyond lambda = {HALF} edits tend to be overrated (theory, section 12)"
+            "Certain with: --check, which runs the merges; what adapters do to each other is left out, and beyond "
+            f"lambda = {HALF} edits tend to be overrated (theory, section 12)"
         )
     mine = found[found["predictor"] == PREDICTED]
     parts = [
-        f"{row['mean']:.3f} over {row['count']} {row['scope']} cells {'up to' if row['up_to_half'] else 'beyond'} {HALF}"
+        f"{row['mean']:.3f} over {row['count']} {'' if row['scope'] == 'all' else row['scope'] + ' '}cells "
+        f"{'up to' if row['up_to_half'] else 'beyond'} lambda = {HALF}"
         for _, row in mine.sort_values(["up_to_half", "scope"], ascending=[False, True]).iterrows()
     ]
     return f"Checked: mean |predicted - measured accuracy| {'; '.join(parts)}"

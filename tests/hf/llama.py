@@ -114,7 +114,9 @@ def fit(model, groups, schedule, seed):
             weight = np.asarray(group.weight, np.float64)
             if weight.max() > 0:
                 rows = rng.choice(len(weight), count, p=weight / weight.sum())
-                loss = loss + completion_loss(model, torch.tensor(np.asarray(group.tokens)[rows]).long(), group)
+                loss = loss + completion_loss(
+                    model, torch.tensor(np.asarray(group.tokens)[rows]).long(), group
+                )
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
