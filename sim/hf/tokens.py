@@ -75,9 +75,13 @@ def question(tokenizer: Callable[[str], Any], prompt: Prompt, longest: int | Non
 
 def _without_end(tokenizer: Any, tokens: Sequence[int], text: str) -> list[int]:
     """Tokens without an end-of-text that the tokenizer added and the text does not have."""
-    end, tokens = getattr(tokenizer, "eos_token_id", None), list(tokens)
-    added = end is not None and tokens[-1:] == [end] and not text.endswith(tokenizer.eos_token)
-    return tokens[:-1] if added else tokens
+    end, tokens, written = getattr(tokenizer, "eos_token_id", None), list(tokens), 0
+    if end is None:
+        return tokens
+    while text.endswith(tokenizer.eos_token):
+        text, written = text.removesuffix(tokenizer.eos_token), written + 1
+    behind = next((n for n, token in enumerate(reversed(tokens)) if token != end), len(tokens))
+    return tokens[: len(tokens) - max(behind - written, 0)]
 
 
 def batches(questions: Sequence[Question], numbers: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -197,7 +197,7 @@ def _draw(series: Mapping[str, Sequence[float]]) -> Figure:
     for number, (label, norms) in enumerate(series.items()):
         colour, marker = (table[number % 7] for table in (style.COLOURS, style.MARKERS))
         axes.plot(norms, marker=marker, ls=":", lw=0.4, color=colour, label=label)
-    axes.set(xlabel="module", ylabel="norm $|\\Delta W|_F$")
+    axes.set(xlabel="module, in the order of the files", ylabel="norm $|\\Delta W|_F$")
     axes.set_ylim(bottom=0)
     axes.legend(ncols=5)
     return picture

@@ -24,5 +24,5 @@ def draw(asked: Asked) -> Figure:
             found = share(asked.said[MEASURED].right[at][:, places].astype(float))
             style.points(axes, lams, *found, series)
     axes.set(xlabel="common strength $\\lambda$ of all adapters", ylabel="accuracy", ylim=(-0.03, 1.03))
-    axes.legend()
+    axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     return picture

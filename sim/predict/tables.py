@@ -112,13 +112,11 @@ def crossings(lams: Sequence[float], lead: Float[np.ndarray, "P L"]) -> tuple[np
     lead, lams = np.asarray(lead, float), np.asarray(lams, float)
     start, end = np.full(len(lead), np.inf), np.full(len(lead), np.inf)
     for prompt, leads in enumerate(lead):
-        ahead = leads > 0
-        for at, is_ahead in enumerate(ahead):
-            where = _between(lams, leads, at)
-            if is_ahead and np.isinf(start[prompt]):
-                start[prompt] = where
-            elif not is_ahead and np.isfinite(start[prompt]):
-                end[prompt] = where
+        for at, ahead in enumerate(leads > 0):
+            if ahead and np.isinf(start[prompt]):
+                start[prompt] = _between(lams, leads, at)
+            elif not ahead and np.isfinite(start[prompt]):
+                end[prompt] = _between(lams, leads, at)
                 break
     return start, end
 
@@ -192,14 +190,20 @@ def best(asked: Asked) -> Best:
     """
     answers, together = asked.said[PREDICTED], common(asked.weights)
     right = answers.right.astype(float)
-    place = _argbest(scores(asked, right), scores(asked, answers.loglik))
+    place = best_of(asked, range(len(asked.weights)))
     lams = np.array([asked.weights[at][0] for at in together])
     draws = {group: resampled(len(asked.of(group))) for group in asked.groups}
     over = [scores(asked, values[:, together], draws) for values in (right, answers.loglik)]
     drawn = [lams[_argbest(*each)] for each in zip(*over, strict=True)]
     low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-    at = _argbest(*(scores(asked, values[:, together]) for values in (right, answers.loglik)))
-    return Best(place, together[at], float(low), float(high))
+    return Best(place, best_of(asked, together), float(low), float(high))
+
+
+def best_of(asked: Asked, places: Sequence[int]) -> int:
+    """The place of highest predicted score among these."""
+    answers = asked.said[PREDICTED]
+    both = (scores(asked, values[:, places]) for values in (answers.right.astype(float), answers.loglik))
+    return places[_argbest(*both)]
 
 
 def _argbest(score: np.ndarray, loglik: np.ndarray) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from sim.hf.prompts import UNTOUCHED
-from sim.predict.tables import MEASURED, PREDICTED, Asked, Best, best, interval, scores, share
+from sim.predict.tables import MEASURED, PREDICTED, Asked, Best, best, best_of, interval, scores, share
 from sim.predict.weights import alone, common
 
 HALF = 0.5
@@ -70,7 +70,7 @@ def _cell(asked: Asked, predictor: str, group: str, place: int) -> str:
 def _best(asked: Asked, found: Best) -> str:
     place, score = found.place, scores(asked, asked.said[PREDICTED].right.astype(float))
     edited = [group for group in asked.groups if group != UNTOUCHED]
-    first = max(alone(asked.weights), key=lambda at: score[at])
+    first = best_of(asked, alone(asked.weights))
     if score[first] >= score[place]:
         own = np.argmax(asked.weights[first]) + 1
         what = (
@@ -82,16 +82,16 @@ def _best(asked: Asked, found: Best) -> str:
         return f"Recommendation: do not merge: {what} does as well as any sum; accuracy {said}"
     said = ", ".join(f"{group} {_cell(asked, PREDICTED, group, place)}" for group in edited)
     weights = " ".join(f"{lam:.3g}" for lam in asked.weights[place])
+    lam = asked.weights[found.lam_place][0]
     return (
-        f"Recommendation: merge by sum, --weight {weights}; predicted accuracy {said}; best common lambda "
-        f"{asked.weights[found.lam_place][0]:.3g}, {found.lam_low:.3g} to {found.lam_high:.3g} over resamples of "
-        "the prompts"
+        f"Recommendation: merge by sum, --weight {weights}; predicted accuracy {said}; best common "
+        f"lambda {lam:.3g}, {found.lam_low:.3g} to {found.lam_high:.3g} over resamples of the prompts"
     )
 
 
 def _lost(asked: Asked, found: Best) -> str:
-    """Of the edits that an adapter alone answers at the largest strength, how many the best merge, the average
-    and the sum lose; and the damage."""
+    """Of the edits that an adapter alone answers at the largest strength, how many the best merge, the
+    average and the sum lose; and the damage."""
     right, count, edited = asked.said[PREDICTED].right, len(asked.adapters), _edited(asked)
     full = [at for at in alone(asked.weights) if max(asked.weights[at]) == np.max(asked.weights)]
     own = right[:, full].any(axis=1) & ~right[:, 0] & edited
@@ -123,8 +123,8 @@ def _certain(asked: Asked) -> str:
     found = errors(asked)
     if not len(found):
         return (
-            "Certain with: --check, which runs the merges; what adapters do to each other is left out, and beyond "
-            f"lambda = {HALF} edits tend to be overrated (theory, section 12)"
+            "Certain with: --check, which runs the merges; what adapters do to each other is left out, and "
+            f"beyond lambda = {HALF} edits tend to be overrated (theory, section 12)"
         )
     mine = found[found["predictor"] == PREDICTED]
     parts = [

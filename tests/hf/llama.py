@@ -1,23 +1,39 @@
 """Real Hugging Face models of the two-hop world, with real PEFT adapters on its two hops. Nothing is fetched.
 
+    python tests/hf/llama.py FOLDER
+
 ``trained`` trains a Llama with torch and the adapters with PEFT. ``converted`` writes a decoder of ours as a
 Llama that computes the same: hidden activation ReLU, and a product in the MLP whose other factor is 1 (an
-up_proj of zeros with bias 1), so that gate_proj is our "up".
+up_proj of zeros with bias 1), so that gate_proj is our "up". The script writes both for one world, of equal
+sizes and schedules: FOLDER/torch and FOLDER/own, and the questions FOLDER/prompts.jsonl.
 """
 
+import functools
 import json
 import math
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
+import jax
 import numpy as np
 import peft
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from sim.lab import files
+from sim.lab.parallel import cache_folder
+from sim.lab.store import digest
 from sim.merge import Adapter, write_adapter
 from sim.model.training import Schedule
+from sim.reuse import library
+from sim.reuse.bases import key_data
+from sim.reuse.config import of_world
+from sim.worlds import build, two_hop
 
 NAMES = {kind: f"self_attn.{kind}_proj" for kind in "qkvo"} | {"up": "mlp.gate_proj", "down": "mlp.down_proj"}
 
@@ -159,3 +175,46 @@ def trained(folder, decoder, world, pretraining: Schedule, finetuning: Schedule,
             if recall(adapted, world.data[part]["facts"]) >= 0.99:
                 break
         adapted.save_pretrained(folder / part)
+
+
+def own(folder, config, world):
+    """Train a decoder of ours and its adapters on the same data, and write them as a Llama."""
+    pretrain = functools.partial(library.pretrain, config.decoder, config.pretraining)
+    params, _ = jax.jit(pretrain)(world.pretraining, key_data(0, 0))
+    adapters = {}
+    for place, part in enumerate(world.parts):
+        make = jax.jit(functools.partial(library.make, config.recipe, "lora"))
+        adapters[part] = library.adapter_of(make(params, world.data[part], key_data(1, 0), place).factors)
+    converted(folder, config.decoder, params, adapters)
+
+
+CONFIG = of_world(two_hop.Config(entities=64, relations=4, edits=16, bridges=8))
+ASKED = ("hop1", "hop2", "cot", "untouched")
+
+
+PLAIN = {"XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
+"""The environment of training: the tests' own flags make compiling fast and training slow."""
+
+
+def cached():
+    """The folder of both models, in the cache folder of the platform; made by a process of its own."""
+    versions = [module.__version__ for module in (jax, torch, transformers, peft)]
+    folder = cache_folder() / "tests" / f"llama-{digest([CONFIG, ASKED, versions])}"
+    if not folder.exists():
+        with files.replacing(folder) as part:
+            subprocess.run([sys.executable, __file__, str(part)], check=True, env=dict(os.environ) | PLAIN)
+    return folder
+
+
+def write_all(folder):
+    """Both models, and the questions."""
+    torch.set_num_threads(1)  # matrices this small are not worth a second
+    folder.mkdir(parents=True)
+    world = jax.tree.map(jax.numpy.asarray, build(CONFIG.world, 0, two_hop.Setting()))
+    write_prompts(folder / "prompts.jsonl", {name: world.probes[name] for name in ASKED})
+    own(folder / "own", CONFIG, world)
+    trained(folder / "torch", CONFIG.decoder, world, CONFIG.pretraining, CONFIG.finetuning, CONFIG.rank)
+
+
+if __name__ == "__main__":
+    write_all(Path(sys.argv[1]))
