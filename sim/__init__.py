@@ -1,7 +1,7 @@
 """Experiments: the empirical twins of the closed forms in ``theory``.
 
 ``from sim import diagnose, merge, predict`` gives the three commands on PEFT folders as Python: packages that
-can be called (``sim.lab.called``), imported when they are first asked for.
+can be called (``sim.lab.entry.called``), imported when they are first asked for.
 """
 
 import importlib

@@ -5,7 +5,7 @@
 
 from sim.diagnose.entry import Diagnosis, diagnose_folders
 from sim.diagnose.report import diagnose
-from sim.lab.called import calls
+from sim.lab.entry.called import calls
 
 __all__ = ["Diagnosis", "diagnose"]
 

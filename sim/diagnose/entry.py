@@ -17,7 +17,7 @@ from sim.diagnose.report import diagnose
 from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
 from sim.diagnose.write import write
-from sim.lab.shown import Shown
+from sim.lab.entry.shown import Shown
 from sim.merge import read_adapter
 
 

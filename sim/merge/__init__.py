@@ -5,7 +5,7 @@ The package itself merges folders: ``sim.merge("A", "B", method="ties").write("D
 ``python -m sim.merge A B --method ties --out DIR`` does. A method is one function in ``methods``.
 """
 
-from sim.lab.called import calls
+from sim.lab.entry.called import calls
 from sim.merge import methods
 from sim.merge.adapters import merge_adapters
 from sim.merge.aligned import aligned

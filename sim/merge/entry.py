@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.lab import style
-from sim.lab.shown import Shown
+from sim.lab.entry.shown import Shown
 from sim.merge.adapters import merge_adapters, truncation_loss
 from sim.merge.aligned import aligned
 from sim.merge.card import card

@@ -3,7 +3,7 @@
 ``sim.predict("A", "B", base="BASE", prompts="FILE.jsonl")`` does what ``python -m sim.predict`` does.
 """
 
-from sim.lab.called import calls
+from sim.lab.entry.called import calls
 from sim.predict.entry import Prediction, predict
 
 __all__ = ["Prediction", "predict"]

@@ -16,7 +16,7 @@ from sim.hf.extra import PACKAGES, with_extra
 from sim.hf.prompts import read_prompts
 from sim.hf.tokens import batch, question
 from sim.lab import files, style
-from sim.lab.shown import Shown
+from sim.lab.entry.shown import Shown
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned, read_adapter
 from sim.predict.draw import draw

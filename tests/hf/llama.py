@@ -35,6 +35,8 @@ from sim.reuse.bases import key_data
 from sim.reuse.config import of_world
 from sim.worlds import build, two_hop
 
+transformers.logging.disable_progress_bar()
+
 NAMES = {kind: f"self_attn.{kind}_proj" for kind in "qkvo"} | {"up": "mlp.gate_proj", "down": "mlp.down_proj"}
 
 

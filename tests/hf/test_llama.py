@@ -171,7 +171,7 @@ class TestErrors:
         text = (renamed / "adapter_model.safetensors").read_bytes()
         (renamed / "adapter_model.safetensors").write_bytes(text.replace(b"layers.0", b"layers.7"))
         for base, first, said in (
-            (narrow, folder / "hop1", "it is (8, 8): it is for another base"),
+            (narrow, folder / "hop1", "it is (8, 16): it is for another base"),
             (folder / "base", renamed, "lacks: it is for another base"),
             (tmp_path, folder / "hop1", "holds no config.json"),
         ):
