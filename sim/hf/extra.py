@@ -1,9 +1,15 @@
 """The extra ``hf``, asked for by name where it is not installed."""
 
 import importlib
+import importlib.util
 from types import ModuleType
 
 PACKAGES = ("torch", "transformers", "peft")
+
+
+def installed() -> bool:
+    """Whether the extra is there."""
+    return all(importlib.util.find_spec(name) for name in PACKAGES)
 
 
 def with_extra(module: str) -> ModuleType:
