@@ -10,7 +10,7 @@ from sim.predict.weights import common
 
 @style.styled
 def draw(asked: Asked) -> Figure:
-    """One series a group, with its 95% interval over prompts."""
+    """One series a group; 95% intervals over prompts, of the outcome where it is known."""
     picture, axes = style.figure(style.COLUMN * 1.3)
     places = common(asked.weights)
     lams = np.array([asked.weights[at][0] for at in places])
@@ -19,8 +19,9 @@ def draw(asked: Asked) -> Figure:
         mean, low, high = share(asked.said[PREDICTED].right[at][:, places].astype(float))
         colour = style.COLOURS[series % len(style.COLOURS)]
         axes.plot(lams, mean, color=colour, label=group)
-        axes.fill_between(lams, low, high, color=colour, alpha=0.15, lw=0)
-        if MEASURED in asked.said:
+        if MEASURED not in asked.said:
+            axes.fill_between(lams, low, high, color=colour, alpha=0.15, lw=0)
+        else:
             found = share(asked.said[MEASURED].right[at][:, places].astype(float))
             style.points(axes, lams, *found, series)
     axes.set(xlabel="common strength $\\lambda$ of all adapters", ylabel="accuracy", ylim=(-0.03, 1.03))

@@ -29,14 +29,14 @@ SIZES = {
 }
 
 ASKED = ("hop1", "hop2", "cot", "untouched")
-"""The groups of prompts: the edits of each adapter, both in a chain of thought, and facts that nobody edited."""
+"""The groups of prompts: each adapter's edits, both in a chain of thought, and facts that nobody edited."""
 
 
 def write_example(folder: Path) -> bool:
     """Train and write ``folder``/hop1 and /hop2, PEFT adapters of the two hops, and ``folder``/prompts.jsonl.
 
-    Their base, a Llama, is written to ``folder``/base if the extra hf is there: True if so. Takes half a minute
-    on two cores.
+    Their base, a Llama, is written to ``folder``/base if the extra hf is there: True if so. Takes half a
+    minute on two cores.
     """
     config = of_world(two_hop.Config(entities=32, relations=4, edits=8, bridges=8), **SIZES)
     world = jax.tree.map(jnp.asarray, build(config.world, 0, two_hop.Setting()))

@@ -65,7 +65,7 @@ def answered(
             units = {number: f"{name}/{number:06d}" for number in range(len(questions))}
             missing = [number for number, unit in units.items() if unit not in done]
             with tqdm(
-                total=len(questions), initial=len(questions) - len(missing), desc=name, unit="prompt"
+                total=len(questions), initial=len(questions) - len(missing), desc=name, unit="prompt", delay=1
             ) as bar:
                 for numbers in batches(questions, missing, size):
                     said = judge([questions[number] for number in numbers])

@@ -45,7 +45,7 @@ def record(
     questions = [question(loaded.tokenizer, prompt, loaded.longest) for prompt in asked]
     held: dict[str, list[np.ndarray]] = {name: [] for name in names}
     numbers: list[int] = []  # of the prompt that each recorded token belongs to
-    with tqdm(total=len(asked), desc="recording", unit="prompt") as bar, running.fitting():
+    with tqdm(total=len(asked), desc="recording", unit="prompt", delay=1) as bar, running.fitting():
         for chosen in batches(questions, range(len(asked)), batch_size):
             together = batch([questions[number] for number in chosen])
             for name, found in running.module_inputs(loaded, together, names).items():
