@@ -104,7 +104,7 @@ def test_predictions_are_those_of_our_own_forecast_and_outcomes_those_of_our_own
     assert found.asked.said[PREDICTED].right.mean() not in (0.0, 1.0)
 
 
-def test_log_likelihoods_are_sums_over_the_answers_tokens(scene, tiny_world, tmp_path):
+def test_log_likelihoods_are_sums_over_the_answers_tokens_and_leads_the_least(scene, tiny_world, tmp_path):
     folder, config, params, parts = scene
     found = predicted(folder, tmp_path / "out", lams=LAMS, check=True, batch_size=64)
     probe = tiny_world.probes["cot"]
@@ -115,6 +115,10 @@ def test_log_likelihoods_are_sums_over_the_answers_tokens(scene, tiny_world, tmp
     each = jnp.take_along_axis(jax.nn.log_softmax(logits), probe.target[..., None], -1)[..., 0]
     measured = found.asked.said[MEASURED].loglik[found.asked.of("cot"), place]
     np.testing.assert_allclose(measured, each.sum(1), rtol=1e-4)
+    right = jnp.take_along_axis(logits, probe.target[..., None], -1)[..., 0]
+    others = jnp.put_along_axis(logits, probe.target[..., None], -jnp.inf, -1, inplace=False).max(-1)
+    measured = found.asked.said[MEASURED].lead[found.asked.of("cot"), place]
+    np.testing.assert_allclose(measured, (right - others).min(1), rtol=1e-3, atol=1e-3)
     single = found.asked.weights.index((0.9, 0.0))
     np.testing.assert_allclose(
         found.asked.said[PREDICTED].loglik[:, single], found.asked.said[MEASURED].loglik[:, single], rtol=1e-4
