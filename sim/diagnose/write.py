@@ -1,11 +1,10 @@
 """The report as files: JSON, CSV, HTML and the figure."""
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sim.diagnose.draw import draw
 from sim.diagnose.page import page
@@ -36,16 +35,12 @@ def write(report: Mapping[str, Any], out: Path) -> None:
 def as_json(report: Mapping[str, Any]) -> str:
     """The text of diagnosis.json."""
     modules = [
-        f"{json.dumps(name)}: {_text(_rounded(_pairs(found)))}" for name, found in report["modules"].items()
+        f"{json.dumps(name)}: {_text(_pairs(found), SIGNIFICANT)}"
+        for name, found in report["modules"].items()
     ]
     rest = {key: value for key, value in report.items() if key != "modules"} | {"verdict": verdict(report)}
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in rest.items()]
-    listed = ",\n".join(modules)
-    return "{\n" + ",\n".join(lines) + ',\n"modules": {\n' + listed + "\n}}\n"
-
-
-def _text(value: Any) -> str:
-    return json.dumps(_finite(value), allow_nan=False, separators=(",", ":"))
+    return "{\n" + ",\n".join(lines) + ',\n"modules": {\n' + ",\n".join(modules) + "\n}}\n"
 
 
 def _pairs(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,18 +51,14 @@ def _pairs(found: Mapping[str, Any]) -> dict[str, Any]:
     return {**found, **upper}
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+def _text(value: Any, digits: int | None = None) -> str:
+    """The JSON of plain data, floats to so many digits or in full; infinity and NaN, which it lacks, as null."""
+    if isinstance(value, float):
+        known = math.isfinite(value)
+        return "null" if not known else repr(value) if digits is None else f"{value:.{digits}g}"
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.{SIGNIFICANT}g}") if isinstance(value, float) else value
-
-
-def _finite(value: Any) -> Any:
-    """Infinity and NaN as null: JSON has neither."""
+        return "[" + ",".join([_text(item, digits) for item in value]) + "]"
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
+        items = [f"{json.dumps(str(key))}:{_text(item, digits)}" for key, item in value.items()]
+        return "{" + ",".join(items) + "}"
+    return json.dumps(value)

@@ -16,6 +16,7 @@ import peft
 import torch
 import transformers
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 
 from sim.hf.tokens import Batch
 from sim.merge import Adapter
@@ -53,7 +54,7 @@ def load(base: Path, adapters: Sequence[Adapter], dtype: str | None, device: str
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 base, local_files_only=True, dtype=getattr(torch, dtype) if dtype else "auto"
             )
-        except (OSError, ValueError, ImportError) as error:
+        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
             raise ValueError(f"{base} cannot be loaded as a causal language model: {error}") from None
         longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
         for adapter in adapters:
@@ -78,10 +79,12 @@ def require_fit(model: torch.nn.Module, base: Path, adapter: Adapter) -> None:
                 f"{adapter.path} adapts fused experts ({name}), of which PEFT runs one adapter at a time: "
                 "not supported here"
             )
-        weight = getattr(held.get(name), "weight", None)
-        if weight is None:
+        module = held.get(name)
+        if not hasattr(module, "weight"):
             raise ValueError(f"{adapter.path} adapts {name}, which {base} lacks: it is for another base")
-        shape, found = (update.b.shape[0], update.a.shape[1]), tuple(weight.shape)
+        shape, found = (update.b.shape[0], update.a.shape[1]), tuple(module.weight.shape)
+        if hasattr(module, "out_features"):  # the weight itself may be packed, four bits a number
+            found = (module.out_features, module.in_features)
         if found not in (shape, shape[::-1] if adapter.config.get("fan_in_fan_out") else shape):
             raise ValueError(
                 f"{adapter.path} changes {name} as {shape} (out, in), in {base} it is {found}: "

@@ -1,7 +1,8 @@
 """Predicted logits of every merge from those of single adapters, batch by batch, reduced to three numbers.
 
 The disentangled prediction needs whole vectors of logits at every answer token, one for each adapter and
-strength; they live as long as a batch, on the model's device.
+strength; they live as long as a batch, on the model's device: up to 1 + K (G + 1) arrays of N x V float32 for
+K adapters at G strengths and N answer tokens.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -103,7 +103,9 @@ def predict(
         )
     folders = tuple(str(adapter.path) for adapter in read)
     found = Prediction(Asked(folders, tuple(asked), tuple(questions), tuple(each), said), tuple(notes))
-    _write(found, out, config, str(loaded.model.device), start)
+    facts = {"base": str(base), "prompts": str(prompts), "device": str(loaded.model.device)}
+    seconds = round(time.monotonic() - start, 1)  # of this sitting
+    _write(found, out, {**facts, "seconds": seconds, "config": config})
     return found
 
 
@@ -115,7 +117,7 @@ def _config(
     sizes = {path.name: path.stat().st_size for path in sorted(base.glob("*.safetensors"))}
     return {
         "adapters": [digest_of(sorted(adapter.path.glob("adapter_*"))) for adapter in adapters],
-        "base": {"path": str(base), "described": digest_of(described), "sizes": sizes},
+        "base": {"described": digest_of(described), "sizes": sizes},
         "prompts": digest_of([prompts]),
         "merges": each,
         "dtype": dtype,
@@ -134,15 +136,10 @@ def _judges(loaded: Any, each: Sequence[Weights], check: bool) -> dict[str, Judg
     return {name: functools.partial(judge, function) for name, function in names.items()}
 
 
-def _write(found: Prediction, out: Path, config: dict[str, Any], device: str, start: float) -> None:
+def _write(found: Prediction, out: Path, facts: dict[str, Any]) -> None:
     for name, frame in (("predictions", found.predictions()), ("prompts", found.prompts())):
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
     style.save(found.figure(), out / "prediction")
-    manifest = {
-        "adapters": found.asked.adapters,
-        "seconds": round(time.monotonic() - start, 1),  # of this sitting
-        **environment(device),
-        "versions": {**versions(), **{name: metadata.version(name) for name in PACKAGES}},
-        "config": plain(config),
-    }
-    files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    with_packages = {"versions": {**versions(), **{name: metadata.version(name) for name in PACKAGES}}}
+    manifest = {"adapters": found.asked.adapters, **environment(facts["device"]), **with_packages, **facts}
+    files.write_text(out / "manifest.json", json.dumps(plain(manifest), indent=1) + "\n")
