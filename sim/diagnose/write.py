@@ -52,7 +52,7 @@ def _pairs(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(value: Any, digits: int | None = None) -> str:
-    """The JSON of plain data, floats to so many digits or in full; infinity and NaN, which it lacks, as null."""
+    """The JSON of plain data, floats to so many digits or in full; infinity and NaN as null."""
     if isinstance(value, float):
         known = math.isfinite(value)
         return "null" if not known else repr(value) if digits is None else f"{value:.{digits}g}"
