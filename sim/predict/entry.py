@@ -90,7 +90,7 @@ def predict(
     notes = [adapter.note for adapter in aligned(read) if adapter.note]
     asked, lams = read_prompts(prompts), grid(len(read), lams)
     each = weights(len(read), lams, most)
-    config = _config(read, base, prompts, each, dtype)
+    config = _config(read, base, prompts, lams, each, dtype)
     running = with_extra("sim.hf._model")
     loaded = running.load(base, read, dtype, device)
     questions = [question(loaded.tokenizer, prompt, loaded.longest) for prompt in asked]
@@ -110,7 +110,12 @@ def predict(
 
 
 def _config(
-    adapters: Sequence[Adapter], base: Path, prompts: Path, each: Sequence[Weights], dtype: str | None
+    adapters: Sequence[Adapter],
+    base: Path,
+    prompts: Path,
+    lams: Sequence[float],
+    each: Sequence[Weights],
+    dtype: str | None,
 ) -> dict[str, Any]:
     """All that decides an answer: files by their contents, the base (which is large) by what describes it."""
     described = sorted(path for path in base.glob("*.json"))
@@ -119,7 +124,8 @@ def _config(
         "adapters": [digest_of(sorted(adapter.path.glob("adapter_*"))) for adapter in adapters],
         "base": {"described": digest_of(described), "sizes": sizes},
         "prompts": digest_of([prompts]),
-        "merges": each,
+        "lams": lams,
+        "merges": len(each),  # with the strengths this tells which
         "dtype": dtype,
     }
 
