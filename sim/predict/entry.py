@@ -20,7 +20,7 @@ from sim.lab.entry.shown import Shown
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned, read_adapter
 from sim.predict.draw import draw
-from sim.predict.run import Judge, answered, digest_of
+from sim.predict.run import Judge, answered, digest_of, require_own
 from sim.predict.tables import Asked, prediction_table, prompt_table
 from sim.predict.verdict import table, verdict
 from sim.predict.weights import Weights, grid, weights
@@ -91,6 +91,7 @@ def predict(
     asked, lams = read_prompts(prompts), grid(len(read), lams)
     each = weights(len(read), lams, most)
     config = _config(read, base, prompts, lams, each, dtype)
+    require_own(out, config)
     running = with_extra("sim.hf._model")
     loaded = running.load(base, read, dtype, device)
     questions = [question(loaded.tokenizer, prompt, loaded.longest) for prompt in asked]

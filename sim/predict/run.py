@@ -1,7 +1,8 @@
 """The questions put to the model, batch by batch, each kept on disk when it is answered."""
 
+import contextlib
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from sim.lab.store.trouble import told
 
 Judge = Callable[[list[Question]], Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]]
 """(questions of a batch) -> {predictor: (log-likelihoods, leads) of every merge}."""
+
+NAME = "answers.sqlite"
 
 SIGNIFICANT = 7
 """Digits of a number kept: those of float32."""
@@ -53,20 +56,15 @@ def answered(
     """
     with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    database = Database(folder / "answers.sqlite")
-    try:
-        known = database.known()
-        if known:
-            require_same(known["config"], plain(config), folder)
-        else:
+    with _opened(folder, config) as database:
+        if not database.known():
             database.write({}, config=plain(config))
         done, found = database.done(), {}
         for name, judge in judges.items():
             units = {number: f"{name}/{number:06d}" for number in range(len(questions))}
             missing = [number for number, unit in units.items() if unit not in done]
-            with tqdm(
-                total=len(questions), initial=len(questions) - len(missing), desc=name, unit="prompt", delay=1
-            ) as bar:
+            there = len(questions) - len(missing)
+            with tqdm(total=len(questions), initial=there, desc=name, unit="prompt", delay=1) as bar:
                 for numbers in batches(questions, missing, size):
                     said = judge([questions[number] for number in numbers])
                     _require_finite(said)
@@ -76,9 +74,25 @@ def answered(
             for predictor in dict.fromkeys(row[1] for row in rows):
                 held = np.array([row[2:] for row in rows if row[1] == predictor])
                 found[predictor] = Answers(held[:, 0], held[:, 1])
+    return found
+
+
+def require_own(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raise what ``answered`` would for a folder of another configuration: before a large model is loaded."""
+    if (folder / NAME).exists():
+        with _opened(folder, config):
+            pass
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
+    database = Database(folder / NAME)
+    try:
+        if known := database.known():
+            require_same(known["config"], plain(config), folder)
+        yield database
     finally:
         database.close()
-    return found
 
 
 def _require_finite(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> None:

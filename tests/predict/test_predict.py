@@ -11,7 +11,7 @@ from sim.hf.prompts import Prompt
 from sim.hf.tokens import Question
 from sim.lab import intervals
 from sim.predict import tables, verdict
-from sim.predict.run import Answers, answered
+from sim.predict.run import Answers, answered, require_own
 from sim.predict.tables import MEASURED, PREDICTED, Asked, crossings
 from sim.predict.weights import alone, common, grid, weights
 
@@ -88,6 +88,11 @@ class TestKept:
             ValueError, match=r"another configuration \(dtype: a there, b here\); choose another --out"
         ):
             answered(tmp_path, {"dtype": "b"}, self.questions, 2, {"one": self.judge([])})
+        with pytest.raises(ValueError, match="another configuration"):
+            require_own(tmp_path, {"dtype": "b"})
+        require_own(tmp_path, {"dtype": "a"})
+        require_own(tmp_path / "none", {"dtype": "b"})
+        assert not (tmp_path / "none").exists()
 
     def test_numbers_that_are_not_finite_are_not_kept(self, tmp_path):
         def broken(questions):
