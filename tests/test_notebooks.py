@@ -13,7 +13,7 @@ import pytest
 from sim.lab import figure
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: int(path.stem.partition("_")[0]))
 ALLOWED = {"numpy", "pandas", "matplotlib", "jax", "IPython", "theory", "sim"} | set(sys.stdlib_module_names)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 SECONDS = 120

@@ -1,24 +1,12 @@
 """``python -m sim.diagnose A B [C ...]``: will merging these adapters work? No data, no base model needed."""
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import tyro
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
-from sim.diagnose.draw import draw
-from sim.diagnose.page import page, said
-from sim.diagnose.report import diagnose
-from sim.diagnose.tables import module_table
-from sim.diagnose.verdict import verdict
-from sim.lab import files, style
+from sim.diagnose.entry import diagnose_folders
 from sim.lab.cli import run_command
-from sim.merge import read_adapter
 
 
 @dataclass(frozen=True)
@@ -29,48 +17,17 @@ class DiagnoseCommand:
     """Two or more PEFT folders. Never modified."""
     features: Path | None = None
     """A safetensors file of activations at the inputs of the adapted modules, on prompts of your own: one
-    (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts."""
+    (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts.
+    python -m sim.record writes it."""
     out: Path = Path("runs/diagnose")
     """Folder for diagnosis.html, .csv, .json and the figure .pdf, .png; an earlier run's are replaced."""
 
 
-def read_features(path: Path) -> dict[str, np.ndarray]:
-    """Activations by module name. Raises ValueError, one line, for a file that is not whole safetensors."""
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); write it again") from None
-
-
-def _finite(value: Any) -> Any:
-    """Infinity and NaN as null: JSON has neither."""
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def write(report: Mapping[str, Any], out: Path) -> None:
-    """diagnosis.json, .csv, .html, .pdf and .png in ``out``, each replaced whole.
-
-    What is infinite or unknown is null in the JSON; the CSV has one row a module.
-    """
-    text = json.dumps({**_finite(report), "verdict": verdict(report)}, indent=1, allow_nan=False) + "\n"
-    files.write_text(out / "diagnosis.json", text)
-    table = module_table(report)
-    files.write_text(out / "diagnosis.csv", table.to_csv())
-    style.save(draw(report), out / "diagnosis")
-    files.write_text(out / "diagnosis.html", page(report, table, (out / "diagnosis.png").read_bytes()))
-
-
 def main(command: DiagnoseCommand) -> None:
     """Read, measure, write the files, print the verdict and the short tables. ValueError for bad input."""
-    adapters = [read_adapter(path) for path in command.adapters]
-    features = read_features(command.features) if command.features else None
-    report = diagnose(adapters, features)
-    write(report, command.out)
-    print(said(report))
+    found = diagnose_folders(*command.adapters, features=command.features)
+    found.write(command.out)
+    print(found)
     print(f"\nwrote {command.out / 'diagnosis'}.html, .csv, .json, .pdf, .png")
 
 

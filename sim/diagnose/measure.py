@@ -59,13 +59,20 @@ def measure_module(updates: Sequence[LowRank]) -> dict[str, Any]:
     """
     count = len(updates)
     triplets = [interference.bases(update) for update in updates]
-    pairs = [[(triplets[i], triplets[j]) for j in range(count)] for i in range(count)]
 
     def table(function) -> Array:
         return jnp.stack([jnp.stack([function(i, j) for j in range(count)]) for i in range(count)])
 
-    rows = [[interference.principal_cosines(p[2], q[2]) for p, q in row] for row in pairs]
-    columns = [[interference.principal_cosines(p[0], q[0]) for p, q in row] for row in pairs]
+    def cosines(side) -> list[list[Array]]:
+        """Of all pairs; those of (j, i) are those of (i, j), and are taken once."""
+        found = {
+            (i, j): interference.principal_cosines(triplets[i][side], triplets[j][side])
+            for i in range(count)
+            for j in range(i, count)
+        }
+        return [[found[min(i, j), max(i, j)] for j in range(count)] for i in range(count)]
+
+    rows, columns = cosines(2), cosines(0)
     spectra = [s for _, s, _ in triplets]
     retained = [interference.retained(updates, i) for i in range(count)]
     total = combination(updates, jnp.ones(count, updates[0].b.dtype))

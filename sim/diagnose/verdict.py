@@ -70,7 +70,7 @@ def _most_lost(held: Sequence[float]) -> str:
 def _certain(report: Mapping[str, Any]) -> str:
     covered = [m["features"]["covered_by_any"] for m in report["modules"].values() if "features" in m]
     if not covered:
-        return f"{CERTAIN} (--features FILE measures kappa)"
+        return f"{CERTAIN} (sim.predict runs them; sim.record writes --features, which measure kappa)"
     return (
         f"{CERTAIN}; at margin 1 and swing 2 the kappa of your features lets the average decide "
         f"{np.median(covered):.0%} of tokens (median of {len(covered)} modules)"

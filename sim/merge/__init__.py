@@ -1,12 +1,15 @@
 """Merging low-rank updates: methods behind one registry, and PEFT adapters read, merged and written.
 
-``merge("ties", [first, second], density=0.5, rank=8)`` merges one module; ``merge_adapters`` whole adapters,
-as ``python -m sim.merge`` does. A method is one function in ``methods``.
+``merge("ties", [first, second], density=0.5, rank=8)`` merges one module, ``merge_adapters`` whole adapters.
+The package itself merges folders: ``sim.merge("A", "B", method="ties").write("DIR")`` does what
+``python -m sim.merge A B --method ties --out DIR`` does. A method is one function in ``methods``.
 """
 
+from sim.lab.entry.called import calls
 from sim.merge import methods
 from sim.merge.adapters import merge_adapters
 from sim.merge.aligned import aligned
+from sim.merge.entry import Merged, merge_folders
 from sim.merge.module import merge
 from sim.merge.peft.files import Adapter, read_adapter
 from sim.merge.peft.write import write_adapter
@@ -15,6 +18,7 @@ from sim.merge.registry import METHODS, Method, method
 __all__ = [
     "METHODS",
     "Adapter",
+    "Merged",
     "Method",
     "aligned",
     "merge",
@@ -24,3 +28,5 @@ __all__ = [
     "read_adapter",
     "write_adapter",
 ]
+
+calls(merge_folders)

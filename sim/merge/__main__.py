@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import tyro
 
 from sim.lab.cli import run_command
-from sim.merge import METHODS, Adapter, Method, aligned, merge_adapters, read_adapter
+from sim.merge import METHODS, Method, read_adapter
 from sim.merge.adapters import truncation_loss
-from sim.merge.card import card
-from sim.merge.peft.write import kept_dtype, new_folder, write_files
+from sim.merge.entry import check_weights, cut_off, merged, notes_on
+from sim.merge.peft.write import new_folder
 
 
 def _method_table() -> str:
@@ -77,53 +76,20 @@ def main(command: MergeCommand) -> None:
     if not command.adapters:
         raise ValueError("give at least one adapter folder to merge")
     options = parsed_options(command.method, command.option)
-    if command.weight and len(command.weight) != len(command.adapters):
-        raise ValueError(f"--weight: {len(command.weight)} numbers for {len(command.adapters)} adapters")
-    if not np.isfinite(command.weight).all():
-        raise ValueError("--weight must be finite numbers")
+    check_weights(command.weight, len(command.adapters))
     adapters = [read_adapter(path) for path in command.adapters]
-    notes = _notes(adapters)
-    for note in notes:
+    for note in notes_on(adapters):
         print(f"note: {note}")
     loss = truncation_loss(adapters, command.method, command.weight, command.rank)
     if loss:
         print(f"the rank will cut off {100 * loss:.3g}% of the squared norm", flush=True)
     with new_folder(command.out) as folder:
-        merged, lost = merge_adapters(
-            adapters,
-            command.method,
-            command.weight,
-            rank=command.rank,
-            seed=command.seed,
-            options=options,
-        )
-        write_files(folder, merged, adapters, command.dtype or "")
-        rank = max(update.a.shape[0] for update in merged.values())
-        lost = loss if np.isnan(lost) else lost
-        facts = {
-            "weights": ", ".join(map(str, command.weight)) or "the method's own",
-            "options": ", ".join(f"{key}={value}" for key, value in options.items()) or "the method's own",
-            "modules": len(merged),
-            "rank": rank,
-            "cut off by the rank": "unknown" if lost is None else f"{100 * lost:.3g}% of the squared norm",
-            "dtype": command.dtype or kept_dtype(adapters),
-        }
-        text = card(shlex.join(_typed(command)), METHODS[command.method], adapters, facts, notes)
-        (folder / "README.md").write_text(text)
+        found = merged(adapters, command.method, command.weight, command.rank, command.seed, options, loss)
+        found.write_into(folder, command.dtype, shlex.join(_typed(command)))
     print(
-        f"{command.out}: {command.method} of {len(adapters)} adapters, {len(merged)} modules, rank {rank}, "
-        f"{facts['dtype']}"
-        + ("" if lost is None else f"; the rank cut off {100 * lost:.3g}% of the squared norm")
+        f"{command.out}: {command.method} of {len(adapters)} adapters, {len(found.updates)} modules, "
+        f"rank {found.rank}, {found.facts(command.dtype)['dtype']}{cut_off(found.lost)}"
     )
-
-
-def _notes(adapters: Sequence[Adapter]) -> list[str]:
-    """What was read otherwise than it stands, filled in, or does not fit together."""
-    notes = [adapter.note for adapter in aligned(adapters) if adapter.note]
-    bases = {str(adapter.config.get("base_model_name_or_path")) for adapter in adapters}
-    if len(bases) > 1:
-        notes.insert(0, f"the adapters name different base models: {', '.join(sorted(bases))}")
-    return notes
 
 
 def _typed(command: MergeCommand) -> list[str]:

@@ -90,7 +90,7 @@ def merge_adapters(
     _check_rank(adapters[0], rank)
     given = tuple(sorted((options or {}).items()))
     merged, total, lost = {}, 0.0, 0.0
-    bar = tqdm(adapters[0].modules, desc=f"merging by {method}", unit="module", disable=not progress)
+    bar = tqdm(adapters[0].modules, desc=f"merging by {method}", unit="module", delay=1, disable=not progress)
     for index, name in enumerate(bar):
         updates = [adapter.modules[name] for adapter in adapters]
         key = seeds.key(index, root=seed) if record.uses_key else None

@@ -13,6 +13,8 @@ from sim.diagnose import diagnose
 from sim.diagnose.measure import shared_cores
 from sim.diagnose.report import natural
 from sim.diagnose.tables import module_table
+from sim.diagnose.verdict import verdict
+from sim.diagnose.write import as_json
 from sim.merge import Adapter, read_adapter, write_adapter
 from theory import interference
 from theory.lowrank import LowRank, dense
@@ -199,6 +201,22 @@ def test_the_command_prints_and_writes(tmp_path, command):
     expected = diagnose([read_adapter(source) for source in sources])
     assert report["total"]["norm"] == expected["total"]["norm"]
     assert len(report["modules"]["layers.0.q_proj"]["features"]["kappa"][0]) == 5
+
+
+def test_the_json_repeats_nothing_that_symmetry_gives():
+    """A line a module; cosines of the pairs (1, 2), (1, 3), (2, 3); six digits, the library in full."""
+    rng = np.random.default_rng(3)
+    report = diagnose([adapter({name: random_update(rng) for name in ("l.0.q", "l.1.q")}) for _ in range(3)])
+    text = as_json(report)
+    assert sum(line.startswith('"l.') for line in text.splitlines()) == 2
+    read = json.loads(text)
+    assert read["total"]["norm"] == report["total"]["norm"] and read["verdict"] == verdict(report)
+    for name, found in report["modules"].items():
+        for key in ("row_cosines", "column_cosines"):
+            expected = [found[key][i][j] for i, j in ((0, 1), (0, 2), (1, 2))]
+            np.testing.assert_allclose(read["modules"][name][key], expected, rtol=1e-5)
+        np.testing.assert_allclose(read["modules"][name]["inner"], found["inner"], rtol=1e-5)
+        assert read["modules"][name]["norm2"] != found["norm2"]
 
 
 def test_the_commands_errors_are_one_line(tmp_path, command):

@@ -6,8 +6,8 @@ import shutil
 import ml_dtypes
 import numpy as np
 import pytest
+from folders import DATA, KEY, delta, edit_config, edit_tensors, failure, pair
 from safetensors.numpy import load_file, save_file
-from test_merge_files import DATA, KEY, delta, edit_config, edit_tensors, failure, pair
 
 from sim.merge import METHODS, Adapter, aligned, merge_adapters, read_adapter, write_adapter
 from sim.merge.adapters import truncation_loss

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
+from folders import DATA, delta, pair
 from safetensors.numpy import load_file, save_file
-from test_merge_files import DATA, delta, pair
 
 from sim.merge import read_adapter
 from sim.merge.peft.config import CONFIG, UNSUPPORTED

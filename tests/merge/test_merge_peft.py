@@ -4,8 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+from folders import DATA, assert_all_close, delta, pair
 from safetensors.numpy import load_file
-from test_merge_files import DATA, ORDERS, PATTERNS, assert_all_close, delta, overlapping, pair
+from test_merge_files import ORDERS, PATTERNS, overlapping
 
 from sim.merge import Adapter, merge_adapters, write_adapter
 from sim.merge.peft.files import WEIGHTS

@@ -52,9 +52,11 @@ def _differences(old: object, new: object, path: str = "") -> str:
     return f"{path}: {old} there, {new} here"
 
 
-def environment() -> dict:
-    """Versions, device and commit: what a reader needs to repeat a run."""
-    count, kind = parallel.devices()
+def environment(device: str | None = None) -> dict:
+    """Versions, device and commit: what a reader needs to repeat a run.
+
+    device: what it ran on, where that was not JAX, which is then left asleep.
+    """
     here = Path(__file__).parent
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=here, capture_output=True, text=True
@@ -62,7 +64,7 @@ def environment() -> dict:
     return {
         "python": platform.python_version(),
         "versions": versions(),
-        "device": f"{count} x {kind}",
+        "device": device or "{} x {}".format(*parallel.devices()),
         "platform": platform.platform(),
         "commit": commit.stdout.strip() or "unknown",
     }

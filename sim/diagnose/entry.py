@@ -1,0 +1,70 @@
+"""The diagnosis of folders, as a result that prints and draws itself."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from sim.diagnose.draw import draw
+from sim.diagnose.page import said
+from sim.diagnose.report import diagnose
+from sim.diagnose.tables import kind_table, module_table
+from sim.diagnose.verdict import verdict
+from sim.diagnose.write import write
+from sim.lab.entry.shown import Shown
+from sim.merge import read_adapter
+
+
+@dataclass(frozen=True, repr=False)
+class Diagnosis(Shown):
+    """What can be said of merging adapters from their files alone, as plain data in ``report``."""
+
+    report: Mapping[str, Any]
+
+    @property
+    def verdict(self) -> list[str]:
+        """Doubts if there are any; then what to do, what it loses, what would make it certain."""
+        return [*self.report["warnings"], *verdict(self.report)]
+
+    def table(self) -> pd.DataFrame:
+        """One row a matrix kind."""
+        return kind_table(self.modules())
+
+    def modules(self) -> pd.DataFrame:
+        """One row a module."""
+        return module_table(self.report)
+
+    def figure(self) -> Figure:
+        """Norms, overlap and smallest lambda over the modules or layers."""
+        return draw(self.report)
+
+    def write(self, out: str | Path) -> None:
+        """The files that the command writes."""
+        write(self.report, Path(out))
+
+    def __str__(self) -> str:
+        return said(self.report)
+
+
+def diagnose_folders(*adapters: str | Path, features: str | Path | None = None) -> Diagnosis:
+    """Will merging these PEFT adapters work? Reads their folders, and a file of features if there is one.
+
+    features: as ``python -m sim.record`` writes it, or by ``report.diagnose``'s names.
+    Raises: ValueError, one line, for anything that cannot be read or does not fit together.
+    """
+    read = [read_adapter(path) for path in adapters]
+    return Diagnosis(diagnose(read, read_features(Path(features)) if features else None))
+
+
+def read_features(path: Path) -> dict[str, np.ndarray]:
+    """Activations by module name. Raises ValueError, one line, for a file that is not whole safetensors."""
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"{path} is not a whole safetensors file ({error}); write it again") from None

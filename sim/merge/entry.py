@@ -1,0 +1,203 @@
+"""The merge of folders, as a result that prints, draws and writes itself."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sim.lab import style
+from sim.lab.entry.shown import Shown
+from sim.merge.adapters import merge_adapters, truncation_loss
+from sim.merge.aligned import aligned
+from sim.merge.card import card
+from sim.merge.peft.files import Adapter, read_adapter
+from sim.merge.peft.write import kept_dtype, new_folder, write_files
+from sim.merge.registry import METHODS
+from theory.lowrank import LowRank, inner, norm
+
+
+@dataclass(frozen=True, repr=False)
+class Merged(Shown):
+    """K adapters merged into one update a module.
+
+    lost: the share of the squared norm that the rank cut off; None where it is not known. notes: what was
+    read otherwise than it stands, filled in, or does not fit together.
+    """
+
+    method: str
+    sources: tuple[Adapter, ...]
+    weights: tuple[float, ...]
+    options: Mapping[str, Any]
+    seed: int
+    updates: Mapping[str, LowRank]
+    lost: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def rank(self) -> int:
+        """The largest rank of a module."""
+        return max(update.a.shape[0] for update in self.updates.values())
+
+    @property
+    def verdict(self) -> list[str]:
+        """What was merged by what, and the notes."""
+        return [
+            f"{self.method} of {len(self.sources)} adapters: {len(self.updates)} modules, rank {self.rank}"
+            + cut_off(self.lost),
+            *(f"note: {note}" for note in self.notes),
+        ]
+
+    def table(self) -> pd.DataFrame:
+        """|Delta W|_F over all modules and the cosine with the merge, of each adapter and of the merge."""
+        rows = {}
+        for label, modules in self._series().items():
+            shared = [inner(_wide(modules[name]), _wide(self.updates[name])) for name in self.updates]
+            rows[label] = {"norm": _size(modules), "cosine": float(sum(shared)) / _positive(_size(modules))}
+        table = pd.DataFrame.from_dict(rows, orient="index")
+        table["cosine"] /= _positive(_size(self.updates))
+        return table
+
+    def figure(self) -> Figure:
+        """|Delta W|_F of each adapter and of the merge, module by module."""
+        return _draw(
+            {
+                label: [float(norm(_wide(each[name]))) for name in self.updates]
+                for label, each in self._series().items()
+            }
+        )
+
+    def facts(self, dtype: str | None = None) -> dict[str, Any]:
+        """The table of the model card."""
+        return {
+            "weights": ", ".join(map(str, self.weights)) or "the method's own",
+            "options": ", ".join(f"{key}={value}" for key, value in self.options.items())
+            or "the method's own",
+            "modules": len(self.updates),
+            "rank": self.rank,
+            "cut off by the rank": "unknown"
+            if self.lost is None
+            else f"{100 * self.lost:.3g}% of the squared norm",
+            "dtype": dtype or kept_dtype(self.sources),
+        }
+
+    def write_into(self, folder: Path, dtype: str | None, command: str) -> None:
+        """The PEFT files and the model card, in a folder that exists."""
+        write_files(folder, self.updates, self.sources, dtype or "")
+        text = card(command, METHODS[self.method], self.sources, self.facts(dtype), self.notes)
+        (folder / "README.md").write_text(text)
+
+    def write(self, out: str | Path, dtype: str | None = None) -> None:
+        """Write the merge as a PEFT adapter, whole or not at all, in the sources' type or ``dtype``.
+
+        Raises: ValueError if ``out`` holds something already or cannot be created, or the type is too narrow.
+        """
+        given = {"weights": self.weights, "seed": self.seed, "options": dict(self.options)}
+        words = [repr(str(source.path)) for source in self.sources] + [f"method={self.method!r}"]
+        words += [f"{name}={value!r}" for name, value in given.items() if value]
+        with new_folder(Path(out)) as folder:
+            self.write_into(folder, dtype, f"sim.merge({', '.join(words)})")
+
+    def _series(self) -> dict[str, Mapping[str, LowRank]]:
+        each = {f"adapter {i + 1}": adapter.modules for i, adapter in enumerate(aligned(self.sources))}
+        return {**each, "merge": self.updates}
+
+
+def merge_folders(
+    *adapters: str | Path,
+    method: str,
+    weights: Sequence[float] = (),
+    rank: int | None = None,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Merged:
+    """Merge PEFT folders into one adapter, without data and without the base; ``write`` writes it.
+
+    Args:
+        method: a key of ``METHODS``. weights: one number an adapter, the method's own by default.
+        rank: truncate every module to it. seed: of the methods that draw. options: the method's own.
+
+    Raises: ValueError, one line, for folders that cannot be read or do not fit together, and as
+        ``merge_adapters`` does.
+    """
+    if not adapters:
+        raise ValueError("give at least one adapter folder to merge")
+    check_weights(weights, len(adapters))
+    read = [read_adapter(path) for path in adapters]
+    loss = truncation_loss(read, method, weights, rank)
+    return merged(read, method, weights, rank, seed, options or {}, loss)
+
+
+def merged(
+    adapters: Sequence[Adapter],
+    method: str,
+    weights: Sequence[float],
+    rank: int | None,
+    seed: int,
+    options: Mapping[str, Any],
+    loss: float | None,
+) -> Merged:
+    """``merge_folders`` of adapters that are read, with the ``truncation_loss`` that was foreseen."""
+    updates, lost = merge_adapters(adapters, method, weights, rank=rank, seed=seed, options=options)
+    return Merged(
+        method,
+        tuple(adapters),
+        tuple(weights),
+        dict(options),
+        seed,
+        updates,
+        loss if np.isnan(lost) else lost,
+        tuple(notes_on(adapters)),
+    )
+
+
+def check_weights(weights: Sequence[float], count: int) -> None:
+    """Raise ValueError unless the weights, if any are given, are ``count`` finite numbers."""
+    if weights and len(weights) != count:
+        raise ValueError(f"--weight: {len(weights)} numbers for {count} adapters")
+    if not np.isfinite(weights).all():
+        raise ValueError("--weight must be finite numbers")
+
+
+def notes_on(adapters: Sequence[Adapter]) -> list[str]:
+    """What was read otherwise than it stands, filled in, or does not fit together."""
+    notes = [adapter.note for adapter in aligned(adapters) if adapter.note]
+    bases = {str(adapter.config.get("base_model_name_or_path")) for adapter in adapters}
+    if len(bases) > 1:
+        notes.insert(0, f"the adapters name different base models: {', '.join(sorted(bases))}")
+    return notes
+
+
+def cut_off(lost: float | None) -> str:
+    """What the rank cut off, as the end of a sentence; empty where it is not known."""
+    return "" if lost is None else f"; the rank cut off {100 * lost:.3g}% of the squared norm"
+
+
+def _wide(update: LowRank) -> LowRank:
+    return LowRank(jnp.asarray(update.b, jnp.float64), jnp.asarray(update.a, jnp.float64), update.scale)
+
+
+def _size(modules: Mapping[str, LowRank]) -> float:
+    """|Delta W|_F over all modules."""
+    return float(np.sqrt(sum(float(norm(_wide(update))) ** 2 for update in modules.values())))
+
+
+def _positive(size: float) -> float:
+    """The size, or 1 where it is 0."""
+    return size or 1.0
+
+
+@style.styled
+def _draw(series: Mapping[str, Sequence[float]]) -> Figure:
+    picture, axes = style.figure(style.PAGE)
+    for number, (label, norms) in enumerate(series.items()):
+        colour, marker = (table[number % 7] for table in (style.COLOURS, style.MARKERS))
+        axes.plot(norms, marker=marker, ls=":", lw=0.4, color=colour, label=label)
+    axes.set(xlabel="module, in the order of the files", ylabel="norm $|\\Delta W|_F$")
+    axes.set_ylim(bottom=0)
+    axes.legend(ncols=5)
+    return picture

@@ -1,0 +1,152 @@
+"""The prediction of a library on one's own base and prompts: asked, kept, written."""
+
+import functools
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sim.hf.extra import PACKAGES, with_extra
+from sim.hf.prompts import read_prompts
+from sim.hf.tokens import batch, question
+from sim.lab import files, style
+from sim.lab.entry.shown import Shown
+from sim.lab.store.identity import environment, plain, versions
+from sim.merge import Adapter, aligned, read_adapter
+from sim.predict.draw import draw
+from sim.predict.run import Judge, answered, digest_of, require_own
+from sim.predict.tables import Asked, prediction_table, prompt_table
+from sim.predict.verdict import table, verdict
+from sim.predict.weights import Weights, grid, weights
+
+MOST = 128
+"""Merges that are predicted, at most, before only common strengths are; two adapters have 25, three 216."""
+
+
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
+    """What is predicted of every linear merge of a library, on a base and prompts of one's own."""
+
+    asked: Asked
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> list[str]:
+        """The best merge, what is lost by it, what makes it certain (or how far the outcome is off)."""
+        return verdict(self.asked)
+
+    def table(self) -> pd.DataFrame:
+        """Accuracy by group and common strength, predicted [interval], and measured after a bar."""
+        return table(self.asked)
+
+    def figure(self) -> Figure:
+        """Accuracy against the common strength."""
+        return draw(self.asked)
+
+    def predictions(self) -> pd.DataFrame:
+        """Every merge and group (``prediction_table``)."""
+        return prediction_table(self.asked)
+
+    def prompts(self) -> pd.DataFrame:
+        """Every prompt with its critical lambda (``prompt_table``)."""
+        return prompt_table(self.asked)
+
+
+def predict(
+    *adapters: str | Path,
+    base: str | Path,
+    prompts: str | Path,
+    out: str | Path = "runs/predict",
+    lams: Sequence[float] = (),
+    most: int = MOST,
+    check: bool = False,
+    batch_size: int = 8,
+    dtype: str | None = None,
+    device: str | None = None,
+) -> Prediction:
+    """Predict every linear merge of two or more PEFT adapters on a base, from each adapter run alone.
+
+    Args:
+        adapters: PEFT folders. base: folder of a Hugging Face causal language model.
+        prompts: JSON lines, {"prompt": ..., "answer": ..., "group": ...} (``read_prompts``).
+        out: what is written, and resumed. lams: strengths (``grid``). most: as ``weights`` takes it.
+        check: run the merges as well. batch_size, dtype, device: as ``sim.hf`` takes them.
+
+    Raises: ValueError, one line, for bad input, a missing extra, or a folder of another configuration.
+    """
+    start = time.monotonic()
+    base, prompts, out = Path(base), Path(prompts), Path(out)
+    if len(adapters) < 2:
+        raise ValueError(f"a merge has at least two adapters, not {len(adapters)}")
+    if batch_size < 1:
+        raise ValueError(f"--batch-size is {batch_size}: give 1 or more")
+    read = [read_adapter(path) for path in adapters]
+    notes = [adapter.note for adapter in aligned(read) if adapter.note]
+    asked, lams = read_prompts(prompts), grid(len(read), lams)
+    each = weights(len(read), lams, most)
+    config = _config(read, base, prompts, lams, each, dtype)
+    require_own(out, config)
+    running = with_extra("sim.hf._model")
+    loaded = running.load(base, read, dtype, device)
+    questions = [question(loaded.tokenizer, prompt, loaded.longest) for prompt in asked]
+    said = answered(out, config, questions, batch_size, _judges(loaded, each, check))
+    joined = sum(one.joined for one in questions)
+    if joined:
+        notes.append(
+            f"{joined} of {len(questions)} answers begin inside a token that also ends the prompt (a space "
+            "that belongs to the answer?): that token counts as theirs"
+        )
+    folders = tuple(str(adapter.path) for adapter in read)
+    found = Prediction(Asked(folders, tuple(asked), tuple(questions), tuple(each), said), tuple(notes))
+    facts = {"base": str(base), "prompts": str(prompts), "device": str(loaded.model.device)}
+    seconds = round(time.monotonic() - start, 1)  # of this sitting
+    _write(found, out, {**facts, "seconds": seconds, "config": config})
+    return found
+
+
+def _config(
+    adapters: Sequence[Adapter],
+    base: Path,
+    prompts: Path,
+    lams: Sequence[float],
+    each: Sequence[Weights],
+    dtype: str | None,
+) -> dict[str, Any]:
+    """All that decides an answer: files by their contents, the base (which is large) by what describes it."""
+    described = sorted(path for path in base.glob("*.json"))
+    sizes = {path.name: path.stat().st_size for path in sorted(base.glob("*.safetensors"))}
+    return {
+        "adapters": [digest_of(sorted(adapter.path.glob("adapter_*"))) for adapter in adapters],
+        "base": {"described": digest_of(described), "sizes": sizes},
+        "prompts": digest_of([prompts]),
+        "lams": lams,
+        "merges": len(each),  # with the strengths this tells which
+        "dtype": dtype,
+    }
+
+
+def _judges(loaded: Any, each: Sequence[Weights], check: bool) -> dict[str, Judge]:
+    running, logits = with_extra("sim.hf._model"), with_extra("sim.predict._logits")
+
+    def judge(function, questions):
+        together = batch(questions)
+        with running.fitting():
+            return function(functools.partial(running.answer_logits, loaded, together), together, each)
+
+    names = {"predicting": logits.predicted} | ({"checking": logits.measured} if check else {})
+    return {name: functools.partial(judge, function) for name, function in names.items()}
+
+
+def _write(found: Prediction, out: Path, facts: dict[str, Any]) -> None:
+    for name, frame in (("predictions", found.predictions()), ("prompts", found.prompts())):
+        files.write_text(out / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
+    style.save(found.figure(), out / "prediction")
+    with_packages = {"versions": {**versions(), **{name: metadata.version(name) for name in PACKAGES}}}
+    manifest = {"adapters": found.asked.adapters, **environment(facts["device"]), **with_packages, **facts}
+    files.write_text(out / "manifest.json", json.dumps(plain(manifest), indent=1) + "\n")

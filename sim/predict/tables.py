@@ -1,0 +1,210 @@
+"""What is predicted, as tables: a row a group and merge, a row a prompt; and the best merge."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from sim.hf.prompts import UNTOUCHED, Prompt, groups
+from sim.hf.tokens import Question
+from sim.lab import intervals
+from sim.predict.run import Answers
+from sim.predict.weights import Weights, alone, common
+
+PREDICTED = "disentangled"
+"""The predictor that tables and verdict are made of; the others stand beside it in predictions.csv."""
+
+MEASURED = "measured"
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Everything that was asked and said: P prompts, K adapters, C merges.
+
+    adapters: their folders. said: the answers (P, C) of every predictor, and of the merges if they were run.
+    """
+
+    adapters: tuple[str, ...]
+    prompts: tuple[Prompt, ...]
+    questions: tuple[Question, ...]
+    weights: tuple[Weights, ...]
+    said: Mapping[str, Answers]
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups of prompts, ``UNTOUCHED`` last."""
+        return groups(self.prompts)
+
+    def of(self, group: str) -> np.ndarray:
+        """The numbers of a group's prompts."""
+        return np.flatnonzero([prompt.group == group for prompt in self.prompts])
+
+
+def resampled(count: int) -> Float[np.ndarray, "R count"]:
+    """The share that each of ``count`` prompts has in each resample; the same at every call."""
+    rng = np.random.default_rng(0)
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
+
+
+def interval(values: Float[np.ndarray, "n C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, low, high) over n prompts of every column: percentile bootstrap, 95%."""
+    values = np.asarray(values, float)
+    low, high = np.quantile(resampled(len(values)) @ values, (0.025, 0.975), axis=0)
+    mean = values.mean(0)
+    return mean, np.minimum(low, mean), np.maximum(high, mean)
+
+
+def share(right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``interval`` of yes or no; where all prompts agree, and resampling is blind, Wilson's interval."""
+    mean, low, high = interval(right)
+    asked = np.full(len(mean), len(right))
+    _, wilson_low, wilson_high = intervals.proportions((mean * asked)[:, None], asked[:, None])
+    agreed = (mean == 0) | (mean == 1)
+    return mean, np.where(agreed, wilson_low, low), np.where(agreed, wilson_high, high)
+
+
+def prediction_table(asked: Asked) -> pd.DataFrame:
+    """One row a group, merge and predictor: accuracy, log-likelihood, and the change of accuracy against the
+    base, each with its interval; beside them the outcome, where the merges were run.
+
+    Merges of one adapter or none are not predicted: "disentangled" holds what the model says, and no other
+    predictor has a row. ``accuracy`` is exact match of greedy decoding, ``loglik`` the mean of log p(answer).
+    """
+    found = []
+    exact = set(alone(asked.weights))
+    for group in asked.groups:
+        at = asked.of(group)
+        outcome = asked.said.get(MEASURED)
+        for predictor, answers in asked.said.items():
+            if predictor == MEASURED:
+                continue
+            right = answers.right[at].astype(float)
+            columns = {"accuracy": share(right), "loglik": interval(answers.loglik[at])}
+            columns["change"] = interval(right - right[:, :1])
+            if outcome is not None:
+                columns["measured"] = share(outcome.right[at].astype(float))
+                columns["measured_loglik"] = interval(outcome.loglik[at])
+            for place, one in enumerate(asked.weights):
+                if place in exact and predictor != PREDICTED:
+                    continue
+                row = {"group": group, "lam": one[0] if len(set(one)) == 1 else np.nan}
+                row |= {f"lam_{i + 1}": lam for i, lam in enumerate(one)}
+                row |= {"predictor": predictor, "prompts": len(at)}
+                for name, values in columns.items():
+                    row |= dict(
+                        zip((name, f"{name}_low", f"{name}_high"), (v[place] for v in values), strict=True)
+                    )
+                found.append(row)
+    return pd.DataFrame(found)
+
+
+def crossings(lams: Sequence[float], lead: Float[np.ndarray, "P L"]) -> tuple[np.ndarray, np.ndarray]:
+    """(critical lambda, lambda at which it is lost again) of every prompt, from its lead at rising strengths.
+
+    The critical lambda is where the answer first takes the lead: 0 if the base has it, infinite if it never
+    does. It is lost where it then first falls behind; infinite if it does not. Between two strengths the lead
+    is taken as linear. For logits linear in lambda the critical lambda is M / Delta (theory, section 3).
+    """
+    lead, lams = np.asarray(lead, float), np.asarray(lams, float)
+    start, end = np.full(len(lead), np.inf), np.full(len(lead), np.inf)
+    for prompt, leads in enumerate(lead):
+        for at, ahead in enumerate(leads > 0):
+            if ahead and np.isinf(start[prompt]):
+                start[prompt] = _between(lams, leads, at)
+            elif not ahead and np.isfinite(start[prompt]):
+                end[prompt] = _between(lams, leads, at)
+                break
+    return start, end
+
+
+def _between(lams: np.ndarray, lead: np.ndarray, at: int) -> float:
+    """Where the lead passes 0 on the way to place ``at``."""
+    if at == 0:
+        return float(lams[0])
+    before, after = lead[at - 1], lead[at]
+    return float(lams[at - 1] + (lams[at] - lams[at - 1]) * before / (before - after))
+
+
+def prompt_table(asked: Asked) -> pd.DataFrame:
+    """One row a prompt: its critical lambda, and where it is lost, in the sum of all adapters and in each."""
+    answers = asked.said[PREDICTED]
+    table = pd.DataFrame(
+        {
+            "line": [prompt.line for prompt in asked.prompts],
+            "group": [prompt.group for prompt in asked.prompts],
+            "prompt": [prompt.prompt for prompt in asked.prompts],
+            "answer": [prompt.answer for prompt in asked.prompts],
+            "tokens": [len(question.answer) for question in asked.questions],
+            "base": answers.right[:, 0],
+        }
+    )
+    together = common(asked.weights)
+    table["critical_lambda"], table["lost_lambda"] = _over(asked, together, answers)
+    for i in range(len(asked.adapters)):
+        only = [at for at in alone(asked.weights) if not any(np.delete(asked.weights[at], i))]
+        table[f"critical_lambda_{i + 1}"], table[f"lost_lambda_{i + 1}"] = _over(asked, only, answers)
+    if MEASURED in asked.said:
+        table["measured_critical_lambda"], table["measured_lost_lambda"] = _over(
+            asked, together, asked.said[MEASURED]
+        )
+    return table
+
+
+def _over(asked: Asked, places: Sequence[int], answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    return crossings([max(asked.weights[at]) for at in places], answers.lead[:, places])
+
+
+def scores(asked: Asked, values: np.ndarray, draws: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+    """What the best merge is best at: (C,), or (R, C) over resamples.
+
+    The mean over groups of edits, and with a group ``UNTOUCHED`` half of that and half of it: retention and
+    damage weigh alike (theory, section 12).
+    """
+    each = {
+        group: (values[asked.of(group)].mean(0) if draws is None else draws[group] @ values[asked.of(group)])
+        for group in asked.groups
+    }
+    edits = [value for group, value in each.items() if group != UNTOUCHED]
+    kept = [each[UNTOUCHED]] if UNTOUCHED in each else []
+    return np.mean([*([np.mean(edits, axis=0)] if edits else []), *kept], axis=0)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The merge of highest predicted score: its place, and of one common strength over resamples."""
+
+    place: int
+    lam_place: int
+    lam_low: float
+    lam_high: float
+
+
+def best(asked: Asked) -> Best:
+    """The best of all merges, and the best common strength with its 95% interval over resamples of prompts.
+
+    Of equal scores the higher log-likelihood, scored likewise, is better.
+    """
+    answers, together = asked.said[PREDICTED], common(asked.weights)
+    right = answers.right.astype(float)
+    place = best_of(asked, range(len(asked.weights)))
+    lams = np.array([asked.weights[at][0] for at in together])
+    draws = {group: resampled(len(asked.of(group))) for group in asked.groups}
+    over = [scores(asked, values[:, together], draws) for values in (right, answers.loglik)]
+    drawn = [lams[_argbest(*each)] for each in zip(*over, strict=True)]
+    low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
+    return Best(place, best_of(asked, together), float(low), float(high))
+
+
+def best_of(asked: Asked, places: Sequence[int]) -> int:
+    """The place of highest predicted score among these."""
+    answers = asked.said[PREDICTED]
+    both = (scores(asked, values[:, places]) for values in (answers.right.astype(float), answers.loglik))
+    return places[_argbest(*both)]
+
+
+def _argbest(score: np.ndarray, loglik: np.ndarray) -> int:
+    return int(np.lexsort((loglik, np.round(score, 9)))[-1])

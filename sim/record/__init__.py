@@ -1,0 +1,1 @@
+"""Activations of one's own prompts at the inputs of adapted modules, for ``sim.diagnose --features``."""

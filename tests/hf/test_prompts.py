@@ -1,0 +1,141 @@
+"""Prompts and their tokens: what is read, what is refused by its line, where an answer begins."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sim.hf.prompts import EDITS, Prompt, groups, read_prompts
+from sim.hf.tokens import batch, batches, question
+
+
+class Words:
+    """A tokenizer of some pieces, longest first, else letters; BOS 1 in front, EOS 2 behind if asked."""
+
+    eos_token, eos_token_id = "</s>", 2
+
+    def __init__(self, *pieces, bos=True, eos=False):
+        self.pieces, self.bos, self.eos = [self.eos_token, *pieces], bos, eos
+
+    def __call__(self, text):
+        found = [1] if self.bos else []
+        while text:
+            known = [piece for piece in self.pieces if text.startswith(piece)]
+            piece = max(known, key=len, default=text[0])
+            found.append(2 + self.pieces.index(piece) if known else 100 + ord(piece))
+            text = text[len(piece) :]
+        return {"input_ids": found + [2] * self.eos}
+
+
+def ask(prompt, answer, **how):
+    return question(Words("in ", " Paris", "er", " "), Prompt(prompt, answer, EDITS, 7), **how)
+
+
+def letters(text):
+    return tuple(100 + ord(letter) for letter in text)
+
+
+def test_lines_are_read_in_order(tmp_path):
+    path = tmp_path / "p.jsonl"
+    lines = [
+        {"prompt": "a", "answer": "b"},
+        {"prompt": "", "answer": "c\u2028d", "group": "untouched"},
+        {"prompt": "e", "answer": " f", "group": "new"},
+    ]
+    text = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+    path.write_text(text, encoding="utf-8-sig")
+    found = read_prompts(path)
+    assert found == [
+        Prompt("a", "b", EDITS, 1),
+        Prompt("", "c\u2028d", "untouched", 3),
+        Prompt("e", " f", "new", 5),
+    ]
+    assert groups(found) == [EDITS, "new", "untouched"]  # the untouched last
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"prompt": "a"', "line 2 is not JSON"),
+        ('["a", "b"]', "line 2 is not an object"),
+        ('{"answer": "a"}', "line 2 has no 'prompt'"),
+        ('{"prompt": "a"}', "line 2 has no 'answer'"),
+        ('{"prompt": "a", "answer": ""}', "line 2 has an empty answer"),
+        ('{"prompt": "a", "answer": 4}', "line 2: 'answer' must be a text, found 4"),
+        (
+            '{"prompt": "a", "answer": "b", "groop": "c"}',
+            "line 2 has a field 'groop'; known are prompt, answer",
+        ),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number(tmp_path, line, said):
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"prompt": "a", "answer": "b"}\n' + line + "\n")
+    with pytest.raises(ValueError) as error:
+        read_prompts(path)
+    assert said in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_without_prompts_is_refused(tmp_path):
+    (tmp_path / "p.jsonl").write_text("\n \n")
+    with pytest.raises(ValueError, match="holds no prompts"):
+        read_prompts(tmp_path / "p.jsonl")
+    (tmp_path / "p.jsonl").write_bytes(b'{"prompt": "\xff"}')
+    with pytest.raises(ValueError, match="not UTF-8"):
+        read_prompts(tmp_path / "p.jsonl")
+
+
+def test_the_answer_is_what_follows_the_prompts_own_tokens():
+    found = ask("in ", "Rom")
+    assert (found.tokens, found.start, found.joined) == ((1, 3, *letters("Rom")), 2, False)
+    assert found.answer == letters("Rom")
+
+
+def test_a_token_across_the_boundary_is_the_answers_first():
+    """ "lie" + "r": the whole is l i er, so the e that the prompt ends with is read as part of the answer."""
+    found = ask("lie", "r")
+    assert found.tokens == (1, *letters("li"), 5)
+    assert (found.start, found.joined, found.answer) == (3, True, (5,))
+    found = ask("to ", "Paris")  # the space goes with the answer: " Paris" is one token
+    assert (found.tokens, found.answer, found.joined) == ((1, *letters("to"), 4), (4,), True)
+
+
+def test_an_end_of_text_that_the_tokenizer_adds_is_no_answer():
+    plain = Words("er")
+    ending = Words("er", eos=True)
+    prompt = Prompt("li", "ver", EDITS, 1)
+    assert question(ending, prompt) == question(plain, prompt)
+    asked = question(ending, Prompt("li", "ver</s>", EDITS, 1))
+    assert asked.answer[-1] == 2 and asked.answer[:-1] == question(plain, prompt).answer
+
+
+def test_what_cannot_be_asked_is_refused_by_its_line():
+    with pytest.raises(ValueError, match="line 7 takes 5 tokens, the model reads at most 4"):
+        ask("in ", "Rom", longest=4)
+    with pytest.raises(ValueError, match="line 7 leaves nothing to read before the answer"):
+        question(Words(bos=False), Prompt("", "a", EDITS, 7))
+    assert ask("", "a").start == 1  # after BOS
+
+    class Deaf(Words):
+        def __call__(self, text):
+            return super().__call__(text.replace("~", ""))
+
+    with pytest.raises(ValueError, match="line 7: its answer '~' has no token of its own"):
+        question(Deaf(), Prompt("a", "~", EDITS, 7))
+
+
+def test_a_batch_says_which_logits_decide_which_token():
+    questions = [ask("in ", "Rom"), ask("", "ab")]
+    found = batch(questions)
+    np.testing.assert_array_equal(found.tokens, [[1, 3, *letters("Rom")], [1, *letters("ab"), 0, 0]])
+    np.testing.assert_array_equal(found.mask, [[1] * 5, [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(found.row, [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(found.position, [1, 2, 3, 0, 1])
+    np.testing.assert_array_equal(found.target, letters("Romab"))
+    for row, position, target in zip(found.row, found.position, found.target, strict=True):
+        assert found.tokens[row, position + 1] == target
+
+
+def test_batches_hold_every_question_once_the_longest_first():
+    questions = [ask("", "a" * length) for length in (3, 9, 1, 5, 9)]
+    assert list(batches(questions, [0, 1, 3, 4], 3)) == [[1, 4, 3], [0]]
