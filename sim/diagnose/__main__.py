@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from sim.diagnose.draw import draw
-from sim.diagnose.page import page, said
+from sim.diagnose.page import said
+from sim.diagnose.page import write as write_page
 from sim.diagnose.report import diagnose
 from sim.diagnose.tables import module_table
 from sim.diagnose.verdict import verdict
@@ -31,7 +32,7 @@ class DiagnoseCommand:
     """A safetensors file of activations at the inputs of the adapted modules, on prompts of your own: one
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts."""
     out: Path = Path("runs/diagnose")
-    """Folder for diagnosis.html, .csv, .json and the figure .pdf, .png; an earlier run's are replaced."""
+    """Folder for report.html, diagnosis.csv, .json and the figure .pdf, .png; an earlier run's go."""
 
 
 def read_features(path: Path) -> dict[str, np.ndarray]:
@@ -52,16 +53,16 @@ def _finite(value: Any) -> Any:
 
 
 def write(report: Mapping[str, Any], out: Path) -> None:
-    """diagnosis.json, .csv, .html, .pdf and .png in ``out``, each replaced whole.
+    """report.html and diagnosis.json, .csv, .pdf and .png in ``out``, each replaced whole.
 
     What is infinite or unknown is null in the JSON; the CSV has one row a module.
     """
     text = json.dumps({**_finite(report), "verdict": verdict(report)}, indent=1, allow_nan=False) + "\n"
     files.write_text(out / "diagnosis.json", text)
-    table = module_table(report)
+    table, picture = module_table(report), draw(report)
     files.write_text(out / "diagnosis.csv", table.to_csv())
-    style.save(draw(report), out / "diagnosis")
-    files.write_text(out / "diagnosis.html", page(report, table, (out / "diagnosis.png").read_bytes()))
+    style.save(picture, out / "diagnosis")
+    write_page(report, table, picture, out)
 
 
 def main(command: DiagnoseCommand) -> None:
@@ -71,7 +72,7 @@ def main(command: DiagnoseCommand) -> None:
     report = diagnose(adapters, features)
     write(report, command.out)
     print(said(report))
-    print(f"\nwrote {command.out / 'diagnosis'}.html, .csv, .json, .pdf, .png")
+    print(f"\nread {command.out / 'report.html'}; beside it are diagnosis.csv, .json, .pdf and .png")
 
 
 if __name__ == "__main__":
