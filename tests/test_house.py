@@ -26,6 +26,7 @@ BELOW = {
     "laws": {"lab", "model", "merge", "twins", "one_layer"},
     "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
     "diagnose": {"lab", "model", "merge"},
+    "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
