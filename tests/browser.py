@@ -23,7 +23,7 @@ needs_browser = pytest.mark.skipif(
 
 WATCH = """<script>
 window.errors = [];
-addEventListener("error", event => errors.push(String(event.message || event.target)), true);
+addEventListener("error", event => errors.push(event.message || event.target.src || event.target.href), true);
 </script>"""
 TELL = """<script>
 addEventListener("load", async () => {
@@ -38,19 +38,19 @@ addEventListener("load", async () => {
 
 
 def told(page: Path, script: str, scratch: Path, width: int = 1200) -> object:
-    """What a script returns that runs in the loaded page; the page is a copy with the script at its end.
+    """What a script returns that runs in the loaded page: in a copy beside it, with the script at its end.
 
     Fails if the page, or anything in it, met an error (a picture that does not load is one).
     """
     text = page.read_text()
     text = text.replace("<head>", f"<head>{WATCH}", 1).replace("</body>", f"{TELL % script}</body>", 1)
-    copy = scratch / "watched.html"
+    copy = page.with_name(f"watched-{page.name}")
     copy.write_text(text)
     words = [PROGRAM, *FLAGS, f"--user-data-dir={scratch / 'profile'}", f"--window-size={width},900"]
-    words += ["--virtual-time-budget=20000", "--dump-dom", copy.as_uri()]
+    words += ["--virtual-time-budget=20000", "--dump-dom", copy.resolve().as_uri()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     match = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.S)
     assert match, f"the page told nothing: {done.stderr[-2000:]}"
     answer = json.loads(unescape(match[1]))
-    assert answer["errors"] == []
+    assert answer["errors"] == [], answer["errors"]
     return answer["found"]
