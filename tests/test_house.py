@@ -29,7 +29,7 @@ BELOW = {
     "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
-    "site": {"lab", "explore", "figures"},
+    "site": {"lab", "worlds", "explore", "figures"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
 """For each room of sim, the rooms it may import from."""

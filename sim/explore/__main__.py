@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sim.explore.page import page
-from sim.lab import cli, files, style
+from sim.lab import cli, files
 from sim.lab.figure import committed
 
 
@@ -18,7 +18,7 @@ class Explore:
 
 def main(args: Explore) -> None:
     """Write the page and say where it is."""
-    files.write_text(args.out, page(style.COLOURS))
+    files.write_text(args.out, page())
     print(f"open {args.out} in a browser")
 
 

@@ -27,6 +27,9 @@ SLIDERS = {
 }
 """What each slider sets: label, smallest, largest, step, value at the start (two averaged overwrites)."""
 
+KEPT, LOST = "#0072B2", "#D55E00"
+"""Colours of the two outcomes, told apart by colour-blind readers and dark enough for a line."""
+
 WHOLE = ("rank", "facts", "adapters")
 
 
@@ -69,8 +72,8 @@ def numbers(setting: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def page(colours: tuple[str, ...]) -> str:
-    """The whole page as text: kept in the first colour, lost in the second."""
+def page() -> str:
+    """The whole page as text."""
     template = resources.files("sim.explore").joinpath("template.html").read_text(encoding="utf-8")
     settings = random_settings(CHECKED, seed=1)
     data = {
@@ -78,7 +81,7 @@ def page(colours: tuple[str, ...]) -> str:
             name: dict(zip(("label", "min", "max", "step", "value"), given, strict=True))
             for name, given in SLIDERS.items()
         },
-        "colours": colours[:2],
+        "colours": [KEPT, LOST],
         "checked": [{"setting": setting, "numbers": numbers(setting)} for setting in settings],
     }
     return template.replace("/* DATA */ null", json.dumps(data, ensure_ascii=False))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sim.explore.page import page as explorer
 from sim.figures.gallery import ordered
-from sim.lab import style
 
 TEXTS = {
     "README.md": "index.md",
@@ -29,9 +28,9 @@ EXPLORE = """\
 # Explorer
 
 Sliders for λ, κ, rank over facts, the number of adapters, margin and swing: the verdict, the phase diagram
-with your setting in it, and the Python that gives the same numbers. [Open it alone](explorer.html).
+with your setting in it, and the Python that gives the same numbers. [Open it alone](figures/explorer.html).
 
-<iframe src="explorer.html" title="explorer" class="explorer"></iframe>
+<iframe src="figures/explorer.html" title="explorer" class="explorer"></iframe>
 """
 
 LOOK = """\
@@ -83,11 +82,12 @@ def gather(root: Path, docs: Path) -> None:
     """
     for source, place in TEXTS.items():
         _write(docs / place, page(root, source))
-    for picture in sorted((root / "figures").glob("*.p[dn][fg]")):
-        _copy(picture, docs / "figures" / picture.name)
+    for picture in sorted((root / "figures").iterdir()):
+        if picture.suffix in (".png", ".pdf", ".svg"):
+            _copy(picture, docs / "figures" / picture.name)
     _write(docs / "figures" / "index.md", gallery(root / "figures"))
     _write(docs / "explore.md", EXPLORE)
-    _write(docs / "explorer.html", explorer(style.COLOURS))
+    _write(docs / "figures" / "explorer.html", explorer())
     _write(docs / "assets" / "site.css", LOOK)
     _write(docs / "assets" / "mathjax-setting.js", MATH)
     _write(docs / "assets" / "iframe-worker.js", WORKER)

@@ -10,7 +10,6 @@ import pytest
 from browser import needs_browser, told
 
 from sim.explore.page import SLIDERS, numbers, page, random_settings
-from sim.lab import style
 from sim.lab.figure import committed
 from theory import coverage, starvation
 
@@ -89,7 +88,7 @@ def test_the_settings_lie_on_the_sliders():
 @needs_browser
 def test_its_sliders_give_theorys_numbers(tmp_path):
     place = tmp_path / "explorer.html"
-    place.write_text(page(style.COLOURS))
+    place.write_text(page())
     answer = told(place, MOVED % json.dumps(SETTINGS[:MOVES]), tmp_path)
     narrow = told(place, MOVED % json.dumps(SETTINGS[:3]), tmp_path, width=500)
     assert "they agree" in answer["check"] and answer["wide"] <= 0 and narrow["wide"] <= 0
@@ -124,7 +123,7 @@ def lines_are_true(found):
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node here to run the page's formulas")
 def test_its_formulas_alone_give_theorys_numbers(tmp_path):
-    laws = re.search(r'<script id="laws">(.*?)</script>', page(style.COLOURS), re.S)[1]
+    laws = re.search(r'<script id="laws">(.*?)</script>', page(), re.S)[1]
     script = tmp_path / "laws.js"
     script.write_text(f"{laws}\nconsole.log(JSON.stringify({json.dumps(SETTINGS)}.map(evaluate)));")
     done = subprocess.run(["node", str(script)], capture_output=True, text=True, check=True, timeout=60)
@@ -141,9 +140,7 @@ def test_the_page_is_one_file(command, tmp_path):
 
 def test_the_committed_page_is_what_the_command_writes():
     """All of it but the last digits of theory's numbers, which are the machine's."""
-    (old, old_data), (new, new_data) = map(
-        parts, ((committed() / "explorer.html").read_text(), page(style.COLOURS))
-    )
+    (old, old_data), (new, new_data) = map(parts, ((committed() / "explorer.html").read_text(), page()))
     assert old == new and old_data["sliders"] == new_data["sliders"]
     for one, other in zip(old_data["checked"], new_data["checked"], strict=True):
         assert one["setting"] == other["setting"]

@@ -128,7 +128,7 @@ def test_the_site_is_built_and_a_browser_shows_it(command, tmp_path):
     links = told(out / "theory.html", SEARCH, tmp_path)  # from disk
     assert any("3_dilution_rank_template.html" in link for link in links), links
     explorer = told(out / "explore.html", "return frames[0] !== undefined;", tmp_path)
-    assert explorer is True and "λ κ ρ Δ" in (out / "explorer.html").read_text()
+    assert explorer is True and "λ κ ρ Δ" in (out / "figures" / "explorer.html").read_text()
     reference = (out / "api" / "theory.html").read_text()
     assert 'id="theory.coverage.decides"' in reference
     assert {path.stem[0] for path in (out / "notebooks").glob("*.html")} >= set("123456789")
