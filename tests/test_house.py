@@ -29,6 +29,7 @@ BELOW = {
     "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
+    "tour": {"lab", "twins", "one_layer"},
     "site": {"lab", "worlds", "explore", "figures"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }

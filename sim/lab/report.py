@@ -103,10 +103,11 @@ def _table(table: pd.DataFrame) -> str:
     return f'<div class="scroll">{text}</div>'
 
 
+@style.styled
 def _figure(caption: str, picture: Figure) -> str:
     """The picture as SVG in a data address: its names and styles cannot meet those of another one."""
     drawn = io.BytesIO()
-    with matplotlib.rc_context(style.RC | {"svg.hashsalt": caption}):  # equal data, equal bytes
+    with matplotlib.rc_context({"svg.hashsalt": caption}):  # equal data, equal bytes
         picture.savefig(drawn, format="svg", metadata={"Date": None})
     width, _ = picture.get_size_inches()
     data = base64.b64encode(drawn.getvalue()).decode()

@@ -94,9 +94,9 @@ def _notebooks(folder: Path, execute: bool) -> list[dict[str, str]]:
             if execute:
                 import nbformat
 
-                from sim.site._notebooks import executed
+                from sim.site._notebooks import executed, still
 
-                nbformat.write(executed(path), folder / path.name)
+                nbformat.write(still(executed(path)), folder / path.name)
             else:
                 shutil.copyfile(path, folder / path.name)
             title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0]

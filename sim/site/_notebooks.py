@@ -19,3 +19,12 @@ def executed(path: Path, seconds: int = 600) -> nbformat.NotebookNode:
     place = {"metadata": {"path": str(path.parent)}}
     NotebookClient(notebook, km=kernel, timeout=seconds, resources=place).execute(cleanup_kc=True)
     return notebook
+
+
+def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without its widgets, which need a kernel: of each the picture beside it is left."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook

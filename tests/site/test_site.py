@@ -79,6 +79,15 @@ def test_without_the_extra_it_says_what_to_install(command, monkeypatch):
     assert code == 2 and out == "" and err.endswith("not installed; pip install -e '.[docs]'\n")
 
 
+def test_a_widget_leaves_its_picture():
+    from sim.site._notebooks import nbformat, still
+
+    data = {"application/vnd.jupyter.widget-view+json": {}, "image/png": "x"}
+    cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", data=data)])
+    told_of = still(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}))
+    assert told_of.cells[0].outputs[0].data == {"image/png": "x"} and "widgets" not in told_of.metadata
+
+
 FORMULAS = """
 await new Promise(done => MathJax.Hub.Queue(done));
 const article = document.querySelector("article"), raw = [];
