@@ -22,11 +22,11 @@ NAME = "report.html"
 """What the page of a run is called, in the run's own folder."""
 
 LOOK = """\
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 75em; padding: 0 1em; color: #222 }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 85em; padding: 0 1em; color: #222 }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
 td, th { padding: .15em .7em; text-align: right; white-space: nowrap } td:first-child { text-align: left }
-thead { border-bottom: 1px solid #888 } tbody tr:nth-child(even) { background: #f6f6f6 }
+thead th { position: sticky; top: 0; background: white; box-shadow: 0 1px #888 } tbody tr:nth-child(even) { background: #f6f6f6 }
 .scroll { overflow: auto; max-height: 40em } .doubts { background: #fff3cd; padding: .5em 1em }
 .verdict { border-left: .3em solid #0072b2; padding: .3em 1em; font-size: 16px } .verdict p { margin: .4em 0 }
 figure { margin: 1.5em 0 } img { max-width: 100% } figcaption { color: #555 }

@@ -14,6 +14,7 @@ TEXTS = {
     "figures/CLAIMS.md": "figures/CLAIMS.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",
+    "CITATION.cff": "CITATION.cff",
     "sim/bench/README.md": "speed.md",
 }
 """Where each text of the checkout stands in the site. Relative links between them stay true."""

@@ -47,7 +47,7 @@ def _at_once(summary: pd.DataFrame) -> str:
         return f"At once: {_number(most)} at most ({most['method']}), predicted {most['predicted']:.3f}."
     above, most = rows[rows["low"] > rows["predicted"]], rows.loc[rows["measured"].idxmax()]
     return (
-        f"At once: {len(above) or 'none'} of {len(rows)} merges beat a guess (by luck "
+        f"At once: {len(above) or 'none'} of {len(rows)} cells (setting and merge) beat a guess (by luck "
         f"{0.025 * len(rows):.1f} would); among edited answers the best is right in {_number(most)} "
         f"({most['method']}, {most['label']}), a guess in {most['predicted']:.3f}."
     )
