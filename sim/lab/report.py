@@ -26,7 +26,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 85em; 
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums }
 td, th { padding: .15em .7em; text-align: right; white-space: nowrap } td:first-child { text-align: left }
-thead th { position: sticky; top: 0; background: white; box-shadow: 0 1px #888 } tbody tr:nth-child(even) { background: #f6f6f6 }
+thead th { position: sticky; top: 0; background: white; box-shadow: 0 1px #888 }
+tbody tr:nth-child(even) { background: #f6f6f6 }
 .scroll { overflow: auto; max-height: 40em } .doubts { background: #fff3cd; padding: .5em 1em }
 .verdict { border-left: .3em solid #0072b2; padding: .3em 1em; font-size: 16px } .verdict p { margin: .4em 0 }
 figure { margin: 1.5em 0 } img { max-width: 100% } figcaption { color: #555 }

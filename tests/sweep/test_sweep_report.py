@@ -85,8 +85,8 @@ def test_the_verdict_is_three_lines_from_the_intervals():
         "disentangled in 1 of 2 intervals, off by 0.075 in the mean."
     )
     assert second == (
-        "At once: 1 of 2 cells (setting and merge) beat a guess (by luck 0.1 would); among edited answers the best is right in "
-        "0.200 [0.100, 0.400] (average, real), a guess in 0.062."
+        "At once: 1 of 2 cells (setting and merge) beat a guess (by luck 0.1 would); among edited answers "
+        "the best is right in 0.200 [0.100, 0.400] (average, real), a guess in 0.062."
     )
     assert third == (
         "Step by step: best real: concat 0.800 [0.700, 0.900], joint 0.900 [0.800, 1.000]; "
