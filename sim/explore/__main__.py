@@ -5,15 +5,15 @@ from pathlib import Path
 
 from sim.explore.page import page
 from sim.lab import cli, files
-from sim.lab.figure import committed
+from sim.lab.figure import TABLES
 
 
 @dataclass(frozen=True)
 class Explore:
     """Write the explorer: sliders for lambda, kappa, rank over facts, adapters, margin and swing."""
 
-    out: Path = committed() / "explorer.html"
-    """The page. Open it in a browser; nothing else is needed."""
+    out: Path = (TABLES if TABLES.exists() else Path()) / "explorer.html"
+    """The page (default: the checkout's, else here). Open it in a browser; nothing else is needed."""
 
 
 def main(args: Explore) -> None:

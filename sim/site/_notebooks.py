@@ -17,7 +17,9 @@ def executed(path: Path, seconds: int = 600) -> nbformat.NotebookNode:
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     notebook = nbformat.read(path, as_version=4)
     place = {"metadata": {"path": str(path.parent)}}
-    NotebookClient(notebook, km=kernel, timeout=seconds, resources=place).execute(cleanup_kc=True)
+    quiet = ["--Application.log_level=ERROR"]  # the kernel's advice on networks
+    client = NotebookClient(notebook, km=kernel, timeout=seconds, resources=place, extra_arguments=quiet)
+    client.execute(cleanup_kc=True)
     return notebook
 
 
