@@ -19,7 +19,7 @@ from sim.figures import gallery
 from sim.lab import cli, cluster, parallel
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
-from sim.sweep import main_job, report, table
+from sim.sweep import main_job, page, report, table
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
 
@@ -104,11 +104,10 @@ def _main_job(args: Sweep, command: str) -> None:
         outcome = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
     if not outcome.summary.empty:
         report.draw(outcome.summary, folder)
-        page = report.write(
-            outcome.summary, folder, {"Prediction and measurement": report.picture(outcome.summary)}
-        )
+        figures = {"Prediction and measurement": report.picture(outcome.summary)}
+        written = page.write(outcome.summary, folder, figures)
         print(table.printed(table.table(outcome.summary)))
-        print(f"\nread {page}; results.csv, summary.csv, manifest.json and sweep.pdf are beside it\n")
+        print(f"\nread {written}; results.csv, summary.csv, manifest.json and sweep.pdf are beside it\n")
         print("\n".join(verdict(outcome.summary)))
     require_whole([outcome])
 
@@ -133,15 +132,8 @@ def _experiments(args: Sweep, command: str) -> None:
         if not outcome.summary.empty:
             own = [item for item in drawn if name in item.experiments]
             figures = {item.claim: item.draw(pd.read_csv(parent / f"{item.name}.csv")) for item in own}
-            print(
-                "\n".join(
-                    [
-                        "",
-                        f"{report.write(outcome.summary, outcome.folder, figures)}",
-                        *verdict(outcome.summary),
-                    ]
-                )
-            )
+            print(f"\nread {page.write(outcome.summary, outcome.folder, figures)}")
+            print("\n".join(verdict(outcome.summary)))
     require_whole(outcomes)
 
 

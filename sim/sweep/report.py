@@ -1,38 +1,16 @@
-"""What a run shows when it is done: its page, and prediction against measurement as a figure."""
+"""What the main job shows when it is done: prediction against measurement as a figure."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from sim.lab import report, style
+from sim.lab import style
 from sim.one_layer.jobs import WORLD as ONE_LAYER
-from sim.sweep import main_job
-from sim.sweep.table import measurements, table
-from sim.sweep.verdict import verdict
+from sim.sweep.table import measurements
 
 ALIKE = {"hop1": "one-hop recall", "hop2": "one-hop recall", "coverage_rule_exact": "coverage_rule"}
 """Metrics that share a series in the comparison of prediction and measurement."""
-
-
-def write(summary: pd.DataFrame, folder: Path, figures: Mapping[str, Figure]) -> Path:
-    """Write ``report.html`` of a run into its folder, which holds its manifest; returns the page's path."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    sections = {
-        f"{world}: measured [95% interval] | predicted": found.droplevel("world").loc[:, (found != "").any()]
-        for world, found in table(summary).groupby("world", sort=False)
-    }
-    sections["What stands where"] = (
-        "predicted: by a law, else by a guess that knows the answers, else from single adapters alone",
-        "every metric, predictor and interval: summary.csv; seed by seed: results.csv",
-    )
-    doubts = [f"{unit} failed: {reason}" for unit, reason in manifest["failed"].items()]
-    name = summary["experiment"].iloc[0]
-    title = "The main job" if name == main_job.NAME else f"Experiment {name}"
-    return report.write(folder, title, verdict(summary), figures, sections, manifest, doubts)
 
 
 @style.styled

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from browser import needs_browser, told
 
+from sim.sweep import page as page_of_a_run
 from sim.sweep import report, table
 from sim.sweep.verdict import verdict
 
@@ -110,7 +111,7 @@ def test_a_run_of_the_one_layer_model_has_a_verdict_too():
 def page(tmp_path):
     manifest = {"command": "python -m sim.sweep", "failed": {"main/real/seed000": "NaN <here>"}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    return report.write(
+    return page_of_a_run.write(
         SUMMARY,
         tmp_path,
         {"Prediction and measurement": report.picture(SUMMARY[SUMMARY["library"] != "bridge"])},
