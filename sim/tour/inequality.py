@@ -21,7 +21,7 @@ from theory import capacity, coverage, cross_entropy, crosstalk, starvation
 
 @style.styled
 def kept(rank: int, facts: int, overlap: float, margin: float, swing: float) -> Figure:
-    """Share of overwrites that answer new against lambda (section 6), with the averages of 2 to 5."""
+    """Share of overwrites that answer new against lambda (section 6), with the averages of 2 to 4."""
     picture, axes = style.figure()
     lam = np.linspace(0, 1.5, 301)
     recall = starvation.overwrite_recall(facts, min(rank, facts), lam * overlap * swing / (2 * margin))
@@ -29,7 +29,7 @@ def kept(rank: int, facts: int, overlap: float, margin: float, swing: float) -> 
     critical = float(coverage.critical_lambda(margin, overlap * min(1.0, rank / facts) * swing))
     if critical < lam[-1]:
         axes.axvline(critical, color="black", linewidth=0.8)
-    for count in range(2, 6):
+    for count in range(2, 5):
         axes.axvline(1 / count, color="0.6", linestyle=":", linewidth=0.8)
         axes.text(1 / count, 1.04, f"1/{count}", ha="center", fontsize=6)
     axes.set(xlabel="coefficient λ (line: λκρΔ = M)", ylabel="overwrites kept", ylim=(-0.03, 1.1))
