@@ -13,6 +13,7 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars"),
+    "--disable-dev-shm-usage",
 )
 PROGRAM = next(filter(None, map(shutil.which, NAMES)), None)
 
