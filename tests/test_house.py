@@ -29,8 +29,11 @@ BELOW = {
     "hf": {"lab", "model", "merge"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf"},
     "record": {"lab", "merge", "hf"},
+    "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
+    "tour": {"lab", "twins", "one_layer"},
+    "site": {"lab", "worlds", "explore", "figures"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
 """For each room of sim, the rooms it may import from."""

@@ -7,16 +7,18 @@ import re
 import sys
 from pathlib import Path
 
+import matplotlib
 import nbformat
 import pytest
 
-from sim.lab import figure
+from sim import tour
+from sim.site._notebooks import executed
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: int(path.stem.partition("_")[0]))
 ALLOWED = {"numpy", "pandas", "matplotlib", "jax", "IPython", "theory", "sim"} | set(sys.stdlib_module_names)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-SECONDS = 120
+SECONDS, LINES = 120, 22
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -50,21 +52,22 @@ def test_defines_nothing_and_imports_only_the_packages(path):
                 assert node.level == 0 and node.module.split(".")[0] in ALLOWED
 
 
+@every_notebook
+def test_no_cell_is_long_and_the_end_is_an_exercise(path):
+    cells = nbformat.read(path, as_version=4).cells
+    assert max(len(cell.source.splitlines()) for cell in code_of(path)) <= LINES
+    tries = [cell for cell in cells[-2:] if cell.source.startswith("**Try this.** ")]
+    assert len(tries) == 1 and tries[0].source.count("?") >= 2
+
+
 def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):
-    """The line that finds figures/ gives the same folder wherever the notebook is started."""
-    lines = {
-        line
-        for path in NOTEBOOKS
-        for cell in code_of(path)
-        for line in cell.source.splitlines()
-        if line.startswith("figures = ")
-    }
-    assert len(lines) == 1
+    """The line that every notebook starts with gives the same folder wherever it is run."""
+    for path in NOTEBOOKS:
+        assert re.search(r"^(figures = )?tour\.start\(\)$", code_of(path)[0].source, re.M)
     for start in (FOLDER, FOLDER.parent, tmp_path):
         monkeypatch.chdir(start)
-        found = {"figure": figure}
-        exec(lines.copy().pop(), found)
-        assert found["figures"].resolve() == FOLDER.parent / "figures"
+        with matplotlib.rc_context():
+            assert tour.start().resolve() == FOLDER.parent / "figures"
 
 
 def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
@@ -82,16 +85,8 @@ def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
 @every_notebook
 def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
     """In a fresh kernel of this very interpreter, with an empty cache; no cell may take two minutes."""
-    from jupyter_client.kernelspec import KernelSpecManager
-    from jupyter_client.manager import AsyncKernelManager
-    from nbclient import NotebookClient
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    # No folders to search: "python3" is then this interpreter, whatever kernels the machine has installed.
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
-    notebook = nbformat.read(path, as_version=4)
-    place = {"metadata": {"path": str(FOLDER)}}
-    NotebookClient(notebook, km=kernel, timeout=SECONDS, resources=place).execute(cleanup_kc=True)
+    notebook = executed(path, SECONDS)
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in shown if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for output in shown)

@@ -26,8 +26,10 @@ class BenchCommand:
 
 
 def machine() -> dict[str, str | int | None]:
-    """Where the numbers come from: processor, cores, and versions of what was timed."""
+    """Where the numbers come from: processor, cores, JAX's devices, and versions of what was timed."""
+    count, kind = parallel.devices()
     found = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    found["device"] = f"{count} x {kind}"
     for package in ("jax", "numpy", "torch", "peft"):
         try:
             found[package] = version(package)

@@ -20,7 +20,7 @@ class DiagnoseCommand:
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts.
     python -m sim.record writes it."""
     out: Path = Path("runs/diagnose")
-    """Folder for diagnosis.html, .csv, .json and the figure .pdf, .png; an earlier run's are replaced."""
+    """Folder for report.html, diagnosis.csv, .json and the figure .pdf, .png; an earlier run's go."""
 
 
 def main(command: DiagnoseCommand) -> None:
@@ -28,7 +28,7 @@ def main(command: DiagnoseCommand) -> None:
     found = diagnose_folders(*command.adapters, features=command.features)
     found.write(command.out)
     print(found)
-    print(f"\nwrote {command.out / 'diagnosis'}.html, .csv, .json, .pdf, .png")
+    print(f"\nread {command.out / 'report.html'}; beside it are diagnosis.csv, .json, .pdf and .png")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.diagnose.draw import draw
-from sim.diagnose.page import page
+from sim.diagnose.page import write as write_page
 from sim.diagnose.tables import module_table
 from sim.diagnose.verdict import verdict
 from sim.lab import files, style
@@ -20,16 +20,16 @@ SIGNIFICANT = 6
 
 
 def write(report: Mapping[str, Any], out: Path) -> None:
-    """diagnosis.json, .csv, .html, .pdf and .png in ``out``, each replaced whole.
+    """report.html and diagnosis.json, .csv, .pdf and .png in ``out``, each replaced whole.
 
     The JSON has a line for each module, with ``SYMMETRIC`` as lists over the pairs (1, 2), (1, 3), ...,
     (2, 3), ...; what is infinite or unknown is null. The CSV has one row a module.
     """
     files.write_text(out / "diagnosis.json", as_json(report))
-    table = module_table(report)
+    table, picture = module_table(report), draw(report)
     files.write_text(out / "diagnosis.csv", table.to_csv())
-    style.save(draw(report), out / "diagnosis")
-    files.write_text(out / "diagnosis.html", page(report, table, (out / "diagnosis.png").read_bytes()))
+    style.save(picture, out / "diagnosis")
+    write_page(report, table, picture, out)
 
 
 def as_json(report: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import pandas as pd
 import tyro
 
 from sim.experiments import EXPERIMENTS
@@ -18,8 +19,9 @@ from sim.figures import gallery
 from sim.lab import cli, cluster, parallel
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
-from sim.sweep import main_job, report
+from sim.sweep import main_job, page, report, table
 from sim.sweep.run import require_whole, run
+from sim.sweep.verdict import verdict
 
 SEEDS = {"quick": 2, "paper": 20}
 """Seeds a cell of a named experiment."""
@@ -102,8 +104,11 @@ def _main_job(args: Sweep, command: str) -> None:
         outcome = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
     if not outcome.summary.empty:
         report.draw(outcome.summary, folder)
-        print(report.table(outcome.summary))
-        print(f"\nresults.csv, summary.csv, manifest.json and sweep.pdf are in {folder}")
+        figures = {"Prediction and measurement": report.picture(outcome.summary)}
+        written = page.write(outcome.summary, folder, figures)
+        print(table.printed(table.table(outcome.summary)))
+        print(f"\nread {written}; results.csv, summary.csv, manifest.json and sweep.pdf are beside it\n")
+        print("\n".join(verdict(outcome.summary)))
     require_whole([outcome])
 
 
@@ -123,6 +128,12 @@ def _experiments(args: Sweep, command: str) -> None:
     gallery.draw_all(drawn, parent, runs=parent)
     if drawn:
         print(f"drew {', '.join(item.name for item in drawn)} into {parent}")
+    for name, outcome in zip(args.names, outcomes, strict=True):
+        if not outcome.summary.empty:
+            own = [item for item in drawn if name in item.experiments]
+            figures = {item.claim: item.draw(pd.read_csv(parent / f"{item.name}.csv")) for item in own}
+            print(f"\nread {page.write(outcome.summary, outcome.folder, figures)}")
+            print("\n".join(verdict(outcome.summary)))
     require_whole(outcomes)
 
 

@@ -1,4 +1,4 @@
-"""What the main job shows when it is done: a table, and prediction against measurement as a figure."""
+"""What the main job shows when it is done: prediction against measurement as a figure."""
 
 from pathlib import Path
 
@@ -7,29 +7,10 @@ import pandas as pd
 
 from sim.lab import style
 from sim.one_layer.jobs import WORLD as ONE_LAYER
-
-SHOWN = ("direct", "cot_answer", "hop1", "hop2", "untouched")
-"""Metrics of the table, where a world has them."""
+from sim.sweep.table import measurements
 
 ALIKE = {"hop1": "one-hop recall", "hop2": "one-hop recall", "coverage_rule_exact": "coverage_rule"}
 """Metrics that share a series in the comparison of prediction and measurement."""
-
-INDEX = ["world", "label", "method"]
-
-
-def measurements(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and metric, whatever predicts it."""
-    keys = [*INDEX, "adapter", "library", "facts", "lam", "template", "metric"]
-    return summary.drop_duplicates([key for key in keys if key in summary.columns])
-
-
-def table(summary: pd.DataFrame) -> str:
-    """A short table: means of the metrics that matter, methods down, one block a setting."""
-    rows = measurements(summary)
-    rows = rows[rows["metric"].isin(SHOWN) & rows["adapter"].isin(("", "lora"))]
-    wide = rows.pivot_table(index=INDEX, columns="metric", values="measured", sort=False, dropna=False)
-    wide = wide.dropna(how="all")[[name for name in SHOWN if name in wide.columns]]
-    return wide.to_string(float_format=lambda value: f"{value:.3f}", na_rep="")
 
 
 @style.styled

@@ -275,7 +275,7 @@ def test_the_command_writes_a_table_and_a_page_that_needs_no_other_file(tmp_path
     assert report["verdict"] == printed.split("\n")[:3] and report["warnings"] == []
     table = pd.read_csv(out / "diagnosis.csv", index_col="module")
     assert list(table.index) == ["l.0.q"] and table.loc["l.0.q", "norm 1"] == pytest.approx(13**0.5)
-    html = (out / "diagnosis.html").read_text()
+    html = (out / "report.html").read_text()
     assert "1 = &lt;0&gt;" in html and "<0>" not in html
     assert report["verdict"][0].replace(">", "&gt;") in html and "<td>l.0.q</td>" in html
     links = re.findall(r'(?:src|href)="([^"]{5})', html)

@@ -117,6 +117,7 @@ def test_a_wheel_carries_the_tables_and_none_of_the_pictures(tmp_path):
     wheels = pytest.importorskip("hatchling.builders.wheel")
     (wheel,) = wheels.WheelBuilder(str(Path(__file__).parents[2])).build(directory=str(tmp_path))
     held = set(zipfile.ZipFile(wheel).namelist())
+    assert "sim/explore/template.html" in held
     home = "sim/figures/tables"
     tables = {f"{home}/{name}{suffix}" for name in FIGURES for suffix in (".csv", ".md")}
     runs = {f"{home}/experiments/{e}/summary.csv" for item in EXPERIMENTS for e in item.experiments}

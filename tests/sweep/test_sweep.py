@@ -139,7 +139,7 @@ def check_rows(rows, summary, out):
     assert len(both) > 100
     assert (summary["low"] <= summary["measured"]).all() and (summary["measured"] <= summary["high"]).all()
     assert set(summary["seeds"]) <= {1, 2}
-    for name in ("sweep.pdf", "sweep.png", "manifest.json"):
+    for name in ("sweep.pdf", "sweep.png", "manifest.json", "report.html"):
         assert (out / name).stat().st_size > 500
 
 

@@ -2,8 +2,8 @@
 
 from sim.lab.store.database import Failed
 from sim.lab.store.folder import Store
-from sim.lab.store.identity import digest, plain
+from sim.lab.store.identity import digest, environment, plain
 from sim.lab.store.manifest import unfinished
 from sim.lab.store.tables import read_table, summarise
 
-__all__ = ["Failed", "Store", "digest", "plain", "read_table", "summarise", "unfinished"]
+__all__ = ["Failed", "Store", "digest", "environment", "plain", "read_table", "summarise", "unfinished"]

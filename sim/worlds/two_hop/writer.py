@@ -77,6 +77,16 @@ class Writer:
         return group(tokens, weight, 2 * self.names.shape[1] + 2)
 
 
+SIGNS = ("ANSWER", "THINK", "SEP", "ANSWER'", "THINK'", "SEP'", "IS", "KIND", "SAME", "DIFFERENT")
+"""The words of the vocabulary, in its order; those with a prime are the paraphrased ones."""
+
+
+def words(config: "Config", tokens) -> list[str]:
+    """A sequence for people, a word a token: e5 an entity (or a piece of its name), r1 the first relation."""
+    signs = [f"r{index + 1}" for index in range(config.relations)] + list(SIGNS)
+    return [f"e{t}" if t < config.name_vocab else signs[t - config.name_vocab] for t in map(int, tokens)]
+
+
 def group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
     """Sequences of these tokens; ``weight`` is one number or one a row."""
     weight = np.broadcast_to(np.asarray(weight, np.float32), len(tokens)).copy()

@@ -1,0 +1,1 @@
+"""The explorer: the closed forms under sliders, on one page that works from disk."""

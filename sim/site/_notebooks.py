@@ -1,0 +1,32 @@
+"""Notebooks run from top to bottom in a fresh kernel of this interpreter (extra ``docs`` or ``test``)."""
+
+from pathlib import Path
+
+import nbformat
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+
+
+def executed(path: Path, seconds: int = 600) -> nbformat.NotebookNode:
+    """The notebook with its outputs; the file is left as it is. A cell may take ``seconds``.
+
+    Raises nbclient's CellExecutionError, which shows the cell, for an error in it.
+    """
+    # No folders to search: "python3" is then this interpreter, whatever kernels the machine has installed.
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
+    notebook = nbformat.read(path, as_version=4)
+    place = {"metadata": {"path": str(path.parent)}}
+    quiet = ["--Application.log_level=ERROR"]  # the kernel's advice on networks
+    client = NotebookClient(notebook, km=kernel, timeout=seconds, resources=place, extra_arguments=quiet)
+    client.execute(cleanup_kc=True)
+    return notebook
+
+
+def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The notebook without its widgets, which need a kernel: of each the picture beside it is left."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook

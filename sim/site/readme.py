@@ -1,0 +1,149 @@
+"""``python -m sim.site.readme``: write what README.md shows from code and records, the example and the costs.
+
+They stand between markers; the rest of the page is a person's. Its picture is ``figures/example.svg``.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+
+from sim.lab import files
+from sim.worlds import Probe, build, two_hop
+from sim.worlds.two_hop.writer import words
+
+ROOT = Path(__file__).resolve().parents[2]
+
+QUESTIONS = {
+    "hop1": "adapter 1 is taught",
+    "hop2": "adapter 2 is taught",
+    "direct": "asked directly",
+    "cot": "asked for a trace",
+}
+"""The four sequences of the example, by the question of the two-hop world."""
+
+ADAPTERS, GREY = ("#0072B2", "#D55E00"), "#555555"
+"""Colours of the example's two adapters, both dark enough for white letters."""
+
+
+def example() -> dict[str, tuple[list[str], Probe]]:
+    """The four sequences about the first pair of edits of world 0, in words, as its writer wrote them."""
+    config = two_hop.Config()
+    world = build(config, 0, two_hop.Setting("real", "both"))
+    return {name: (words(config, world.probes[name].tokens[0]), world.probes[name]) for name in QUESTIONS}
+
+
+def sequences() -> str:
+    """The four sequences as text; | ends the prompt."""
+    lines = []
+    for name, (told, probe) in example().items():
+        prompt, completion = " ".join(told[: probe.prompt]), " ".join(told[probe.prompt :])
+        lines.append(f"{QUESTIONS[name]:20}{prompt} | {completion}")
+    return "\n".join(["```text", *lines, "```"])
+
+
+def picture() -> str:
+    """The four sequences as SVG, each token in the colour of the adapter that an oracle router asks."""
+    found, parts = example(), []
+
+    def text(x: float, y: float, said: str, **look: object) -> None:
+        given = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in look.items())
+        parts.append(f'<text x="{x:g}" y="{y:g}"{given}>{escape(said)}</text>')
+
+    def rectangle(x: float, y: float, width: float, height: float, fill="none", stroke="none") -> None:
+        place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
+        parts.append(f'<rect {place} rx="5" fill="{fill}" stroke="{stroke}"/>')
+
+    def line(path: str) -> None:
+        parts.append(f'<path d="{path}" stroke="{GREY}" stroke-width="1.5"/>')
+
+    def tokens(name: str, x: float, y: float) -> float:
+        """One sequence, a bar where its prompt ends; returns where it ends."""
+        told, probe = found[name]
+        for place, (word, owner) in enumerate(zip(told, probe.layout.owner, strict=True)):
+            if place == probe.prompt:
+                line(f"M{x + 2:g} {y - 18:g}v26")
+                x += 9
+            width = 16 + 8.4 * len(word)
+            rectangle(x, y - 16, width, 22, fill=ADAPTERS[owner])
+            text(x + width / 2, y, word, text_anchor="middle", fill="white", font_family="monospace")
+            x += width + 5
+        return x
+
+    def panel(name: str, x: float, y: float, width: float, heading: str, note: str = "") -> None:
+        rectangle(x, y, width, 76, stroke=GREY)
+        text(x + 14, y + 24, f"{QUESTIONS[name]}{heading}", font_weight="bold")
+        text(tokens(name, x + 14, y + 56) + 8, y + 56, note, fill=GREY, font_size="13")
+
+    panel("hop1", 10, 10, 360, " (an edit)", "the bridge is written")
+    panel("hop2", 470, 10, 360, " (an edit)", "the bridge is read")
+    line("M190 86L381 116M650 86L459 116M420 150v22")
+    rectangle(300, 116, 240, 34, stroke=GREY)
+    text(420, 138, "merge or route, without data", text_anchor="middle", font_weight="bold")
+    note = "no merge and no router beats a guess among the edited answers"
+    panel("direct", 10, 172, 820, ": the bridge is never written", note)
+    panel("cot", 10, 262, 820, ": each step is a prompt that an adapter was taught")
+    body = "\n".join(parts)
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 840 348" width="840" height="348" role="img" '
+        'font-family="Helvetica, Arial, sans-serif" font-size="14">\n'
+        "<title>What two adapters are taught, and the two ways of asking</title>\n"
+        f'<rect width="840" height="348" fill="white"/>\n{body}\n</svg>\n'
+    )
+
+
+def costs(root: Path = ROOT) -> str:
+    """A row a job that was recorded, by ``sim.bench sweep --out figures/costs`` or in a committed manifest.
+
+    Cold is on an empty cache, warm the same again; a manifest does not say what the cache held. What was not
+    recorded stays empty, and a column of nothing is left out.
+    """
+    rows = [_timed(json.loads(path.read_text())) for path in sorted((root / "figures/costs").glob("*.json"))]
+    manifests = sorted((root / "figures" / "experiments").glob("*/manifest.json"))
+    rows += [_ran(json.loads(path.read_text())) for path in manifests]
+    head = ("Job", "On", "Seconds, cold", "Seconds, warm", "Seconds, as it was run", "Memory")
+    kept = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    lines = [[row[column] for column in kept] for row in (head, ("---",) * len(head), *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _timed(record: Mapping) -> tuple[str, ...]:
+    """The row of a record of ``sim.bench sweep``."""
+    cold, warm = (next(row for row in record["rows"] if row["state"] == state) for state in ("cold", "warm"))
+    memory = f"{max(cold['peak_mb'], warm['peak_mb']):.0f} MB"
+    seconds = (f"{cold['seconds']:.0f}", f"{warm['seconds']:.0f}", "")
+    return f"`python -m {cold['job']}`", _device(record["machine"]["device"]), *seconds, memory
+
+
+def _ran(manifest: Mapping) -> tuple[str, ...]:
+    """The row of an experiment's run."""
+    job = re.sub(r" --out \S+", "", manifest["command"])
+    return f"`{job}`", _device(manifest["device"]), "", "", f"{manifest['seconds']:.0f}", ""
+
+
+def _device(said: str) -> str:
+    """Cores for what a manifest calls devices of the kind cpu."""
+    return re.sub(r"^(\d+) x cpu$", r"\1 cores", said)
+
+
+def filled(text: str, blocks: Mapping[str, str]) -> str:
+    """The page with each block between its markers. Raises ValueError for a marker that is not there."""
+    for name, block in blocks.items():
+        begin, end = f"<!-- {name}: python -m sim.site.readme -->", f"<!-- end of {name} -->"
+        if text.count(begin) != 1 or text.count(end) != 1:
+            raise ValueError(f"README.md must hold {begin} and {end} once each")
+        head, rest = text.split(begin)
+        text = f"{head}{begin}\n{block}\n{end}{rest.split(end)[1]}"
+    return text
+
+
+def write(root: Path = ROOT) -> None:
+    """Renew README.md's blocks and ``figures/example.svg``."""
+    page = root / "README.md"
+    files.write_text(root / "figures" / "example.svg", picture())
+    files.write_text(page, filled(page.read_text(), {"example": sequences(), "costs": costs(root)}))
+
+
+if __name__ == "__main__":
+    write()

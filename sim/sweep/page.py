@@ -1,0 +1,30 @@
+"""``report.html`` of a run: verdict, figures, the table and the manifest."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sim.lab import report
+from sim.sweep import main_job
+from sim.sweep.table import table
+from sim.sweep.verdict import verdict
+
+
+def write(summary: pd.DataFrame, folder: Path, figures: Mapping[str, Figure]) -> Path:
+    """Write ``report.html`` of a run into its folder, which holds its manifest; returns the page's path."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    sections = {
+        f"{world}: measured [95% interval] | predicted": found.droplevel("world").loc[:, (found != "").any()]
+        for world, found in table(summary).groupby("world", sort=False)
+    }
+    sections["What stands where"] = (
+        "predicted: by a law, else by a guess that knows the answers, else from single adapters alone",
+        "every metric, predictor and interval: summary.csv; seed by seed: results.csv",
+    )
+    doubts = [f"{unit} failed: {reason}" for unit, reason in manifest["failed"].items()]
+    name = summary["experiment"].iloc[0]
+    title = "The main job" if name == main_job.NAME else f"Experiment {name}"
+    return report.write(folder, title, verdict(summary), figures, sections, manifest, doubts)

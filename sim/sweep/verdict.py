@@ -1,0 +1,80 @@
+"""The verdict of a run, three lines: did the predictions hold, at once, and step by step."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from sim.sweep.table import PREDICTORS, inside, measurements
+
+AT_ONCE = "direct_given_among_answers"
+BY_STEPS = "cot_answer"
+
+
+def verdict(summary: pd.DataFrame) -> list[str]:
+    """Three lines, each from intervals alone; a line says so where a run has nothing to tell of it."""
+    asked = summary[summary["adapter"].isin(("", "lora"))]
+    return [_predicted(asked), _at_once(asked), _by_steps(asked)]
+
+
+def _predicted(summary: pd.DataFrame) -> str:
+    told = []
+    for name in PREDICTORS:
+        rows = summary[summary["predictor"].eq(name) & summary["predicted"].notna()]
+        rows = rows[~rows["metric"].str.contains("loss")]
+        if len(rows):
+            told.append(
+                f"{name} in {inside(rows).sum()} of {len(rows)} intervals, off by {rows['error'].mean():.3f}"
+            )
+    return "Predicted: " + ("; ".join(told) + " in the mean" if told else "nothing in this run") + "."
+
+
+def _merged(summary: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Merges and routers that see no data: no single adapter, no oracle."""
+    rows = measurements(summary)
+    return rows[
+        rows["metric"].eq(metric) & ~rows["library"].isin(("", "single")) & rows["method"].ne("oracle")
+    ]
+
+
+def _at_once(summary: pd.DataFrame) -> str:
+    rows = _merged(summary, AT_ONCE)
+    if rows.empty:
+        law = measurements(summary)
+        law = law[law["metric"].eq("direct") & law["predicted"].notna()]
+        if law.empty:
+            return "At once: not asked in this run."
+        most = law.loc[law["measured"].idxmax()]
+        return f"At once: {_number(most)} at most ({most['method']}), predicted {most['predicted']:.3f}."
+    above, most = rows[rows["low"] > rows["predicted"]], rows.loc[rows["measured"].idxmax()]
+    return (
+        f"At once: {len(above) or 'none'} of {len(rows)} cells (setting and merge) beat a guess (by luck "
+        f"{0.025 * len(rows):.1f} would); among edited answers the best is right in {_number(most)} "
+        f"({most['method']}, {most['label']}), a guess in {most['predicted']:.3f}."
+    )
+
+
+def _by_steps(summary: pd.DataFrame) -> str:
+    told = [_of_world(group) for _, group in summary.groupby("world", sort=False)]
+    told = [line for line in told if line]
+    return "Step by step: " + ("; ".join(told) or "not asked in this run") + "."
+
+
+def _of_world(summary: pd.DataFrame) -> str:
+    """The best merge of the best and of the worst setting, beside the adapter that was taught everything."""
+    rows, every = _merged(summary, BY_STEPS), measurements(summary)
+    if rows.empty:
+        return ""
+    best = rows.loc[rows.groupby("label", sort=False)["measured"].idxmax()]
+    joint = every[every["metric"].eq(BY_STEPS) & every["method"].eq("joint")].set_index("label")
+
+    def said(row) -> str:
+        beside = f", joint {_number(joint.loc[row['label']])}" if row["label"] in joint.index else ""
+        return f"{row['label']}: {row['method']} {_number(row)}{beside}"
+
+    top, bottom = best.loc[best["measured"].idxmax()], best.loc[best["measured"].idxmin()]
+    lines: Sequence[str] = [said(top)] if len(best) == 1 else [f"best {said(top)}", f"worst {said(bottom)}"]
+    return "; ".join(lines)
+
+
+def _number(row) -> str:
+    return f"{row['measured']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
