@@ -78,8 +78,9 @@ def bridge_dose(rows: pd.DataFrame):
             x = np.searchsorted(doses, found["bridges"]) + (series - 2) * 0.07
             guide(axes, x, found, style.Look(look_of(method).colour, MARKS[series]), label, hollow)
     axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
-    axes.set(xlabel="traces of other entities in each data set", ylabel="two-hop accuracy, step by step")
+    axes.set(xlabel="traces of other entities in each data set", ylabel="accuracy, step by step")
     style.unit(axes)
+    axes.set_xlim(-0.4, len(doses) + 0.4)
     chance(axes)
     style.key(picture, [axes])
     return picture

@@ -63,7 +63,7 @@ def depth_and_width(rows: pd.DataFrame):
         sizes(axes, rows[rows["experiment"] == experiment_name], name, CEILINGS_AND_MERGES)
         axes.set_xlabel(name)
         axes.set_title({"layers": "depth", "width": "width"}[name], loc="left")
-    chance(panels[0], place=0.62)
+    chance(panels[0], place=0.55)
     chance(panels[1], label="")
     panels[0].set_ylabel("two-hop accuracy, step by step")
     style.key(picture, panels)

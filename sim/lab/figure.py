@@ -100,7 +100,7 @@ def figure(
 
         @functools.wraps(draw)
         def drawn(table: pd.DataFrame) -> Picture:
-            return style.lettered(draw(table))
+            return style.fitted(style.lettered(draw(table)))
 
         looks = style.styled(drawn)
         FIGURES.add(name, Figure(name, claim, panels, setting, section, collect, looks, experiments))

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import itertools
 import string
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ RAMP = "plasma"
 """Colour map of ``levels``; its lightness rises evenly."""
 
 FORMATS = ("pdf", "png", "pgf", "svg")
+DEFAULT_FORMATS = ("pdf", "png")
 
 
 @dataclass(frozen=True)
@@ -275,7 +277,26 @@ def lettered(picture: Figure) -> Figure:
     return picture
 
 
-def save(drawn: Figure, stem: Path, formats: Sequence[str] = ("pdf", "png")) -> None:
+def fitted(picture: Figure) -> Figure:
+    """Titles and names of axes that are longer than their panel at this width, broken into lines."""
+    drawer = FigureCanvasAgg(picture)
+    drawer.draw()
+    for axes in picture.axes:
+        room = axes.get_window_extent()
+        for text, length, most in (
+            (axes._left_title, "width", room.width),  # matplotlib hands out its words alone
+            (axes.xaxis.label, "width", room.width),
+            (axes.yaxis.label, "height", room.height),
+        ):
+            long = getattr(text.get_window_extent(drawer.get_renderer()), length)
+            words = text.get_text()
+            if long > most and "$" not in words:
+                letters = max(map(len, words.split("\n"))) * most / long
+                text.set_text("\n".join(textwrap.wrap(" ".join(words.split()), max(8, int(letters)))))
+    return picture
+
+
+def save(drawn: Figure, stem: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> None:
     """Write stem.pdf, stem.png, ..., without a date, so that equal data give equal files.
 
     ``pgf`` needs no TeX here: texts are as wide as they are in the other formats.

@@ -206,17 +206,15 @@ def arrow(rows: pd.DataFrame):
     chosen = rows[rows["panel"] == "selection"]
     for edit, shift in zip(LIBRARIES, (-0.25, 0.02, 0.25), strict=True):
         part, label = chosen[chosen["edit"] == edit], EDITS[edit][1] if edit in EDITS else edit
+        y, values = part["place"] + shift, (part["measured"], part["low"], part["high"])
         if edit != "permuted":
-            ends = (part["place"] + shift - 0.12, part["place"] + shift + 0.12)
-            middle.hlines(part["predicted"], *ends, color=looks[edit].colour)
-        points(middle, part, "place", looks[edit], label, hollow=edit == "permuted", shift=shift)
+            middle.vlines(part["predicted"], y - 0.13, y + 0.13, color=looks[edit].colour)
+        style.points_across(middle, values[0], y, *values[1:], looks[edit], label, hollow=edit == "permuted")
     names = chosen.drop_duplicates("place").sort_values("place")["prompt"]
-    middle.set_xticks(
-        range(len(names)), [name.replace(" step", "\nstep") for name in names], fontsize="small"
-    )
-    middle.set_ylabel("P(adapter 1 chosen)")
-    middle.set_title("choice", loc="left")
-    style.unit(middle)
+    style.rows([middle], [name.replace("\n", " ") for name in names])
+    middle.set_xlabel("P(adapter 1 chosen)")
+    middle.set_title("choice by prompt", loc="left")
+    style.unit(middle, "x")
     right.axhline(0, color="black", linewidth=0.8)
     converging = rows[rows["panel"] == "convergence"]
     for series, ((theta, sight), part) in enumerate(converging.groupby(["theta", "sight"], sort=False)):

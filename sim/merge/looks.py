@@ -19,7 +19,9 @@ FRACTIONS = {"0.25": "¼", "0.5": "½", "0.75": "¾"}
 
 
 def look_of(method: str) -> Look:
-    """The look of a method. Raises ValueError if it has none: ``ORDER`` then wants it at its end."""
+    """The look of a method. Raises ValueError if it has none."""
+    if method not in ORDER:
+        raise ValueError(f"method {method!r} has no colour; put it at the end of sim.merge.looks.ORDER")
     return look(ORDER.index(method))
 
 

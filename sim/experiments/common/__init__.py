@@ -30,10 +30,7 @@ DEFAULT = of_world(
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"))
 """The two hop adapters and the ceiling alone: for programs that must compile quickly."""
 
-SETTING = (
-    "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; "
-    "20 seeds a cell."
-)
+SETTING = "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices."
 
 NAMES = {
     "real": "real",
