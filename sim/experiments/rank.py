@@ -79,7 +79,7 @@ def rank(rows: pd.DataFrame):
     )
     swept, axes = rows[rows["label"].str.startswith("rank")], panels[0][0]
     sizes(axes, swept, "rank", CEILINGS_AND_MERGES)
-    axes.set(xlabel="rank", ylabel="two-hop accuracy, step by step")
+    axes.set(xlabel="rank", ylabel="accuracy, step by step")
     axes.set_title("all matrices", loc="left")
     for place, kind in enumerate(kinds):
         for series, (library, method, label) in enumerate(CEILINGS_AND_MERGES):

@@ -65,6 +65,6 @@ def depth_and_width(rows: pd.DataFrame):
         axes.set_title({"layers": "depth", "width": "width"}[name], loc="left")
     chance(panels[0], place=0.55)
     chance(panels[1], label="")
-    panels[0].set_ylabel("two-hop accuracy, step by step")
+    panels[0].set_ylabel("accuracy, step by step")
     style.key(picture, panels)
     return picture

@@ -1,5 +1,6 @@
 """figures/CLAIMS.md: the setting, the words, a line a claim, and a section each with evidence and cost."""
 
+import re
 from collections import Counter
 from itertools import groupby
 from pathlib import Path
@@ -60,7 +61,7 @@ def page(runs: Runs, folder: Path) -> str:
             f"[{name}](#{_anchor(name)})",
             item.statement,
             evidence.verdict,
-            evidence.number,
+            _number(evidence),
             _figure(item),
         )
         lines.append(f"| {' | '.join(row)} |")
@@ -79,6 +80,12 @@ def _named(claims: list[Claim]) -> list[tuple[str, Claim]]:
         seen[item.number] += 1
         found.append((item.number + letter, item))
     return found
+
+
+def _number(evidence: Evidence) -> str:
+    """The number that says most, or else the first with an interval in the text."""
+    first = re.search(r"[^.;:(]*\d\.\d+ \[[^]]*\]", evidence.text)
+    return evidence.number or (first[0].strip() if first else "")
 
 
 def _anchor(name: str) -> str:

@@ -7,7 +7,10 @@ chunk is padded by repeating a run. So a run's result does not depend on what it
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +119,8 @@ class Program:
                 return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
             return jax.vmap(functools.partial(function, *static))(*stacked)
 
-        on_device.__name__ = on_device.__qualname__ = getattr(function, "__name__", "on_device")
+        self.name = getattr(getattr(function, "func", function), "__name__", "program")
+        on_device.__name__ = on_device.__qualname__ = self.name
         self._jitted = jax.jit(
             jax.shard_map(on_device, mesh=_mesh(), in_specs=spec, out_specs=spec, check_vma=False)
         )
@@ -172,6 +176,7 @@ def prepare(stages: Callable, shapes) -> int:
     compiled in a thread of its own while the next one is traced. Returns the bytes the largest one needs.
     """
     compiling: dict = {}
+    start, waiting = time.monotonic(), list(getattr(tqdm, "_instances", ()))
     with (
         ThreadPoolExecutor(max(2, (os.cpu_count() or 1) // 2)) as threads,
         tqdm(desc="compiling", unit="program", leave=False, delay=1) as bar,
@@ -181,6 +186,7 @@ def prepare(stages: Callable, shapes) -> int:
             if (found, shapes) not in compiling:
                 compiling[found, shapes] = threads.submit(found.compile, shapes)
                 compiling[found, shapes].add_done_callback(lambda _: bar.update())
+                bar.set_postfix_str(found.name, refresh=False)
 
         _PLANNED.append(note)
         try:
@@ -188,7 +194,23 @@ def prepare(stages: Callable, shapes) -> int:
         finally:
             _PLANNED.pop()
         bar.total = len(compiling)
-        return max((done.result() for done in compiling.values()), default=0)
+        largest = max((done.result() for done in compiling.values()), default=0)
+    _tell(compiling, time.monotonic() - start)
+    for other in waiting:
+        other.unpause()  # what was compiled is no part of how long a unit takes
+    return largest
+
+
+TOLD = 2.0
+"""Seconds of compiling from which on a line says what took them."""
+
+
+def _tell(compiled: Iterable, seconds: float) -> None:
+    if seconds < TOLD:
+        return
+    names = Counter(program.name for program, _ in compiled)
+    said = ", ".join(name if count == 1 else f"{name} x {count}" for name, count in names.items())
+    tqdm.write(f"compiled {said} in {seconds:.0f} s", file=sys.stderr)
 
 
 def chunked(function: Callable, width: int | None = None) -> Callable[[list], Iterator]:

@@ -9,6 +9,7 @@ context (``styled``); ``use`` sets the style for good, in a notebook say.
 import contextlib
 import functools
 import itertools
+import math
 import string
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -267,33 +268,41 @@ def key(picture: Figure, panels, title: str | None = None, place: str = "center"
 
 
 def lettered(picture: Figure) -> Figure:
-    """(a), (b), ... before the titles of a picture's panels, if it has several; titles that begin so stay."""
+    """(a), (b), ... before the titles of a picture's panels, if there are several that have none yet."""
     panels = [axes for axes in picture.axes if axes.get_label() != "<colorbar>"]
     if len(panels) > 1:
         for letter, axes in zip(string.ascii_lowercase, panels, strict=False):
-            title = axes.get_title(loc="left")
-            if not title.startswith("("):
-                axes.set_title(f"({letter}) {title}".rstrip(), loc="left")
+            title = axes.get_title(loc="left") or axes.get_title()
+            axes.set_title("")
+            axes.set_title(title if title.startswith("(") else f"({letter}) {title}".rstrip(), loc="left")
     return picture
 
 
 def fitted(picture: Figure) -> Figure:
-    """Titles and names of axes that are longer than their panel at this width, broken into lines."""
+    """Titles and names of axes that are much longer than their panel at this width, broken into lines."""
     drawer = FigureCanvasAgg(picture)
     drawer.draw()
     for axes in picture.axes:
         room = axes.get_window_extent()
         for text, length, most in (
             (axes._left_title, "width", room.width),  # matplotlib hands out its words alone
-            (axes.xaxis.label, "width", room.width),
-            (axes.yaxis.label, "height", room.height),
+            (axes.xaxis.label, "width", 1.1 * room.width),
+            (axes.yaxis.label, "height", 1.1 * room.height),
         ):
             long = getattr(text.get_window_extent(drawer.get_renderer()), length)
-            words = text.get_text()
-            if long > most and "$" not in words:
-                letters = max(map(len, words.split("\n"))) * most / long
-                text.set_text("\n".join(textwrap.wrap(" ".join(words.split()), max(8, int(letters)))))
+            if long > 1.04 * most and "$" not in text.get_text():
+                text.set_text(_broken(text.get_text(), math.ceil(long / most)))
     return picture
+
+
+def _broken(text: str, lines: int) -> str:
+    """A text in so many lines, about equally long, or in more where its words are long."""
+    words = " ".join(text.split())
+    for letters in range(len(words) // lines, len(words)):
+        found = textwrap.wrap(words, letters)
+        if len(found) <= lines:
+            break
+    return "\n".join(found)
 
 
 def save(drawn: Figure, stem: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> None:

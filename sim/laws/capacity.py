@@ -152,6 +152,6 @@ def capacity(rows: pd.DataFrame):
         )
     style.sizes(right, (16, 32, 64, 128, 256))
     right.set(xlabel="d", ylabel="measured − law")
-    right.set_title("distance from the law", loc="left")
+    right.set_title("gap to the law", loc="left")
     style.key(picture, [left, middle, right])
     return picture

@@ -100,7 +100,7 @@ def crosstalk(table: pd.DataFrame):
         line(left, rows, "x", look)
         points(left, rows, "x", look, activation)
     left.set(xlabel="angle, degrees", ylabel="crosstalk κ", xticks=[0, 60, 120, 180])
-    left.set_title("by angle", loc="left")
+    left.set_title("angle", loc="left")
     squares = table[table["panel"] == "error"]
     names = ["predicted", "measured", "low", "high"]
     roots = squares.assign(**{name: np.sqrt(squares[name].clip(lower=1e-12)) for name in names})
@@ -109,6 +109,6 @@ def crosstalk(table: pd.DataFrame):
     right.set(yscale="log", xlabel="features m", ylabel="error of κ (rms)")
     style.sizes(right, (32, 256, 2048))
     right.set_yticks([0.03, 0.1], ["0.03", "0.1"])
-    right.set_title("by features", loc="left")
+    right.set_title("features", loc="left")
     style.key(picture, [left])
     return picture

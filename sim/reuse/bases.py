@@ -47,7 +47,7 @@ def bases(
     if use_cache:
         found = {base: load(path) for base, path in paths.items()}
         ready |= {base: params for base, params in found.items() if params is not None}
-        yield {}, len(ready)
+    yield {}, len(ready)
     missing = [base for base in wanted if base not in ready]
     jobs = [
         {"groups": build(config.world, seed, setting).pretraining, "key": key_data(0, seed)}

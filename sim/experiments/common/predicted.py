@@ -46,7 +46,7 @@ def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: f
     dark = style.levels(1)[0]
     style.points_across(axes, found["measured"], y, found["low"], found["high"], dark, label, hollow)
     style.rows([axes], names)
-    axes.set(xlabel="mean absolute error", xlim=(0, None))
+    axes.set(xlabel="mean abs. error", xlim=(0, None))
 
 
 def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
