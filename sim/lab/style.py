@@ -299,7 +299,7 @@ def _broken(text: str, lines: int) -> str:
     """A text in so many lines, about equally long, or in more where its words are long."""
     words = " ".join(text.split())
     for letters in range(len(words) // lines, len(words)):
-        found = textwrap.wrap(words, letters)
+        found = textwrap.wrap(words, letters, break_long_words=False)
         if len(found) <= lines:
             break
     return "\n".join(found)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.lines import Line2D
-from pictures import Measured, crossing
+from pictures import Measured, check
 
 from sim.figures import FIGURES
 from sim.lab import style
@@ -19,28 +19,6 @@ def picture(name):
 def drawn(request):
     """A figure and its picture on the default page."""
     return FIGURES[request.param], Measured(picture(request.param))
-
-
-def check(found):
-    """What a reader would stumble over, in words."""
-    texts = found.texts()
-    boxes = [found.box(text) for text in texts]
-    words = [text.get_text() for text in texts]
-    wrong = [f"{words[i]!r} over {words[j]!r}" for i, j in crossing(boxes)]
-    frame = found.picture.bbox
-    wrong += [
-        f"{word!r} is cut"
-        for word, box in zip(words, boxes, strict=True)
-        if box.x0 < -1 or box.y0 < -1 or box.x1 > frame.x1 + 1 or box.y1 > frame.y1 + 1
-    ]
-    for axes in found.panels:
-        marks, notes = found.marks(axes), [text for text in axes.texts if text.get_text()]
-        over = crossing([found.box(note) for note in notes], marks)
-        wrong += [f"{notes[i].get_text()!r} over a point" for i in sorted({i for i, _ in over})]
-        for legend in found.legends():
-            if crossing([found.box(legend)], [*marks, *([] if legend.axes is axes else [axes.bbox])]):
-                wrong.append("a legend over data")
-    return wrong
 
 
 def test_nothing_lies_over_anything(drawn):
@@ -109,6 +87,19 @@ def test_every_format_is_written_and_again_the_same(name, tmp_path):
         first, second = (tmp_path / folder / f"{name}.{suffix}" for folder in ("one", "two"))
         assert first.read_bytes().startswith(start) and first.read_bytes() == second.read_bytes()
     assert "includegraphics" not in (tmp_path / "one" / f"{name}.pgf").read_text()  # no picture beside it
+
+
+def test_names_longer_than_their_panel_are_broken():
+    drawn, panels = style.figure(style.PAGE, 2.5, ncols=3)
+    panels[0].set_xlabel("a name that is much longer than the panel it belongs to")
+    panels[0].set_title("another one of that kind", loc="left")
+    panels[1].set_xlabel("short")
+    found = Measured(style.fitted(style.lettered(drawn)))
+    for text in (panels[0].xaxis.label, panels[0]._left_title):
+        assert "\n" in text.get_text()
+        assert found.box(text).width <= 1.25 * panels[0].bbox.width
+    assert panels[1].get_xlabel() == "short" and panels[2].get_title(loc="left") == "(c)"
+    assert "".join(panels[0].get_xlabel().split()) == "anamethatismuchlongerthanthepanelitbelongsto"
 
 
 def test_the_pages_give_widths_and_letters():

@@ -81,3 +81,25 @@ def crossing(boxes, others=None, slack=0.5):
         if wide > slack and high > slack:
             found.append((i, j))
     return found
+
+
+def check(found):
+    """What a reader would stumble over, in words."""
+    texts = found.texts()
+    boxes = [found.box(text) for text in texts]
+    words = [text.get_text() for text in texts]
+    wrong = [f"{words[i]!r} over {words[j]!r}" for i, j in crossing(boxes)]
+    frame = found.picture.bbox
+    wrong += [
+        f"{word!r} is cut"
+        for word, box in zip(words, boxes, strict=True)
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > frame.x1 + 1 or box.y1 > frame.y1 + 1
+    ]
+    for axes in found.panels:
+        marks, notes = found.marks(axes), [text for text in axes.texts if text.get_text()]
+        over = crossing([found.box(note) for note in notes], marks)
+        wrong += [f"{notes[i].get_text()!r} over a point" for i in sorted({i for i, _ in over})]
+        for legend in found.legends():
+            if crossing([found.box(legend)], [*marks, *([] if legend.axes is axes else [axes.bbox])]):
+                wrong.append("a legend over data")
+    return wrong
