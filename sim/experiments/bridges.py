@@ -80,7 +80,6 @@ def bridge_dose(rows: pd.DataFrame):
     axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
     axes.set(xlabel="traces of other entities in each data set", ylabel="accuracy, step by step")
     style.unit(axes)
-    axes.set_xlim(-0.4, len(doses) + 0.4)
     chance(axes)
     style.key(picture, [axes])
     return picture

@@ -59,7 +59,7 @@ def familiarity_dose(rows: pd.DataFrame):
             x = np.searchsorted(traces, found["traces_seen"]) + (series - (len(facts) - 1) / 2) * 0.08
             guide(axes, x, found, style.levels(len(facts))[series], f"{count:g}")
         axes.set_xticks(range(len(traces)), [f"{trace:g}" for trace in traces])
-        axes.set_xlabel("traces seen per name")
+        axes.set_xlabel("traces per name")
         axes.set_title(title, loc="left")
         style.unit(axes)
     chance(panels[0])

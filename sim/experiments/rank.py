@@ -89,9 +89,9 @@ def rank(rows: pd.DataFrame):
             style.points(
                 panels[0][1], x, found["measured"], found["low"], found["high"], look_of(method), label
             )
-    chance(axes)
+    chance(panels[0][-1])
     if kinds:
-        chance(panels[0][1], label="")
+        chance(axes, label="")
         panels[0][1].set_xticks(range(len(kinds)), [PLACES[kind] for kind in kinds])
         panels[0][1].set_title("rank 4", loc="left")
         panels[0][1].set_xlabel("only these")

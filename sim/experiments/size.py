@@ -63,8 +63,8 @@ def depth_and_width(rows: pd.DataFrame):
         sizes(axes, rows[rows["experiment"] == experiment_name], name, CEILINGS_AND_MERGES)
         axes.set_xlabel(name)
         axes.set_title({"layers": "depth", "width": "width"}[name], loc="left")
-    chance(panels[0], place=0.55)
-    chance(panels[1], label="")
+    chance(panels[0], label="")
+    chance(panels[1])
     panels[0].set_ylabel("accuracy, step by step")
     style.key(picture, panels)
     return picture

@@ -75,9 +75,9 @@ def caption(item: Figure, table: pd.DataFrame, found: list[Origin]) -> str:
 
 def _seeds(table: pd.DataFrame, found: list[Origin]) -> str:
     seeds = table["seeds"][table["measured"].notna()].astype(int)
-    low, high = seeds.min(), seeds.max()
+    low, high = int(seeds.min()), int(seeds.max())
     profiles = " and ".join(dict.fromkeys(origin.profile for origin in found))
-    said = f"{high} seeds" if low == high else f"{low} to {high} seeds"
+    said = f"{high} seed{'s' * (high > 1)}" if low == high else f"{low} to {high} seeds"
     return f"{said} a point{f' ({profiles} profile)' if profiles else ''}."
 
 

@@ -119,7 +119,7 @@ class Program:
                 return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
             return jax.vmap(functools.partial(function, *static))(*stacked)
 
-        self.name = getattr(getattr(function, "func", function), "__name__", "program")
+        self.name = getattr(getattr(function, "func", function), "__name__", "program").strip("_")
         on_device.__name__ = on_device.__qualname__ = self.name
         self._jitted = jax.jit(
             jax.shard_map(on_device, mesh=_mesh(), in_specs=spec, out_specs=spec, check_vma=False)

@@ -223,18 +223,17 @@ def rows(panels, names: Sequence[str]) -> None:
         axes.set_axisbelow(True)
 
 
-def reference(axes, value: float, label: str, across: bool = False, place: float = 1.0) -> None:
-    """A dashed line with its name (if any) beside it: level at ``value``, or upright where values run across.
-
-    place: how far along the line the name ends, from 0 to 1; of an upright line, the name's upper edge.
-    """
+def reference(axes, value: float, label: str, across: bool = False) -> None:
+    """A dashed line, and its name (if any) where no data are: beside the panel, or, of an upright line where
+    values run across, in the strip above the first of the ``rows``."""
     draw = axes.axvline if across else axes.axhline
     draw(value, color="black", linestyle="--", linewidth=0.8, zorder=0)
     if across:
-        where, shift = {"xy": (value, place), "xycoords": ("data", "axes fraction"), "va": "top"}, (2, 0)
+        where, shift = {"xy": (value, 1.0), "xycoords": ("data", "axes fraction"), "va": "top"}, (2, 0)
     else:
-        where, shift = {"xy": (place, value), "xycoords": ("axes fraction", "data"), "ha": "right"}, (0, 2)
-    axes.annotate(label, xytext=shift, textcoords="offset points", fontsize="small", **where)
+        where, shift = {"xy": (1.0, value), "xycoords": ("axes fraction", "data"), "va": "center"}, (3, 0)
+        label = label.replace(" ", "\n", 1)
+    axes.annotate(label, xytext=shift, textcoords="offset points", ha="left", fontsize="small", **where)
 
 
 def diagonal(axes) -> None:

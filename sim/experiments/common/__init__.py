@@ -72,9 +72,9 @@ def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
 GUESS = f"guess 1/{DEFAULT.world.edits}"
 
 
-def chance(axes, across: bool = False, place: float = 1.0, label: str = GUESS) -> None:
+def chance(axes, across: bool = False, label: str = GUESS) -> None:
     """The line of a guess among the edited answers, upright where accuracy runs across."""
-    style.reference(axes, 1 / DEFAULT.world.edits, label, across, place)
+    style.reference(axes, 1 / DEFAULT.world.edits, label, across)
 
 
 def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str, hollow: bool = False) -> None:
