@@ -14,6 +14,7 @@ from sim.experiments.common import SMALL
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
+from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.model.training import Schedule
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
@@ -166,7 +167,8 @@ def referee(rows: pd.DataFrame):
             unit = found["predicted"] if panel == "accuracy" else 1.0
             y = np.array([names.index(name) for name in found["control"]]) + (place - 1.5) * 0.19
             mean, low, high = (found[column] / unit for column in ("measured", "low", "high"))
-            style.points_across(axes, mean, y, low, high, place, series)
+            look = ONE_ADAPTER if series == "one adapter" else look_of(series)
+            style.points_across(axes, mean, y, low, high, look, series)
         axes.set_title(title, loc="left")
         axes.grid(axis="y", color="0.93", linewidth=0.5)
     panels[0].set_yticks(range(len(names)), names)

@@ -11,7 +11,7 @@ from sim.experiments.common.predicted import PREDICTORS, bootstrap, errors_acros
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, beside, figure, point
-from sim.merge.looks import look_of, spelled
+from sim.merge.looks import ONE_ADAPTER, look_of, spelled
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Setting
@@ -136,10 +136,6 @@ ASKED = (
 SHOWN = named(("single", "language"), ("parts", "sum"), ("single", "joint"))
 
 
-PLACE_OF_LANGUAGE = 6
-"""One adapter alone has a colour that no method of this figure has."""
-
-
 def _parts(source: Source) -> pd.DataFrame:
     """Panel "part": what is asked in N. Panel "cell": prediction and outcome of every cell and linear merge.
     Panel "error": mean absolute error of every predictor over those cells."""
@@ -190,7 +186,7 @@ def crosslingual_parts(rows: pd.DataFrame):
     """Which part of the task adds up, and predictors against the outcome."""
     picture, (left, middle, right) = style.figure(style.PAGE, 3.1, ncols=3, width_ratios=(1.3, 1.2, 1))
     part = rows[(rows["panel"] == "part") & (rows["label"] == "familiar/both")]
-    looks = (style.look(PLACE_OF_LANGUAGE), look_of("sum"), look_of("joint"))
+    looks = (ONE_ADAPTER, look_of("sum"), look_of("joint"))
     for series, (library, method, name) in enumerate(SHOWN):
         found = part[(part["library"] == library) & (part["method"] == method)].set_index("metric")
         found = found.reindex([metric for metric, _ in ASKED])

@@ -96,6 +96,9 @@ def library_and_familiarity(rows: pd.DataFrame):
     return picture
 
 
+AS_BASE = "as the base answers"
+"""The predictor "base" in words, which is no model of the figure."""
+
 RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
 
 
@@ -126,7 +129,7 @@ def outcomes(source: Source) -> pd.DataFrame:
     "they overrate edits beyond λ = 1/2, and the coverage law, blind to damage, fails.",
     SETTING
     + " All settings of the main experiment. (b) averages over settings, probes and seeds whose outcome is "
-    "neither at floor nor ceiling (0.05 to 0.95); base: the merge answers as the base does. Bars: 95% "
+    "neither at floor nor ceiling (0.05 to 0.95). Bars: 95% "
     "bootstrap intervals over seeds; thin lines guide the eye.",
     "experiment familiarity",
     _forecasts,
@@ -151,7 +154,7 @@ def prediction_and_outcome(rows: pd.DataFrame):
     errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
     for series, predictor in zip(style.levels(len(PREDICTORS)), PREDICTORS, strict=True):
         found = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(right, found["lam"], found, series, predictor)
+        guide(right, found["lam"], found, series, AS_BASE if predictor == "base" else predictor)
     right.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
     right.set_title("open outcomes alone", loc="left")
     style.key(picture, [right], place="right", share=0.5)

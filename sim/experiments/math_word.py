@@ -127,7 +127,8 @@ def word_problems(rows: pd.DataFrame):
         for series, (label, name) in enumerate(present.items()):
             found = rows[(rows["label"] == label) & (rows["metric"] == metric)]
             place = (series - (len(present) - 1) / 2) * 0.16
-            mark = style.levels(len(present))[series] if labels is not UNSHARED else style.look(5 + series)
+            kind = list(labels).index(label)  # a label has its look in every panel
+            mark = style.levels(len(SEEN))[kind] if labels is not UNSHARED else style.look(4 + kind)
             across(axes, found, methods, place, mark, name)
         style.reference(axes, 1 / DEFAULT.world.prime, f"guess 1/{DEFAULT.world.prime}", across=True)
         axes.set_title(title, loc="left")

@@ -5,6 +5,9 @@ from sim.lab.style import Look, look
 ORDER = ("sum", "average", "arrow", "oracle", "joint", "ties", "svd", "lambda=0.75", "concat", "base")
 """A method's place is that of its colour and marker (``sim.lab.style.COLOURS``)."""
 
+ONE_ADAPTER = look(ORDER.index("svd"))
+"""One adapter alone; no figure shows it beside the SVD."""
+
 SPELLED = {
     "arrow": "Arrow",
     "base": "base",

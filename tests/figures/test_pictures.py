@@ -9,6 +9,7 @@ from pictures import Measured, check
 from sim.figures import FIGURES
 from sim.lab import style
 from sim.lab.figure import committed
+from sim.merge import looks
 
 
 def picture(name):
@@ -50,6 +51,18 @@ def test_panels_have_letters_and_the_caption_says_what_each_shows(drawn):
         assert all(f" ({letter}) " in said for letter in "abcdefgh"[: len(titles)])
     else:
         assert item.panels == ()
+
+
+def test_a_name_has_one_look_in_all_panels_and_a_method_its_own_in_all_figures(drawn):
+    own = {looks.spelled(method): looks.look_of(method) for method in looks.ORDER}
+    own |= {looks.spelled(method, "single"): looks.look_of(method) for method in ("joint", "base")}
+    found = {}
+    for line in [line for axes in drawn[1].panels for line in axes.lines]:
+        look, name = (line.get_color(), line.get_marker(), line.get_markerfacecolor()), line.get_label()
+        if not name.startswith("_"):
+            assert found.setdefault(name, look) == look, name
+            if name in own:
+                assert look[:2] == (own[name].colour, own[name].marker), name
 
 
 def test_legends_show_markers_and_lines_without_bars(drawn):
