@@ -1,6 +1,7 @@
 """Chunked runs: each result at its own position, whatever it was batched with; one program; early stops."""
 
 import io
+import re
 import time
 
 import jax
@@ -161,7 +162,8 @@ def test_a_line_says_what_was_compiled_and_for_how_long(threshold, said, monkeyp
     monkeypatch.setattr(parallel, "TOLD", threshold)
     parallel.prepare(stages, jax.ShapeDtypeStruct((jax.device_count(),), np.float64))
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("compiled")]
-    assert told == (["compiled doubled x 2, paired in 0 s"] if said else [])
+    found = [re.sub(r"\d+ s$", "N s", line) for line in told]  # a busy machine takes more than half a second
+    assert found == (["compiled doubled x 2, paired in N s"] if said else [])
 
 
 @pytest.mark.usefixtures("new_programs")
