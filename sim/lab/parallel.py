@@ -195,7 +195,8 @@ def prepare(stages: Callable, shapes) -> int:
             _PLANNED.pop()
         bar.total = len(compiling)
         largest = max((done.result() for done in compiling.values()), default=0)
-    if not bar.disable:  # a worker says nothing
+        quiet = bar.disable  # as in a worker
+    if not quiet:
         _tell(compiling, time.monotonic() - start)
     for other in waiting:
         other.unpause()  # what was compiled is no part of how long a unit takes
