@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import LAMBDAS, across, name_rows, selected, shown
-from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common import LAMBDAS, across, name_rows, named, selected, shown
+from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, point
+from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting
@@ -56,32 +57,26 @@ def _label(setting: Setting) -> str:
 WORDS = (
     f"Real facts of about {FULL.world.countries} countries, names in {FULL.world.length} pieces; pretraining "
     f"withholds {FULL.world.edits} capitals and currencies of each third by population and shows the rest in "
-    "proportion to 1/rank; 2 layers of width 64, rank 4 on all matrices; seeds as the picture says."
+    "proportion to 1/rank; 2 layers of width 64, rank 4 on all matrices."
 )
 
-METHODS = (
-    ("single", "joint", "joint (ceiling)"),
-    ("parts", "oracle", "oracle router"),
-    ("parts", "sum", "sum"),
-    ("parts", "lambda=0.75", "λ = ¾"),
-    ("parts", "average", "average"),
-    ("parts", "svd", "SVD"),
-    ("parts", "ties", "TIES"),
-    ("parts", "arrow", "Arrow"),
-    ("bridge", "sum", "+ bridge, sum"),
-    ("expert", "sum", "+ expert, sum"),
-    ("single", "country", "country alone"),
-    ("single", "currency", "currency alone"),
+METHODS = named(
+    ("single", "joint"),
+    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
+    ("bridge", "sum"),
+    ("expert", "sum"),
+    ("single", "country"),
+    ("single", "currency"),
 )
-"""(library, method, label) from the top of the main figure; a run has those that its profile makes. One
-adapter alone cannot compose: what it scores at once above a guess is what real facts give away."""
+"""From the top of the main figure; a run has those that its profile makes. One adapter alone cannot compose:
+what it scores at once above a guess is what real facts give away."""
 
 DIRECT = "direct_given_among_answers"
 
 PANELS = (
-    ("both", "cot_answer", "(a) step by step,\nshared template"),
-    ("none", "cot_answer", "(b) step by step,\nno template"),
-    ("both", DIRECT, "(c) at once, answers\namong those taught"),
+    ("both", "cot_answer", "step by step,\nshared template"),
+    ("none", "cot_answer", "step by step,\nno template"),
+    ("both", DIRECT, "at once,\ntaught answers only"),
 )
 """(template, metric, title)."""
 
@@ -99,35 +94,40 @@ def _library(source: Source) -> pd.DataFrame:
     "knows currencies: step by step the sum nears joint training for familiar countries and needs the "
     "template; asked at once merges do about as well as either adapter alone.",
     WORDS
-    + " Dashed: a guess among the answers, which are all different. (c) where the model answers with one "
-    "of them.",
+    + " Rows: ways of reusing the two adapters. Points: share of questions answered, one marker a third of "
+    "the countries; bars: 95% intervals. Dashed: a guess among the answers, which are all different.",
     "experiment atlas",
     _library,
     ("atlas",),
+    panels=(
+        "Chain of thought; traces about other countries stand in pretraining and in both data sets.",
+        "The same with traces nowhere.",
+        "Answers at once with the shared template, where the model says one of the taught answers at all.",
+    ),
 )
 def atlas_library(rows: pd.DataFrame):
     """Accuracy on the main question by method, one series a third of the countries."""
-    picture, panels = style.figure(style.PAGE, 3.2, ncols=3, sharey=True)
+    picture, panels = style.figure(style.PAGE, 3.6, ncols=3, sharey=True)
     methods = shown(rows, METHODS)
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
         for series, (third, name) in enumerate(THIRDS.items()):
             found = chosen[chosen["familiarity"] == third]
             if not found.empty:
-                across(axes, found, methods, (series - 1) * 0.22, series, name)
-        axes.axvline(1 / FULL.world.edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
-        axes.set(xlim=(-0.03, 1.03), xlabel="share of questions answered")
+                across(axes, found, methods, (series - 1) * 0.22, style.levels(len(THIRDS))[series], name)
+        style.reference(axes, 1 / FULL.world.edits, f"guess 1/{FULL.world.edits}", across=True)
+        style.unit(axes, "x")
+        axes.set_xlabel("questions answered")
         axes.set_title(title, loc="left")
     name_rows(panels, methods)
-    title = f"countries by population (seeds: {rows['seeds'].max():g})"
-    picture.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, title=title)
+    style.key(picture, panels, "countries by population")
     return picture
 
 
 QUESTIONS = {
-    "cot_answer": "capital,\n2 hops",
-    "cot3_answer": "capital,\n3 hops",
-    "history_cot": "historic\nstate",
+    "cot_answer": "capital, 2 hops",
+    "cot3_answer": "capital, 3 hops",
+    "history_cot": "historic state",
 }
 """What is asked step by step, by metric."""
 
@@ -153,42 +153,41 @@ def _prediction(source: Source) -> pd.DataFrame:
 
 @figure(
     "Single adapters foretell their merge on real facts too; the coverage law, blind to damage, less well.",
-    f"{WORDS} Left: most populous third, shared template; three hops ask for the country of the next capital "
-    "eastwards, historic states are named in few sentences of pretraining. Middle: predicted against "
-    "measured accuracy, one point a setting, probe and λ. Right: mean absolute error, filled on cells that "
-    "are neither at floor nor ceiling (0.05 to 0.95), hollow on all; 95% bootstrap intervals over seeds; "
-    "base: the merge answers as the base does.",
+    f"{WORDS} Bars: 95% intervals, in (c) by bootstrap over seeds; base: the merge answers as the base does.",
     "experiment atlas",
     _prediction,
     ("atlas",),
+    panels=(
+        "What is answered step by step, most populous third, shared template; three hops ask for the country "
+        "of the next capital eastwards, historic states are named in few sentences of pretraining.",
+        "Accuracy of the merge against the disentangled prediction, a point a setting, probe and λ; solid: "
+        "measured as predicted.",
+        "Mean absolute error, filled where outcomes are neither at floor nor ceiling (0.05 to 0.95), hollow "
+        "over all.",
+    ),
 )
 def atlas_prediction(rows: pd.DataFrame):
     """Questions of other kinds by method; calibration of the disentangled predictor; errors of all."""
-    picture, (left, middle, right) = style.figure(style.PAGE, 2.5, ncols=3)
+    picture, (left, middle, right) = style.figure(style.PAGE, 2.8, ncols=3)
     asked = rows[rows["panel"] == "question"]
     for series, (library, method, name) in enumerate(REUSED):
         found = asked[(asked["library"] == library) & (asked["method"] == method)].set_index("metric")
-        found = found.reindex(list(QUESTIONS))
-        x = np.arange(len(QUESTIONS)) + (series - 2) * 0.13
-        style.points(left, x, found["measured"], found["low"], found["high"], series, name)
-    left.set_xticks(range(len(QUESTIONS)), list(QUESTIONS.values()))
-    left.set(ylabel="answered step by step", ylim=(-0.03, 1.03))
-    title = f"left (seeds: {asked['seeds'].max():g})"
-    picture.legend(*left.get_legend_handles_labels(), loc="outside lower left", ncols=5, title=title)
+        found, y = found.reindex(list(QUESTIONS)), np.arange(len(QUESTIONS)) + (series - 2) * 0.15
+        look = look_of(method)
+        style.points_across(left, found["measured"], y, found["low"], found["high"], look, name)
+    style.rows([left], list(QUESTIONS.values()))
+    style.unit(left, "x")
+    left.set_xlabel("answered step by step")
+    left.set_title("questions", loc="left")
     cell = rows[rows["panel"] == "cell"]
-    middle.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
-    colour = style.COLOURS[0]
-    middle.plot(
-        cell["predicted"], cell["measured"], style.MARKERS[0], color=colour, markersize=2.5, alpha=0.6
-    )
-    middle.set(xlabel="predicted by single adapters\n(disentangled)", ylabel="measured of the merge")
+    style.diagonal(middle)
+    style.cloud(middle, cell["predicted"], cell["measured"], style.levels(1)[0])
+    middle.set(xlabel="predicted (disentangled)", ylabel="measured of the merge")
+    middle.set_title("every setting", loc="left")
     errors = rows[rows["panel"] == "error"]
-    names = [name for name in PREDICTORS if name in set(errors["predictor"])]
-    for series, scope in enumerate(("undecided", "all")):
-        found = errors[errors["scope"] == scope].set_index("predictor").reindex(names)
-        x = np.arange(len(names)) + (series - 0.5) * 0.2
-        style.points(right, x, found["measured"], found["low"], found["high"], 1, scope, hollow=series == 1)
-    right.set_xticks(range(len(names)), names, rotation=35, ha="right")
-    right.set(ylabel="mean absolute error", ylim=(0, None))
-    right.legend(fontsize=6)
+    for scope, label, shift in (("undecided", "open outcomes", -0.12), ("all", "all", 0.12)):
+        errors_across(right, errors[errors["scope"] == scope], label, shift, hollow=scope == "all")
+    right.set_title("forecasts", loc="left")
+    style.key(picture, [left], "(a)", "left", 0.6)
+    style.key(picture, [middle, right], "(b, c)", "right", 0.4)
     return picture

@@ -9,6 +9,7 @@ from sim.experiments.common import DEFAULT, SETTING, SMALL, chance, guide, selec
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
+from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import WORDINGS, Setting
@@ -39,12 +40,15 @@ def bridges(
 
 
 SHOWN = (
-    ("both", "shared", "joint", "joint, shared"),
-    ("both", "shared", "sum", "sum, shared"),
-    ("both", "paraphrased", "sum", "sum, paraphrased"),
-    ("both", "different", "sum", "sum, hops reversed"),
-    ("data", "shared", "sum", "sum, shared, base lacks template"),
+    ("both", "shared", "joint", "joint adapter, shared", False),
+    ("both", "shared", "sum", "sum, shared", False),
+    ("both", "paraphrased", "sum", "sum, paraphrased", True),
+    ("both", "different", "sum", "sum, hops reversed", True),
+    ("data", "shared", "sum", "sum, shared, base lacks template", True),
 )
+"""(template, wording, method, label, whether markers are hollow)."""
+
+MARKS = ("*", "o", "s", "^", "D")
 
 
 def _bridges(source: Source) -> pd.DataFrame:
@@ -54,24 +58,28 @@ def _bridges(source: Source) -> pd.DataFrame:
 @figure(
     "Traces in the adapters' own data bridge the hops only if pretraining knows the template and they are "
     "worded alike: 4 shared traces raise the sum, 4 paraphrased ones destroy it.",
-    SETTING + " Traces of other, real entities in each adapter's data.",
+    SETTING
+    + " Traces of other, real entities in each adapter's data. Points: accuracy step by step, with 95% "
+    "intervals, hollow where the two data sets, or data and base, are worded apart; thin lines guide the "
+    "eye; dashed: a guess among the edited answers.",
     "experiment bridges",
     _bridges,
     ("bridges",),
 )
 def bridge_dose(rows: pd.DataFrame):
     """Chain-of-thought accuracy against the number of traces, by wording and base."""
-    picture, axes = style.figure(style.COLUMN, 2.4)
-    chance(axes)
+    picture, axes = style.figure(style.COLUMN, 2.9)
     doses = sorted(rows["bridges"].unique())
-    for series, (template, wording, method, label) in enumerate(SHOWN):
+    for series, (template, wording, method, label, hollow) in enumerate(SHOWN):
         worded = (rows["wording"] == wording) | (rows["bridges"] == 0)
         chosen = (rows["method"] == method) & (rows["template"] == template) & worded
         found = rows[chosen].sort_values("bridges")
         if not found.empty:
-            guide(axes, np.searchsorted(doses, found["bridges"]) + (series - 2) * 0.06, found, series, label)
+            x = np.searchsorted(doses, found["bridges"]) + (series - 2) * 0.07
+            guide(axes, x, found, style.Look(look_of(method).colour, MARKS[series]), label, hollow)
     axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
-    axes.set(xlabel="traces of other entities in each data set", ylabel="two-hop accuracy (CoT)")
-    axes.set_ylim(-0.03, 1.03)
-    axes.legend(loc="center right", fontsize=6, bbox_to_anchor=(1.0, 0.42))
+    axes.set(xlabel="traces of other entities in each data set", ylabel="accuracy, step by step")
+    style.unit(axes)
+    chance(axes)
+    style.key(picture, [axes])
     return picture

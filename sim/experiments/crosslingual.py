@@ -6,11 +6,17 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import LAMBDAS, across, name_rows, selected, shown
-from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common import LAMBDAS, across, name_rows, named, selected, shown
+from sim.experiments.common.predicted import (
+    PREDICTORS,
+    errors_across,
+    prediction_errors,
+    undecided,
+)
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, point
+from sim.merge.looks import ONE_ADAPTER, look_of, spelled
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Setting
@@ -49,24 +55,18 @@ def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, ...], ...]) -> Ite
     yield plain(config, {"/".join(cell): Setting(*cell) for cell in cells})
 
 
-METHODS = (
-    ("single", "joint", "joint (ceiling)"),
-    ("parts", "oracle", "oracle router"),
-    ("parts", "sum", "sum"),
-    ("parts", "lambda=0.75", "λ = ¾"),
-    ("parts", "average", "average"),
-    ("parts", "svd", "SVD"),
-    ("parts", "ties", "TIES"),
-    ("parts", "arrow", "Arrow"),
-    ("bridge", "sum", "+ bridge, sum"),
-    ("single", "language", "language alone"),
-    ("single", "functions", "functions alone"),
+METHODS = named(
+    ("single", "joint"),
+    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
+    ("bridge", "sum"),
+    ("single", "language"),
+    ("single", "functions"),
 )
-"""(library, method, label) in the order of the main figure, from the top."""
+"""Of the main figure, from the top."""
 
 SERIES = (
     ("familiar", "pivot", "both familiar"),
-    ("familiar", "known", "both familiar, worked\nin known languages"),
+    ("familiar", "known", "both familiar, worked in known languages"),
     ("new_language", "pivot", "words of N unseen"),
     ("new_functions", "pivot", "function names unseen"),
     ("new", "pivot", "both unseen"),
@@ -74,16 +74,18 @@ SERIES = (
 """(familiarity, worked, label)."""
 
 PANELS = (
-    ("both", "cot_runs", "(a) translate, then code,\nshared template"),
-    ("none", "cot_runs", "(b) translate, then code,\nno template"),
-    ("both", "direct_runs", "(c) code at once"),
+    ("both", "cot_runs", "translate, then code,\nshared template"),
+    ("none", "cot_runs", "translate, then code,\nno template"),
+    ("both", "direct_runs", "code at once,\nshared template"),
 )
 """(template, metric, title)."""
 
 SIZES = (
     "Cross-lingual world of 20 known and 8 new functions, 4 inputs; 2 layers of width 64, rank 4 on all "
-    "matrices; the picture says how many seeds. Programs are run on 16 fresh inputs."
+    "matrices. Programs are run on 16 fresh inputs. "
 )
+
+GUESS = f"guess 1/{Config().edits}"
 
 
 def _reuse(source: Source) -> pd.DataFrame:
@@ -94,34 +96,36 @@ def _reuse(source: Source) -> pd.DataFrame:
 @figure(
     "New functions asked for in a new language: at once, no data-free method answers; by translating first, "
     "the sum reuses what the adapters' templates share.",
-    SIZES + " (a) Traces in pretraining and in both data sets, those of new functions asked for in P, or "
-    "(second series) in all known languages; (b) in neither; (c) programs written at once, shared template; "
-    "dashed: a guess among the 8 taught programs.",
+    SIZES
+    + "Rows: ways of reusing the two adapters. Points: programs that do what was asked, one marker for what "
+    "pretraining knows of the words; bars: 95% intervals. Dashed: a guess among the taught programs.",
     "experiment crosslingual",
     _reuse,
     ("crosslingual",),
+    panels=(
+        "Traces stand in pretraining and in both data sets, those of new functions asked for in P, or "
+        '("worked in known languages") in all known languages.',
+        "Traces stand in neither.",
+        "Programs written at once, shared template.",
+    ),
 )
 def crosslingual_reuse(rows: pd.DataFrame):
     """The main figure: programs that run as they should by method, one series a familiarity."""
-    picture, panels = style.figure(style.PAGE, 3.6, ncols=3, sharey=True)
+    picture, panels = style.figure(style.PAGE, 4.2, ncols=3, sharey=True)
     methods = shown(rows, METHODS)
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
         for series, (familiarity, worked, name) in enumerate(SERIES):
             found = chosen[(chosen["familiarity"] == familiarity) & (chosen["worked"] == worked)]
-            across(axes, found, methods, (series - 2) * 0.15, series, name)
-        axes.axvline(1 / Config().edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
+            if not found.empty:
+                across(axes, found, methods, (series - 2) * 0.15, style.levels(len(SERIES))[series], name)
+        style.reference(axes, 1 / Config().edits, GUESS, across=True)
         axes.set_title(title, loc="left")
-        axes.set(xlabel="programs that do what was asked", xlim=(-0.03, 1.03))
-    panels[1].text(0.97, 0.02, _seeds(rows), transform=panels[1].transAxes, ha="right", fontsize=6)
+        axes.set_xlabel("programs that do as asked")
+        style.unit(axes, "x")
     name_rows(panels, methods)
-    handles, labels = panels[0].get_legend_handles_labels()
-    picture.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=6)
+    style.key(picture, panels)
     return picture
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    return f"{rows['seeds'].max():.0f} seeds a cell"
 
 
 ASKED = (
@@ -135,11 +139,7 @@ ASKED = (
 )
 """(metric, label) of what is asked in N, from vocabulary alone to what needs both adapters."""
 
-SHOWN = (
-    ("single", "language", "language alone"),
-    ("parts", "sum", "sum"),
-    ("single", "joint", "joint"),
-)
+SHOWN = named(("single", "language"), ("parts", "sum"), ("single", "joint"))
 
 
 def _parts(source: Source) -> pd.DataFrame:
@@ -175,49 +175,42 @@ FORECAST = (
 
 @figure(
     "What part of the task adds up: the words of the language, but not the code of the functions.",
-    SIZES + " Familiar words, shared template. Left: what is asked in N; dashed: a guess of a new function, "
-    "1/8. Middle: predicted against measured accuracy of linear merges, one point a cell, question and "
-    "merge. Right: mean absolute error over these, 95% bootstrap intervals over seeds; base: the merge "
+    SIZES
+    + "Familiar words, shared template. Bars: 95% intervals, in (c) by bootstrap over seeds; base: the merge "
     "answers as the base does.",
     "experiment crosslingual",
     _parts,
     ("crosslingual",),
+    panels=(
+        "What is asked in the new language N; dashed: a guess of a new function.",
+        "Accuracy of linear merges against the disentangled prediction, a point a cell, question and merge; "
+        "solid: measured as predicted.",
+        "Mean absolute error of the predictors over these.",
+    ),
 )
 def crosslingual_parts(rows: pd.DataFrame):
     """Which part of the task adds up, and predictors against the outcome."""
-    picture, (left, middle, right) = style.figure(style.PAGE, 2.6, ncols=3, width_ratios=(1.6, 1.2, 1))
+    picture, (left, middle, right) = style.figure(style.PAGE, 3.1, ncols=3, width_ratios=(1.3, 1.2, 1))
     part = rows[(rows["panel"] == "part") & (rows["label"] == "familiar/both")]
+    looks = (ONE_ADAPTER, look_of("sum"), look_of("joint"))
     for series, (library, method, name) in enumerate(SHOWN):
         found = part[(part["library"] == library) & (part["method"] == method)].set_index("metric")
         found = found.reindex([metric for metric, _ in ASKED])
         y = np.arange(len(ASKED)) + (series - 1) * 0.2
-        style.points_across(left, found["measured"], y, found["low"], found["high"], series, name)
-    left.axvline(1 / Config().edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
-    left.set_yticks(range(len(ASKED)), [label for _, label in ASKED])
-    left.invert_yaxis()
-    left.set(xlabel="accuracy", xlim=(-0.03, 1.03))
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=6, handletextpad=0.1)
+        style.points_across(left, found["measured"], y, found["low"], found["high"], looks[series], name)
+    style.rows([left], [label for _, label in ASKED])
+    style.reference(left, 1 / Config().edits, GUESS, across=True)
+    style.unit(left, "x")
+    left.set_xlabel("accuracy")
+    left.set_title("asked in N", loc="left")
     cells = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
-    middle.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
-    for series, method in enumerate(("average", "lambda=0.75", "sum")):
+    style.diagonal(middle)
+    for method in ("average", "lambda=0.75", "sum"):
         found = cells[cells["method"] == method]
-        marker, colour = style.MARKERS[series], style.COLOURS[series]
-        label = {"lambda=0.75": "λ = ¾"}.get(method, method)
-        middle.plot(
-            found["predicted"],
-            found["measured"],
-            marker,
-            color=colour,
-            markersize=2.5,
-            alpha=0.7,
-            label=label,
-        )
+        style.cloud(middle, found["predicted"], found["measured"], look_of(method), spelled(method))
     middle.set(xlabel="predicted (disentangled)", ylabel="measured")
-    middle.legend(loc="upper left", fontsize=6, handletextpad=0.1)
-    middle.text(0.97, 0.02, _seeds(rows), transform=middle.transAxes, ha="right", fontsize=6)
-    errors = rows[rows["panel"] == "error"].set_index("predictor")
-    errors = errors.reindex([name for name in PREDICTORS if name in errors.index])
-    style.points(right, range(len(errors)), errors["measured"], errors["low"], errors["high"], 0)
-    right.set_xticks(range(len(errors)), errors.index, rotation=40, ha="right")
-    right.set(ylabel="mean absolute error", ylim=(0, None))
+    middle.set_title("every cell", loc="left")
+    right.set_title("forecasts", loc="left")
+    errors_across(right, rows[rows["panel"] == "error"])
+    style.key(picture, [left, middle])
     return picture

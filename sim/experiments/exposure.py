@@ -38,26 +38,31 @@ def _exposure(source: Source) -> pd.DataFrame:
 @figure(
     "Familiarity is a dose of traces, not of facts: names seen in four facts and no trace stay at chance, "
     "names seen in traces and no separate fact do not.",
-    SETTING + " Otherwise unseen names; sum of the two adapters, template in pretraining and data.",
+    SETTING
+    + " Otherwise unseen names; sum of the two adapters, template in pretraining and data. Points: one "
+    "marker a number of facts, with 95% intervals; thin lines guide the eye; dashed: a guess among the "
+    "edited answers.",
     "experiment exposure",
     _exposure,
     ("exposure",),
+    panels=("Final answers of chains of thought that are right.", "Chains that copy all names."),
 )
 def familiarity_dose(rows: pd.DataFrame):
     """Chain-of-thought accuracy against traces seen, one series for each number of facts seen."""
-    picture, panels = style.figure(style.COLUMN, 2.3, ncols=2, sharey=True)
+    picture, panels = style.figure(style.COLUMN, 2.6, ncols=2, sharey=True)
     traces, facts = sorted(rows["traces_seen"].unique()), sorted(rows["facts_seen"].unique())
-    titles = (("cot_answer", "two-hop accuracy"), ("cot_copied", "names copied"))
+    titles = (("cot_answer", "answers right"), ("cot_copied", "names copied"))
     for axes, (metric, title) in zip(panels, titles, strict=True):
         for series, count in enumerate(facts):
             chosen = of_method(rows[rows["metric"] == metric], "parts", "sum")
             found = chosen[chosen["facts_seen"] == count].sort_values("traces_seen")
             x = np.searchsorted(traces, found["traces_seen"]) + (series - (len(facts) - 1) / 2) * 0.08
-            guide(axes, x, found, series, f"{count:g}")
+            guide(axes, x, found, style.levels(len(facts))[series], f"{count:g}")
         axes.set_xticks(range(len(traces)), [f"{trace:g}" for trace in traces])
-        axes.set(xlabel="traces seen per name", ylim=(-0.03, 1.03))
-        axes.text(0.03, 0.98, title, transform=axes.transAxes, va="top")
+        axes.set_xlabel("traces per name")
+        axes.set_title(title, loc="left")
+        style.unit(axes)
     chance(panels[0])
     panels[0].set_ylabel("share of queries")
-    panels[0].legend(title="facts seen", loc="upper left", bbox_to_anchor=(0, 0.92))
+    style.key(picture, panels, "facts seen per name")
     return picture

@@ -13,6 +13,7 @@ from sim.experiments.common import (
     chance,
     guide,
     name_rows,
+    named,
     selected,
     shown,
 )
@@ -34,27 +35,21 @@ def familiarity(config: ReuseConfig, entities: tuple[str, ...], templates: tuple
     yield plain(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
 
 
-METHODS = (
-    ("single", "joint", "joint (ceiling)"),
-    ("parts", "oracle", "oracle router"),
-    ("parts", "sum", "sum"),
-    ("parts", "lambda=0.75", "λ = ¾"),
-    ("parts", "average", "average"),
-    ("parts", "svd", "SVD"),
-    ("parts", "ties", "TIES"),
-    ("parts", "arrow", "Arrow"),
-    ("bridge", "sum", "+ bridge, sum"),
-    ("expert", "sum", "+ expert, sum"),
+METHODS = named(
+    ("single", "joint"),
+    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
+    ("bridge", "sum"),
+    ("expert", "sum"),
 )
-"""(library, method, label) in the order of the main figure, from the top."""
+"""Of the main figure, from the top."""
 
 DIRECT = "direct_given_among_answers"
 """Accuracy of direct answers where the model gives an answer of some edited query: a guess has 1/edits."""
 
 PANELS = (
-    ("both", "cot_answer", "(a) step by step,\nshared template"),
-    ("none", "cot_answer", "(b) step by step,\nno template"),
-    ("both", DIRECT, "(c) direct, answers in\nthe edited set"),
+    ("both", "cot_answer", "step by step,\nshared template"),
+    ("none", "cot_answer", "step by step,\nno template"),
+    ("both", DIRECT, "asked at once,\nedited answers only"),
 )
 """(template, metric, title)."""
 
@@ -67,32 +62,42 @@ def _libraries(source: Source) -> pd.DataFrame:
 @figure(
     "Asked at once, no library and no method beats a guess; step by step reuse works for real entities with "
     "a shared template, and not for unseen ones.",
-    SETTING
-    + " (a) Traces of other entities in pretraining and in both data sets; (b) in neither; (c) direct "
-    "answers with the shared template, where the model answers with one of the 16 edited answers; dashed: a "
-    "guess among those, 1/16.",
+    SETTING + " Rows: ways of reusing the two adapters; a λ is the common coefficient of their sum. Points: "
+    "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: a guess among the "
+    "edited answers.",
     "experiment familiarity",
     _libraries,
     ("familiarity",),
+    panels=(
+        "Chain of thought; traces of other entities stand in pretraining and in both data sets.",
+        "The same with traces nowhere.",
+        "Direct answers with the shared template, where the model says one of the edited answers at all.",
+    ),
 )
 def library_and_familiarity(rows: pd.DataFrame):
     """The main figure: two-hop accuracy by method, one series a familiarity."""
-    picture, panels = style.figure(style.PAGE, 3.4, ncols=3, sharey=True)
+    picture, panels = style.figure(style.PAGE, 3.7, ncols=3, sharey=True)
     methods = shown(rows, METHODS)
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
+        looks = style.levels(len(NAMES))
         for series, (entities, name) in enumerate(NAMES.items()):
             found = chosen[chosen["entities"] == entities]
-            across(axes, found, methods, (series - 1.5) * 0.18, series, name)
+            across(axes, found, methods, (series - 1.5) * 0.18, looks[series], name)
         axes.set_title(title, loc="left")
-        axes.set_xlim((-0.03, 1.03) if metric != DIRECT else (-0.01, 0.31))
-    chance(panels[2], across=True)
-    name_rows(panels, methods)
-    for axes in panels:
         axes.set_xlabel("two-hop accuracy")
-    panels[1].legend(loc="upper right", title="entities of the edited facts")
+        if metric == DIRECT:
+            axes.set_xlim(0, 0.25)
+        else:
+            style.unit(axes, "x")
+        chance(axes, across=True)
+    name_rows(panels, methods)
+    style.key(picture, panels, "entities of the edited facts")
     return picture
 
+
+AS_BASE = "as the base answers"
+"""The predictor "base" in words, which is no model of the figure."""
 
 RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
 
@@ -123,33 +128,36 @@ def outcomes(source: Source) -> pd.DataFrame:
     "Single adapters predict their merge where it is decided by the edits alone; where the outcome is open "
     "they overrate edits beyond λ = 1/2, and the coverage law, blind to damage, fails.",
     SETTING
-    + " All 16 settings of the main experiment. Left: predicted against measured accuracy of the merged "
-    "model, one point a setting, probe and λ. Right: mean absolute error on cells that are neither at floor "
-    "nor ceiling (0.05 to 0.95), with 95% bootstrap intervals over seeds; base: the merge answers as the "
-    "base does.",
+    + " All settings of the main experiment. (b) averages over settings, probes and seeds whose outcome is "
+    "neither at floor nor ceiling (0.05 to 0.95). Bars: 95% "
+    "bootstrap intervals over seeds; thin lines guide the eye.",
     "experiment familiarity",
     _forecasts,
     ("familiarity",),
+    panels=(
+        "Accuracy of the merge against the disentangled prediction from single adapters, a point a setting, "
+        "probe and λ; solid: measured as predicted.",
+        "Mean absolute error of every predictor against λ.",
+    ),
 )
 def prediction_and_outcome(rows: pd.DataFrame):
     """Calibration of the disentangled predictor, and the error of every predictor against lambda."""
-    picture, (left, right) = style.figure(style.PAGE, 2.5, ncols=2)
+    picture, (left, right) = style.figure(style.PAGE, 2.9, ncols=2)
     said = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
-    left.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
-    for series, (low, high, label) in enumerate(RANGES):
+    style.diagonal(left)
+    for series, (low, high, label) in zip(style.levels(len(RANGES)), RANGES, strict=True):
         part = said[(said["lam"] > low) & (said["lam"] <= high)]
-        marker, colour = style.MARKERS[series], style.COLOURS[series]
-        left.plot(
-            part["predicted"], part["measured"], marker, color=colour, markersize=2.5, alpha=0.6, label=label
-        )
+        style.cloud(left, part["predicted"], part["measured"], series, label)
     left.set(xlabel="predicted by single adapters (disentangled)", ylabel="measured accuracy of the merge")
-    left.legend(loc="upper left")
+    left.set_title("every setting, probe and λ", loc="left")
+    style.key(picture, [left], place="left", share=0.5)
     errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
-    for series, predictor in enumerate(PREDICTORS):
+    for series, predictor in zip(style.levels(len(PREDICTORS)), PREDICTORS, strict=True):
         found = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(right, found["lam"] + (series - 2) * 0.01, found, series, predictor)
+        guide(right, found["lam"], found, series, AS_BASE if predictor == "base" else predictor)
     right.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
-    right.legend(loc="upper left")
+    right.set_title("open outcomes alone", loc="left")
+    style.key(picture, [right], place="right", share=0.5)
     return picture
 
 
@@ -164,28 +172,38 @@ def _trade(source: Source) -> pd.DataFrame:
     return rows[chosen & told].reset_index(drop=True)
 
 
+TEMPLATES_SHOWN = {"pretraining": "template in pretraining", "both": "template in both"}
+
+
 @figure(
     "A sum keeps the edits and damages what nobody edited, an average does the reverse; the best coefficient "
     "lies between, and single adapters predict it.",
-    SETTING + " Real entities. Lines: disentangled prediction; points: the merged model.",
+    SETTING
+    + " Real entities; λ is the common coefficient of the two adapters, ½ their average, 1 their sum. Lines: "
+    "disentangled prediction from single adapters; points: the merged model, with 95% intervals.",
     "experiment familiarity",
     _trade,
     ("familiarity",),
+    panels=(
+        "Pretraining alone shows the template.",
+        "Pretraining and both data sets show it.",
+    ),
 )
 def retention_and_damage(rows: pd.DataFrame):
     """Recall of edited and untouched facts against lambda, predicted and measured, by template."""
-    TEMPLATE_LABELS = {"pretraining": "in pretraining", "both": "in both"}
-    templates = [name for name in TEMPLATE_LABELS if name in set(rows["template"])]
-    picture, panels = style.figure(style.COLUMN, 2.2, ncols=len(templates), sharey=True, squeeze=False)
+    templates = [name for name in TEMPLATES_SHOWN if name in set(rows["template"])]
+    picture, panels = style.figure(style.COLUMN, 2.5, ncols=len(templates), sharey=True, squeeze=False)
+    looks = style.levels(len(RECALLED))
     for axes, template in zip(panels[0], templates, strict=True):
         cell = rows[rows["template"] == template]
         for series, (metric, name) in enumerate(RECALLED.items()):
             found = cell[cell["metric"] == metric]
-            line(axes, found, "lam", series)
-            points(axes, found, "lam", series, name, shift=(series - 1) * 0.012)
-        axes.set(xlabel="λ", ylim=(-0.03, 1.03))
-        label = f"template {TEMPLATE_LABELS[template]}"
-        axes.text(0.97, 0.02, label, transform=axes.transAxes, ha="right", fontsize=6)
+            line(axes, found, "lam", looks[series])
+            points(axes, found, "lam", looks[series], name, shift=(series - 1) * 0.012)
+        axes.set(xlabel="λ", xticks=[0.25, 0.5, 0.75, 1, 1.25])
+        axes.set_xticklabels(["¼", "½", "¾", "1", ""])
+        axes.set_title(TEMPLATES_SHOWN[template].replace("template ", "template\n"), loc="left")
+        style.unit(axes)
     panels[0][0].set_ylabel("facts recalled")
-    panels[0][-1].legend(loc="lower right", bbox_to_anchor=(1.08, 0.08), fontsize=6, handletextpad=0.1)
+    style.key(picture, panels[0])
     return picture

@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.common import across, name_rows, of_method, selected, shown
-from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common import across, name_rows, named, of_method, selected, shown
+from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
+from sim.merge.looks import spelled
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.math_word import ASKED, TEMPLATES, VERBS, Config, Setting
@@ -61,21 +62,15 @@ def _label(setting: Setting) -> str:
 
 SIZES = (
     f"Word problems modulo {DEFAULT.world.prime}, {DEFAULT.world.verbs} new verbs an adapter; "
-    f"{DEFAULT.layers} layers of width {DEFAULT.width}, rank {DEFAULT.rank} on all matrices; seeds as shown. "
+    f"{DEFAULT.layers} layers of width {DEFAULT.width}, rank {DEFAULT.rank} on all matrices. "
 )
 
-METHODS = (
-    ("single", "joint", "joint (ceiling)"),
-    ("parts", "oracle", "oracle router"),
-    ("parts", "sum", "sum"),
-    ("parts", "lambda=0.75", "λ = ¾"),
-    ("parts", "average", "average"),
-    ("parts", "svd", "SVD"),
-    ("parts", "ties", "TIES"),
-    ("parts", "arrow", "Arrow"),
-    ("bridge", "sum", "+ bridge, sum"),
+METHODS = named(
+    ("single", "joint"),
+    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
+    ("bridge", "sum"),
 )
-"""(library, method, label) in the order of the main figure, from the top."""
+"""Of the main figure, from the top."""
 
 SOLVED, DIRECT = "cot_solved", "direct_given_among_answers"
 """The final quantity, as written or as the written program computes it; and as answered at once."""
@@ -93,10 +88,10 @@ UNSHARED = {
 """Cells in which the adapters' data share no solution template with each other and with pretraining."""
 
 PANELS = (
-    ("(a) prose,\nshared", SOLVED, {f"{verbs}/both/prose": name for verbs, name in SEEN.items()}),
-    ("(b) program,\nshared", SOLVED, {f"{verbs}/both/program": name for verbs, name in SEEN.items()}),
-    ("(c) not shared,\nknown verbs", SOLVED, UNSHARED),
-    ("(d) asked at once", DIRECT, {f"{verbs}/both/prose": name for verbs, name in SEEN.items()}),
+    ("prose,\nshared", SOLVED, {f"{verbs}/both/prose": name for verbs, name in SEEN.items()}),
+    ("program,\nshared", SOLVED, {f"{verbs}/both/program": name for verbs, name in SEEN.items()}),
+    ("not shared,\nknown verbs", SOLVED, UNSHARED),
+    ("at once,\nprose", DIRECT, {f"{verbs}/both/prose": name for verbs, name in SEEN.items()}),
 )
 """(title, metric, {label: name of the series})."""
 
@@ -110,42 +105,40 @@ def _word_problems(source: Source) -> pd.DataFrame:
     "Asked at once, two families of operations do not combine; written out, the sum of the adapters comes "
     "closest to one adapter for both, if both were taught in one form that pretraining knows.",
     SIZES
-    + "Two-step problems. Solutions are written in prose (a) or as programs that an interpreter runs (b); in "
-    "(c) pretraining, the adapters, or both lack them, or the adapters were taught in different forms; "
-    "(d) the same adapters as in (a). Dashed: a guess among the numbers.",
+    + "Two-step problems. Rows: ways of reusing the two adapters. Points: share of problems solved, one "
+    "marker for what pretraining knows of the taught verbs (a, b, d) or for where solutions stand (c); bars: "
+    "95% intervals. Dashed: a guess among the numbers.",
     "experiment math_word",
     _word_problems,
     ("math_word",),
+    panels=(
+        "Solutions written in prose, which pretraining and both data sets hold.",
+        "Solutions written as programs that an interpreter runs.",
+        "Known verbs; pretraining, the adapters, or both lack solutions, or the two were taught in different "
+        "forms.",
+        "The adapters of (a), asked for the final number at once.",
+    ),
 )
 def word_problems(rows: pd.DataFrame):
     """Accuracy by method: panels by form and template, series by familiarity of the verbs."""
-    picture, panels = style.figure(style.PAGE, 4.2, ncols=len(PANELS), sharey=True)
+    picture, panels = style.figure(style.PAGE, 4.3, ncols=len(PANELS), sharey=True)
     methods = shown(rows, METHODS)
     for axes, (title, metric, labels) in zip(panels, PANELS, strict=True):
-        first = len(SEEN) - 1 if labels is UNSHARED else 0
-        for series, (label, name) in enumerate(labels.items()):
+        present = {label: name for label, name in labels.items() if label in set(rows["label"])}
+        for series, (label, name) in enumerate(present.items()):
             found = rows[(rows["label"] == label) & (rows["metric"] == metric)]
-            if not found.empty:
-                across(axes, found, methods, (series - (len(labels) - 1) / 2) * 0.16, first + series, name)
-        axes.axvline(1 / DEFAULT.world.prime, color="black", linestyle="--", linewidth=0.8, zorder=0)
+            place = (series - (len(present) - 1) / 2) * 0.16
+            kind = list(labels).index(label)  # a label has its look in every panel
+            mark = style.levels(len(SEEN))[kind] if labels is not UNSHARED else style.look(4 + kind)
+            across(axes, found, methods, place, mark, name)
+        style.reference(axes, 1 / DEFAULT.world.prime, f"guess 1/{DEFAULT.world.prime}", across=True)
         axes.set_title(title, loc="left")
-        axes.set(xlim=(-0.03, 1.03), xlabel="problems solved")
+        axes.set_xlabel("problems solved")
+        style.unit(axes, "x")
     name_rows(panels, methods)
-    legends = (
-        (panels[3], "left", f"taught verbs (a, b, d); all: mean and\n95% interval of {_seeds(rows)} seeds"),
-        (panels[2], "right", "written solutions (c)"),
-    )
-    for axes, place, title in legends:
-        handles, names = axes.get_legend_handles_labels()
-        picture.legend(
-            handles, names, loc=f"outside lower {place}", title=title, title_fontsize=7, alignment="left"
-        )
+    style.key(picture, [panels[0]], "taught verbs (a, b, d)", "left", 0.45)
+    style.key(picture, [panels[2]], "written solutions (c)", "right", 0.55)
     return picture
-
-
-def _seeds(rows: pd.DataFrame) -> str:
-    low, high = int(rows["seeds"].min()), int(rows["seeds"].max())
-    return str(high) if low == high else f"{low} to {high}"
 
 
 def _depths(source: Source) -> pd.DataFrame:
@@ -167,31 +160,37 @@ def _depths(source: Source) -> pd.DataFrame:
 @figure(
     "Longer solutions fail more often, and the sum's more often than single adapters forecast.",
     SIZES
-    + "Known verbs, one form shared. Left: whole solutions right in every token, sum filled, joint hollow; "
-    "lines: product of the step accuracies that single adapters forecast for the sum. Right: mean absolute "
-    "error of the predictors of section 12 on merges, over all probes that are neither at floor nor ceiling "
-    "(0.05 to 0.95), with 95% bootstrap intervals over seeds; base: the merge answers as the base does.",
+    + "Known verbs, one form shared. (b) averages over all probes of the merges that are neither at floor "
+    "nor ceiling (0.05 to 0.95); base: the merge answers as the base does. Bars: 95% intervals, in (b) by "
+    "bootstrap over seeds.",
     "experiment math_word",
     _depths,
     ("math_word",),
+    panels=(
+        "Whole solutions right in every token, sum filled, joint adapter hollow; lines: product of the step "
+        "accuracies that single adapters forecast for the sum.",
+        "Mean absolute error of the predictors of section 12.",
+    ),
 )
 def word_problem_depth(rows: pd.DataFrame):
     """Whole solutions against the number of steps, by form; errors of the predictors."""
-    picture, (left, right) = style.figure(style.PAGE, 2.4, ncols=2)
+    picture, (left, right) = style.figure(style.PAGE, 2.7, ncols=2, width_ratios=(1.2, 1))
+    looks = style.levels(len(SHARED))
     for series, form in enumerate(SHARED):
         for method, hollow in (("sum", False), ("joint", True)):
             chosen = (rows["panel"] == "depth") & (rows["form"] == form) & (rows["method"] == method)
             found = rows[chosen].sort_values("depth")
-            x = found["depth"] + (series - 1) * 0.08 + 0.03 * hollow
-            label = None if hollow else form
-            style.points(left, x, found["measured"], found["low"], found["high"], series, label, hollow)
-            left.plot(found["depth"], found["predicted"], color=style.COLOURS[series], linewidth=0.8)
+            x = found["depth"] + (series - 1) * 0.2 + 0.07 * hollow
+            label = f"{form}, {spelled(method)}"
+            style.points(
+                left, x, found["measured"], found["low"], found["high"], looks[series], label, hollow
+            )
+            left.plot(found["depth"], found["predicted"], color=looks[series].colour, linewidth=0.8)
     left.set_xticks(list(ASKED))
-    left.set(xlabel="steps", ylabel="solutions right throughout", ylim=(-0.03, 1.03))
-    left.legend(title=f"{_seeds(rows)} seeds", title_fontsize=7, loc="upper right", bbox_to_anchor=(1.35, 1))
-    errors = rows[rows["panel"] == "error"].set_index("predictor")
-    errors = errors.reindex([name for name in PREDICTORS if name in errors.index])
-    style.points(right, range(len(errors)), errors["measured"], errors["low"], errors["high"], 6)
-    right.set_xticks(range(len(errors)), errors.index, rotation=20)
-    right.set(ylabel="mean absolute error", ylim=(0, None))
+    left.set(xlabel="steps", ylabel="solutions right throughout")
+    left.set_title("longer solutions", loc="left")
+    style.unit(left)
+    right.set_title("forecasts", loc="left")
+    errors_across(right, rows[rows["panel"] == "error"])
+    style.key(picture, [left], place="left")
     return picture

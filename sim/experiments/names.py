@@ -9,6 +9,7 @@ from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, of_me
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
+from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import ENTITIES, Setting
@@ -26,11 +27,14 @@ def names(config: ReuseConfig, entities: tuple[str, ...], steps: int) -> Iterato
 
 
 SHOWN = (
-    ("single", "joint", "cot_answer", "joint, chain of thought"),
-    ("parts", "sum", "cot_answer", "sum, chain of thought"),
-    ("parts", "sum", "cot_copied", "sum, names copied"),
-    ("parts", "sum", "direct", "sum, direct"),
+    ("single", "joint", "cot_answer", "joint adapter, step by step", False),
+    ("parts", "sum", "cot_answer", "sum, step by step", False),
+    ("parts", "sum", "cot_copied", "sum, names copied", True),
+    ("parts", "sum", "direct", "sum, at once", True),
 )
+"""(library, method, metric, label, whether markers are hollow)."""
+
+MARKS = ("*", "o", "^", "D")
 
 
 def _names(source: Source) -> pd.DataFrame:
@@ -41,24 +45,25 @@ def _names(source: Source) -> pd.DataFrame:
 @figure(
     "Reuse falls with familiarity, fake below half fake below real, when a name is a pair of known pieces.",
     SETTING.replace("Two-hop world", "Two-hop world with names of two tokens").replace("2 layers", "3 layers")
-    + " Template in pretraining and in both data sets. Dashed: chance among the edited answers.",
+    + " Template in pretraining and in both data sets. Points: share of queries, with 95% intervals; dashed: "
+    "a guess among the edited answers.",
     "experiment names",
     _names,
     ("names",),
 )
 def two_token_names(rows: pd.DataFrame):
-    """Two-hop accuracy and what breaks first, by familiarity."""
-    picture, axes = style.figure(style.COLUMN, 2.3)
-    chance(axes)
-    order = [entities for entities in reversed(NAMES) if entities in set(rows["entities"])]
-    for series, (library, method, metric, label) in enumerate(SHOWN):
+    """Two-hop accuracy and what breaks first, by familiarity: a row each."""
+    picture, axes = style.figure(style.COLUMN, 2.6)
+    order = [entities for entities in NAMES if entities in set(rows["entities"])]
+    for series, (library, method, metric, label, hollow) in enumerate(SHOWN):
         chosen = of_method(rows[rows["metric"] == metric], library, method)
         found = chosen.set_index("entities").reindex(order).dropna(subset="measured")
-        x = [order.index(entities) + (series - 1.5) * 0.12 for entities in found.index]
-        style.points(
-            axes, x, found["measured"], found["low"], found["high"], series, label, metric == "direct"
-        )
-    axes.set_xticks(range(len(order)), [NAMES[entities] for entities in order])
-    axes.set(ylabel="accuracy", ylim=(-0.03, 1.03))
-    axes.legend(loc="upper left")
+        y = [order.index(entities) + (series - 1.5) * 0.17 for entities in found.index]
+        mark = style.Look(look_of(method).colour, MARKS[series])
+        style.points_across(axes, found["measured"], y, found["low"], found["high"], mark, label, hollow)
+    style.unit(axes, "x")
+    style.rows([axes], [NAMES[entities] for entities in order])
+    chance(axes, across=True)
+    axes.set_xlabel("share of queries")
+    style.key(picture, [axes])
     return picture

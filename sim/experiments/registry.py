@@ -23,7 +23,8 @@ class Part(Protocol):
     def stages(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> Iterator:
         """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced).
 
-        A unit that failed has a ``sim.lab.store.Failed`` in place of its rows.
+        The first of these is what needs no computing: units of an earlier run, bases that are kept. A unit
+        that failed has a ``sim.lab.store.Failed`` in place of its rows.
         """
 
 

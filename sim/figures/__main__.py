@@ -1,10 +1,14 @@
 """Draw the figures: ``python -m sim.figures [NAME ...]`` from the committed tables, anew, or from runs.
 
-Each figure NAME is a table NAME.csv, a picture in NAME.pdf and NAME.png, and a caption NAME.md.
+Each figure NAME is a table NAME.csv, a picture in NAME.pdf and NAME.png, and a caption NAME.md. For a paper:
+``--preset neurips --format pdf,pgf --out FOLDER``; ``pgf`` is for xelatex and lualatex.
 """
 
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,7 +16,7 @@ import tyro
 from tqdm import tqdm
 
 from sim.figures import FIGURES, Figure, gallery
-from sim.lab import cli, parallel
+from sim.lab import cli, parallel, style
 from sim.lab.seeds import EFFORTS
 
 
@@ -36,23 +40,68 @@ class Draw:
         Path | None,
         tyro.conf.arg(help="folder to draw into (default: the --from folder, else figures)"),
     ] = None
+    preset: Annotated[
+        Literal[tuple(style.PAGES)], tyro.conf.arg(help="widths and font by a journal's style file")
+    ] = "icml"
+    width: Annotated[
+        float | None, tyro.conf.arg(help="width of the text in inches; narrow figures keep their share")
+    ] = None
+    font: Annotated[float | None, tyro.conf.arg(help="size of the letters in points")] = None
+    formats: Annotated[
+        str, tyro.conf.arg(name="format", help=f"one or more of {','.join(style.FORMATS)}, with commas")
+    ] = ",".join(style.DEFAULT_FORMATS)
 
 
 def main(args: Draw) -> None:
     """Draw. Raises what ``cli.run_command`` turns into one line and an exit code."""
     items, left_out = gallery.chosen(args.names, args.runs)
     if args.listed:
-        for item in items:
-            print(f"{item.name:28} {item.section:14} {item.claim}")
+        print("\n".join(listed(items, _columns())))
         return
     if args.runs is not None and not args.runs.is_dir():
         raise ValueError(f"--from {args.runs} is no folder; give the --out of python -m sim.sweep NAME ...")
+    formats, page = _formats(args.formats), _page(args)
     parallel.use_all_cores()
     parallel.keep_compiled()
     effort = EFFORTS[args.profile] if args.recompute else None
-    gallery.draw_all(_named(items), args.out or args.runs or gallery.home(), effort, args.runs)
+    with style.on(page):
+        gallery.draw_all(_named(items), args.out or args.runs or gallery.home(), effort, args.runs, formats)
     for line in left_out:
         print(line)
+
+
+def _formats(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    for name in names:
+        if name not in style.FORMATS:
+            raise ValueError(f"unknown --format {name!r}; known: {', '.join(style.FORMATS)}")
+    if not names:
+        raise ValueError(f"--format is empty; give one or more of {', '.join(style.FORMATS)}")
+    return names
+
+
+def _page(args: Draw) -> style.Page:
+    page = style.PAGES[args.preset]
+    page = page if args.font is None else replace(page, font=args.font)
+    return page if args.width is None else page.of_width(args.width)
+
+
+def _columns() -> int | None:
+    """The width of the terminal; None where there is none and a line may be as long as it likes."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def listed(items: list[Figure], width: int | None) -> list[str]:
+    """Name, section and claim in columns; claims are broken to a ``width``, if there is one."""
+    first = max(len(item.name) for item in items) + 2
+    second = max(len(item.section) for item in items) + 2
+    lines = []
+    for item in items:
+        start = f"{item.name:{first}}{item.section:{second}}"
+        room = max((width or 0) - first - second, 30)
+        claim = textwrap.wrap(item.claim, room, break_on_hyphens=False) if width else [item.claim]
+        lines += [start + claim[0], *(" " * (first + second) + more for more in claim[1:])]
+    return lines
 
 
 def _named(items: list[Figure]) -> Iterator[Figure]:

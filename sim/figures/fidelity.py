@@ -61,41 +61,56 @@ def summary(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["result", "section", "tag", "rows", "inside", "r2"])
 
 
+def off(table: pd.DataFrame) -> pd.Series:
+    """How far a prediction is from its measurement, in units of the interval's arm on that side.
+
+    The arm is widened by the stated slack, so that at most 1 is within; 0 where both are the same number.
+    """
+    gap = table["predicted"] - table["measured"]
+    above, below = table["high"] - table["measured"], table["measured"] - table["low"]
+    arm = np.where(gap > 0, above, below) + table["slack"]
+    return (gap / np.where(gap == 0, 1.0, np.maximum(arm, 1e-12))).rename("off")
+
+
+FAR = 1.8
+"""Where predictions that are farther off are drawn."""
+
+
 @figure(
     "The closed forms meet their empirical twins: exact results to rounding, laws within their intervals.",
-    "Every result at several settings, seeds in the table (8 times as many in the paper profile). Left: "
-    "predicted against measured, a marker a section, values of a result above 1 divided by its largest. "
-    "Right: 1 - R² over the rows of each result (10⁻⁸ stands for less) and how many predictions lie in the "
-    "95% interval: for exact results, within the stated tolerance; for asymptotic results and models, which "
-    "include small sizes, in the interval widened by their stated finite-size error.",
+    "A point is a result of theory/README.md at one setting; CLAIMS.md lists the results. Markers: what kind "
+    "of result it is, exact, law, asymptotic (sharp only in a limit) or model.",
     "all sections",
     _collect,
+    panels=(
+        "Predicted against measured, values of a result above 1 divided by its largest; solid: measured as "
+        "predicted; bars: 95% intervals, of exact results the stated tolerance.",
+        "Predicted minus measured in units of the bar, which for asymptotic results and models is widened by "
+        "their stated finite-size error; between the dashed lines a prediction is inside; what is farther "
+        f"off than {FAR} stands there.",
+    ),
 )
 def fidelity(table: pd.DataFrame):
-    """Predicted against measured for all results, with R^2 and the share inside for each."""
-    picture, (left, right) = style.figure(style.PAGE, 5.0, ncols=2, width_ratios=(1.25, 1))
-    table = table.assign(number=[_place(str(section))[0] for section in table["section"]])
+    """Predicted against measured for all results, and how far each is off, section by section."""
+    picture, (left, right) = style.figure(style.PAGE, 3.6, ncols=2)
     largest = table.groupby("result")["predicted"].transform(lambda values: max(1.0, values.abs().max()))
-    left.plot([-0.02, 1.02], [-0.02, 1.02], color="black", linewidth=0.8, zorder=0)
-    for series, (number, rows) in enumerate(table.groupby("number")):
-        size = largest[rows.index]
-        values = [rows[name] / size for name in ("predicted", "measured", "low", "high")]
-        style.points(left, *values, series, str(number), hollow=series >= len(style.MARKERS))
-    left.set(xlabel="predicted", ylabel="measured", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    left.legend(title="section", ncols=2, loc="upper left")
-    found = summary(table)
-    places = np.arange(len(found))[::-1]
-    for series, tag in enumerate(TAGS):
-        chosen = (found["tag"] == tag).to_numpy()
-        error = np.maximum(1 - found["r2"][chosen], 1e-8)
-        right.plot(error, places[chosen], style.MARKERS[series], color=style.COLOURS[series], label=tag)
-    for place, rows in zip(places, found.itertuples(), strict=True):
-        right.text(3.0, place, f"{rows.inside}/{rows.rows}", va="center", ha="left", fontsize=5.5)
-    right.axvline(0.01, color="black", linestyle=":", linewidth=0.8)
-    right.set_yticks(places, [f"{row.result} ({row.section})" for row in found.itertuples()], fontsize=5.5)
-    right.set(xscale="log", xlabel="1 - R²", xlim=(3e-9, 2.0), ylim=(-0.7, len(found) - 0.3))
-    right.set_xticks([1e-8, 1e-6, 1e-4, 1e-2, 1])
-    right.minorticks_off()
-    right.grid(axis="y", color="0.9", linewidth=0.5)
-    right.legend(loc="lower center", bbox_to_anchor=(0.3, 1.0), ncols=4, handletextpad=0.1, columnspacing=0.8)
+    style.diagonal(left)
+    looks = dict(zip(TAGS, (style.look(place) for place in (4, 1, 5, 2)), strict=True))
+    numbers = pd.Series([_place(str(section))[0] for section in table["section"]], index=table.index)
+    sections = sorted(set(numbers))
+    rng, distance = np.random.default_rng(0), off(table).clip(-FAR, FAR)
+    for tag, look in looks.items():
+        rows = table[table["tag"] == tag]
+        values = [rows[name] / largest[rows.index] for name in ("predicted", "measured", "low", "high")]
+        style.points(left, *values, look, tag)
+        place = [sections.index(number) for number in numbers[rows.index]]
+        style.cloud(right, distance[rows.index], place + rng.uniform(-0.3, 0.3, len(rows)), look)
+    left.set(xlabel="predicted", ylabel="measured")
+    left.set_title("all results", loc="left")
+    style.rows([right], [f"section {number}" for number in sections])
+    style.reference(right, 1.0, "± 1 bar", across=True)
+    style.reference(right, -1.0, "", across=True)
+    right.set(xlabel="predicted − measured, in bars", xlim=(-2, 2))
+    right.set_title("by section of the theory", loc="left")
+    style.key(picture, [left])
     return picture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from sim.figures import claims
-from sim.lab import files, style
+from sim.figures import captions, claims_page
+from sim.lab import files, parallel, style
 from sim.lab.figure import FIGURES, TABLES, Figure, Source, committed
 from sim.lab.seeds import EFFORTS, Effort
 from sim.lab.store import unfinished
@@ -60,61 +60,52 @@ def home() -> Path:
     return TABLES if committed() == TABLES and TABLES.exists() else Path("figures")
 
 
-def draw(item: Figure, folder: Path, effort: Effort | None = None, runs: Path | None = None) -> None:
+def draw(
+    item: Figure,
+    folder: Path,
+    effort: Effort | None = None,
+    runs: Path | None = None,
+    formats: Sequence[str] = style.DEFAULT_FORMATS,
+) -> None:
     """Write table, picture and caption of one figure into a folder.
 
     The table is the one in the folder, or else the committed one. It is collected anew if an ``effort`` or a
     folder of ``runs`` is given, or where there is none.
     """
     path, kept = folder / f"{item.name}.csv", committed() / f"{item.name}.csv"
+    source = Source(runs or committed() / "experiments", effort or EFFORTS["quick"])
     if effort is None and runs is None and not path.exists() and kept.exists():
-        for suffix in (".csv", ".md"):
-            files.write_text(path.with_suffix(suffix), kept.with_suffix(suffix).read_text())
+        files.write_text(path, kept.read_text())
+        if item.name in (known := captions.recorded(committed())):
+            captions.record(folder, item.name, known[item.name])
     elif effort is not None or runs is not None or not path.exists():
         start = time.monotonic()
-        source = Source(runs or committed() / "experiments", effort or EFFORTS["quick"])
         files.write_text(path, item.collect(source).to_csv(index=False, float_format="%.5g"))
-        files.write_text(path.with_suffix(".md"), caption(item, source, time.monotonic() - start))
-    style.save(item.draw(pd.read_csv(path)), path.with_suffix(""))
+        if not item.experiments:
+            captions.record(folder, item.name, _made(item, source, time.monotonic() - start))
+    table = pd.read_csv(path)
+    style.save(item.draw(table), path.with_suffix(""), formats)
+    found = captions.origins(item, folder, source.runs)
+    files.write_text(path.with_suffix(".md"), captions.caption(item, table, found))
+
+
+def _made(item: Figure, source: Source, seconds: float) -> captions.Origin:
+    profile, (count, kind) = source.effort.name, parallel.devices()
+    command = f"python -m sim.figures {item.name} --recompute --profile {profile}"
+    return captions.Origin(command, profile, round(seconds, 1), f"{count} x {kind}")
 
 
 def draw_all(
-    items: Iterable[Figure], folder: Path, effort: Effort | None = None, runs: Path | None = None
+    items: Iterable[Figure],
+    folder: Path,
+    effort: Effort | None = None,
+    runs: Path | None = None,
+    formats: Sequence[str] = style.DEFAULT_FORMATS,
 ) -> None:
     """``draw`` each figure, and then write the page of the folder."""
     for item in items:
-        draw(item, folder, effort, runs)
+        draw(item, folder, effort, runs, formats)
     if folder == committed():  # the claims are told of the committed runs alone
-        claims.write(Source(folder / "experiments"), folder)
-    files.write_text(folder / "README.md", page(folder))
-
-
-def page(folder: Path) -> str:
-    """The page of a folder: a line for every figure that is there."""
-    lines = ["# Figures", ""]
-    if (folder / "CLAIMS.md").exists():
-        lines += [
-            "`CLAIMS.md` sets the claims of the paper against them; `experiments/` holds the tables of",
-            "`python -m sim.sweep NAME --profile paper` that the figures of experiments are drawn from.",
-            "",
-        ]
-    lines += ["| Figure | Claim | Source | Command and run time |", "|---|---|---|---|"]
-    for item in ordered():
-        path = folder / f"{item.name}.md"
-        if path.exists():
-            command = path.read_text().rpartition("Command: ")[2].strip().rstrip(".")
-            lines.append(f"| [{item.name}]({item.name}.pdf) | {item.claim} | {item.section} | {command} |")
-    return "\n".join(lines) + "\n"
-
-
-def caption(item: Figure, source: Source, seconds: float) -> str:
-    """Claim, setting, command and run time, as text for the page under the picture."""
-    command = f"python -m sim.figures {item.name}"
-    if not item.experiments:
-        command += f" --recompute --profile {source.effort.name}"
-    elif source.runs == committed() / "experiments":
-        command += " --recompute"
-    else:
-        command += f" --from {source.runs}"
-    text = f"**{item.name}** ({item.section}). {item.claim} {item.setting}"
-    return f"{text}\n\nCommand: `{command}` ({seconds:.0f} s).\n"
+        claims_page.write(Source(folder / "experiments"), folder)
+    page = captions.page(ordered(), folder, runs or committed() / "experiments")
+    files.write_text(folder / "README.md", page)

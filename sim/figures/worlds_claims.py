@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from sim.experiments.common import named
 from sim.lab import intervals
 
 
@@ -110,6 +111,18 @@ def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[
         f"without {_said(shows[2])}."
     )
     return shows, text
+
+
+def headline(world: str, summary: pd.DataFrame) -> str:
+    """The best data-free method step by step, in the first cell with a shared template, beside the joint
+    adapter."""
+    cells = WORLD_CELLS[world]
+    label = cells.shared[0]
+    rows = _rows(world, data_free(summary), label, cells.metric)
+    best = rows.loc[rows["measured"].idxmax()]
+    joint = _rows(world, summary[summary["library"] == "single"], label, cells.metric, "joint").iloc[0]
+    ((_, _, name),) = named((best["library"], best["method"]))
+    return f"{name} {number(best)}; joint adapter {joint['measured']:.3f}"
 
 
 def _said(shown: bool) -> str:

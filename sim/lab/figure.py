@@ -5,6 +5,7 @@ from that table alone). Its table has the common columns predicted, measured, lo
 setting; ``law``, ``point``, ``share``, ``certain`` and ``gap`` make such rows.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,9 @@ class Figure:
     """One figure of the paper.
 
     claim:   what a reader should see, one sentence; opens the caption.
-    setting: sizes and seeds, for the caption.
+    panels:  what each panel shows, a sentence without its letter; empty for a single one.
+    setting: sizes, what lines, points and bars are; ends the caption. How many seeds there are the caption
+             takes from the table.
     section: section of theory/README.md, or the experiment it draws.
     collect: source -> table; every number of the picture is in it.
     draw:    table -> picture, in the house style.
@@ -71,6 +74,7 @@ class Figure:
 
     name: str
     claim: str
+    panels: tuple[str, ...]
     setting: str
     section: str
     collect: Callable[[Source], pd.DataFrame]
@@ -87,12 +91,19 @@ def figure(
     section: str,
     collect: Callable[[Source], pd.DataFrame],
     experiments: tuple[str, ...] = (),
+    panels: tuple[str, ...] = (),
 ):
-    """Register a ``draw`` function under its own name, together with what it draws."""
+    """Register a ``draw`` function under its own name, together with what it draws; panels get letters."""
 
     def register(draw: Callable[[pd.DataFrame], Picture]) -> Callable[[pd.DataFrame], Picture]:
         name = draw.__name__
-        FIGURES.add(name, Figure(name, claim, setting, section, collect, style.styled(draw), experiments))
+
+        @functools.wraps(draw)
+        def drawn(table: pd.DataFrame) -> Picture:
+            return style.fitted(style.lettered(draw(table)))
+
+        looks = style.styled(drawn)
+        FIGURES.add(name, Figure(name, claim, panels, setting, section, collect, looks, experiments))
         return draw
 
     return register
@@ -132,13 +143,21 @@ def gap(predicted: float, values, **setting) -> dict:
     return {**row, "law": float(predicted)}
 
 
-def line(axes, rows: pd.DataFrame, x: str, series: int, **options) -> None:
+def line(axes, rows: pd.DataFrame, x: str, series: int | style.Look, **options) -> None:
     """Predictions of ``rows`` as a line in the colour of a series."""
     rows = rows.sort_values(x)
-    axes.plot(rows[x], rows["predicted"], color=style.COLOURS[series], **options)
+    axes.plot(rows[x], rows["predicted"], color=style.look(series).colour, **options)
 
 
-def points(axes, rows: pd.DataFrame, x: str, series: int, label: str | None = None, hollow=False, shift=0.0):
+def points(
+    axes,
+    rows: pd.DataFrame,
+    x: str,
+    series: int | style.Look,
+    label: str | None = None,
+    hollow=False,
+    shift=0.0,
+):
     """Measurements of ``rows`` with their bars; ``shift`` sets series apart that share places."""
     rows = rows.dropna(subset="measured").sort_values(x)
     style.points(axes, rows[x] + shift, rows["measured"], rows["low"], rows["high"], series, label, hollow)

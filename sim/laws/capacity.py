@@ -30,8 +30,9 @@ def _capacity(effort: Effort):
 
 
 SHARE = 0.125  # r / d of the truncated memories
-LOADS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
-LINE = np.geomspace(0.35, 5.6, 25)
+COLLAPSE = {32: 60, 128: 12, 512: 4}  # width: draws a load
+LOADS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
+LINE = np.geomspace(0.2, 5.6, 29)
 WIDE = 4096  # width of a line without points, to show where the laws go
 HELD = {64: (4, 8, 16, 64), 128: (8, 32)}  # ranks at which facts held are measured, by width
 
@@ -74,7 +75,7 @@ def _held(dim: int, rank: int, draws: int, key: jax.Array) -> tuple[float, float
 
 def _collect(source: Source) -> pd.DataFrame:
     effort, rows = source.effort, []
-    for place, (dim, draws) in effort.some(list(enumerate(((32, 60), (64, 40), (128, 12))))):
+    for place, (dim, draws) in effort.some(list(enumerate(COLLAPSE.items()))):
         setting = {"panel": "recall", "dim": dim}
         for size, load in effort.some([_size(dim, load) for load in LINE]):
             rows.append(law(closed.recall(*size), load=load, facts=size[0], rank=size[2], **setting))
@@ -107,41 +108,50 @@ def _collect(source: Source) -> pd.DataFrame:
 @figure(
     "Recall collapses around F ln F = f d²/2, ever more sharply with d; a memory of rank r holds fewer facts "
     "than the count F ln F = 2rd, far fewer at small r, and the law for any load and rank says how many.",
-    "Gaussian keys and values, Hebbian memory truncated to rank r by SVD; stored values compete. Left: "
-    "r = d/8, 60, 40, 12 draws at d = 32, 64, 128; dashed: law at d = 4096. Middle: facts at which half are "
-    "recalled, 8 draws a size, "
-    "bisected on a grid of ratio √2; dotted: F ln F = 2rd. Right: measured minus predicted recall, r = d/8, "
-    "load 2, with 400, 200, 80, 24, 6 draws at d = 16 to 256 (quick profile; paper: 8 times as many)."
-    + LINES,
+    "Gaussian keys and values, Hebbian memory truncated to rank r by SVD; stored values compete, up to 1000 "
+    "facts are asked." + LINES,
     "section 7",
     _collect,
+    panels=(
+        "r = d/8; dashed: the law at a width without measurements; upright: load 1.",
+        "Facts at which half are recalled, bisected on a grid of ratio √2; dotted: F ln F = 2rd.",
+        "Measured minus predicted recall at r = d/8 and load 2, by the law for any load and by its leading "
+        "order in F ≫ d.",
+    ),
 )
 def capacity(rows: pd.DataFrame):
     """Recall against load, facts held against r d, and the gap of two laws against d."""
-    picture, (left, middle, right) = style.figure(style.PAGE, 2.3, ncols=3)
-    for series, dim in enumerate((32, 64, 128)):
+    picture, (left, middle, right) = style.figure(style.PAGE, 2.7, ncols=3)
+    # A width has one look in all panels.
+    looks = dict(zip((32, 64, 128, 512), style.levels(4), strict=True))
+    for dim in COLLAPSE:
         part = rows[(rows["panel"] == "recall") & (rows["dim"] == dim)]
-        line(left, part, "load", series)
-        points(left, part, "load", series, f"d = {dim}")
+        line(left, part, "load", looks[dim])
+        points(left, part, "load", looks[dim], f"d = {dim}")
     wide = rows[(rows["panel"] == "recall") & (rows["dim"] == WIDE)]
-    line(left, wide, "load", 6, linestyle="--", label=f"d = {WIDE}")
+    line(left, wide, "load", 4, linestyle="--", label=f"d = {WIDE}, law")
     left.axvline(1.0, color="black", linewidth=0.6, linestyle=":")
-    style.sizes(left, (0.5, 1, 2, 4))
-    left.set(xlabel="load  2 F ln F / (f d²)", ylabel="recall", ylim=(0, 1.03))
-    left.legend(loc="upper right")
-    for series, dim in enumerate(HELD):
+    style.sizes(left, (0.25, 0.5, 1, 2, 4))
+    left.set(xlabel="load  2 F ln F / (f d²)", ylabel="recall")
+    left.set_title("collapse", loc="left")
+    style.unit(left)
+    for dim in HELD:
         part = rows[(rows["panel"] == "held") & (rows["dim"] == dim)]
-        line(middle, part, "parameters", series)
-        points(middle, part, "parameters", series, f"d = {dim}")
-    line(middle, rows[rows["panel"] == "count"].drop_duplicates("parameters"), "parameters", 6, ls=":")
+        line(middle, part, "parameters", looks[dim])
+        points(middle, part, "parameters", looks[dim], f"d = {dim}")
+    count = rows[rows["panel"] == "count"].drop_duplicates("parameters")
+    line(middle, count, "parameters", 4, linestyle=":", label="F ln F = 2rd")
     style.sizes(middle, (256, 1024, 4096))
     middle.set(yscale="log", xlabel="r d", ylabel="facts held (recall ½)")
-    middle.legend(loc="lower right")
+    middle.set_title("facts held", loc="left")
     right.axhline(0, color="black", linewidth=0.8)
     for series, curve in enumerate(("any load", "F ≫ d")):
         part = rows[(rows["panel"] == "convergence") & (rows["curve"] == curve)]
-        points(right, part, "dim", series, curve)
+        points(
+            right, part, "dim", style.Look("#4D4D4D", "Pv"[series]), f"law for {curve}", hollow=series == 1
+        )
     style.sizes(right, (16, 32, 64, 128, 256))
     right.set(xlabel="d", ylabel="measured − law")
-    right.legend(loc="lower right", title="law for")
+    right.set_title("gap to the law", loc="left")
+    style.key(picture, [left, middle, right])
     return picture

@@ -142,39 +142,48 @@ def _overlap(features: int, effort: Effort) -> list[dict]:
     "k hops by chain of thought are solved as often as the product of k steps says; a trace that repeats "
     "name and relation amplifies the edit, so that an average (λ = ½), a tie on plain prompts, keeps edits. "
     "The step law leaves third answers out and overrates long contexts.",
-    "One-layer model, 8 facts a hop, m = 1024 features, one adapter a hop; 48 worlds a point. Left: λ = 1, "
-    "a hop attends to one earlier token. Middle: λ = ½, attention over the trace, base that knows it. "
-    "Lines: product of step laws (κ and margins from the kernel at m → ∞), crosses: product of the measured "
-    "teacher-forced steps. Right: mean distance of a world's κ from its limit; dashed: 1/√m through the "
-    "first point; 12 worlds (quick profile; paper: 8 times as many). Bars: 95% intervals.",
+    "One-layer model, 8 facts a hop, m = 1024 features, one adapter of rank r a hop. Lines: product of step "
+    "laws (κ and margins from the kernel at m → ∞); points: chains decoded; crosses: product of the measured "
+    "teacher-forced steps. Bars: 95% intervals.",
     "section 9",
     _collect,
+    panels=(
+        "λ = 1, a hop attends to one earlier token.",
+        "λ = ½, attention over the trace, base that knows it.",
+        "Mean distance of a world's κ in the trace from its limit; dashed: 1/√m through the first point.",
+    ),
 )
 def chain_of_thought(rows: pd.DataFrame):
     """Chains solved against hops, plain and in context, and the convergence of the context's overlap."""
-    picture, panels = style.figure(style.PAGE, 2.3, ncols=3)
-    for axes, context in zip(panels, ("plain", "in context"), strict=False):
-        for series, rank in enumerate(RANKS):
+    picture, panels = style.figure(style.PAGE, 2.7, ncols=3)
+    titles = {"plain": "plain, λ = 1", "in context": "in context, λ = ½"}
+    for axes, context in zip(panels, titles, strict=False):
+        for rank, look in zip(RANKS, style.levels(len(RANKS)), strict=True):
             cell = rows[(rows["context"] == context) & (rows["rank"] == rank)]
             part, steps = (cell[cell["panel"] == panel] for panel in ("accuracy", "product of steps"))
-            line(axes, part, "hops", series)
-            axes.plot(steps["hops"], steps["predicted"], "x", color="black", markersize=4, zorder=5)
-            points(axes, part, "hops", series, f"r = {rank}")
-        axes.set(xlabel="hops k", ylim=(-0.03, 1.5), xlim=(0.8, 4.2))
-        axes.set_yticks(np.linspace(0, 1, 6))
-        axes.set_xticks(range(1, 5))
+            line(axes, part, "hops", look)
+            points(axes, part, "hops", look, f"r = {rank}")
+            last = rank == RANKS[-1]
+            name = "product of measured steps" if last else None
+            axes.plot(
+                steps["hops"] + 0.13, steps["predicted"], "x", color="black", markersize=3.5, label=name
+            )
+        axes.set(xlabel="hops k", xlim=(0.8, 4.3), xticks=range(1, 5))
+        axes.set_title(titles[context], loc="left")
+        style.unit(axes)
     panels[0].set_ylabel("chains solved")
-    panels[0].legend(loc="upper center", title="plain, λ = 1", ncols=3, columnspacing=0.8)
-    panels[1].legend(loc="upper center", title="in context, λ = ½", ncols=3, columnspacing=0.8)
     overlap = rows[rows["panel"] == "overlap"]
     for series in range(2):
-        part = overlap[overlap["hops"] == series + 1]
-        points(panels[2], part, "features", series, f"hop {series + 1}")
+        part, mark = overlap[overlap["hops"] == series + 1], style.Look("#4D4D4D", "Pv"[series])
+        shifted = part.assign(features=part["features"] * 1.08 ** (series - 0.5))
+        points(panels[2], shifted, "features", mark, f"hop {series + 1}", hollow=series == 1)
         first = part.sort_values("features").iloc[0]
         x = np.array([256, 4096])
         guide = first["measured"] * np.sqrt(first["features"] / x)
-        panels[2].plot(x, guide, color=style.COLOURS[series], linestyle="--", linewidth=0.8)
+        panels[2].plot(x, guide, color=mark.colour, linestyle="--", linewidth=0.8)
     panels[2].set(yscale="log", xlabel="features m", ylabel="|κ − limit|")
+    panels[2].set_yticks([0.005, 0.01, 0.02, 0.04], ["0.005", "0.01", "0.02", "0.04"])
+    panels[2].set_title("κ in the trace", loc="left")
     style.sizes(panels[2], (256, 1024, 4096))
-    panels[2].legend(loc="upper right")
+    style.key(picture, panels)
     return picture

@@ -10,6 +10,7 @@ from sim.lab import parallel, seeds, style
 from sim.lab.check import check, exact, rate
 from sim.lab.figure import LINES, Source, figure, law, line, point, points, share
 from sim.lab.seeds import Effort
+from sim.merge.looks import look_of
 from sim.one_layer import retention as dilution
 from sim.twins import coverage as twin
 from sim.twins import starvation as trained
@@ -142,28 +143,33 @@ def _retention(source: Source) -> pd.DataFrame:
 @figure(
     "An overwrite survives a coefficient above one half and no average of three; too little rank smooths the "
     "step and moves it up.",
-    "Left: overwrites of 16 facts by trained LoRAs of share r/F, orthonormal keys (share 1: exact edits). "
-    "Right: K adapters of 4 facts each in the one-layer relu model, rank 4. 32 seeds (128 in the paper "
-    "profile); an exact tie counts one half." + LINES,
+    "An exact tie counts one half." + LINES,
     "section 3",
     _retention,
+    panels=(
+        "Overwrites of 16 facts by trained LoRAs of share r/F, orthonormal keys (share 1: exact edits).",
+        "K adapters of 4 facts each in the one-layer relu model, rank 4.",
+    ),
 )
 def retention(table: pd.DataFrame):
     """Recall of overwritten facts against lambda, and against the size of an averaged library."""
-    picture, (left, right) = style.figure(style.COLUMN, 2.2, ncols=2, sharey=True)
-    for series, (facts, rank) in enumerate(STARVED):
+    picture, (left, right) = style.figure(style.COLUMN, 2.7, ncols=2, sharey=True)
+    for look, (facts, rank) in zip(style.levels(len(STARVED)), STARVED, strict=True):
         rows = table[(table["panel"] == "lambda") & np.isclose(table["rank_share"], rank / facts)]
-        line(left, rows, "x", series)
-        points(left, rows, "x", series, f"{rank / facts:.2f}".rstrip("0").rstrip("."))
-    left.set(xlabel="coefficient λ", ylabel="overwrites kept", ylim=(-0.03, 1.06))
-    left.legend(title="r/F", loc="lower right", bbox_to_anchor=(1.06, 0.0), handletextpad=0.1)
-    for series, method in enumerate(("average", "sum")):
+        line(left, rows, "x", look)
+        name = f"r/F = {rank / facts:.2f}".rstrip("0").rstrip(".")
+        points(left, rows, "x", look, name)
+    left.set(xlabel="coefficient λ", ylabel="overwrites kept")
+    left.set_title("one adapter", loc="left")
+    style.unit(left)
+    for method in ("average", "sum"):
         rows = table[(table["panel"] == "K") & (table["method"] == method)]
-        line(right, rows, "x", series + 3)
-        points(right, rows, "x", series + 3, method)
+        line(right, rows, "x", look_of(method))
+        points(right, rows, "x", look_of(method), method)
     right.set(xlabel="adapters K")
     right.set_xticks(LIBRARY_SIZES)
-    right.legend(loc="center right")
+    right.set_title("K adapters", loc="left")
+    style.key(picture, [left, right])
     return picture
 
 
@@ -203,26 +209,31 @@ def _phase(source: Source) -> pd.DataFrame:
     "Dilution, template mismatch and rank fail along one curve: an overwrite decides the answer where "
     "2λκρ > 1.",
     "One-layer relu model with 1024 features, 16 overwritten facts read at a turned relation word (κ from "
-    "the kernel alone); left: full rank, ρ = 1; right: λ = 1, ρ = r/F. 16 seeds (64 in the paper "
-    "profile), 16 facts each. Colour: measured recall; line: 2λκρ = 1.",
+    "the kernel alone). Colour: measured recall; line: 2λκρ = 1.",
     "section 5",
     _phase,
+    panels=("Full rank, ρ = 1.", "λ = 1, ρ = r/F."),
 )
 def coverage_phase(table: pd.DataFrame):
     """Measured recall over (lambda, kappa) and (kappa, rho), with the boundary of the coverage law."""
-    picture, panels = style.figure(style.COLUMN, 1.9, ncols=2)
-    for axes, panel, x, y in zip(panels, ("lambda", "rho"), ("lam", "kappa"), ("kappa", "rho"), strict=True):
+    picture, panels = style.figure(style.COLUMN, 2.4, ncols=2)
+    names = ("lambda", "lam", "kappa", "full rank"), ("rho", "kappa", "rho", "λ = 1")
+    for axes, (panel, x, y, title) in zip(panels, names, strict=True):
         grid = table[table["panel"] == panel].pivot(index=y, columns=x, values="measured")
         mesh = axes.pcolormesh(
-            grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1, shading="nearest", rasterized=True
-        )
+            grid.columns, grid.index, grid, cmap="cividis", vmin=0, vmax=1, shading="nearest",
+            edgecolor="face", linewidth=0.1,
+        )  # fmt: skip
         limits = {"xlim": axes.get_xlim(), "ylim": axes.get_ylim()}
         boundary = table[table["panel"] == f"{panel}, boundary"]
         axes.plot(boundary[x], boundary[y], color="white", linewidth=2.6)
-        axes.plot(boundary[x], boundary[y], color="black", linewidth=1.2)
+        axes.plot(boundary[x], boundary[y], color="black", linewidth=1.2, label="2λκρ = 1")
         axes.set(**limits)
-    panels[0].set(xlabel="coefficient λ", ylabel="overlap κ")
-    panels[1].set(xlabel="overlap κ", ylabel="share ρ = r/F")
-    bar = picture.colorbar(mesh, ax=panels, location="top", aspect=40, shrink=0.7)
-    bar.set_label("measured recall of overwrites", labelpad=2)
+        axes.set_title(title, loc="left")
+    panels[0].set(xlabel="coefficient λ", ylabel="overlap κ", yticks=[0.5, 0.75, 1])
+    panels[1].set(xlabel="overlap κ", ylabel="share ρ = r/F", xticks=[0.5, 0.75, 1], yticks=[0.5, 0.75, 1])
+    bar = picture.colorbar(mesh, ax=panels, location="right", aspect=25, ticks=[0, 0.5, 1])
+    bar.set_label("measured recall")
+    bar.solids.set_rasterized(False)
+    style.key(picture, [panels[0]])
     return picture

@@ -108,30 +108,37 @@ def _collect(source: Source) -> pd.DataFrame:
 @figure(
     "Cross-entropy adapters overshoot, so they survive dilution and small rank where least squares fails; "
     "the margins of single adapters say when.",
-    "One-layer relu model, 24 facts a hop, two adapters summed at λ, 2000 steps of SGD; 3 seeds of 48 "
-    "facts (12 in the paper profile). Left: rank in the legend, shaded where an exact overwrite survives; "
-    "right: λ = 1, least squares with 12 adapters of 24 facts. Lines: margins of single adapters; the Beta "
-    "law for least squares. Bars: 95% intervals.",
+    "One-layer relu model, 24 facts a hop, two adapters summed at λ, 2000 steps of SGD. Lines: predicted "
+    "from the margins of single adapters, of least squares by the Beta law; points: facts kept. Bars: 95% "
+    "intervals.",
     "section 6",
     _collect,
+    panels=(
+        "Trained by cross entropy, rank r; shaded: where an exact overwrite survives.",
+        "λ = 1.",
+    ),
 )
 def cross_entropy_threshold(table: pd.DataFrame):
     """Recall of overwrites against lambda and rank, cross entropy beside least squares."""
-    picture, (left, right) = style.figure(style.COLUMN, 2.3, ncols=2, sharey=True)
+    picture, (left, right) = style.figure(style.COLUMN, 2.7, ncols=2, sharey=True)
     ours = table[table["loss"] == "cross entropy"]
-    for series, rank in enumerate(SHOWN):
+    for series, (rank, look) in enumerate(zip(SHOWN, style.levels(len(SHOWN)), strict=True)):
         rows = ours[ours["rank"] == rank]
-        line(left, rows, "lam", series)
-        points(left, rows, "lam", series, f"r = {rank}")
-    left.axvspan(0.5, 1.1, color="0.9", zorder=0, linewidth=0)
-    left.set(xscale="log", xlabel="coefficient λ", ylabel="overwrites kept", ylim=(-0.03, 1.05))
-    left.set(xlim=(0.012, 1.1))
-    left.legend(loc="lower right")
-    for series, loss in ((3, "cross entropy"), (6, "least squares")):
+        line(left, rows, "lam", look)
+        points(left, rows.assign(lam=rows["lam"] * 1.05 ** (series - 1)), "lam", look, f"r = {rank}")
+    left.axvspan(0.5, 1.15, color="0.9", zorder=0, linewidth=0)
+    left.set(xscale="log", xlabel="coefficient λ", ylabel="overwrites kept", xlim=(0.012, 1.15))
+    left.set_xticks([0.02, 0.1, 0.5], ["0.02", "0.1", "0.5"])
+    left.minorticks_off()
+    left.set_title("cross entropy", loc="left")
+    style.unit(left)
+    for colour, loss in (("#000000", "cross entropy"), ("#17966B", "least squares")):
         rows = table[(table["loss"] == loss) & (table["lam"] == 1.0)]
-        line(right, rows, "rank", series)
-        points(right, rows, "rank", series, loss)
+        look = style.Look(colour, "*" if loss == "cross entropy" else "v")
+        line(right, rows, "rank", look)
+        points(right, rows, "rank", look, f"{loss}, λ = 1")
     right.set(xlabel="rank r")
     right.set_xticks([1, 6, 12, 18, 24])
-    right.legend(loc="lower right", bbox_to_anchor=(1.06, 0.02), handletextpad=0.1, fontsize=6)
+    right.set_title("by rank", loc="left")
+    style.key(picture, [left, right])
     return picture

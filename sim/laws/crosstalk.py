@@ -87,27 +87,28 @@ def _collect(source: Source) -> pd.DataFrame:
 @figure(
     "How strongly an edit acts at another prompt is the arc-cosine kernel of their angle, with an error that "
     "falls as one over the root of the features.",
-    "Left: one edit read at an angle, 256 features. Right: root mean square error at 60 degrees. 64 drawn "
-    "feature maps a point (512 in the paper profile)." + LINES,
+    "Drawn feature maps." + LINES,
     "section 4",
     _collect,
+    panels=("One edit read at an angle, 256 features.", "Root mean square error at 60 degrees, relu."),
 )
 def crosstalk(table: pd.DataFrame):
     """Measured kappa against the arc-cosine curve, and its error against the number of features."""
-    picture, (left, right) = style.figure(style.COLUMN, 2.2, ncols=2, width_ratios=(1.5, 1))
-    for series, activation in enumerate(("relu", "identity")):
+    picture, (left, right) = style.figure(style.COLUMN, 2.6, ncols=2, width_ratios=(1.5, 1))
+    for look, activation in zip(style.levels(2), ("relu", "identity"), strict=True):
         rows = table[table["panel"] == activation]
-        line(left, rows, "x", series)
-        points(left, rows, "x", series, activation)
-    left.set(xlabel="angle, degrees", ylabel="crosstalk κ")
-    left.set_xticks([0, 60, 120, 180])
-    left.legend(loc="lower left")
+        line(left, rows, "x", look)
+        points(left, rows, "x", look, activation)
+    left.set(xlabel="angle, degrees", ylabel="crosstalk κ", xticks=[0, 60, 120, 180])
+    left.set_title("angle", loc="left")
     squares = table[table["panel"] == "error"]
     names = ["predicted", "measured", "low", "high"]
     roots = squares.assign(**{name: np.sqrt(squares[name].clip(lower=1e-12)) for name in names})
-    line(right, roots, "x", 0)
-    points(right, roots, "x", 0)
-    right.set(xscale="log", yscale="log", xlabel="features m", ylabel="error of κ (rms)")
-    right.minorticks_off()
+    line(right, roots, "x", style.levels(2)[0])
+    points(right, roots, "x", style.levels(2)[0])
+    right.set(yscale="log", xlabel="features m", ylabel="error of κ (rms)")
+    style.sizes(right, (32, 256, 2048))
     right.set_yticks([0.03, 0.1], ["0.03", "0.1"])
+    right.set_title("features", loc="left")
+    style.key(picture, [left])
     return picture

@@ -181,45 +181,49 @@ def _collect(source: Source) -> pd.DataFrame:
 @figure(
     "Arrow's prototype holds what the prompts of an adapter share, above a sharp threshold and only if the "
     "edit moves the answer marginal: sighted Arrow follows the last relation, blind Arrow the entity.",
-    "Left: spiked features, c = m/F = 1, m = 96, 24 draws. Middle: one-layer model without relu, "
-    "F = N = m = 24, two adapters, 48 draws; bars: law, which takes a flat spectrum; permuted answers, "
-    "drawn hollow, have an uneven one and no law of their own. Right: measured minus limit, "
-    "c = 1, 96, 96, 48, 24, 8 draws at m = 16 to 256 (quick profile; paper: 8 times as many)." + LINES,
+    "c = m/F = 1 throughout; τ is how far an edit moves the answer marginal." + LINES,
     "section 10",
     _collect,
+    panels=(
+        "Spiked features, m = 96.",
+        "One-layer model without relu, F = N = m = 24, two adapters; strokes: law, which takes a flat "
+        "spectrum; permuted answers, hollow, have an uneven one and no law of their own.",
+        "Measured minus limit.",
+    ),
 )
 def arrow(rows: pd.DataFrame):
     """Alignment against theta, choice of adapter 1 by prompt, and the convergence of the alignment."""
-    picture, (left, middle, right) = style.figure(
-        style.PAGE, 2.5, ncols=3, gridspec_kw={"width_ratios": (1, 1.45, 1)}
-    )
-    for series, (edit, (_, label)) in enumerate(EDITS.items()):
+    picture, (left, middle, right) = style.figure(style.PAGE, 3.2, ncols=3, width_ratios=(1, 1.5, 1))
+    looks = dict(zip(EDITS, style.levels(len(EDITS)), strict=True))
+    looks["permuted"] = style.Look("#17966B", "D")
+    for edit, (_, label) in EDITS.items():
         part = rows[(rows["panel"] == "alignment") & (rows["edit"] == edit)]
-        line(left, part, "theta", series)
-        points(left, part, "theta", series, label)
-    left.set(xlabel="θ = |μ|/σ", ylabel="⟨v₁, μ̂⟩²", ylim=(-0.03, 1.25))
-    left.legend(loc="upper left")
+        line(left, part, "theta", looks[edit])
+        points(left, part, "theta", looks[edit], label)
+    left.set(xlabel="θ = |μ|/σ", ylabel="⟨v₁, μ̂⟩²")
+    left.set_title("prototype", loc="left")
+    style.unit(left)
     chosen = rows[rows["panel"] == "selection"]
-    for edit, series, shift in zip(LIBRARIES, (0, 2, 3), (-0.2, 0.05, 0.25), strict=True):
-        part = chosen[chosen["edit"] == edit]
+    for edit, shift in zip(LIBRARIES, (-0.25, 0.02, 0.25), strict=True):
+        part, label = chosen[chosen["edit"] == edit], EDITS[edit][1] if edit in EDITS else edit
+        y, values = part["place"] + shift, (part["measured"], part["low"], part["high"])
         if edit != "permuted":
-            middle.hlines(
-                part["predicted"],
-                part["place"] - (0.38 if edit == "sighted" else 0.05),
-                part["place"] + (0.0 if edit == "sighted" else 0.4),
-                color=style.COLOURS[series],
-            )
-        points(middle, part, "place", series, edit, hollow=edit == "permuted", shift=shift)
+            middle.vlines(part["predicted"], y - 0.13, y + 0.13, color=looks[edit].colour)
+        style.points_across(middle, values[0], y, *values[1:], looks[edit], label, hollow=edit == "permuted")
     names = chosen.drop_duplicates("place").sort_values("place")["prompt"]
-    middle.set_xticks(range(len(names)), list(names), fontsize=6)
-    middle.set(ylabel="P(adapter 1 chosen)", ylim=(-0.03, 1.25))
-    middle.legend(loc="upper center", ncols=3, columnspacing=0.8, handletextpad=0.2)
+    style.rows([middle], [name.replace("\n", " ") for name in names])
+    middle.set_xlabel("P(adapter 1 chosen)")
+    middle.set_title("choice by prompt", loc="left")
+    style.unit(middle, "x")
     right.axhline(0, color="black", linewidth=0.8)
     converging = rows[rows["panel"] == "convergence"]
     for series, ((theta, sight), part) in enumerate(converging.groupby(["theta", "sight"], sort=False)):
-        shifted = part.assign(features=part["features"] * 1.06 ** (series - 1.5))
-        points(right, shifted, "features", series, f"θ = {theta:g}, τ = {sight:g}")
+        shifted = part.assign(features=part["features"] * 1.1 ** (series - 1.5))
+        look = style.Look(style.COLOURS[(9, 6, 4, 8)[series]], "Pvs*"[series])
+        points(right, shifted, "features", look, f"θ = {theta:g}, τ = {sight:g}")
     style.sizes(right, (16, 64, 256))
     right.set(xlabel="features m", ylabel="measured − limit")
-    right.legend(loc="upper right", fontsize=6)
+    right.set_title("finite m", loc="left")
+    style.key(picture, [left, middle], "(a, b)", "left", 0.5)
+    style.key(picture, [right], "(c)", "right", 0.5)
     return picture

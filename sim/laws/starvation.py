@@ -111,22 +111,23 @@ def _collect(source: Source) -> pd.DataFrame:
 
 @figure(
     "Overwriting needs rank in proportion to the facts, inserting only its logarithm.",
-    "LoRAs trained by gradient descent on orthonormal keys, λ = 1, F = 16, 32, 64 facts; 128, 64, 32 "
-    "adapters a point, one a seed (8 times as many in the paper profile)." + LINES,
+    "LoRAs of rank r trained by gradient descent on F facts with orthonormal keys, λ = 1. Filled and solid: "
+    "facts that overwrite; hollow and dashed: facts that are new." + LINES,
     "section 6",
     _collect,
 )
 def rank_starvation(table: pd.DataFrame):
     """Overwrite and insertion recall against r/F for three F."""
-    picture, axes = style.figure(style.COLUMN, 2.4)
-    for series, facts in enumerate(FACTS):
+    picture, axes = style.figure(style.COLUMN, 2.7)
+    for facts, look in zip(FACTS, style.levels(len(FACTS)), strict=True):
         for kind in KINDS:
             rows = table[(table["facts"] == facts) & (table["kind"] == kind)]
             hollow = kind == "insertion_recall"
-            line(axes, rows, "rank_share", series, linestyle="--" if hollow else "-")
-            points(axes, rows, "rank_share", series, None if hollow else f"F = {facts}", hollow)
-    axes.set(xlabel="rank over facts r/F", ylabel="facts recalled", xlim=(0, 1.0), ylim=(-0.03, 1.05))
-    axes.text(0.36, 0.68, "insert\n(hollow)", ha="left", va="center")
-    axes.text(0.6, 0.42, "overwrite\n(filled)", ha="left", va="center")
-    axes.legend(loc="lower right")
+            line(axes, rows, "rank_share", look, linestyle="--" if hollow else "-")
+            points(axes, rows, "rank_share", look, None if hollow else f"F = {facts}", hollow)
+    axes.set(xlabel="rank over facts r/F", ylabel="facts recalled", xlim=(0, 1.0))
+    style.unit(axes)
+    axes.text(0.27, 0.45, "insert\n(hollow)", ha="left", va="center")
+    axes.text(0.65, 0.45, "overwrite\n(filled)", ha="left", va="center")
+    style.key(picture, [axes])
     return picture

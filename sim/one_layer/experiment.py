@@ -20,7 +20,7 @@ def rows(config: OneLayerConfig) -> list[dict[str, Any]]:
     return [entry for part in _PARTS for entry in part.rows(config)]
 
 
-def one(config: OneLayerConfig, seed: jax.Array) -> jax.Array:
+def one_layer(config: OneLayerConfig, seed: jax.Array) -> jax.Array:
     """All parts for one seed: what every row of ``rows(config)`` measures."""
     key = jax.random.fold_in(jax.random.key(config.root), seed)
     values = [part.measure(config, jax.random.fold_in(key, index)) for index, part in enumerate(_PARTS)]
@@ -28,7 +28,7 @@ def one(config: OneLayerConfig, seed: jax.Array) -> jax.Array:
 
 
 def _chunk(config: OneLayerConfig, seeds: jax.Array) -> jax.Array:
-    return parallel.program(one, config)(seeds)
+    return parallel.program(one_layer, config)(seeds)
 
 
 def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -24,15 +24,19 @@ class Part:
     def stages(
         self, experiment: str, count: int, use_cache: bool, done: set[str]
     ) -> Iterator[tuple[str, int, Iterator]]:
-        """One stage: the seeds that are not done. There is nothing to cache."""
+        """One stage: all seeds. There is nothing to cache."""
         label = f"{WORLD}/rank{self.config.rank}"
         units = {seed: f"{experiment}/{label}/seed{seed:03d}" for seed in range(count)}
         todo = {seed: unit for seed, unit in units.items() if unit not in done}
         common = {"experiment": experiment, "world": WORLD, "label": label, "rank": self.config.rank}
         common |= {"adapter": "", "library": ""}
-        yield f"one-layer model, rank {self.config.rank}", len(todo), self._work(common, todo)
+        work = self._work(common, todo, len(units) - len(todo))
+        yield f"one-layer model, rank {self.config.rank}", len(units), work
 
-    def _work(self, common: dict, todo: dict[int, str]) -> Iterator[tuple[dict[str, list[dict]], int]]:
+    def _work(
+        self, common: dict, todo: dict[int, str], done: int
+    ) -> Iterator[tuple[dict[str, list[dict]], int]]:
+        yield {}, done
         seeds = list(todo)
         for start in range(0, len(seeds), CHUNK):
             chunk = seeds[start : start + CHUNK]

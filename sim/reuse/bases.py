@@ -54,7 +54,7 @@ def bases(
     if use_cache:
         found = {base: load(path) for base, path in paths.items()}
         ready |= {base: params for base, params in found.items() if params is not None}
-        yield {}, len(ready)
+    yield {}, len(ready)
     missing = [base for base in wanted if base not in ready]
     jobs = [{"groups": shown[base], "key": key_data(0, base[1])} for base in missing]
     stage = functools.partial(chunk_of_bases, config)

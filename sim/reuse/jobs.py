@@ -35,7 +35,7 @@ class Part:
     def stages(
         self, experiment: str, count: int, use_cache: bool, done: set[str]
     ) -> Iterator[tuple[str, int, Work]]:
-        """(label, number of units, work) of the units that are not done: bases, then cells."""
+        """(label, number of units, work) of the bases that are needed, then of all cells."""
         cells = [
             Cell(experiment, label, setting, seed, ranks)
             for seed in range(count)
@@ -45,7 +45,7 @@ class Part:
         ready: dict[Base, Params | Failed] = {}
         made = bases(self.config, todo, use_cache, ready, functools.partial(_expect, self.config, todo))
         yield "pretraining", len({base_of(cell) for cell in todo}), made
-        yield "cells", len(todo), run(self.config, todo, ready)
+        yield "cells", len(cells), run(self.config, todo, ready, len(cells) - len(todo))
 
 
 def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
@@ -53,13 +53,15 @@ def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
     return Part(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
 
-def run(config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params | Failed]) -> Work:
-    """Run cells of one configuration, chunk by chunk.
+def run(
+    config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params | Failed], done: int = 0
+) -> Work:
+    """Run cells of one configuration, chunk by chunk; ``done`` others are there already.
 
     A cell fails if its base did, or if the loss of an adapter becomes NaN or infinite.
     """
     lost = {cell.unit: base for cell in cells if isinstance(base := ready[base_of(cell)], Failed)}
-    yield lost, len(lost)
+    yield lost, len(lost) + done
     cells = [cell for cell in cells if cell.unit not in lost]
     varied = any(cell.ranks for cell in cells)
     jobs = [_job(config, cell, ready[base_of(cell)], varied) for cell in cells]

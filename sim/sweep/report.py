@@ -1,36 +1,55 @@
 """What the main job shows when it is done: prediction against measurement as a figure."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from sim.lab import style
+from sim.merge.looks import look_of, spelled
 from sim.one_layer.jobs import WORLD as ONE_LAYER
 from sim.sweep.table import measurements
 
-ALIKE = {"hop1": "one-hop recall", "hop2": "one-hop recall", "coverage_rule_exact": "coverage_rule"}
-"""Metrics that share a series in the comparison of prediction and measurement."""
+SAID = {"law": "law, one-layer model", "chance": "a guess", "tangent": "from single adapters"}
+"""Predictors of the comparison with what was measured, in words."""
+
+
+DRAWN = ("joint", "oracle", "sum", "average", "ties", "svd", "base")
+"""Methods of the figure, if a run has them; the table has the others."""
 
 
 @style.styled
 def picture(summary: pd.DataFrame):
-    """Two panels, those without data left out: prediction against measurement, two-hop accuracy by method."""
+    """A row of panels a rank: prediction against measurement, then accuracy on what needs every part, step by
+    step and at once, a line a setting and a marker a method. What has no data is left out."""
     predicted = summary[summary["predicted"].notna()]
     rows = measurements(summary)
     asked = rows[(rows["world"] != ONE_LAYER) & rows["adapter"].isin(("", "lora"))]
-    panels = [(_agreement, predicted)] * (not predicted.empty) + [(_two_hop, asked)] * (not asked.empty)
-    widths = {_agreement: 1.0, _two_hop: 1.7}
-    drawn, axes = style.figure(
-        style.PAGE if len(panels) == 2 else style.COLUMN,
-        2.6,
-        ncols=len(panels),
-        width_ratios=[widths[panel] for panel, _ in panels],
+    kinds = [_agreement] * (not predicted.empty) + [_written, _at_once] * (not asked.empty)
+    ranks, lines = sorted(summary["rank"].unique()), asked["label"].nunique()
+    drawn, grid = style.figure(
+        style.PAGE if len(kinds) > 1 else style.COLUMN,
+        len(ranks) * max(2.4, 0.8 + 0.36 * lines / len(ranks)) + 0.6,
+        nrows=len(ranks),
+        ncols=len(kinds),
+        width_ratios=[1.3 if kind is _agreement else 1.0 for kind in kinds],
         squeeze=False,
     )
-    for (panel, found), axis in zip(panels, axes[0], strict=True):
-        panel(axis, found)
-    return drawn
+    for rank, panels in zip(ranks, grid, strict=True):
+        for kind, axes in zip(kinds, panels, strict=True):
+            found = predicted if kind is _agreement else asked
+            kind(axes, found[found["rank"] == rank])
+            if len(ranks) > 1:
+                axes.set_title(f"{axes.get_title(loc='left')}\nrank {rank}", loc="left")
+        if kinds[-1] is _at_once:
+            panels[-1].set_yticklabels([])  # they are beside the panel before it
+    style.lettered(drawn)
+    for column, kind in enumerate(kinds[:2]):
+        panels = grid[:, column] if kind is _agreement else grid[:, column:].ravel()
+        style.key(drawn, panels, place=("left", "right")[column], share=1 / min(len(kinds), 2))
+    return style.fitted(drawn)
 
 
 def draw(summary: pd.DataFrame, folder: Path) -> None:
@@ -40,32 +59,48 @@ def draw(summary: pd.DataFrame, folder: Path) -> None:
 
 def _agreement(axes, rows: pd.DataFrame) -> None:
     """Every prediction of the sweep against its measurement; theory is the diagonal."""
-    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
-    rows = rows[rows["world"].eq(ONE_LAYER) | rows["predictor"].isin(("chance", "tangent"))]
-    names = rows["metric"].replace(ALIKE).str.replace("_", " ")
-    for series, (name, group) in enumerate(rows.groupby(names, sort=True)):
-        style.points(axes, group["predicted"], group["measured"], group["low"], group["high"], series, name)
-    axes.set(xlabel="predicted", ylabel="measured (95% interval)", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
-    axes.legend(loc="lower right", handletextpad=0.2, borderpad=0, labelspacing=0.2, fontsize=6)
+    style.diagonal(axes)
+    for look, (predictor, name) in zip(style.levels(len(SAID)), SAID.items(), strict=True):
+        group = rows[rows["predictor"] == predictor]
+        if not group.empty:
+            values = (group[name] for name in ("predicted", "measured", "low", "high"))
+            style.points(axes, *values, look, name)
+    axes.set(xlabel="predicted", ylabel="measured (95% interval)")
+    axes.set_title("prediction", loc="left")
 
 
-def _two_hop(axes, rows: pd.DataFrame) -> None:
-    """Accuracy on what needs every part: chain of thought filled, direct hollow, chance dashed."""
-    single = list(dict.fromkeys(rows["method"][rows["library"] == "single"]))
-    methods = [*single, *(m for m in dict.fromkeys(rows["method"]) if m not in single)]
-    settings = list(dict.fromkeys(rows["label"]))
-    chance = rows.loc[rows["predictor"] == "chance", "predicted"].mean()
-    axes.axhline(chance, color="black", linestyle="--", linewidth=0.8, label="chance")
-    offsets = (np.arange(len(settings)) - (len(settings) - 1) / 2) * 0.8 / len(settings)
-    for series, (setting, offset) in enumerate(zip(settings, offsets, strict=True)):
-        chosen = rows[rows["label"] == setting]
-        for metric, hollow in (("cot_answer", False), ("direct", True)):
-            found = chosen[chosen["metric"] == metric].set_index("method")
-            found = found.reindex(methods).dropna(subset="measured")
-            x = [methods.index(method) + offset for method in found.index]
-            label = None if hollow else setting
-            style.points(axes, x, found["measured"], found["low"], found["high"], series, label, hollow)
-    axes.set_xticks(range(len(methods)), methods, rotation=30, ha="right")
-    axes.set(ylabel="two-hop accuracy", ylim=(-0.03, 1.03))
-    title = "filled: chain of thought, hollow: direct"
-    axes.legend(loc="upper left", fontsize=6, title=title, title_fontsize=6, alignment="left")
+def _written(axes, rows: pd.DataFrame) -> None:
+    _by_setting(axes, rows, "cot_answer", "step by step")
+
+
+def _at_once(axes, rows: pd.DataFrame) -> None:
+    _by_setting(axes, rows, "direct", "at once")
+
+
+def _by_setting(axes, rows: pd.DataFrame, metric: str, title: str) -> None:
+    """Accuracy on what needs every part: a line a setting, a marker a method, beside the guess."""
+    chosen = rows[(rows["metric"] == metric) & rows["library"].isin(("", "parts", "single"))]
+    settings, worlds = list(dict.fromkeys(chosen["label"])), chosen["world"].unique()
+    methods = [name for name in DRAWN if name in set(chosen["method"])]
+    for series, method in enumerate(methods):
+        found = (
+            chosen[chosen["method"] == method].drop_duplicates("label").set_index("label").reindex(settings)
+        )
+        y = np.arange(len(settings)) + (series - (len(methods) - 1) / 2) * 0.75 / len(methods)
+        values = (found["measured"], y, found["low"], found["high"])
+        style.points_across(axes, *values, look_of(method), spelled(method))
+    style.rows([axes], [_short(label, worlds) for label in settings])
+    style.unit(axes, "x")
+    told = (rows["predictor"] == "chance") & (rows["metric"] == "direct_given_among_answers")
+    guess = rows.loc[told, "predicted"].mean()
+    if np.isfinite(guess):
+        style.reference(axes, guess, "guess", across=True)
+    axes.set_xlabel("accuracy, 95% interval")
+    axes.set_title(title, loc="left")
+
+
+def _short(label: str, worlds: Sequence[str]) -> str:
+    """A setting without its rank, which the title says, and without its world if there is but one."""
+    parts = label.split("/")
+    known = parts[0] in worlds and len(worlds) == 1
+    return "/".join(part for part in parts[known:] if not re.fullmatch(r"rank\d+", part))

@@ -60,9 +60,12 @@ def run(
             place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
             for label, total, work in part.stages(name, seeds(part), use_cache, store.done):
                 with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:
+                    there = True
                     for finished, advance in work:
                         if finished:
                             store.add(finished)
+                        if there:  # what needed no computing says nothing about the time that is left
+                            bar.initial, there = advance, False
                         bar.update(advance)
         summary, rows = store.finish(), store.rows
         for table, found in (

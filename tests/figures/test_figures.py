@@ -6,7 +6,7 @@ import pytest
 from matplotlib import rcParams
 
 from sim.figures import FIGURES
-from sim.figures.fidelity import r_squared, summary
+from sim.figures.fidelity import off, r_squared, summary
 from sim.lab.figure import COMMON, committed
 from theory import composition, coverage, crosstalk, starvation
 
@@ -28,7 +28,6 @@ def test_every_committed_table_draws(name, tmp_path):
     assert len(rows) > 3 and set(COMMON) <= set(rows.columns)
     FIGURES[name].draw(rows).savefig(tmp_path / f"{name}.pdf")
     assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    assert (committed() / f"{name}.md").read_text().startswith(f"**{name}**")
     assert dict(rcParams) == before  # drawn in the house style without setting it for others
 
 
@@ -82,6 +81,21 @@ def test_r_squared():
     assert r_squared([0.0, 1.0], [0.0, 1.0]) == 1.0
     assert r_squared([0.5, 0.5], [0.0, 1.0]) == 0.0
     assert r_squared([0.2, 0.2], [0.2, 0.2]) == 1.0 and np.isnan(r_squared([0.2, 0.2], [0.3, 0.3]))
+
+
+def test_a_prediction_is_inside_if_it_is_off_by_at_most_a_bar():
+    rows = table("fidelity")
+    sampled = rows[rows["tag"] != "exact"]  # the table keeps five digits, of a tolerance of 1e-12 none
+    far = off(sampled).abs()
+    clear = (far - 1).abs() > 0.02
+    assert clear.mean() > 0.95 and ((far <= 1) == sampled["inside"])[clear].all()
+    made = {
+        "predicted": [1.0, 0.5, 2.0, 2.0],
+        "measured": [0.6, 0.6, 2.0, 1.0],
+        "slack": [0.0, 0.0, 0.0, 0.3],
+    }
+    made |= {"low": [0.4, 0.4, 2.0, 1.0], "high": [0.7, 0.9, 2.0, 1.2]}
+    np.testing.assert_allclose(off(pd.DataFrame(made)), [4.0, -0.5, 0.0, 2.0])
 
 
 def test_fidelity_covers_every_section_and_its_flags_are_its_intervals():

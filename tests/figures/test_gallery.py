@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from sim.figures import FIGURES, gallery
+from sim.figures import FIGURES, captions, gallery
 from sim.figures import __main__ as command
 from sim.lab.figure import committed
 from sim.lab.seeds import EFFORTS
@@ -21,6 +21,19 @@ def test_list_prints_every_figure_and_draws_none(tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} == set(FIGURES) and len(lines) == len(FIGURES)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_list_stands_in_columns_as_wide_as_the_terminal():
+    items = gallery.ordered()
+    lines = command.listed(items, 100)
+    assert max(map(len, lines)) <= 100 and len(lines) > len(items)
+    place = lines[0].index(items[0].claim.split()[0])
+    for line in lines:
+        assert line[place - 1] == " " and line[place] != " "  # the column of the claims
+    starts = [line for line in lines if not line.startswith(" ")]
+    assert [line.split()[0] for line in starts] == [item.name for item in items]
+    words = " ".join(line[place:] for line in lines).split()
+    assert words == " ".join(item.claim for item in items).split()
 
 
 def test_laws_come_in_the_order_of_their_sections_and_experiments_last():
@@ -36,6 +49,9 @@ def test_laws_come_in_the_order_of_their_sections_and_experiments_last():
         (["rank", "--from", "nowhere"], ["rank cannot be drawn from nowhere", "python -m sim.sweep rank"]),
         (["arrow", "--from", "nowhere"], ["draw it without --from"]),
         (["--from", "nowhere"], ["--from nowhere is no folder"]),
+        (["rank", "--format", "pdf,gif"], ["unknown --format 'gif'", "pgf"]),
+        (["rank", "--width", "2"], ["2.0 inches", "3 to 20"]),
+        (["rank", "--font", "5"], ["5.0 points", "7.5"]),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, words, monkeypatch, capsys):
@@ -71,8 +87,20 @@ def test_recomputing_replaces_the_table_and_says_how(tmp_path):
     rows = pd.read_csv(tmp_path / "crosstalk.csv")
     assert rows["seeds"].max() == 8
     caption = (tmp_path / "crosstalk.md").read_text()
-    assert caption.startswith("**crosstalk** (section 4).")
+    assert caption.startswith(f"**{FIGURES['crosstalk'].claim}** (a) ")
+    assert "8 seeds a point (smoke profile)" in caption
     assert "`python -m sim.figures crosstalk --recompute --profile smoke`" in caption
+    made = captions.recorded(tmp_path)["crosstalk"]
+    assert made.profile == "smoke" and made.device and made.seconds > 0
+
+
+def test_a_picture_for_a_journal_has_its_width_and_formats(tmp_path, monkeypatch):
+    given = command.Draw(("crosstalk",), out=tmp_path, preset="neurips", font=9.0, formats="svg,pgf")
+    monkeypatch.setattr(command.parallel, "keep_compiled", lambda: None)
+    command.main(given)
+    assert {path.suffix for path in tmp_path.glob("crosstalk.*")} == {".csv", ".md", ".svg", ".pgf"}
+    assert "{3.100000in}" in (tmp_path / "crosstalk.pgf").read_text()
+    assert f'width="{3.1 * 72:g}pt"' in (tmp_path / "crosstalk.svg").read_text()
 
 
 def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, capsys):
@@ -91,7 +119,7 @@ def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, ca
     assert all(f"{other.name} left out" in told for other in FIGURES.values() if other.name not in drawn)
     ours, theirs = (pd.read_csv(folder / f"{item.name}.csv") for folder in (tmp_path, committed()))
     assert ours["measured"].max() == pytest.approx(theirs["measured"].max() / 2, rel=1e-3)
-    assert f"--from {tmp_path}" in (tmp_path / f"{item.name}.md").read_text()
+    assert f"python -m sim.sweep {experiment} " in (tmp_path / f"{item.name}.md").read_text()
 
 
 def test_a_run_that_lacks_units_gives_no_figure(tmp_path):

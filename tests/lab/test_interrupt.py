@@ -154,9 +154,9 @@ def test_ctrl_c_at_every_stage_of_a_run(tmp_path):
     assert not command.run.exists()
 
     command.start()
-    command.until(lambda: "Compiling jit(one)" in command.errors.read_text())
+    command.until(lambda: "Compiling jit(one_layer)" in command.errors.read_text())
     time.sleep(0.5)
-    assert "Finished XLA compilation of jit(one)" not in command.errors.read_text()
+    assert "Finished XLA compilation of jit(one_layer)" not in command.errors.read_text()
     assert command.interrupt(times=2) == resume  # an impatient user
 
     command.start()

@@ -1,10 +1,14 @@
 """Chunked runs: each result at its own position, whatever it was batched with; one program; early stops."""
 
+import io
+import re
 import threading
+import time
 
 import jax
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from sim.lab import parallel
 from sim.lab.parallel import chunks, programs
@@ -142,3 +146,49 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch):
     found = list(parallel.in_stages(two_stages)([np.float64(i) for i in range(4 * count)]))
     assert widths == [6 * count, 3 * count, 2 * count]
     assert [len(positions) for positions, _ in found] == [2 * count, 2 * count]
+
+
+def paired(x):
+    return jax.numpy.stack([x, x])
+
+
+def doubled(x):
+    return 2 * x
+
+
+def stages(x):
+    """Two programs, one of them for two shapes."""
+    return parallel.program(doubled)(x), parallel.program(doubled)(parallel.program(paired)(x))
+
+
+@pytest.fixture
+def new_programs():
+    parallel.program.cache_clear()
+    yield
+    parallel.program.cache_clear()
+
+
+@pytest.mark.usefixtures("new_programs")
+@pytest.mark.parametrize(("threshold", "said"), [(0.0, True), (60.0, False)])
+def test_a_line_says_what_was_compiled_and_for_how_long(threshold, said, monkeypatch, capsys):
+    monkeypatch.setattr(programs, "TOLD", threshold)
+    parallel.prepare(stages, jax.ShapeDtypeStruct((jax.device_count(),), np.float64))
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("compiled")]
+    found = [re.sub(r"\d+ s$", "N s", line) for line in told]  # a busy machine takes more than half a second
+    assert found == (["compiled doubled x 2, paired in N s"] if said else [])
+
+
+@pytest.mark.usefixtures("new_programs")
+def test_a_bar_that_waits_does_not_count_what_is_compiled(monkeypatch):
+    compiled = parallel.Program._compiled
+
+    def slow(program, *traced):
+        time.sleep(0.3)
+        return compiled(program, *traced)
+
+    monkeypatch.setattr(parallel.Program, "_compiled", slow)
+    start = time.monotonic()
+    with tqdm(total=2, file=io.StringIO()) as bar:
+        parallel.prepare(stages, jax.ShapeDtypeStruct((jax.device_count(),), np.float64))
+        spent, counted = time.monotonic() - start, bar.format_dict["elapsed"]
+    assert spent > 0.3 and counted < 0.2

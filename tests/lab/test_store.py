@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from sim.lab import intervals
-from sim.lab.store import Failed, Store, digest, folder, read_table, summarise, unfinished
+from sim.lab.store import Failed, Store, digest, folder, identity, read_table, summarise, unfinished
 from sim.lab.store.database import Database
 
 COLUMNS = ("seed", "method", "metric", "predicted", "measured", "trials")
@@ -119,6 +119,23 @@ class TestStore:
         with pytest.raises(ValueError, match=r"results.sqlite has other columns; move it away or choose"):
             Store(tmp_path, CONFIG, COLUMNS[1:], "python -m sim.sweep")
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_a_refusal_is_one_short_line(self, tmp_path):
+        """What was typed, and not what follows from it in every part; long values are cut."""
+        there = {"rank": [2], "seeds": None, "parts": [{"rank": 2, "world": {"edits": 16}}]}
+        here = {"rank": [3, 4], "seeds": 5, "parts": [{"rank": 3}, {"rank": 4}]}
+        with pytest.raises(ValueError) as refused:
+            identity.require_same(there, here, tmp_path)
+        said = "(rank: 2 there, 3 4 here, seeds: default there, 5 here); choose another --out"
+        assert str(refused.value) == f"{tmp_path} has another configuration {said}"
+        edited = there | {"parts": [{"rank": 2, "world": {"edits": 8}}]}
+        with pytest.raises(ValueError, match=r"\(parts.world.edits: 16 there, 8 here\)"):
+            identity.require_same(there, edited, tmp_path)
+        with pytest.raises(ValueError, match=r"\(parts: 1 of them there, 2 of them here\)"):
+            identity.require_same(there, there | {"parts": here["parts"]}, tmp_path)
+        with pytest.raises(ValueError) as refused:
+            identity.require_same({"cells": ["label"] * 50}, {"cells": ["label"] * 51}, tmp_path)
+        assert len(str(refused.value)) < 200 + len(str(tmp_path))
 
     def test_every_unit_on_disk_is_done_and_no_other(self, tmp_path):
         with opened(tmp_path) as store:
@@ -238,7 +255,7 @@ class TestEarlierFolders:
 
     def test_of_another_configuration_are_kept(self, tmp_path):
         self.begun(tmp_path, {"rank": [8], "deep": {"width": 64}})
-        with pytest.raises(ValueError, match=r"another configuration \(rank.0: 8 there, 4 here\); choose"):
+        with pytest.raises(ValueError, match=r"another configuration \(rank: 8 there, 4 here\); choose"):
             opened(tmp_path)
         assert (tmp_path / "results.csv").read_text() == self.TEXT
         assert sorted(path.name for path in tmp_path.iterdir()) == ["manifest.json", "results.csv"]

@@ -58,10 +58,14 @@ def test_every_seed_has_its_own_keys_and_cells_share_a_base(handed):
 def test_what_is_done_is_left_out_and_nothing_else(handed):
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     done = {"toy/0/seed000", "toy/2/seed001"}
-    finished = {}
-    for _, _, work in part.stages("toy", 2, False, done):
-        for rows, _ in work:
+    finished, advances = {}, {}
+    for label, total, work in part.stages("toy", 2, False, done):
+        found = list(work)
+        advances[label] = [advanced for _, advanced in found]
+        assert sum(advances[label]) == total
+        for rows, _ in found:
             finished |= rows
+    assert advances == {"pretraining": [0, 3], "cells": [2, 4]}  # what was there comes first
     everything = {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
     assert set(finished) == everything - done
 

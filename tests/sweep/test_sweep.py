@@ -111,7 +111,7 @@ def test_end_to_end_resume_and_refusal(tiny_main_job, command, monkeypatch, tmp_
 
     # Another configuration is refused and nothing is overwritten.
     code, _, err = command(*whole, "--seeds", 1)
-    assert code == 2 and "another configuration (seeds: None there, 1 here" in err
+    assert code == 2 and "another configuration (seeds: default there, 1 here)" in err
     assert "choose another --out" in err
     assert (out / "results.csv").read_bytes() == before
     check_rows(rows, store.read_table(out / "summary.csv"), out)

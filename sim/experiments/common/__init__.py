@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from sim.lab import style
+from sim.lab.style import Look
+from sim.merge.looks import look_of, spelled
 from sim.reuse.config import of_world
 from sim.worlds import two_hop
 
@@ -28,10 +30,7 @@ DEFAULT = of_world(
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"))
 """The two hop adapters and the ceiling alone: for programs that must compile quickly."""
 
-SETTING = (
-    "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; "
-    "20 seeds a cell."
-)
+SETTING = "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices."
 
 NAMES = {
     "real": "real",
@@ -41,14 +40,19 @@ NAMES = {
 }
 """Which names of the edited facts pretraining never saw, by ``Setting.entities``."""
 
-CEILINGS_AND_MERGES = (
-    ("single", "joint", "joint"),
-    ("parts", "oracle", "oracle"),
-    ("parts", "sum", "sum"),
-    ("parts", "average", "average"),
-    ("parts", "arrow", "arrow"),
+Methods = Sequence[tuple[str, str, str]]
+"""(library, method, label), in the order of a figure."""
+
+
+def named(*pairs: tuple[str, str]) -> Methods:
+    """Methods by (library, method), spelled as everywhere."""
+    return tuple((library, method, spelled(method, library)) for library, method in pairs)
+
+
+CEILINGS_AND_MERGES = named(
+    ("single", "joint"), ("parts", "oracle"), ("parts", "sum"), ("parts", "average"), ("parts", "arrow")
 )
-"""(library, method, label) of the figures that vary a size."""
+"""Methods of the figures that vary a size."""
 
 
 def selected(
@@ -65,20 +69,29 @@ def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
     return rows[(rows["library"] == library) & (rows["method"] == method)]
 
 
-def chance(axes, across: bool = False) -> None:
-    """The dashed line of a guess among the edited answers, upright where accuracy runs across."""
-    draw = axes.axvline if across else axes.axhline
-    draw(1 / DEFAULT.world.edits, color="black", linestyle="--", linewidth=0.8, zorder=0)
+GUESS = f"guess 1/{DEFAULT.world.edits}"
 
 
-def guide(axes, x, rows: pd.DataFrame, series: int, label: str, hollow: bool = False) -> None:
+def chance(axes, across: bool = False, label: str = GUESS) -> None:
+    """The line of a guess among the edited answers, upright where accuracy runs across."""
+    style.reference(axes, 1 / DEFAULT.world.edits, label, across)
+
+
+def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str, hollow: bool = False) -> None:
     """Points with bars, joined by a thin guide for the eye."""
-    axes.plot(x, rows["measured"], color=style.COLOURS[series], linewidth=0.5, alpha=0.6)
+    axes.plot(x, rows["measured"], color=style.look(series).colour, linewidth=0.5, alpha=0.6)
     style.points(axes, x, rows["measured"], rows["low"], rows["high"], series, label, hollow)
 
 
-Methods = Sequence[tuple[str, str, str]]
-"""(library, method, label) of the figures that have a row for each method, from the top."""
+def sizes(axes, rows: pd.DataFrame, name: str, methods: Methods) -> None:
+    """Accuracy of each method, step by step, against a size in the column ``name``."""
+    places = sorted(rows[name].unique())
+    for series, (library, method, label) in enumerate(methods):
+        found = of_method(rows, library, method).sort_values(name)
+        x = np.searchsorted(places, found[name]) + (series - (len(methods) - 1) / 2) * 0.08
+        guide(axes, x, found, look_of(method), label)
+    axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+    style.unit(axes)
 
 
 def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
@@ -87,7 +100,7 @@ def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
     return [method for method in methods if method[:2] in present]
 
 
-def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int, name: str) -> None:
+def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int | Look, name: str) -> None:
     """One series, a point a method, ``place`` below the middle of its row."""
     found = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
     y = np.arange(len(methods)) + place
@@ -96,7 +109,4 @@ def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int
 
 def name_rows(panels, methods: Methods) -> None:
     """Labels of the methods beside the first of the panels that share them, thin lines in all."""
-    for axes in panels:
-        axes.grid(axis="y", color="0.93", linewidth=0.5)
-    panels[0].set_yticks(range(len(methods)), [label for _, _, label in methods])
-    panels[0].invert_yaxis()
+    style.rows(panels, [label for _, _, label in methods])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sim.lab import style
 from sim.lab.figure import beside
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
@@ -36,6 +37,17 @@ def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS
                 where = {"scope": scope, "predictor": predictor}
                 found.append(beside(math.nan, bootstrap(error), len(error), **where))
     return pd.DataFrame(found)
+
+
+def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: float = 0.0, hollow=False):
+    """A row a predictor: its mean absolute error. ``shift`` sets series apart that share rows."""
+    names = [name for name in PREDICTORS if name in set(errors["predictor"])]
+    found = errors.set_index("predictor").reindex(names)
+    y = np.arange(len(names)) + shift
+    dark = style.levels(1)[0]
+    style.points_across(axes, found["measured"], y, found["low"], found["high"], dark, label, hollow)
+    style.rows([axes], names)
+    axes.set(xlabel="mean abs. error", xlim=(0, None))
 
 
 def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:

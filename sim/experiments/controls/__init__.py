@@ -11,7 +11,7 @@ import pandas as pd
 
 from sim.experiments.common import SMALL
 from sim.experiments.controls import worlds
-from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel, finish
+from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel
 from sim.experiments.controls.variants import libraries, unlinked, with_batches
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -63,20 +63,24 @@ def _collect(source: Source) -> pd.DataFrame:
 @figure(
     "Two edited hops are joined in no answer and no loss, whatever is added or stands in; an edited and a "
     "known hop are, in the loss alone, if pretraining showed two-hop answers; comparisons show no edit.",
-    "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices. (a) Right "
-    "answers among those that occur, in units of a guess (dashed: 1). (b) Mean -log p over all pairings of "
-    "questions and answers, less that of the right pairs (dashed: 0). (c) How far it is above the base's, "
-    "paired by seed.",
+    "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices. Points: "
+    "means over seeds; bars: 95% intervals. Dashed: the null.",
     "experiment controls",
     _collect,
     ("controls",),
+    panels=(
+        "Right answers among those that occur, in units of a guess.",
+        "Mean -log p over all pairings of questions and answers, less that of the right pairs.",
+        "How far that is above the base's, paired by seed.",
+    ),
 )
 def referee(rows: pd.DataFrame):
     """Every control against its null: answers that occur, and the loss."""
-    picture, panels = style.figure(style.PAGE, 4.2, ncols=3, sharey=True)
+    picture, panels = style.figure(style.PAGE, 4.6, ncols=3, sharey=True)
     names = [line.name for line in LINES if line.name in set(rows["control"])]
-    for axes, letter, (panel, (_, title)) in zip(panels, "abc", PANELS.items(), strict=True):
+    for axes, (panel, (_, title)) in zip(panels, PANELS.items(), strict=True):
         draw_panel(axes, rows, panel, names)
-        axes.set_title(f"({letter}) {title}", loc="left")
-    finish(picture, panels[0], names, f"mean and 95% interval of {rows['seeds'].max():.0f} seeds")
+        axes.set_title(title, loc="left")
+    style.rows(panels, names)
+    style.key(picture, panels)
     return picture

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sim.lab import style
+from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.worlds import probe
 from sim.worlds.controls import RANDOM
 
@@ -145,19 +146,11 @@ def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.Data
 
 def draw_panel(axes, rows: pd.DataFrame, panel: str, names: Sequence[str]) -> None:
     """One panel of one world's rows, a line a control in the order of ``names``, its null dashed."""
-    axes.axvline(1.0 if panel == "accuracy" else 0.0, color="black", linestyle="--", linewidth=0.8, zorder=0)
+    style.reference(axes, 1.0 if panel == "accuracy" else 0.0, "", across=True)
     for place, series in enumerate(SERIES):
         found = rows[(rows["panel"] == panel) & (rows["series"] == series)]
         unit = found["predicted"] if panel == "accuracy" else 1.0
         y = np.array([names.index(name) for name in found["control"]]) + (place - 1.5) * 0.19
         mean, low, high = (found[column] / unit for column in ("measured", "low", "high"))
-        style.points_across(axes, mean, y, low, high, place, series)
-    axes.grid(axis="y", color="0.93", linewidth=0.5)
-
-
-def finish(picture, axes, names: Sequence[str], title: str) -> None:
-    """Names of the controls beside one of the panels that share them, and the legend of the series."""
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    handles = axes.get_legend_handles_labels()
-    picture.legend(*handles, loc="outside lower center", ncols=len(SERIES), title=title, title_fontsize=7)
+        look = ONE_ADAPTER if series == "one adapter" else look_of(series)
+        style.points_across(axes, mean, y, low, high, look, series)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel, finish
+from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel
 from sim.experiments.controls.variants import libraries, unlinked, with_batches
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -105,21 +105,27 @@ def _collect(source: Source) -> pd.DataFrame:
 TITLES = {"math_word": "math word problems", "crosslingual": "cross-lingual code", "atlas": "atlas"}
 
 
+SHOWN = {
+    "accuracy": "right answers among those that occur, in units of a guess.",
+    "gain": "mean -log p over all pairings of questions and answers, less that of the right pairs.",
+    "over base": "how far that is above the base's, paired by seed.",
+}
+
+
 @figure(
     "The referee's controls in the other worlds, each beside the null of a guess.",
     "Familiar material, template in pretraining alone; 2 layers of width 64, rank 4 on all matrices. Hop 1 "
-    "and hop 2: trade and craft verbs; language and functions; country and currency. Above: right answers "
-    "among those that occur, in units of a guess (dashed: 1). Middle: mean -log p over all pairings of "
-    "questions and answers, less that of the right pairs (dashed: 0). Below: how far that is above the "
-    "base's, paired by seed.",
+    "and hop 2: trade and craft verbs; language and functions; country and currency. Points: means over "
+    "seeds; bars: 95% intervals. Dashed: the null.",
     "experiments of the controls",
     _collect,
     tuple(RUNS.values()),
+    panels=tuple(f"{TITLES[world]}: {SHOWN[panel]}" for panel in PANELS for world in WORLDS),
 )
 def referee_worlds(rows: pd.DataFrame):
     """Every control against its null, a column a world: answers that occur, and the loss."""
     picture, panels = style.figure(
-        style.PAGE, 7.6, ncols=len(WORLDS), nrows=len(PANELS), sharey=True, sharex="row"
+        style.PAGE, 8.4, ncols=len(WORLDS), nrows=len(PANELS), sharey=True, sharex="row"
     )
     held = set(rows["control"])
     names = [line.name for line in LINES["atlas"] if line.name in held]
@@ -129,5 +135,6 @@ def referee_worlds(rows: pd.DataFrame):
             axes.set_xlabel(label)
     for axes, world in zip(panels[0], WORLDS, strict=True):
         axes.set_title(TITLES[world], loc="left")
-    finish(picture, panels[0, 0], names, f"mean and 95% interval of {rows['seeds'].max():.0f} seeds")
+    style.rows(panels.ravel(), names)
+    style.key(picture, panels.ravel())
     return picture

@@ -15,6 +15,7 @@ from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, beside, figure
+from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
 from sim.reuse import interaction, pairs
 from sim.reuse.config import ReuseConfig
@@ -76,6 +77,9 @@ SIZES = (
 OURS = ("base", "tangent", "disentangled", *interaction.PREDICTORS)
 """Predictors that are fitted to nothing."""
 
+LOOKS = {name: style.look(place) for place, name in enumerate(OURS)} | {"base": look_of("base")}
+"""Of the predictors; the base's is the model's, whose answers it takes."""
+
 WORDS = {"second_order": "second order"}
 
 NULL, ALL = "other settings' mean", "all of them"
@@ -129,37 +133,40 @@ CALIBRATED = ("disentangled", "crossed", "composed")
     "What two adapters do to each other is told by derivatives at the single adapters and the last ReLU: the "
     "merge is foretold to a few hundredths up to λ = 1, where adding up effects overrates it, for forward "
     "passes that grow with the strengths and not with their combinations.",
-    SIZES
-    + " (a) Accuracy of the merge, ½ < λ ≤ 1, where a predictor says about so much. (b) Mean absolute error "
-    "against the common coefficient. Both with 95% bootstrap intervals over seeds. (c) Forward passes for "
-    "all pairs of strengths of two adapters, by the compiler's count of operations.",
+    SIZES + " Points: means; bars: 95% bootstrap intervals over seeds.",
     "experiment mergeability",
     _calibration,
     ("mergeability",),
+    panels=(
+        "Accuracy of the merge, ½ < λ ≤ 1, where a predictor says about so much.",
+        "Mean absolute error against the common coefficient.",
+        "Forward passes for all pairs of strengths of two adapters, by the compiler's count of operations.",
+    ),
 )
 def interaction_forecast(rows: pd.DataFrame):
     """Calibration, error against lambda, and cost, by predictor."""
-    picture, (left, middle, right) = style.figure(style.PAGE, 2.5, ncols=3)
-    left.plot([0, 1], [0, 1], color="black", linewidth=0.8, zorder=0)
+    picture, (left, middle, right) = style.figure(style.PAGE, 2.9, ncols=3)
+    style.diagonal(left)
     for predictor in CALIBRATED:
         found = rows[(rows["panel"] == "calibration") & (rows["predictor"] == predictor)]
-        guide(left, found["predicted"], found, OURS.index(predictor), _named(predictor))
-    left.set(xlabel="predicted accuracy of the merge", ylabel="measured", title="(a)")
+        guide(left, found["predicted"], found, LOOKS[predictor], _named(predictor))
+    left.set(xlabel="predicted accuracy of the merge", ylabel="measured", title="calibration")
     errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
-    for series, predictor in enumerate(OURS):
+    for place, predictor in enumerate(OURS):
         found = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(middle, found["lam"] + (series - 3) * 0.006, found, series, _named(predictor))
-    middle.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, 0.3), title="(b)")
+        guide(middle, found["lam"] + (place - 3) * 0.006, found, LOOKS[predictor], _named(predictor))
+    middle.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None), title="error")
     costs = rows[rows["panel"] == "cost"]
     for name in dict.fromkeys(costs["predictor"]):
         found = costs[costs["predictor"] == name]
-        look = {"color": style.COLOURS[OURS.index(name)]} if name in OURS else {"color": "0.5", "ls": "--"}
-        right.plot(found["strengths"], found["measured"], label=_named(name), **look)
+        look = LOOKS[name].colour if name in OURS else "0.5"
+        label = None if name in OURS else _named(name)
+        right.plot(
+            found["strengths"], found["measured"], "-" if name in OURS else "--", color=look, label=label
+        )
     style.sizes(right, sorted(costs["strengths"].astype(int).unique()))
-    right.set(yscale="log", xlabel="strengths an adapter", ylabel="forward passes", title="(c)")
-    middle.legend(loc="upper left", fontsize=5.5, ncols=2, columnspacing=0.8, handletextpad=0.2)
-    for axes in (left, right):
-        axes.legend(loc="upper left", fontsize=5.5, handletextpad=0.3)
+    right.set(yscale="log", xlabel="strengths an adapter", ylabel="forward passes", title="cost")
+    style.key(picture, (middle, right, left))
     return picture
 
 
@@ -198,35 +205,35 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     "Published metrics of the pair, fitted to other settings, foretell a merge hardly better than those "
     "settings' mean; forecasts from single adapters, fitted to nothing, do.",
     SIZES
-    + " Left: Spearman's rank correlation with the accuracy of the merge, among cells of one λ and question. "
-    "Right: mean absolute error; of a metric after a linear fit to all other settings, at the same λ and "
-    "question; dashed: those settings' mean, which knows no metric. 95% bootstrap intervals over seeds. "
-    "Metrics: arXiv 2601.22285.",
+    + " Points: means; bars: 95% bootstrap intervals over seeds. Dashed: the other settings' mean, which "
+    "knows no metric. Metrics: arXiv 2601.22285.",
     "experiment mergeability",
     lambda source: compared(outcomes(source)),
     ("mergeability",),
+    panels=(
+        "Spearman's rank correlation with the accuracy of the merge, among cells of one λ and question.",
+        "Mean absolute error; of a metric after a linear fit to all other settings, at the same λ and "
+        "question.",
+    ),
 )
 def mergeability_metrics(rows: pd.DataFrame):
     """Rank correlation and errors of every metric and predictor, one row each."""
-    picture, (left, right) = style.figure(style.PAGE, 5.2, ncols=2, sharey=True, width_ratios=(1, 1.4))
-    names = list(dict.fromkeys(rows["predictor"]))
+    picture, (left, right) = style.figure(style.PAGE, 6.4, ncols=2, sharey=True, width_ratios=(1, 1.4))
+    names, looks = list(dict.fromkeys(rows["predictor"])), style.levels(2)
     panels = {"rank": (left, 0)} | {
         f"error, {words}": (right, i) for i, (_, _, words) in enumerate(RANGES[:2])
     }
     for quantity, (axes, series) in panels.items():
         found = rows[rows["quantity"] == quantity].set_index("predictor").reindex(names)
         y = np.arange(len(names)) + (series - 0.5) * 0.3 * (axes is right)
-        label = quantity.removeprefix("error, ")
-        style.points_across(axes, found["measured"], y, found["low"], found["high"], series, label)
+        label = quantity.removeprefix("error, ") if axes is right else None
+        style.points_across(axes, found["measured"], y, found["low"], found["high"], looks[series], label)
         if axes is right and NULL in names:
             null = found.loc[NULL, "measured"]
-            axes.axvline(null, color=style.COLOURS[series], linestyle="--", linewidth=0.8, zorder=0)
-    left.set_yticks(range(len(names)), [_named(name).replace("_", " ") for name in names], fontsize=6)
-    left.invert_yaxis()
-    left.axvline(0, color="black", linewidth=0.8, zorder=0)
-    left.set(xlabel="rank correlation with the outcome", xlim=(-1.05, 1.05))
-    right.set(xlabel="mean absolute error", xlim=(0, None))
-    right.legend(loc="lower right")
-    for axes in (left, right):
-        axes.grid(axis="y", color="0.93", linewidth=0.5)
+            axes.axvline(null, color=looks[series].colour, linestyle="--", linewidth=0.8, zorder=0)
+    style.rows((left, right), [_named(name).replace("_", " ") for name in names])
+    style.reference(left, 0, "", across=True)
+    left.set(xlabel="rank correlation with the outcome", xlim=(-1.05, 1.05), title="rank")
+    right.set(xlabel="mean absolute error", xlim=(0, None), title="error")
+    style.key(picture, (right,))
     return picture

@@ -2,7 +2,10 @@
 
 import functools
 import os
-from collections.abc import Callable
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -77,7 +80,8 @@ class Program:
                 return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
             return jax.vmap(functools.partial(function, *static))(*stacked)
 
-        on_device.__name__ = on_device.__qualname__ = getattr(function, "__name__", "on_device")
+        self.name = getattr(getattr(function, "func", function), "__name__", "program").strip("_")
+        on_device.__name__ = on_device.__qualname__ = self.name
         self._jitted = jax.jit(
             jax.shard_map(on_device, mesh=mesh(), in_specs=spec, out_specs=spec, check_vma=False)
         )
@@ -91,7 +95,7 @@ class Program:
             self._ready[shapes] = self._made(*shapes)
         ready = self._ready[shapes]
         if _PLANNED:
-            _PLANNED[-1](ready.compiled)
+            _PLANNED[-1](self, ready.compiled)
             return ready.results
         return ready.compiled.result()(*stacked)
 
@@ -134,7 +138,9 @@ def brief(function: Callable, *static) -> Program:
     return Program(function, *static, effort=0)
 
 
-def begin(stages: Callable, shapes, note: Callable[[Future], None] = lambda compiling: None) -> None:
+def begin(
+    stages: Callable, shapes, note: Callable[["Program", Future], None] = lambda program, compiling: None
+) -> None:
     """Have every program compiled that ``stages`` will call for arguments of these shapes, and go on.
 
     ``stages`` is run on shapes alone, so between its programs it may only pass results on. A program is
@@ -149,17 +155,36 @@ def begin(stages: Callable, shapes, note: Callable[[Future], None] = lambda comp
 
 def prepare(stages: Callable, shapes) -> int:
     """``begin``, and wait until all are compiled. Returns the bytes the largest one needs."""
-    compiling: set[Future] = set()
+    compiling: dict[Future, str] = {}
+    start, waiting = time.monotonic(), list(getattr(tqdm, "_instances", ()))
     with tqdm(desc="compiling", unit="program", leave=False, delay=1) as bar:
 
-        def note(one: Future) -> None:
+        def note(program: Program, one: Future) -> None:
             if one not in compiling:
-                compiling.add(one)
+                compiling[one] = program.name
                 one.add_done_callback(lambda _: bar.update())
+                bar.set_postfix_str(program.name, refresh=False)
 
         begin(stages, shapes, note)
         bar.total = len(compiling)
-        return max((_bytes(one.result()) for one in compiling), default=0)
+        largest = max((_bytes(one.result()) for one in compiling), default=0)
+        quiet = bar.disable  # as in a worker
+    if not quiet:
+        _tell(compiling.values(), time.monotonic() - start)
+    for other in waiting:
+        other.unpause()  # what was compiled is no part of how long a unit takes
+    return largest
+
+
+TOLD = 2.0
+"""Seconds of compiling from which on a line says what took them."""
+
+
+def _tell(names: Iterable[str], seconds: float) -> None:
+    if seconds >= TOLD:
+        counted = Counter(names).items()
+        said = ", ".join(name if count == 1 else f"{name} x {count}" for name, count in counted)
+        tqdm.write(f"compiled {said} in {seconds:.0f} s", file=sys.stderr)
 
 
 def _bytes(compiled) -> int:

@@ -33,23 +33,38 @@ def require_same(there: object, here: object, folder: Path) -> None:
     """Raise ValueError, naming what differs, if a folder holds results of another configuration."""
     if there != here:
         raise ValueError(
-            f"{folder} holds results of another configuration ({_differences(there, here)}); "
+            f"{folder} has another configuration ({', '.join(_differences(there, here)[:3])}); "
             "choose another --out"
         )
 
 
-def _differences(old: object, new: object, path: str = "") -> str:
-    """Names of the settings that differ, at most three."""
-    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        old, new = (dict(enumerate(values)) for values in (old, new))
+def _differences(old: object, new: object, path: tuple = ()) -> list[str]:
+    """The settings that differ; where plain values do, only these, since what is nested follows from them."""
     if isinstance(old, dict) and isinstance(new, dict):
-        parts = [
-            _differences(old.get(key), new.get(key), f"{path}.{key}".lstrip("."))
-            for key in sorted({*old, *new})
-            if old.get(key) != new.get(key)
-        ]
-        return ", ".join(parts[:3])
-    return f"{path}: {old} there, {new} here"
+        keys = [key for key in sorted({*old, *new}, key=str) if old.get(key) != new.get(key)]
+        typed = [key for key in keys if not (_nested(old.get(key)) or _nested(new.get(key)))]
+        found = [_differences(old.get(key), new.get(key), (*path, key)) for key in typed or keys]
+        return list(dict.fromkeys(text for texts in found for text in texts))
+    if _nested(old) and _nested(new) and len(old) == len(new):
+        old, new = (dict(enumerate(values)) for values in (old, new))
+        return _differences(old, new, path)
+    name = ".".join(part for part in path if isinstance(part, str))
+    return [f"{name}: {_short(old)} there, {_short(new)} here"]
+
+
+def _nested(value: object) -> bool:
+    """Whether a value has settings of its own, or is a list of such."""
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_nested, value)))
+
+
+def _short(value: object) -> str:
+    """A value in a few letters: "2 4 8"."""
+    if _nested(value):
+        return f"{len(value)} of them"
+    text = (
+        " ".join(map(str, value)) if isinstance(value, list) else "default" if value is None else str(value)
+    )
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def environment(device: str | None = None) -> dict:
