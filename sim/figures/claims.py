@@ -173,7 +173,7 @@ def referees(runs: Runs) -> Evidence:
     for name, other in pairs:
         without += f" {name}, sum, gain over the base: {number(sums.loc[name])}; "
         without += f"{number(sums.loc[other])} if it was shown no two-hop answers."
-    found, lines = int(rows[proved]["above"].sum()), int(proved.sum())
+    found, lines = controls_claims.share_above(rows[proved])
     part = dict(zip(("measured", "low", "high"), intervals.proportion([found], [lines]), strict=True))
     short = f"{found} of {lines} lines above a proved null, {number(part)}; 0.05 expected"
     return Evidence(

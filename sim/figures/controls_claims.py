@@ -18,9 +18,15 @@ def told(rows: pd.DataFrame, what: str) -> str:
     return text + (f" (above, {'. Above, '.join(found)}). " if found else ". ")
 
 
+def share_above(rows: pd.DataFrame) -> tuple[int, int]:
+    """(how many of the lines lie above their null, how many there are)."""
+    return int(_above(rows).sum()), len(rows)
+
+
 def within(rows: pd.DataFrame) -> bool:
     """Whether no more of the lines lie above their null than exact intervals would."""
-    return bool(_above(rows).sum() <= EXPECTED * len(rows))
+    above, lines = share_above(rows)
+    return above <= EXPECTED * lines
 
 
 CHANCE = 1
