@@ -189,8 +189,8 @@ for _world, _cells in worlds_claims.WORLD_CELLS.items():
     def controls_of_world(runs: Runs, world: str = _world) -> Evidence:
         """The same in a world that no theorem is about."""
         rows = against_nulls(runs.table(RUNS[world]), WORLD_LINES[world])
-        shown, text = controls_claims.of_world(world, rows)
-        return Evidence(f"{holds(shown)} in {int(rows['seeds'].max())} seeds", text)
+        shown, text, short = controls_claims.of_world(world, rows)
+        return Evidence(f"{holds(shown)} in {int(rows['seeds'].max())} seeds", text, short)
 
 
 @claim("2", "Worst where pretraining barely saw the entities", "library_and_familiarity", "familiarity")
@@ -339,15 +339,15 @@ def prediction(runs: Runs) -> Evidence:
        "interaction_forecast", "mergeability")  # fmt: skip
 def interaction(runs: Runs) -> Evidence:
     """Forecasts with derivatives at single adapters and the last ReLU, against the aim and adding up."""
-    *shows, text = mergeability_claims.forecasts(merges_foretold(runs.source))
-    return Evidence(holds(*shows), text)
+    *shows, text, short = mergeability_claims.forecasts(merges_foretold(runs.source))
+    return Evidence(holds(*shows), text, short)
 
 
 @claim("5+", "... as no published metric of the pair does", "mergeability_metrics", "mergeability")
 def metrics(runs: Runs) -> Evidence:
     """Metrics fitted to other settings, against forecasts that are fitted to nothing."""
-    *shows, text = mergeability_claims.metrics(merges_foretold(runs.source))
-    return Evidence(holds(*shows), text)
+    *shows, text, short = mergeability_claims.metrics(merges_foretold(runs.source))
+    return Evidence(holds(*shows), text, short)
 
 
 @claim("5+", "... and the best coefficient", "retention_and_damage", "familiarity")

@@ -33,9 +33,9 @@ CHANCE = 1
 """Models of a world that may lie above their null: of a dozen exact intervals one does in one run of four."""
 
 
-def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str]:
-    """(whether models are at their null where a hop is known to nobody, what was measured) of a world that no
-    theorem is about.
+def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str, str]:
+    """(whether models are at their null where a hop is known to nobody, what was measured, in short) of a
+    world that no theorem is about.
 
     A model is above it if its accuracy is above a guess, or its loss gains on the null and on the base: facts
     of the real world are no guess to the base, and what it gains by itself is no reuse.
@@ -53,7 +53,8 @@ def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str]:
     text += f"{len(above)} lie above a guess, in accuracy or in a loss that the base does not have as well"
     text += f" ({'; '.join(above)}). " if above else ". "
     text += told(rows[~rows["lacking"]], "of other controls")
-    return len(above) <= CHANCE, text + ENDING
+    short = f"{len(above)} of {models} models above a guess; at most {CHANCE} by chance"
+    return len(above) <= CHANCE, text + ENDING, short
 
 
 ENDING = "Gains of the loss in nats; a line is a control, a model and a panel; a seed's models share luck."

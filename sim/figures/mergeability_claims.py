@@ -11,8 +11,8 @@ from sim.reuse import interaction
 AIMS = {RANGES[0][2]: 0.03, RANGES[1][2]: 0.06}
 """Mean absolute error that a forecast should keep to on undecided cells, by range of lambda."""
 
-Verdict = tuple[bool, bool, str]
-"""(whether all of a claim shows, whether part of it does, what was measured)."""
+Verdict = tuple[bool, bool, str, str]
+"""(whether all of a claim shows, whether part of it does, what was measured, in short)."""
 
 
 def forecasts(rows: pd.DataFrame) -> Verdict:
@@ -21,12 +21,14 @@ def forecasts(rows: pd.DataFrame) -> Verdict:
 
     rows: ``sim.experiments.mergeability.outcomes``.
     """
+    short = []
     kept, better, told = [], [], [f"{rows['seed'].nunique()} seeds. Mean absolute error on undecided cells"]
     for low, high, words in RANGES[:2]:
         part = rows[(rows["lam"] > low) & (rows["lam"] <= high)]
         errors = _undecided(part, OURS)
         kept.append(errors.loc["composed", "high"] <= AIMS[words])
         better.append(errors.loc["composed", "high"] < errors.loc["disentangled", "low"])
+        short.append(f"error at {words} {number(errors.loc['composed'])}, aim {AIMS[words]:.2f}")
         told.append(f"{words} (aim {AIMS[words]:.2f}): " + _listed(errors, OURS) + ".")
         settings = {label: _undecided(of, ("composed",)) for label, of in part.groupby("label")}
         settings = {label: errors.loc["composed"] for label, errors in settings.items() if len(errors)}
@@ -36,7 +38,7 @@ def forecasts(rows: pd.DataFrame) -> Verdict:
     told.append(
         f"Nothing of the merge is run for {merge_free}; composed runs its last ReLU and output matrix."
     )
-    return all(kept), all(better), " ".join(told)
+    return all(kept), all(better), " ".join(told), "; ".join(short)
 
 
 def metrics(rows: pd.DataFrame) -> Verdict:
@@ -45,7 +47,8 @@ def metrics(rows: pd.DataFrame) -> Verdict:
     """
     table = compared(rows).set_index(["quantity", "predictor"])
     names = [name for group in METRICS.values() for name in group]
-    beaten, told = (
+    beaten, short, told = (
+        [],
         [],
         [f"{rows['seed'].nunique()} seeds, {rows['label'].nunique()} settings, undecided cells."],
     )
@@ -59,10 +62,12 @@ def metrics(rows: pd.DataFrame) -> Verdict:
     for _, _, words in RANGES[:2]:
         errors = table.loc[f"error, {words}"]
         best = errors.loc[names]["measured"].idxmin()
+        low = (f"{name} {number(errors.loc[name])}" for name in (best, "disentangled"))
+        short.append(f"error at {words}: {', '.join(low)}")
         beaten.append(errors.loc["disentangled", "high"] < errors.loc[best, "low"])
         shown = errors.loc[[best, ALL, NULL, "disentangled", "composed"]]
         told.append(f"Mean absolute error, {words}: best metric " + _listed(shown, shown.index) + ".")
-    return all(beaten), any(beaten), " ".join(told)
+    return all(beaten), any(beaten), " ".join(told), short[0]
 
 
 def _undecided(rows: pd.DataFrame, predictors) -> pd.DataFrame:

@@ -137,10 +137,14 @@ NO_PART = ("base", "joint", "bridge", "expert")
 """Models beside the merges that are no part's adapter alone."""
 
 
-def _pooled(told: pd.DataFrame) -> tuple[dict[str, float] | None, int]:
-    """Share right of the answers to the main question that are among those taught, and how many there are;
-    no share if there are none."""
-    by_seed = told[told["metric"] == "direct_given_among_answers"].groupby("seed")[["right", "asked"]].sum()
+MAIN = "direct_given_among_answers"
+"""Metric of the question that needs every part, asked at once."""
+
+
+def _pooled(told: pd.DataFrame, metric: str = MAIN) -> tuple[dict[str, float] | None, int]:
+    """Share right of the answers to a question that are among those taught, and how many there are; no share
+    if there are none."""
+    by_seed = told[told["metric"] == metric].groupby("seed")[["right", "asked"]].sum()
     by_seed = by_seed[by_seed["asked"] > 0]
     if by_seed.empty:
         return None, 0
@@ -159,22 +163,27 @@ def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]
     An adapter alone holds one half of what is asked: where it is above a guess too, the excess of a merge is
     no composition, but what the facts give away.
     """
-    above, found = [], 0
+    above, beyond, found = [], [], 0
+    halves = single[~single["method"].isin(NO_PART)]
     for (metric, library, method), part in told.groupby(["metric", "library", "method"]):
-        by_seed = part[part["asked"] > 0].groupby("seed")[["right", "asked"]].sum()
-        if by_seed.empty:
+        share, _ = _pooled(part, metric)
+        if share is None:
             continue
         found += 1
-        _, low, _ = intervals.proportion(*by_seed.to_numpy().T)
-        if low > part["predicted"].iloc[0]:
+        if share["low"] > part["predicted"].iloc[0]:
             above.append(f"{metric.removesuffix('_given_among_answers')} of {library}/{method}")
-    (pooled, count), (alone, _) = _pooled(told), _pooled(single[~single["method"].isin(NO_PART)])
-    chance = float(told.loc[told["metric"] == "direct_given_among_answers", "predicted"].iloc[0])
+            half = [_pooled(of, metric)[0] for _, of in halves.groupby("method")]
+            if share["low"] > max((each["high"] for each in half if each), default=0.0):
+                beyond.append(above[-1])
+    (pooled, count), (alone, _) = _pooled(told), _pooled(halves)
+    chance = float(told.loc[told["metric"] == MAIN, "predicted"].iloc[0])
     text = (
         f"asked at once, a model that answers with one of the taught answers is right in {_share(pooled)} of "
         f"{count} cases (a guess: {chance:.4f}; one adapter alone, which holds half: {_share(alone)}); of "
         f"{found} pairs of question and method {len(above)} lie above their own guess"
         + (f" ({', '.join(above)})" if above else "")
+        + f", {len(beyond)} above what the better of the adapters has alone"
+        + (f" ({', '.join(beyond)})" if beyond else "")
     )
     low = pooled["low"] if pooled else 0.0
     return len(above) <= 0.05 * found and low <= chance, chance, text

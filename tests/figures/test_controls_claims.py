@@ -32,7 +32,7 @@ def summary(**above):
 
 def judged(values=None):
     rows = against_nulls(summary(values=values or {}), controls_of(PARTS, proved=False))
-    return controls_claims.of_world("toy", rows)
+    return controls_claims.of_world("toy", rows)[:2]
 
 
 LACKING = ("random_for_one", "sum")

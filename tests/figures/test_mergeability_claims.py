@@ -18,13 +18,13 @@ def test_a_forecast_that_is_right_holds_and_one_that_adds_up_does_not(rows):
     assert mergeability_claims.forecasts(rows.assign(composed=rows["disentangled"]))[:2] == (False, False)
     # Better than adding up and yet beyond the aim: in part.
     near = rows.assign(composed=rows["measured"] + 0.1, disentangled=rows["measured"] + 0.2)
-    whole, part, text = mergeability_claims.forecasts(near)
+    whole, part, text, _ = mergeability_claims.forecasts(near)
     assert (whole, part) == (False, True) and "composed 0.100 [0.100, 0.100]" in text
 
 
 def test_a_metric_that_tells_the_outcome_ends_the_claim(rows):
     assert mergeability_claims.metrics(rows.assign(disentangled=rows["measured"]))[:2] == (True, True)
-    whole, part, text = mergeability_claims.metrics(rows.assign(cosine=rows["measured"]))
+    whole, part, text, _ = mergeability_claims.metrics(rows.assign(cosine=rows["measured"]))
     assert (whole, part) == (False, False) and "strongest is cosine, 1.000" in text
 
 

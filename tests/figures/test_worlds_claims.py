@@ -95,3 +95,12 @@ def test_a_missing_cell_is_named():
 def test_a_method_above_its_guess_is_named():
     _, text = worlds_claims.evidence(WORLD, *tables(right=30))
     assert "of 1 pairs of question and method 1 lie above their own guess (direct of parts/sum)" in text
+
+
+@pytest.mark.parametrize(("alone", "beyond"), [(12, 1), (30, 0)])
+def test_what_an_adapter_has_alone_is_no_composition(alone, beyond):
+    summary, guesses = tables(right=30)
+    guesses.loc[guesses["method"] == "half", "right"] = alone
+    shows, text = worlds_claims.evidence(WORLD, summary, guesses)
+    assert shows[0] is False  # a guess is the null of the verdict all the same
+    assert f", {beyond} above what the better of the adapters has alone" in text

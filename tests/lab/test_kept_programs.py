@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 
@@ -20,7 +21,9 @@ import module_of_a_user as module
 
 size = int(sys.argv[1])
 job = {"x": np.arange(4.0 * size * size).reshape(4, size, size) + np.eye(size), "n": np.arange(4)}
-found = parallel.program(module.function, 3)(job)
+found = parallel.program(module.function, 3, "one")(job)
+again = parallel.program(module.function, 3, "same")(job)  # JAX's own cache would have it
+assert (again["n"] == found["n"]).all()
 print(json.dumps({"traced": module.TRACED, "q": np.abs(found["r"]).tolist(), "n": found["n"].tolist()}))
 """
 
@@ -28,8 +31,8 @@ MODULE = """
 import jax.numpy as jnp
 TRACED = []
 
-def function(factor, job):
-    TRACED.append(factor)
+def function(factor, name, job):
+    TRACED.append(name)
     return {"r": jnp.linalg.qr(job["x"])[1], "n": factor * job["n"]}
 """
 
@@ -39,6 +42,7 @@ def run(tmp_path):
     """The command in a process of its own, with its own cache and a user's module that can be rewritten."""
     (tmp_path / "module_of_a_user.py").write_text(MODULE)
     place = {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()]), "XDG_CACHE_HOME": str(tmp_path)}
+    place |= {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
     def run(size=3):
         words = [sys.executable, "-c", COMMAND, str(size)]
@@ -51,9 +55,9 @@ def run(tmp_path):
 
 
 def test_another_process_traces_nothing_and_finds_the_same(run):
-    """Also a decomposition, whose library JAX looks up when it lowers one."""
+    """Also a decomposition, whose library JAX looks up when it lowers one, and one made twice."""
     (first, _), (second, _) = run(), run()
-    assert first["traced"] == [3, 3][: len(first["traced"])] and first["traced"]
+    assert first["traced"] == ["one", "same"]
     assert second == {**first, "traced": []}
     x = np.arange(36.0).reshape(4, 3, 3) + np.eye(3)
     np.testing.assert_allclose(second["q"], np.abs(np.linalg.qr(x)[1]), atol=1e-12)
@@ -74,12 +78,13 @@ def test_changed_code_is_another_program(run):
 
 def test_a_damaged_program_is_compiled_anew(run):
     whole, _ = run()
-    (path,) = run.place.rglob("*.program")
-    path.write_bytes(path.read_bytes()[:100])
+    paths = list(run.place.rglob("*.program"))
+    assert len(paths) == 2
+    for path in paths:
+        path.write_bytes(path.read_bytes()[:100])
     assert run()[0] == whole  # not to be read at all
-    import pickle
-
-    results, executable = pickle.loads(path.read_bytes())
-    path.write_bytes(pickle.dumps((results, executable[:200])))
+    for path in paths:
+        results, executable = pickle.loads(path.read_bytes())
+        path.write_bytes(pickle.dumps((results, executable[:200])))
     found, said = run()
     assert found == whole and "ignoring a compiled program that does not load" in said

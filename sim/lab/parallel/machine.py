@@ -30,9 +30,11 @@ def cache_folder() -> Path:
 
 
 def keep_compiled() -> None:
-    """Keep compiled programs in the cache folder, so that a second run starts at once."""
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "compiled"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    """Keep compiled programs in the cache folder, so that a second run starts at once.
+
+    JAX's own cache is off then: what it loads it cannot write again whole, and we would keep the remains.
+    """
+    jax.config.update("jax_compilation_cache_dir", None)
     kept.keep(cache_folder() / "programs")
 
 
