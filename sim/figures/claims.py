@@ -291,6 +291,8 @@ for _world, _cells in worlds_claims.WORLD_CELLS.items():
         asked = ("at once", "step by step with a shared template", "step by step without one")
         other = ", ".join(name for name, shown in zip(asked, shows, strict=False) if not shown)
         but = f"Not as claimed: {other}." if other else ""
+        if not shows[0] and " 0 above what the better of the adapters has alone" in text:
+            but += " What lies above a guess at once, one adapter has alone as well: no composition."
         return Evidence(f"{holds(all(shows), any(shows))} in {seeds} seeds", text, short, but)
 
 

@@ -27,8 +27,8 @@ class PredictCommand:
     joined as they stand, so a space between them belongs to one of them. The group "untouched" is what no
     adapter was to change."""
     out: Path = Path("runs/predict")
-    """Folder for predictions.csv, prompts.csv, prediction.pdf and .png, manifest.json; the same command goes
-    on where it stopped."""
+    """Folder for report.html, predictions.csv, prompts.csv, prediction.pdf and .png, manifest.json; the same
+    command goes on where it stopped."""
     lams: Annotated[
         tuple[float, ...],
         tyro.conf.arg(
@@ -63,9 +63,8 @@ def main(command: PredictCommand) -> None:
     )
     for note in found.notes:
         print(f"note: {note}")
-    print(
-        f"{found}\n\nwrote {command.out}: predictions.csv, prompts.csv, prediction.pdf, .png, manifest.json"
-    )
+    beside = "predictions.csv, prompts.csv, prediction.pdf, .png and manifest.json"
+    print(f"{found}\n\nread {command.out / 'report.html'}; beside it are {beside}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 
 import functools
 import json
+import shlex
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 from sim.hf.extra import PACKAGES, with_extra
 from sim.hf.prompts import read_prompts
 from sim.hf.tokens import batch, question
-from sim.lab import files, style
+from sim.lab import files, report, style
 from sim.lab.entry.shown import Shown
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned, read_adapter
@@ -146,7 +148,19 @@ def _judges(loaded: Any, each: Sequence[Weights], check: bool) -> dict[str, Judg
 def _write(found: Prediction, out: Path, facts: dict[str, Any]) -> None:
     for name, frame in (("predictions", found.predictions()), ("prompts", found.prompts())):
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
-    style.save(found.figure(), out / "prediction")
+    picture = found.figure()
+    style.save(picture, out / "prediction")
     with_packages = {"versions": {**versions(), **{name: metadata.version(name) for name in PACKAGES}}}
     manifest = {"adapters": found.asked.adapters, **environment(facts["device"]), **with_packages, **facts}
-    files.write_text(out / "manifest.json", json.dumps(plain(manifest), indent=1) + "\n")
+    manifest = plain(manifest)
+    files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    sections = {
+        "Adapters": found.asked.adapters,
+        "Common strengths, predicted [interval] | measured": found.table(),
+        "Every merge": found.predictions(),
+        "Every prompt": found.prompts(),
+    }
+    command = {"command": shlex.join(["python", "-m", "sim.predict", *sys.argv[1:]])}
+    figures = {"Accuracy of the merge against the common strength": picture}
+    title = "What would their merges answer?"
+    report.write(out, title, found.verdict, figures, sections, command | manifest, found.notes)

@@ -193,6 +193,7 @@ class TestErrors:
         arguments += ["--prompts", folder / "prompts.jsonl", "--lams", "0.5", "--batch-size", 64]
         assert command("sim.predict", *arguments)[0] == 0
         files = {"predictions.csv", "prompts.csv", "manifest.json", "prediction.pdf", "prediction.png"}
+        files |= {"report.html"}
         assert {path.name for path in (tmp_path / "out").iterdir()} == files | {"answers.sqlite"}
         kept = (tmp_path / "out" / "predictions.csv").read_bytes()
         assert command("sim.predict", *arguments)[0] == 0
