@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import theory  # noqa: F401  (turns on float64)
+from sim.lab.parallel import kept
 from sim.model import lora
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
@@ -27,6 +28,9 @@ if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no lon
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+
+# Commands that run in this process keep no programs: a test may have replaced a function that they call.
+kept.keep = lambda folder: None
 
 # A shell that runs the tests in the background has them, and every command they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -4,6 +4,7 @@ numbers come from. Seeds, profile, cost and device are read from the table and f
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import ascii_lowercase
 
 import pandas as pd
 
@@ -64,7 +65,7 @@ def origins(item: Figure, folder: Path, runs: Path) -> list[Origin]:
 
 def caption(item: Figure, table: pd.DataFrame, found: list[Origin]) -> str:
     """Claim in bold, panels, methods, seeds; then the source and the commands with their cost."""
-    panels = [f"({letter}) {text}" for letter, text in zip("abcdefgh", item.panels, strict=False)]
+    panels = [f"({letter}) {text}" for letter, text in zip(ascii_lowercase, item.panels, strict=False)]
     methods = item.setting.strip()
     if "95%" not in methods and table["low"].lt(table["high"]).any() and not item.name.endswith("_phase"):
         methods += " Bars: 95% intervals."

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from sim.figures.worlds_claims import number
+from sim.lab import intervals
 
 EXPECTED = 0.05
 """Share of exact 95% intervals that may lie above their null, when half of those that miss lie below."""
@@ -53,7 +54,8 @@ def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str, str]:
     text += f"{len(above)} lie above a guess, in accuracy or in a loss that the base does not have as well"
     text += f" ({'; '.join(above)}). " if above else ". "
     text += told(rows[~rows["lacking"]], "of other controls")
-    short = f"{len(above)} of {models} models above a guess; at most {CHANCE} by chance"
+    share = dict(zip(("measured", "low", "high"), intervals.proportion([len(above)], [models]), strict=True))
+    short = f"{len(above)} of {models} models above a guess, {number(share)}; at most {CHANCE} by chance"
     return len(above) <= CHANCE, text + ENDING, short
 
 

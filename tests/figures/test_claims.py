@@ -61,9 +61,8 @@ def test_command_and_cost_are_those_of_the_run(runs, tmp_path):
     assert origin.command == "python -m sim.sweep rank --seeds 5" and origin.cost == "90 s on 2 x cpu"
     other = captions.Origin("", "", 7200.0, "1 x H100")
     assert claims_page.cost([origin, other, origin]) == "120 min on 1 x H100, 3 min on 2 x cpu"
-    seconds = json.loads((SOURCE.runs / "names" / "manifest.json").read_text())["seconds"]
     section = claims_page.page(runs, committed()).split("### 2b.")[1].split("<a id")[0]
-    assert f"{seconds / 60:.0f} min" in section and "python -m sim.sweep names" in section
+    assert captions.of_run(SOURCE.runs / "names").cost in section and "python -m sim.sweep names" in section
 
 
 def test_results_of_the_theory_are_listed_from_their_table(runs, tmp_path):

@@ -82,9 +82,8 @@ def test_predictions_are_those_of_our_own_forecast_and_outcomes_those_of_our_own
 ):
     folder, config, params, parts = scene
     found = predicted(folder, tmp_path / "out", lams=LAMS, check=True, batch_size=3)
-    ours = forecast.forecast(
-        config, runs(params), runs(tiny_world), "lora", [runs(factors_of(part)) for part in parts]
-    )
+    base, world, held = runs(params), runs(tiny_world), [runs(factors_of(part)) for part in parts]
+    ours = forecast.forecast(config, base, world, "lora", held, forecast.told(config, base, world, held))
     for at, lam in enumerate(LAMS):
         place = found.asked.weights.index((lam, lam))
         merged = ask(

@@ -224,8 +224,8 @@ def mergeability_metrics(rows: pd.DataFrame):
         f"error, {words}": (right, i) for i, (_, _, words) in enumerate(RANGES[:2])
     }
     for quantity, (axes, series) in panels.items():
-        found = rows[rows["quantity"] == quantity].set_index("predictor").reindex(names)
-        y = np.arange(len(names)) + (series - 0.5) * 0.3 * (axes is right)
+        found = rows[rows["quantity"] == quantity].set_index("predictor")
+        y = np.array([names.index(name) for name in found.index]) + (series - 0.5) * 0.3 * (axes is right)
         label = quantity.removeprefix("error, ") if axes is right else None
         style.points_across(axes, found["measured"], y, found["low"], found["high"], looks[series], label)
         if axes is right and NULL in names:

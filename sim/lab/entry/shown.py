@@ -53,6 +53,6 @@ class Shown(abc.ABC):
 def png(drawn: Figure) -> bytes:
     """A figure as a PNG file."""
     held = io.BytesIO()
-    with matplotlib.rc_context(style.RC):
+    with matplotlib.rc_context(style.settings()):
         drawn.savefig(held, format="png")
     return held.getvalue()

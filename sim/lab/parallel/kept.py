@@ -100,7 +100,8 @@ def _code() -> str:
     found = {Path(path) for folder in own for path in Path(folder).rglob("*.py")}
     for module in list(sys.modules.values()):
         path = getattr(module, "__file__", None)
-        if path and path.endswith(".py") and not path.startswith(fixed):
+        # A module that gives a relative path is none that anybody writes.
+        if path and path.endswith(".py") and os.path.isabs(path) and not path.startswith(fixed):
             found.add(Path(path))
     digest = hashlib.sha256()
     for path in sorted(found):
