@@ -41,7 +41,7 @@ def bases(
     cells: Sequence[Cell],
     use_cache: bool,
     ready: dict[Base, Params | Failed],
-    meanwhile: Callable[[], None],
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Work:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
 

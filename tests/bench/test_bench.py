@@ -153,5 +153,5 @@ def test_a_job_that_fails_is_not_timed(tmp_path):
             [sys.executable, "-c", "import sys; print('gone', file=sys.stderr); sys.exit(3)"], tmp_path
         )
     found = sweep.spent([sys.executable, "-c", "sum(range(10**7)); b'x' * 10**9"], tmp_path)
-    assert 1000 < found["peak_mb"] < 1600  # with Python's own, and what the tests hold when it is forked
+    assert found["peak_mb"] > 1000  # until the command begins it is what started it, which may be more
     assert 0.02 < found["processor_seconds"] < 2 * found["seconds"] + 0.1

@@ -198,7 +198,7 @@ class TestErrors:
         assert command("sim.predict", *arguments)[0] == 0
         assert (tmp_path / "out" / "predictions.csv").read_bytes() == kept
         code, _, err = command("sim.predict", *arguments, "--dtype", "bfloat16")
-        assert code == 2 and "another configuration (dtype: None there, bfloat16 here)" in err
+        assert code == 2 and "another configuration (dtype: default there, bfloat16 here)" in err
 
     def test_bfloat16_is_near_float32(self, scene, tmp_path):
         folder, *_ = scene

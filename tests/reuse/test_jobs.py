@@ -92,7 +92,7 @@ def test_a_base_is_kept_under_what_it_was_shown(handed, monkeypatch):
     cells = [Cell("toy", "a", SETTINGS[0], 0)]
 
     def path(config=None, cells=cells):
-        list(bases.bases(config or tiny(), cells, True, {}, lambda: None))
+        list(bases.bases(config or tiny(), cells, True, {}))
         return asked.pop()
 
     before = path()
