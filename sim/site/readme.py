@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
+from sim.figures import captions
 from sim.lab import files
 from sim.worlds import Probe, build, two_hop
 from sim.worlds.two_hop.writer import words
@@ -101,7 +102,7 @@ def costs(root: Path = ROOT) -> str:
     """
     rows = [_timed(json.loads(path.read_text())) for path in sorted((root / "figures/costs").glob("*.json"))]
     manifests = sorted((root / "figures" / "experiments").glob("*/manifest.json"))
-    rows += [_ran(json.loads(path.read_text())) for path in manifests]
+    rows += [_ran(captions.of_run(path.parent)) for path in manifests]
     head = ("Job", "On", "Seconds, cold", "Seconds, warm", "Seconds, as it was run", "Memory")
     kept = [column for column in range(len(head)) if any(row[column] for row in rows)]
     lines = [[row[column] for column in kept] for row in (head, ("---",) * len(head), *rows)]
@@ -116,10 +117,9 @@ def _timed(record: Mapping) -> tuple[str, ...]:
     return f"`python -m {cold['job']}`", _device(record["machine"]["device"]), *seconds, memory
 
 
-def _ran(manifest: Mapping) -> tuple[str, ...]:
+def _ran(run: captions.Origin) -> tuple[str, ...]:
     """The row of an experiment's run."""
-    job = re.sub(r" --out \S+", "", manifest["command"])
-    return f"`{job}`", _device(manifest["device"]), "", "", f"{manifest['seconds']:.0f}", ""
+    return f"`{run.command}`", _device(run.device), "", "", f"{run.seconds:.0f}", ""
 
 
 def _device(said: str) -> str:

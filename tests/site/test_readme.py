@@ -50,7 +50,8 @@ def test_costs_are_the_records_and_nothing_else(tmp_path):
     run = tmp_path / "figures" / "experiments" / "rank"
     run.mkdir(parents=True)
     manifest = {
-        "command": "python -m sim.sweep rank --profile paper --out x/y",
+        "command": "python -m sim.sweep names rank --profile paper --out x/y",
+        "config": {"experiment": "rank", "profile": "paper"},
         "device": "2 x cpu",
         "seconds": 41.7,
     }
