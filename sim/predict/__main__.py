@@ -15,7 +15,9 @@ from sim.predict.weights import GRID
 class PredictCommand:
     """Predict every linear merge of PEFT adapters on a base and prompts of your own. Needs the extra hf.
 
-    The base and each adapter alone are run at every strength; no merge is, unless you say --check.
+    The base and each adapter alone are run at every strength, and again with every other one at a small
+    strength of either sign: what adapters do to each other. No merge is run, unless you say --check: with two
+    adapters and few strengths that costs no more than the prediction, with more of either it does.
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]

@@ -5,6 +5,7 @@ strength; they live as long as a batch, on the model's device: up to 1 + K (G + 
 K adapters at G strengths and N answer tokens.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -36,11 +37,60 @@ def judged(logits: torch.Tensor, batch: Batch) -> Judged:
     return total.cpu().numpy(), least.cpu().numpy()
 
 
-def predicted(run: Run, batch: Batch, each: Sequence[Weights]) -> Mapping[str, list[Judged]]:
+Inside = tuple[Run, Callable[[torch.Tensor], torch.Tensor]]
+"""Streams (N, D) of a batch's answer tokens, each adapter at its strength; and the logits of streams."""
+
+STEP = {torch.float32: 0.01}
+"""Half the difference of strengths that a derivative is taken over, by the type of the base's numbers."""
+COARSE = 0.1
+"""The same for types of 16 bits, whose rounding would drown a smaller one."""
+
+
+def predicted(
+    run: Run, batch: Batch, each: Sequence[Weights], inside: Inside | None = None, step: float = COARSE
+) -> Mapping[str, list[Judged]]:
     """{predictor: what it says of every merge}; theory/README.md, section 12. Runs no merge.
 
-    Single adapters and the base are said by "disentangled" as they are.
+    Single adapters and the base are said by "disentangled" as they are. "crossed" needs ``inside``: it also
+    runs each adapter at each strength with every other one at ``step`` and at -``step``, for derivatives.
     """
+    said = _apart(run, batch, each)
+    if inside:
+        with torch.inference_mode():
+            said["crossed"] = [judged(inside[1](stream), batch) for stream in _crossed(inside[0], each, step)]
+    return said
+
+
+def _crossed(streams: Run, each: Sequence[Weights], step: float) -> list[torch.Tensor]:
+    """The stream of every merge, by ``predictors.crossed``."""
+    count = len(each[0])
+
+    @functools.cache
+    def alone(i: int, lam: float, j: int = -1, by: float = 0.0) -> torch.Tensor:
+        """Adapter i at lam, and another one j at a small strength."""
+        return streams(tuple(lam * (k == i) + by * (k == j) for k in range(count)))
+
+    @functools.cache
+    def slope(i: int, lam: float, j: int) -> torch.Tensor:
+        return (alone(i, lam, j, step) - alone(i, lam, j, -step)) / (2 * step)
+
+    def others(i: int, lam: float, one: Weights) -> torch.Tensor:
+        return sum(one[j] * slope(i, lam, j) for j in range(count) if j != i and one[j])
+
+    base, found = alone(0, 0.0), []
+    for one in each:
+        used = [i for i in range(count) if one[i]]
+        if len(used) < 2:  # as it is
+            found.append(alone(used[0], one[used[0]]) if used else base)
+            continue
+        across = [others(i, one[i], one) for i in used]
+        at_base = [sum(one[j] * slope(0, 0.0, j) for j in used if j != i) for i in used]
+        found.append(predictors.crossed(base, [alone(i, one[i]) for i in used], across, at_base))
+    return found
+
+
+def _apart(run: Run, batch: Batch, each: Sequence[Weights]) -> dict[str, list[Judged]]:
+    """What "disentangled" and "tangent" say."""
     count = len(each[0])
     strengths = {(i, one[i]) for one in each for i in range(count) if one[i]} | {
         (i, 1.0) for i in range(count)

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sim.lab import style
-from sim.predict.tables import MEASURED, PREDICTED, Asked, share
+from sim.predict.tables import MEASURED, Asked, share
 from sim.predict.weights import common
 
 
@@ -16,7 +16,7 @@ def draw(asked: Asked) -> Figure:
     lams = np.array([asked.weights[at][0] for at in places])
     for series, group in enumerate(asked.groups):
         at = asked.of(group)
-        mean, low, high = share(asked.said[PREDICTED].right[at][:, places].astype(float))
+        mean, low, high = share(asked.said[asked.trusted].right[at][:, places].astype(float))
         colour = style.COLOURS[series % len(style.COLOURS)]
         axes.plot(lams, mean, color=colour, label=group)
         if MEASURED not in asked.said:

@@ -136,13 +136,25 @@ def _config(
 def _judges(loaded: Any, each: Sequence[Weights], check: bool) -> dict[str, Judge]:
     running, logits = with_extra("sim.hf._model"), with_extra("sim.predict._logits")
 
-    def judge(function, questions):
-        together = batch(questions)
-        with running.fitting():
-            return function(functools.partial(running.answer_logits, loaded, together), together, each)
+    inner = with_extra("sim.hf._stream")
 
-    names = {"predicting": logits.predicted} | ({"checking": logits.measured} if check else {})
-    return {name: functools.partial(judge, function) for name, function in names.items()}
+    def ran(questions):
+        together = batch(questions)
+        return functools.partial(running.answer_logits, loaded, together), together
+
+    def predicting(questions):
+        with running.fitting():
+            run, together = ran(questions)
+            found = inner.readout(loaded, together)
+            streams = functools.partial(inner.answer_streams, loaded, found, together)
+            step = logits.STEP.get(loaded.model.dtype, logits.COARSE)
+            return logits.predicted(run, together, each, (streams, found) if found else None, step)
+
+    def checking(questions):
+        with running.fitting():
+            return logits.measured(*ran(questions), each)
+
+    return {"predicting": predicting} | ({"checking": checking} if check else {})
 
 
 def _write(found: Prediction, out: Path, facts: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ from sim.lab import intervals
 from sim.predict.run import Answers
 from sim.predict.weights import Weights, alone, common
 
-PREDICTED = "disentangled"
-"""The predictor that tables and verdict are made of; the others stand beside it in predictions.csv."""
+TRUSTED = ("crossed", "disentangled")
+"""Tables and verdict are made of the first of these that a model allows; the others stand beside it in
+predictions.csv."""
 
 MEASURED = "measured"
 
@@ -38,6 +39,11 @@ class Asked:
     def groups(self) -> list[str]:
         """The groups of prompts, ``UNTOUCHED`` last."""
         return groups(self.prompts)
+
+    @property
+    def trusted(self) -> str:
+        """The predictor that tables and verdict are made of."""
+        return next(name for name in TRUSTED if name in self.said)
 
     def of(self, group: str) -> np.ndarray:
         """The numbers of a group's prompts."""
@@ -89,7 +95,7 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
                 columns["measured"] = share(outcome.right[at].astype(float))
                 columns["measured_loglik"] = interval(outcome.loglik[at])
             for place, one in enumerate(asked.weights):
-                if place in exact and predictor != PREDICTED:
+                if place in exact and predictor != asked.trusted:
                     continue
                 row = {"group": group, "lam": one[0] if len(set(one)) == 1 else np.nan}
                 row |= {f"lam_{i + 1}": lam for i, lam in enumerate(one)}
@@ -131,7 +137,7 @@ def _between(lams: np.ndarray, lead: np.ndarray, at: int) -> float:
 
 def prompt_table(asked: Asked) -> pd.DataFrame:
     """One row a prompt: its critical lambda, and where it is lost, in the sum of all adapters and in each."""
-    answers = asked.said[PREDICTED]
+    answers = asked.said[asked.trusted]
     table = pd.DataFrame(
         {
             "line": [prompt.line for prompt in asked.prompts],
@@ -188,7 +194,7 @@ def best(asked: Asked) -> Best:
 
     Of equal scores the higher log-likelihood, scored likewise, is better.
     """
-    answers, together = asked.said[PREDICTED], common(asked.weights)
+    answers, together = asked.said[asked.trusted], common(asked.weights)
     right = answers.right.astype(float)
     place = best_of(asked, range(len(asked.weights)))
     lams = np.array([asked.weights[at][0] for at in together])
@@ -201,7 +207,7 @@ def best(asked: Asked) -> Best:
 
 def best_of(asked: Asked, places: Sequence[int]) -> int:
     """The place of highest predicted score among these."""
-    answers = asked.said[PREDICTED]
+    answers = asked.said[asked.trusted]
     both = (scores(asked, values[:, places]) for values in (answers.right.astype(float), answers.loglik))
     return places[_argbest(*both)]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from sim.hf.prompts import UNTOUCHED
-from sim.predict.tables import MEASURED, PREDICTED, Asked, Best, best, best_of, interval, scores, share
+from sim.predict.tables import MEASURED, Asked, Best, best, best_of, interval, scores, share
 from sim.predict.weights import alone, common
 
 HALF = 0.5
@@ -26,7 +26,7 @@ def table(asked: Asked) -> pd.DataFrame:
     for place in common(asked.weights):
         cells = []
         for group in asked.groups:
-            text = _cell(asked, PREDICTED, group, place)
+            text = _cell(asked, asked.trusted, group, place)
             if MEASURED in asked.said:
                 text += f" | {_accuracy(asked, MEASURED, group, place)[0]:.2f}"
             cells.append(text)
@@ -68,7 +68,7 @@ def _cell(asked: Asked, predictor: str, group: str, place: int) -> str:
 
 
 def _best(asked: Asked, found: Best) -> str:
-    place, score = found.place, scores(asked, asked.said[PREDICTED].right.astype(float))
+    place, score = found.place, scores(asked, asked.said[asked.trusted].right.astype(float))
     edited = [group for group in asked.groups if group != UNTOUCHED]
     first = best_of(asked, alone(asked.weights))
     if score[first] >= score[place]:
@@ -78,9 +78,9 @@ def _best(asked: Asked, found: Best) -> str:
             if any(asked.weights[first])
             else "the base"
         )
-        said = ", ".join(f"{group} {_cell(asked, PREDICTED, group, first)}" for group in edited)
+        said = ", ".join(f"{group} {_cell(asked, asked.trusted, group, first)}" for group in edited)
         return f"Recommendation: do not merge: {what} does as well as any sum; accuracy {said}"
-    said = ", ".join(f"{group} {_cell(asked, PREDICTED, group, place)}" for group in edited)
+    said = ", ".join(f"{group} {_cell(asked, asked.trusted, group, place)}" for group in edited)
     weights = " ".join(f"{lam:.3g}" for lam in asked.weights[place])
     lam = asked.weights[found.lam_place][0]
     return (
@@ -92,7 +92,7 @@ def _best(asked: Asked, found: Best) -> str:
 def _lost(asked: Asked, found: Best) -> str:
     """Of the edits that an adapter alone answers at the largest strength, how many the best merge, the
     average and the sum lose; and the damage."""
-    right, count, edited = asked.said[PREDICTED].right, len(asked.adapters), _edited(asked)
+    right, count, edited = asked.said[asked.trusted].right, len(asked.adapters), _edited(asked)
     full = [at for at in alone(asked.weights) if max(asked.weights[at]) == np.max(asked.weights)]
     own = right[:, full].any(axis=1) & ~right[:, 0] & edited
     places = {"the best merge": found.place}
@@ -126,7 +126,7 @@ def _certain(asked: Asked) -> str:
             "Certain with: --check, which runs the merges; what adapters do to each other is left out, and "
             f"beyond lambda = {HALF} edits tend to be overrated (theory, section 12)"
         )
-    mine = found[found["predictor"] == PREDICTED]
+    mine = found[found["predictor"] == asked.trusted]
     parts = [
         f"{row['mean']:.3f} over {row['count']} {'' if row['scope'] == 'all' else row['scope'] + ' '}cells "
         f"{'up to' if row['up_to_half'] else 'beyond'} lambda = {HALF}"

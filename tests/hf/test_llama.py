@@ -1,6 +1,8 @@
 """Prediction and recording on real Hugging Face models with adapters of the real PEFT (extra ``hf``)."""
 
+import dataclasses
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -26,9 +28,9 @@ from sim.hf.prompts import read_prompts  # noqa: E402
 from sim.hf.tokens import batch, question  # noqa: E402
 from sim.merge import read_adapter  # noqa: E402
 from sim.model import lora  # noqa: E402
-from sim.model.transformer import completion_logits, init  # noqa: E402
+from sim.model.transformer import completion_logits, hidden, init, rms_norm  # noqa: E402
 from sim.predict import predict  # noqa: E402
-from sim.predict.tables import MEASURED, PREDICTED  # noqa: E402
+from sim.predict.tables import MEASURED  # noqa: E402
 from sim.predict.verdict import errors  # noqa: E402
 from sim.reuse import forecast  # noqa: E402
 from sim.reuse.ask import ask  # noqa: E402
@@ -81,6 +83,7 @@ def test_predictions_are_those_of_our_own_forecast_and_outcomes_those_of_our_own
     scene, tiny_world, tmp_path
 ):
     folder, config, params, parts = scene
+    config = dataclasses.replace(config, interaction=True)
     found = predicted(folder, tmp_path / "out", lams=LAMS, check=True, batch_size=3)
     base, world, held = runs(params), runs(tiny_world), [runs(factors_of(part)) for part in parts]
     ours = forecast.forecast(config, base, world, "lora", held, forecast.told(config, base, world, held))
@@ -94,13 +97,43 @@ def test_predictions_are_those_of_our_own_forecast_and_outcomes_those_of_our_own
         for name in ASKED:
             metric = "cot_exact" if name == "cot" else name
             rows = found.asked.of(name)
-            for predictor in ("disentangled", "tangent"):
+            for predictor in ("disentangled", "tangent", "crossed"):
                 expected = np.asarray(ours[predictor][metric][at])[0]
                 np.testing.assert_array_equal(found.asked.said[predictor].right[rows, place], expected)
             np.testing.assert_array_equal(
                 found.asked.said[MEASURED].right[rows, place], np.asarray(merged[metric])
             )
-    assert found.asked.said[PREDICTED].right.mean() not in (0.0, 1.0)
+    assert found.asked.said["disentangled"].right.mean() not in (0.0, 1.0)
+
+
+def test_crossed_leads_are_those_of_derivatives_of_our_own_decoder(scene, tiny_world, tmp_path):
+    """Differences of strengths from hidden states of our decoder: per prompt, to a few hundredths."""
+    folder, config, params, parts = scene
+    found = predicted(folder, tmp_path / "out", lams=LAMS, batch_size=64)
+    step, lam = 0.01, LAMS[-1]  # the same: a ReLU bends between one step and another
+    place = found.asked.weights.index((lam, lam))
+    for name in ASKED:
+        probe = tiny_world.probes[name]
+
+        def stream(*at, probe=probe):
+            merged = lora.fold(params, linear(parts, at))
+            return hidden(config.decoder, merged, probe.tokens[:, :-1])[:, probe.prompt - 1 :]
+
+        base, alone = stream(0.0, 0.0), (stream(lam, 0.0), stream(0.0, lam))
+        slopes = [
+            [(stream(*(at + step * unit)) - stream(*(at - step * unit))) / (2 * step) for at in (there, here)]
+            for there, unit in ((np.array([lam, 0.0]), np.eye(2)[1]), (np.array([0.0, lam]), np.eye(2)[0]))
+            for here in (np.zeros(2),)
+        ]
+        told = base + sum(one - base for one in alone) + lam / 2 * sum(there - here for there, here in slopes)
+        logits = np.array(rms_norm(told, params["final_norm"]) @ params["unembed"].T)
+        right = np.take_along_axis(logits, np.asarray(probe.target)[..., None], -1)[..., 0]
+        np.put_along_axis(logits, np.asarray(probe.target)[..., None], -np.inf, -1)
+        lead = (right - logits.max(-1)).min(-1)
+        given = found.asked.said["crossed"].lead[found.asked.of(name), place]
+        np.testing.assert_allclose(given, lead, atol=0.03)
+        apart = found.asked.said["disentangled"].lead[found.asked.of(name), place]
+        assert np.abs(apart - lead).max() > 0.2  # it does matter what they do to each other
 
 
 def test_log_likelihoods_are_sums_over_the_answers_tokens_and_leads_the_least(scene, tiny_world, tmp_path):
@@ -120,7 +153,9 @@ def test_log_likelihoods_are_sums_over_the_answers_tokens_and_leads_the_least(sc
     np.testing.assert_allclose(measured, (right - others).min(1), rtol=1e-3, atol=1e-3)
     single = found.asked.weights.index((0.9, 0.0))
     np.testing.assert_allclose(
-        found.asked.said[PREDICTED].loglik[:, single], found.asked.said[MEASURED].loglik[:, single], rtol=1e-4
+        found.asked.said["disentangled"].loglik[:, single],
+        found.asked.said[MEASURED].loglik[:, single],
+        rtol=1e-4,
     )
 
 
@@ -206,7 +241,7 @@ class TestErrors:
             predicted(folder, tmp_path / str(dtype), lams=(0.5,), dtype=dtype, batch_size=64)
             for dtype in (None, "bfloat16")
         )
-        lead, coarse = (found.asked.said[PREDICTED].lead for found in (wide, narrow))
+        lead, coarse = (found.asked.said["disentangled"].lead for found in (wide, narrow))
         assert 0 < np.abs(coarse - lead).max() < 0.1 * np.abs(lead).max()
 
 
@@ -232,31 +267,34 @@ def test_adapters_know_their_edits_and_the_base_does_not(both):
     for prediction in both[1].values():
         asked = prediction.asked
         for i, group in enumerate(PARTS):
-            right = asked.said[PREDICTED].right[asked.of(group)].mean(0)
+            right = asked.said["disentangled"].right[asked.of(group)].mean(0)
             one = asked.weights.index(tuple(float(i == j) for j in range(2)))
             assert right[0] == 0 and right[one] > 0.9
 
 
 def test_the_merges_of_real_adapters_are_foretold(both):
-    """Over all merges and groups up to lambda = 1/2 within .05 on average; where accuracy is neither near 0
-    nor near 1 within .1: of our own decoders it is .066 in the paper profile (figures/CLAIMS.md)."""
+    """Merges and groups up to lambda = 1/2 within .05 on average, also where accuracy is neither near 0 nor
+    near 1; what ignores interactions is within .1 there."""
     for prediction in both[1].values():
         found = errors(prediction.asked).set_index(["predictor", "up_to_half", "scope"])["mean"]
-        assert found[PREDICTED, True, "all"] < 0.05
-        assert found[PREDICTED, True, "undecided"] < 0.1 < found["tangent", True, "undecided"]
+        assert found["crossed", True, "all"] < 0.05
+        assert found["crossed", True, "undecided"] < 0.05
+        assert found["crossed", True, "undecided"] < found["disentangled", True, "undecided"] < 0.1
+        assert found["tangent", True, "undecided"] > 0.1
 
 
 def test_the_verdict_is_that_of_our_own_decoder(both):
-    """Lost at 1/4, held by the sum, with damage, the best common lambda between: as predicted and as run."""
+    """Lost at 1/4, held by the sum, with damage, the best common lambda between, from 1/2 on within what the
+    prompts leave open: as predicted and as run."""
     for prediction in both[1].values():
-        for said in (PREDICTED, MEASURED):
+        for said in (prediction.asked.trusted, MEASURED):
             for group in PARTS:
                 assert accuracy(prediction, said, group, 0.25) < 0.1
-                assert accuracy(prediction, said, group, 1.0) > 0.75
+                assert accuracy(prediction, said, group, 1.0) >= 0.75
             assert accuracy(prediction, said, "untouched", 0.25) > 0.9
             assert accuracy(prediction, said, "untouched", 1.0) < 0.5
         assert prediction.verdict[0].startswith("Recommendation: merge by sum, --weight")
-        assert "best common lambda 0.5, " in prediction.verdict[0]
+        assert re.search(r"best common lambda 0\.(5|75), 0\.5 to ", prediction.verdict[0])
 
 
 def test_the_command_writes_what_it_says(both, command):
@@ -267,10 +305,10 @@ def test_the_command_writes_what_it_says(both, command):
     assert printed.split("\n")[:3] == both[1]["torch"].verdict
     table = pd.read_csv(folder / "out" / "predictions.csv")
     groups = len(llama.ASKED)
-    assert len(table) == groups * (25 + 25 - 9)
-    own = table[(table["lam"] == 0.5) & (table["predictor"] == PREDICTED)].set_index("group")
+    assert len(table) == groups * (25 + 2 * (25 - 9))
+    own = table[(table["lam"] == 0.5) & (table["predictor"] == "crossed")].set_index("group")
     for group in llama.ASKED:
-        assert own.loc[group, "accuracy"] == pytest.approx(accuracy(both[1]["torch"], PREDICTED, group, 0.5))
+        assert own.loc[group, "accuracy"] == pytest.approx(accuracy(both[1]["torch"], "crossed", group, 0.5))
         assert own.loc[group, "measured"] == pytest.approx(accuracy(both[1]["torch"], MEASURED, group, 0.5))
         assert own.loc[group, "accuracy_low"] <= own.loc[group, "accuracy"] <= own.loc[group, "accuracy_high"]
     prompts = pd.read_csv(folder / "out" / "prompts.csv")

@@ -12,7 +12,7 @@ from sim.hf.tokens import Question
 from sim.lab import intervals
 from sim.predict import tables, verdict
 from sim.predict.run import Answers, answered, require_own
-from sim.predict.tables import MEASURED, PREDICTED, Asked, crossings
+from sim.predict.tables import MEASURED, Asked, crossings
 from sim.predict.weights import alone, common, grid, weights
 
 LAMS = (0.5, 1.0)
@@ -22,7 +22,7 @@ EACH = tuple(weights(2, LAMS, 128))
 def asked(leads, groups, loglik=None, measured=None, each=EACH):
     """Prompts with these leads (P, C)."""
     leads = np.asarray(leads, float)
-    said = {PREDICTED: Answers(leads if loglik is None else np.asarray(loglik, float), leads)}
+    said = {"disentangled": Answers(leads if loglik is None else np.asarray(loglik, float), leads)}
     if measured is not None:
         said[MEASURED] = Answers(np.asarray(measured, float), np.asarray(measured, float))
     prompts = tuple(Prompt(f"p{i}", "a", group, i + 1) for i, group in enumerate(groups))
@@ -165,7 +165,7 @@ class TestTables:
         assert EACH[best.lam_place] == (0.5, 0.5) and (best.lam_low, best.lam_high) == (0.5, 0.5)
         leads = by_rule(lambda a, b: min(a, b) - 0.4, 4) + by_rule(lambda a, b: 0.9 - a - b, 1)
         uneven = asked(leads, ["e", "e", "f", "f", "untouched"])
-        scores = tables.scores(uneven, uneven.said[PREDICTED].right.astype(float))
+        scores = tables.scores(uneven, uneven.said["disentangled"].right.astype(float))
         assert scores[EACH.index((0.5, 0.5))] == 0.5 == scores[0]  # all edits and no untouched; the reverse
 
     def test_resamples_that_disagree_widen_the_best_lambda(self):
