@@ -75,6 +75,31 @@ def _(deltas, weights, axis, **_):
     return np.stack(merged) if axis == "rows" else np.stack(merged).T
 
 
+@reference("do")
+def _(deltas, weights, penalty, **_):
+    def split(delta):
+        u, s, vt = np.linalg.svd(delta)
+        count = int(np.sum(s > 1e-9 * max(s[0], 1e-300)))
+        return np.sqrt(s[:count])[:, None] * u.T[:count], np.sqrt(s[:count])[:, None] * vt[:count]
+
+    moved = []
+    for side in zip(*map(split, deltas), strict=True):
+        norms = [np.linalg.norm(f) or 1 for f in side]
+        start = [f / n for f, n in zip(side, norms, strict=True)]
+        now = start
+        for _step in range(50):
+            grams = [f.T @ f for f in now]
+            now = [
+                f - 0.1 * (2 * f @ (sum(grams) - g) + 2 * penalty * (f - f0))
+                for f, g, f0 in zip(now, grams, start, strict=True)
+            ]
+        moved.append([n * f for n, f in zip(norms, now, strict=True)])
+    deltas = [b.T @ a for b, a in zip(*moved, strict=True)]
+    lengths = np.stack([np.linalg.norm(d, axis=0) for d in deltas])
+    directions = [d / np.where(m > 0, m, 1) for d, m in zip(deltas, lengths, strict=True)]
+    return (np.asarray(weights) @ lengths)[None, :] * weighted(directions, weights)
+
+
 @reference("ram")
 def _(deltas, weights, threshold, boost, **_):
     entries = np.stack([w * d for w, d in zip(weights, deltas, strict=True)])

@@ -114,6 +114,7 @@ def cases():
         "core_ties": [{"vote": "count"}, {"density": 0.6}],
         "compress_then_merge": [{"vote": "count", "beta": 1.0}],
         "nuslerp": [{"axis": "columns"}],
+        "do": [{"penalty": 2.0}],
         "ram": [{"threshold": 0.2, "boost": 0.1}],
     }
     for name in sorted(METHODS):

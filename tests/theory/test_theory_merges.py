@@ -77,6 +77,18 @@ def test_compressing_first_keeps_no_more_than_the_truncated_sum(key):
         assert jnp.sum(found) <= jnp.sum(best) + 1e-9
 
 
+@pytest.mark.parametrize("weights", [None, [0.2, 0.3, 0.5]])
+def test_lengths_and_directions_merged_apart_dilute_twice(weights):
+    """Coordinates that one adapter alone reads: w^2 of it is left, a K-th of the average at equal weights."""
+    eye = jnp.eye(6)
+    parts = [LowRank(eye[:, 2 * i : 2 * i + 2], (1.0 + i) * eye[2 * i : 2 * i + 2], 1.0) for i in range(3)]
+    merged = jnp.diagonal(dense(merge("do", parts, weights)))
+    own = jnp.repeat(jnp.asarray(weights or [1 / 3] * 3) ** 2, 2)
+    np.testing.assert_allclose(merged, own * jnp.repeat(jnp.arange(1.0, 4.0), 2), rtol=1e-9)
+    if weights is None:
+        np.testing.assert_allclose(merged * 3, jnp.diagonal(dense(merge("average", parts))), rtol=1e-9)
+
+
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
 def test_a_softmax_router_dilutes_where_other_rules_do_not(key, temperature):
     predicted = merges.softmax_strength(2**0.5, 3, temperature)
