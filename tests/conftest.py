@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import gc
 import os
+import pathlib
 import runpy
 import signal
 import sqlite3
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 
 import theory  # noqa: F401  (turns on float64)
+from sim.lab import parallel
 from sim.lab.parallel import kept
 from sim.model import lora
 from sim.model.training import Schedule
@@ -40,6 +43,23 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 hypothesis.settings.register_profile("toolkit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("toolkit")
 jax.config.update("jax_num_cpu_devices", 2)  # so that sharding is tested
+
+MAPS, OFTEN = 25_000, 20
+"""Linux gives a process 65,530 pieces of memory, and every compiled program takes some: a worker that has
+compiled for hundreds of tests would be ended in the middle of one. Looked at every so many tests."""
+
+
+def pytest_runtest_teardown(item, nextitem, seen=[0]):  # noqa: B006 (counts the tests of this process)
+    """Give back what was compiled before there is too much of it."""
+    seen[0] += 1
+    maps = pathlib.Path("/proc/self/maps")
+    if seen[0] % OFTEN == 0 and maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        for made in (parallel.program, parallel.brief):
+            made.cache_clear()
+        jax.clear_caches()
+        gc.collect()
+
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "standard")
 
