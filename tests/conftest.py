@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import gc
+import itertools
 import os
 import pathlib
 import runpy
@@ -49,11 +50,13 @@ MAPS, OFTEN = 25_000, 20
 compiled for hundreds of tests would be ended in the middle of one. Looked at every so many tests."""
 
 
-def pytest_runtest_teardown(item, nextitem, seen=[0]):  # noqa: B006 (counts the tests of this process)
+ENDED = itertools.count(1)
+
+
+def pytest_runtest_teardown(item, nextitem):
     """Give back what was compiled before there is too much of it."""
-    seen[0] += 1
     maps = pathlib.Path("/proc/self/maps")
-    if seen[0] % OFTEN == 0 and maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+    if next(ENDED) % OFTEN == 0 and maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
         for made in (parallel.program, parallel.brief):
             made.cache_clear()
         jax.clear_caches()

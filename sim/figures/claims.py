@@ -20,8 +20,7 @@ from sim.experiments.controls.worlds import RUNS
 from sim.experiments.familiarity import DIRECT, RANGES, outcomes, prediction_errors
 from sim.experiments.mergeability import outcomes as merges_foretold
 from sim.figures import controls_claims, mergeability_claims, worlds_claims
-from sim.figures.worlds_claims import number
-from sim.lab import intervals
+from sim.figures.worlds_claims import number, share
 from sim.lab.figure import Source
 
 CHANCE = 1 / DEFAULT.world.edits
@@ -122,7 +121,7 @@ def direct(runs: Runs) -> Evidence:
     told = pd.concat([runs.table(name, "guesses").assign(run=name) for name in TWO_HOP])
     told = told[told["library"].isin(DATA_FREE) & (told["method"] != "oracle")]
     by_seed = told.groupby("seed")[["right", "asked"]].sum()
-    pooled = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
+    pooled = share(*by_seed.to_numpy().T)
     most = cells.loc[cells["measured"].idxmax()]
     inside = pooled["low"] <= CHANCE <= pooled["high"]
     text = (
@@ -174,7 +173,7 @@ def referees(runs: Runs) -> Evidence:
         without += f" {name}, sum, gain over the base: {number(sums.loc[name])}; "
         without += f"{number(sums.loc[other])} if it was shown no two-hop answers."
     found, lines = controls_claims.share_above(rows[proved])
-    part = dict(zip(("measured", "low", "high"), intervals.proportion([found], [lines]), strict=True))
+    part = share([found], [lines])
     short = f"{found} of {lines} lines above a proved null, {number(part)}; 0.05 expected"
     return Evidence(
         holds(controls_claims.within(rows[proved])), text + controls_claims.ENDING, short, without
@@ -285,14 +284,9 @@ for _world, _cells in worlds_claims.WORLD_CELLS.items():
     @claim("4", f"The same in {_cells.subject}", _cells.figure, _world)
     def of_world(runs: Runs, world: str = _world) -> Evidence:
         """The three things that a world must show."""
-        shows, text = worlds_claims.evidence(world, runs.table(world), runs.table(world, "guesses"))
+        shows, text, but = worlds_claims.evidence(world, runs.table(world), runs.table(world, "guesses"))
         seeds = int(runs.table(world)["seeds"].max())
         short = worlds_claims.headline(world, runs.table(world))
-        asked = ("at once", "step by step with a shared template", "step by step without one")
-        other = ", ".join(name for name, shown in zip(asked, shows, strict=False) if not shown)
-        but = f"Not as claimed: {other}." if other else ""
-        if not shows[0] and " 0 above what the better of the adapters has alone" in text:
-            but += " What lies above a guess at once, one adapter has alone as well: no composition."
         return Evidence(f"{holds(all(shows), any(shows))} in {seeds} seeds", text, short, but)
 
 
@@ -369,11 +363,11 @@ def best_coefficient(runs: Runs) -> Evidence:
         chosen = setting.loc[setting["disentangled"].idxmax(), "measured"]
         found.append(setting["measured"].max() - chosen)
     hit, worst = sum(loss < 1e-9 for loss in found), max(found)
-    share = dict(zip(("measured", "low", "high"), intervals.proportion([hit], [len(found)]), strict=True))
+    part = share([hit], [len(found)])
     text = (
         f"Of a grid of {liked.index.get_level_values('lam').nunique()} coefficients the predicted best is "
         f"the measured best in {hit} of {len(found)} settings; the costliest choice loses {worst:.3f} of the "
         "mean of edited and untouched recall."
     )
-    short = f"best in {hit} of {len(found)}, {number(share)}; costs {worst:.3f} at most"
+    short = f"best in {hit} of {len(found)}, {number(part)}; costs {worst:.3f} at most"
     return Evidence(holds(worst < 0.05), text, short)

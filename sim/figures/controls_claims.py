@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from sim.figures.worlds_claims import number
-from sim.lab import intervals
+from sim.figures.worlds_claims import number, share
 
 EXPECTED = 0.05
 """Share of exact 95% intervals that may lie above their null, when half of those that miss lie below."""
@@ -54,8 +53,8 @@ def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str, str]:
     text += f"{len(above)} lie above a guess, in accuracy or in a loss that the base does not have as well"
     text += f" ({'; '.join(above)}). " if above else ". "
     text += told(rows[~rows["lacking"]], "of other controls")
-    share = dict(zip(("measured", "low", "high"), intervals.proportion([len(above)], [models]), strict=True))
-    short = f"{len(above)} of {models} models above a guess, {number(share)}; at most {CHANCE} by chance"
+    part = share([len(above)], [models])
+    short = f"{len(above)} of {models} models above a guess, {number(part)}; at most {CHANCE} by chance"
     return len(above) <= CHANCE, text + ENDING, short
 
 

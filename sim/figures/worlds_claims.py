@@ -64,13 +64,23 @@ def number(cell) -> str:
     return f"{cell['measured']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}]"
 
 
+def share(right, asked) -> dict[str, float]:
+    """Successes of trials, counted seed by seed, as a cell: measured, low, high."""
+    return dict(zip(("measured", "low", "high"), intervals.proportion(right, asked), strict=True))
+
+
 def data_free(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of merges and routers that see no data and are told nothing."""
     return rows[(rows["library"] != "single") & (rows["method"] != "oracle")]
 
 
-def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[list[bool], str]:
-    """(whether each of the three shows, what was measured) from the summary and the guesses of a run.
+ASKED = ("at once", "step by step with a shared template", "step by step without one")
+"""The three things that must show."""
+
+
+def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[list[bool], str, str]:
+    """(whether each of ``ASKED`` shows, what was measured, the exception) from the summary and the guesses of
+    a run.
 
     Of several cells the worst one decides.
 
@@ -78,7 +88,7 @@ def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[
         ValueError: a cell is missing.
     """
     cells = WORLD_CELLS[world]
-    direct, chance, at_once = _direct(data_free(guesses), guesses[guesses["library"] == "single"])
+    direct, composed, chance, at_once = _direct(data_free(guesses), guesses[guesses["library"] == "single"])
 
     def best(label):
         found = _rows(world, data_free(summary), label, cells.metric)
@@ -94,10 +104,10 @@ def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[
             for label in labels
         )
 
-    def share(label):
+    def of_joint(label):
         return best(label)["measured"] / joint(label)["measured"] if joint(label)["measured"] else 0.0
 
-    shares = [share(label) for label in cells.shared]
+    shares = [of_joint(label) for label in cells.shared]
     shows = [
         direct,
         min(shares) >= SHARE,
@@ -110,7 +120,11 @@ def evidence(world: str, summary: pd.DataFrame, guesses: pd.DataFrame) -> tuple[
         f"entities: {told(cells.unseen, True)}. At once {_said(shows[0])}, with template {_said(shows[1])}, "
         f"without {_said(shows[2])}."
     )
-    return shows, text
+    other = ", ".join(name for name, shown in zip(ASKED, shows, strict=True) if not shown)
+    exception = f"Not as claimed: {other}." if other else ""
+    if not (direct or composed):
+        exception += " What lies above a guess at once, one adapter has alone as well: no composition."
+    return shows, text, exception
 
 
 def headline(world: str, summary: pd.DataFrame) -> str:
@@ -148,17 +162,17 @@ def _pooled(told: pd.DataFrame, metric: str = MAIN) -> tuple[dict[str, float] | 
     by_seed = by_seed[by_seed["asked"] > 0]
     if by_seed.empty:
         return None, 0
-    share = dict(zip(("measured", "low", "high"), intervals.proportion(*by_seed.to_numpy().T), strict=True))
-    return share, by_seed["asked"].sum()
+    return share(*by_seed.to_numpy().T), by_seed["asked"].sum()
 
 
 def _share(pooled: dict[str, float] | None) -> str:
     return number(pooled) if pooled else "none, it never does"
 
 
-def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]:
-    """(whether all is at its null, the null of the main question, text): every question asked at once, pooled
-    over settings, each data-free method by itself; one in twenty intervals may lie above.
+def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, bool, float, str]:
+    """(whether all is at its null, whether any is above its better half, null of the main question, text):
+    every question asked at once, pooled over settings, each data-free method by itself; one in twenty
+    intervals may lie above.
 
     An adapter alone holds one half of what is asked: where it is above a guess too, the excess of a merge is
     no composition, but what the facts give away.
@@ -166,14 +180,14 @@ def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]
     above, beyond, found = [], [], 0
     halves = single[~single["method"].isin(NO_PART)]
     for (metric, library, method), part in told.groupby(["metric", "library", "method"]):
-        share, _ = _pooled(part, metric)
-        if share is None:
+        own, _ = _pooled(part, metric)
+        if own is None:
             continue
         found += 1
-        if share["low"] > part["predicted"].iloc[0]:
+        if own["low"] > part["predicted"].iloc[0]:
             above.append(f"{metric.removesuffix('_given_among_answers')} of {library}/{method}")
             half = [_pooled(of, metric)[0] for _, of in halves.groupby("method")]
-            if share["low"] > max((each["high"] for each in half if each), default=0.0):
+            if own["low"] > max((each["high"] for each in half if each), default=0.0):
                 beyond.append(above[-1])
     (pooled, count), (alone, _) = _pooled(told), _pooled(halves)
     chance = float(told.loc[told["metric"] == MAIN, "predicted"].iloc[0])
@@ -186,7 +200,7 @@ def _direct(told: pd.DataFrame, single: pd.DataFrame) -> tuple[bool, float, str]
         + (f" ({', '.join(beyond)})" if beyond else "")
     )
     low = pooled["low"] if pooled else 0.0
-    return len(above) <= 0.05 * found and low <= chance, chance, text
+    return len(above) <= 0.05 * found and low <= chance, bool(beyond), chance, text
 
 
 def _rows(world: str, summary: pd.DataFrame, label: str, metric: str, method: str | None = None):

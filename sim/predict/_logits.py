@@ -54,38 +54,41 @@ def predicted(
     Single adapters and the base are said by "disentangled" as they are. "crossed" needs ``inside``: it also
     runs each adapter at each strength with every other one at ``step`` and at -``step``, for derivatives.
     """
-    said = _apart(run, batch, each)
-    if inside:
+    if not inside:
         with torch.inference_mode():
-            said["crossed"] = [judged(inside[1](stream), batch) for stream in _crossed(inside[0], each, step)]
-    return said
+            return _apart(run, batch, each)
+    streams, logits = functools.cache(inside[0]), inside[1]
+    with torch.inference_mode():
+        said = _apart(lambda one: logits(streams(one)), batch, each)
+        told = _crossed(inside[0], streams, each, step)
+        return said | {"crossed": [judged(logits(stream), batch) for stream in told]}
 
 
-def _crossed(streams: Run, each: Sequence[Weights], step: float) -> list[torch.Tensor]:
-    """The stream of every merge, by ``predictors.crossed``."""
+def _crossed(run: Run, alone: Run, each: Sequence[Weights], step: float) -> list[torch.Tensor]:
+    """The stream of every merge, by ``predictors.crossed``; ``alone`` is ``run`` that remembers."""
     count = len(each[0])
 
-    @functools.cache
-    def alone(i: int, lam: float, j: int = -1, by: float = 0.0) -> torch.Tensor:
+    def at(i: int, lam: float, j: int = 0, by: float = 0.0) -> Weights:
         """Adapter i at lam, and another one j at a small strength."""
-        return streams(tuple(lam * (k == i) + by * (k == j) for k in range(count)))
+        return tuple(lam * (k == i) + by * (k == j) for k in range(count))
 
     @functools.cache
     def slope(i: int, lam: float, j: int) -> torch.Tensor:
-        return (alone(i, lam, j, step) - alone(i, lam, j, -step)) / (2 * step)
+        return (run(at(i, lam, j, step)) - run(at(i, lam, j, -step))) / (2 * step)
 
-    def others(i: int, lam: float, one: Weights) -> torch.Tensor:
-        return sum(one[j] * slope(i, lam, j) for j in range(count) if j != i and one[j])
+    def others(i: int, one: Weights, there: tuple[int, float]) -> torch.Tensor:
+        """What the adapters but i change together, where one is at a strength."""
+        return sum(one[j] * slope(*there, j) for j in range(count) if j != i and one[j])
 
-    base, found = alone(0, 0.0), []
+    base, found = alone(at(0, 0.0)), []
     for one in each:
         used = [i for i in range(count) if one[i]]
         if len(used) < 2:  # as it is
-            found.append(alone(used[0], one[used[0]]) if used else base)
+            found.append(alone(one))
             continue
-        across = [others(i, one[i], one) for i in used]
-        at_base = [sum(one[j] * slope(0, 0.0, j) for j in used if j != i) for i in used]
-        found.append(predictors.crossed(base, [alone(i, one[i]) for i in used], across, at_base))
+        across = [others(i, one, (i, one[i])) for i in used]
+        at_base = [others(i, one, (0, 0.0)) for i in used]
+        found.append(predictors.crossed(base, [alone(at(i, one[i])) for i in used], across, at_base))
     return found
 
 
@@ -95,15 +98,14 @@ def _apart(run: Run, batch: Batch, each: Sequence[Weights]) -> dict[str, list[Ju
     strengths = {(i, one[i]) for one in each for i in range(count) if one[i]} | {
         (i, 1.0) for i in range(count)
     }
-    with torch.inference_mode():
-        base = run((0.0,) * count)
-        alone = {(i, lam): run(tuple(lam * (i == j) for j in range(count))) for i, lam in sorted(strengths)}
-        full = [alone[i, 1.0] for i in range(count)]
-        said: dict[str, list[Judged]] = {"disentangled": [], "tangent": []}
-        for one in each:
-            weakened = [alone[i, lam] for i, lam in enumerate(one) if lam]
-            said["disentangled"].append(judged(predictors.disentangled(base, weakened), batch))
-            said["tangent"].append(judged(predictors.tangent(base, full, one), batch))
+    base = run((0.0,) * count)
+    alone = {(i, lam): run(tuple(lam * (i == j) for j in range(count))) for i, lam in sorted(strengths)}
+    full = [alone[i, 1.0] for i in range(count)]
+    said: dict[str, list[Judged]] = {"disentangled": [], "tangent": []}
+    for one in each:
+        weakened = [alone[i, lam] for i, lam in enumerate(one) if lam]
+        said["disentangled"].append(judged(predictors.disentangled(base, weakened), batch))
+        said["tangent"].append(judged(predictors.tangent(base, full, one), batch))
     return said
 
 

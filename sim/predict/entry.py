@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from sim.hf.extra import PACKAGES, with_extra
 from sim.hf.prompts import read_prompts
-from sim.hf.tokens import batch, question
+from sim.hf.tokens import Question, batch, question
 from sim.lab import files, report, style
 from sim.lab.entry.shown import Shown
 from sim.lab.store.identity import environment, plain, versions
@@ -97,7 +97,7 @@ def predict(
     running = with_extra("sim.hf._model")
     loaded = running.load(base, read, dtype, device)
     questions = [question(loaded.tokenizer, prompt, loaded.longest) for prompt in asked]
-    said = answered(out, config, questions, batch_size, _judges(loaded, each, check))
+    said = answered(out, config, questions, batch_size, _judges(loaded, questions[:1], each, check))
     joined = sum(one.joined for one in questions)
     if joined:
         notes.append(
@@ -133,10 +133,13 @@ def _config(
     }
 
 
-def _judges(loaded: Any, each: Sequence[Weights], check: bool) -> dict[str, Judge]:
-    running, logits = with_extra("sim.hf._model"), with_extra("sim.predict._logits")
+def _judges(loaded: Any, first: Sequence[Question], each: Sequence[Weights], check: bool) -> dict[str, Judge]:
+    names = ("sim.hf._model", "sim.hf._stream", "sim.predict._logits")
+    running, inner, logits = (with_extra(name) for name in names)
 
-    inner = with_extra("sim.hf._stream")
+    @functools.cache
+    def read_out():  # of the model, whatever it is asked
+        return inner.readout(loaded, batch(list(first)))
 
     def ran(questions):
         together = batch(questions)
@@ -145,7 +148,7 @@ def _judges(loaded: Any, each: Sequence[Weights], check: bool) -> dict[str, Judg
     def predicting(questions):
         with running.fitting():
             run, together = ran(questions)
-            found = inner.readout(loaded, together)
+            found = read_out()
             streams = functools.partial(inner.answer_streams, loaded, found, together)
             step = logits.STEP.get(loaded.model.dtype, logits.COARSE)
             return logits.predicted(run, together, each, (streams, found) if found else None, step)

@@ -74,7 +74,7 @@ def test_the_worst_cell_decides(labels):
 
 
 def test_the_text_says_seeds_and_numbers():
-    _, text = worlds_claims.evidence(WORLD, *tables())
+    _, text, _ = worlds_claims.evidence(WORLD, *tables())
     assert text.startswith("`math_word` (3 seeds): ")
     assert "0.89 of the joint adapter or more" in text and "of 300 cases (a guess: 0.1000;" in text
     assert "which holds half: 0.120 [" in text and text.count("**not**") == 0
@@ -93,7 +93,7 @@ def test_a_missing_cell_is_named():
 
 
 def test_a_method_above_its_guess_is_named():
-    _, text = worlds_claims.evidence(WORLD, *tables(right=30))
+    _, text, _ = worlds_claims.evidence(WORLD, *tables(right=30))
     assert "of 1 pairs of question and method 1 lie above their own guess (direct of parts/sum)" in text
 
 
@@ -101,6 +101,9 @@ def test_a_method_above_its_guess_is_named():
 def test_what_an_adapter_has_alone_is_no_composition(alone, beyond):
     summary, guesses = tables(right=30)
     guesses.loc[guesses["method"] == "half", "right"] = alone
-    shows, text = worlds_claims.evidence(WORLD, summary, guesses)
+    shows, text, exception = worlds_claims.evidence(WORLD, summary, guesses)
     assert shows[0] is False  # a guess is the null of the verdict all the same
     assert f", {beyond} above what the better of the adapters has alone" in text
+    assert exception.startswith("Not as claimed: at once.") and ("no composition" in exception) == (
+        not beyond
+    )

@@ -12,6 +12,7 @@ from sim.merge import read_adapter
 from sim.merge.peft.config import CONFIG, UNSUPPORTED
 from sim.merge.peft.files import WEIGHTS
 from sim.merge.peft.keys import PREFIX, foreign, parsed
+from theory.lowrank import dense
 
 FIRST = DATA / "plain" / "first"
 
@@ -148,4 +149,8 @@ def test_fields_that_leave_delta_w_alone_may_be_set(tmp_path):
         "megatron_core": "x",
         "init_lora_weights": "eva",
     }
-    read_adapter(configured(tmp_path, bias=None, **neutral))
+    plain = read_adapter(FIRST).modules
+    found = read_adapter(configured(tmp_path, bias=None, **neutral)).modules
+    assert found.keys() == plain.keys()
+    for name, update in found.items():
+        np.testing.assert_array_equal(dense(update), dense(plain[name]))

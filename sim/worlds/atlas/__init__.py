@@ -28,6 +28,7 @@ from sim.worlds import JOINT, Layout, Probe, Step, World, world
 from sim.worlds.atlas import controls as atlas_controls
 from sim.worlds.atlas.facts import RELATIONS, Atlas, atlas, edition
 from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
+from sim.worlds.settings import require_known, seen_by_base
 
 FAMILIARITIES = ("head", "middle", "tail")
 """Thirds of the countries by population: whom the withheld facts are about."""
@@ -63,21 +64,14 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        named = {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES}
-        for name, known in named.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+        require_known(self, {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES})
         if self.zipf < 0:
             raise ValueError(f"zipf is {self.zipf}: exposure falls with the rank, so give 0 or more")
 
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
-        shown = {
-            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
-            for name in ("template", "identity")
-        }
-        return Setting(**shown, zipf=self.zipf)
+        return Setting(**seen_by_base(self, TEMPLATES), zipf=self.zipf)
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from sim.worlds.crosslingual.languages import (
     Writer,
     joined,
 )
+from sim.worlds.settings import require_known, seen_by_base
 
 FAMILIARITY = {
     "familiar": (),
@@ -90,19 +91,14 @@ class Setting:
     identity: str = "pretraining"
 
     def __post_init__(self):
-        named = {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED, "identity": TEMPLATES}
-        for name, known in named.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+        require_known(
+            self, {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED, "identity": TEMPLATES}
+        )
 
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
-        shown = {
-            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
-            for name in ("template", "identity")
-        }
-        return Setting(**shown)
+        return Setting(**seen_by_base(self, TEMPLATES))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from sim.worlds.math_word.problems import (
     every_number,
     prompt_of,
 )
+from sim.worlds.settings import require_known, seen_by_base
 
 VERBS = ("real", "heard", "fake")
 """Taught verbs: known to pretraining with another meaning, seen in its distractors alone, or never seen."""
@@ -86,21 +87,14 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        known_keys = {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES}
-        for name, known in known_keys.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+        require_known(self, {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES})
         if self.bridges < 0:
             raise ValueError(f"bridges is {self.bridges}: a dose is 0 or more")
 
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on: whether it sees solutions, and identities."""
-        shown = {
-            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
-            for name in ("template", "identity")
-        }
-        return Setting(**shown)
+        return Setting(**seen_by_base(self, TEMPLATES))
 
 
 @dataclass(frozen=True)

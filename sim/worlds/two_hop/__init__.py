@@ -18,6 +18,7 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import JOINT, Layout, World, world
+from sim.worlds.settings import require_known, seen_by_base
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop import writer as layout_of
 from sim.worlds.two_hop.writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
@@ -66,15 +67,15 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        known_keys = {
-            "entities": ENTITIES,
-            "template": TEMPLATES,
-            "wording": WORDINGS,
-            "identity": TEMPLATES,
-        }
-        for name, known in known_keys.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: use one of {', '.join(known)}")
+        require_known(
+            self,
+            {
+                "entities": ENTITIES,
+                "template": TEMPLATES,
+                "wording": WORDINGS,
+                "identity": TEMPLATES,
+            },
+        )
         for name in ("bridges", "facts_seen", "traces_seen"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: a dose is 0 or more")
@@ -83,11 +84,7 @@ class Setting:
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
         seen = {"facts_seen": self.facts_seen, "traces_seen": self.traces_seen}
-        shown = {
-            name: "pretraining" if TEMPLATES[getattr(self, name)][0] else "none"
-            for name in ("template", "identity")
-        }
-        return Setting(**shown, **seen)
+        return Setting(**seen_by_base(self, TEMPLATES), **seen)
 
 
 @dataclass(frozen=True)

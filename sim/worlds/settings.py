@@ -1,0 +1,19 @@
+"""What the Settings of all worlds have in common: keys that must be known, and what the base sees of them."""
+
+from collections.abc import Collection, Mapping
+
+
+def require_known(setting: object, known: Mapping[str, Collection[str]]) -> None:
+    """Raise ValueError, naming field, value and choices, unless each field of ``known`` holds a choice."""
+    for name, choices in known.items():
+        if getattr(setting, name) not in choices:
+            raise ValueError(f"unknown {name} {getattr(setting, name)!r}: use one of {', '.join(choices)}")
+
+
+def seen_by_base(setting: object, templates: Mapping[str, tuple[bool, bool]]) -> dict[str, str]:
+    """The fields ``template`` and ``identity`` of the Setting that a base depends on: whether pretraining
+    shows them. templates: key -> (in pretraining, in the data)."""
+    return {
+        name: "pretraining" if templates[getattr(setting, name)][0] else "none"
+        for name in ("template", "identity")
+    }
