@@ -19,7 +19,7 @@ import pytest
 
 import theory  # noqa: F401  (turns on float64)
 from sim.lab import parallel
-from sim.lab.parallel import kept
+from sim.lab.parallel import kept, programs
 from sim.model import lora
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
@@ -32,6 +32,10 @@ if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no lon
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+
+# Programs say what effort they are worth; in this process they run for milliseconds, all of them.
+of_effort = programs.compiler_options
+programs.compiler_options = lambda effort: of_effort(0)
 
 # Commands that run in this process keep no programs: a test may have replaced a function that they call.
 kept.keep = lambda folder: None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sim.one_layer.config import OneLayerConfig, Setting
-from sim.one_layer.experiment import run
+from sim.one_layer.experiment import rows, run
 from sim.one_layer.forecast import predict
 
 WORLD = "one_layer"
@@ -37,12 +37,12 @@ class Part:
         self, common: dict, todo: dict[int, str], done: int
     ) -> Iterator[tuple[dict[str, list[dict]], int]]:
         yield {}, done
-        seeds = list(todo)
+        seeds, told = list(todo), predict(self.config, rows(self.config))
         for start in range(0, len(seeds), CHUNK):
             chunk = seeds[start : start + CHUNK]
             finished: dict[str, list[dict]] = {todo[seed]: [] for seed in chunk}
             measured = run(self.config, chunk)
-            for row, predicted in zip(measured, predict(self.config, measured), strict=True):
+            for row, predicted in zip(measured, told * len(chunk), strict=True):
                 known = not math.isnan(predicted)
                 said = {"predictor": "law" if known else "", "predicted": predicted}
                 finished[todo[row["seed"]]].append({**common, **row, **said})

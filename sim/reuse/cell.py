@@ -31,7 +31,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
     outcomes, forecasts, kappa, training, losses, met = {}, {}, {}, {}, {}, {}
 
     def answer(name, model):
-        outcomes[name] = brief(ask.ask, decoder)(model, world.probes)
+        outcomes[name] = program(ask.ask, decoder)(model, world.probes)
         if config.losses:
             losses[name] = brief(ask.losses, decoder)(model, world.probes)
 

@@ -3,6 +3,7 @@
 The merged model is never run here.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sim.lab.parallel import brief
+from sim.lab.parallel import brief, program
 from sim.model import closed_form
 from sim.model.transformer import Decoder, Params, completion_logits
 from sim.reuse import interaction, predictors
@@ -47,7 +48,7 @@ class Told(NamedTuple):
 def told(config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]) -> Told:
     """What base and single adapters say: all that is predicted of adapters of every matrix starts from it."""
     probes = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
-    forced = brief(teacher_forced, config.decoder)
+    forced = program(teacher_forced, config.decoder)
     singles = [forced(_alone(base, part, 1.0), probes) for part in parts]
     return Told(probes, forced(base, probes), singles)
 
@@ -75,12 +76,17 @@ def forecast(
         each = [said(base, probes, parts, _rows(base, lam)) for lam in strengths(config, family, world)]
     else:
         each = []
+
+        @functools.cache
+        def weakened(place: int, by: float) -> Logits:
+            if by == 1.0:
+                return said_alone.singles[place]
+            alone = _alone(base, parts[place], by)
+            return program(teacher_forced, config.decoder)(alone, said_alone.probes)
+
         for lam in strengths(config, family, world):
-            weakened = [
-                brief(teacher_forced, config.decoder)(_alone(base, part, by), said_alone.probes)
-                for part, by in zip(parts, lam, strict=True)
-            ]
-            each.append(brief(_said)(*said_alone, weakened, _rows(base, lam)))
+            of = [weakened(place, by) for place, by in enumerate(lam)]
+            each.append(brief(_said)(*said_alone, of, _rows(base, lam)))
         if config.interaction:
             at = [_rows(base, lam) for lam in strengths(config, family, world)]
             more = interaction.forecast(config.decoder, base, said_alone.probes, parts, at)

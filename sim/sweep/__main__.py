@@ -16,7 +16,7 @@ import tyro
 
 from sim.experiments import EXPERIMENTS
 from sim.figures import gallery
-from sim.lab import cli, cluster, parallel
+from sim.lab import cli, cluster, parallel, style
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.sweep import main_job, page, report, table
@@ -103,9 +103,9 @@ def _main_job(args: Sweep, command: str) -> None:
     with _computing(args):
         outcome = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
     if not outcome.summary.empty:
-        report.draw(outcome.summary, folder)
-        figures = {"Prediction and measurement": report.picture(outcome.summary)}
-        written = page.write(outcome.summary, folder, figures)
+        picture = report.picture(outcome.summary)
+        style.save(picture, folder / "sweep")
+        written = page.write(outcome.summary, folder, {"Prediction and measurement": picture})
         print(table.printed(table.table(outcome.summary)))
         print(f"\nread {written}; results.csv, summary.csv, manifest.json and sweep.pdf are beside it\n")
         print("\n".join(verdict(outcome.summary)))

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -50,11 +49,6 @@ def picture(summary: pd.DataFrame):
         panels = grid[:, column] if kind is _agreement else grid[:, column:].ravel()
         style.key(drawn, panels, place=("left", "right")[column], share=1 / min(len(kinds), 2))
     return style.fitted(drawn)
-
-
-def draw(summary: pd.DataFrame, folder: Path) -> None:
-    """Write sweep.pdf and sweep.png from a summary table."""
-    style.save(picture(summary), folder / "sweep")
 
 
 def _agreement(axes, rows: pd.DataFrame) -> None:

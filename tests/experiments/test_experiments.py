@@ -73,8 +73,7 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # One configuration a world, and ranks as arrays everywhere: one program for all of them.
     configs = {
-        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), oracle=True)
-        for kind, world in SMALLER.items()
+        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0)) for kind, world in SMALLER.items()
     }
     for name, item in EXPERIMENTS.items():
         parts = []
@@ -83,7 +82,8 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
             if getattr(part.config.world, "controls", False):
                 controlled = dataclasses.replace(config.world, controls=True)
                 config = dataclasses.replace(config, world=controlled, extras=part.config.extras, losses=True)
-            config = dataclasses.replace(config, interaction=part.config.interaction)
+            asked = {name: getattr(part.config, name) for name in ("oracle", "interaction")}
+            config = dataclasses.replace(config, **asked)
             cells = [
                 (label, setting, tuple((kind, min(r, config.rank)) for kind, r in ranks) or (("q", 2),))
                 for label, setting, ranks in part.cells

@@ -24,6 +24,8 @@ job = {"x": np.arange(4.0 * size * size).reshape(4, size, size) + np.eye(size), 
 found = parallel.program(module.function, 3, "one")(job)
 again = parallel.program(module.function, 3, "same")(job)  # JAX's own cache would have it
 assert (again["n"] == found["n"]).all()
+times = [parallel.over(lambda x, by=by: by * x, [np.float32(1)])[0].item() for by in (2, 3)]
+assert times == [2, 3], times
 print(json.dumps({"traced": module.TRACED, "q": np.abs(found["r"]).tolist(), "n": found["n"].tolist()}))
 """
 

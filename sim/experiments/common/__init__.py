@@ -77,7 +77,7 @@ def chance(axes, across: bool = False, label: str = GUESS) -> None:
     style.reference(axes, 1 / DEFAULT.world.edits, label, across)
 
 
-def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str, hollow: bool = False) -> None:
+def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str | None = None, hollow: bool = False):
     """Points with bars, joined by a thin guide for the eye."""
     axes.plot(x, rows["measured"], color=style.look(series).colour, linewidth=0.5, alpha=0.6)
     style.points(axes, x, rows["measured"], rows["low"], rows["high"], series, label, hollow)

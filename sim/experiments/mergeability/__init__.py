@@ -159,11 +159,10 @@ def interaction_forecast(rows: pd.DataFrame):
     costs = rows[rows["panel"] == "cost"]
     for name in dict.fromkeys(costs["predictor"]):
         found = costs[costs["predictor"] == name]
-        look = LOOKS[name].colour if name in OURS else "0.5"
-        label = None if name in OURS else _named(name)
-        right.plot(
-            found["strengths"], found["measured"], "-" if name in OURS else "--", color=look, label=label
-        )
+        if name in OURS:
+            guide(right, found["strengths"], found, LOOKS[name])
+        else:
+            right.plot(found["strengths"], found["measured"], "--", color="0.5", label=_named(name))
     style.sizes(right, sorted(costs["strengths"].astype(int).unique()))
     right.set(yscale="log", xlabel="strengths an adapter", ylabel="forward passes", title="cost")
     style.key(picture, (middle, right, left))

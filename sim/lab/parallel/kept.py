@@ -11,6 +11,7 @@ import pickle
 import platform
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,14 +47,25 @@ class Kept(NamedTuple):
             return None
 
 
-def path_of(*made_of) -> Path | None:
-    """Where a program made of this is kept: by how its values print, and by ``_circumstances``.
+def path_of(function: Callable, *made_of) -> Path | None:
+    """Where a program of ``function`` made of this is kept: by how its values print, and ``_circumstances``.
 
-    None if no program is kept, or this one depends on an object that prints as its address.
+    None if no program is kept, if its name does not say what the function does (one within another, or a
+    lambda, may hold any value), or if anything it depends on prints as its address.
     """
-    if not _FOLDER or " at 0x" in (told := repr((*made_of, _circumstances()))):
+    if not _FOLDER or not _is_named(function):
+        return None
+    named = function.__module__, function.__qualname__
+    if " at 0x" in (told := repr((*named, *made_of, _circumstances()))):
         return None
     return _FOLDER[-1] / f"{hashlib.sha256(told.encode()).hexdigest()[:40]}.program"
+
+
+def _is_named(function: Callable) -> bool:
+    """Whether the name of the function, looked up in its module, leads back to it."""
+    parts = getattr(function, "__qualname__", "<no name>").split(".")
+    holder = sys.modules.get(getattr(function, "__module__", None))
+    return functools.reduce(lambda found, part: getattr(found, part, None), parts, holder) is function
 
 
 def read(path: Path | None) -> Kept | None:

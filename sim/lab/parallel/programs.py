@@ -72,7 +72,7 @@ class Program:
         """
         spec = PartitionSpec(RUNS)
         self._options = compiler_options(effort)
-        self._made_of = function.__module__, function.__qualname__, static, self._options
+        self._made_of = function, static, self._options
 
         def on_device(*stacked):
             if jax.tree.leaves(stacked)[0].shape[0] == 1:
