@@ -169,6 +169,11 @@ def _write(found: Prediction, out: Path, facts: dict[str, Any]) -> None:
     manifest = {"adapters": found.asked.adapters, **environment(facts["device"]), **with_packages, **facts}
     manifest = plain(manifest)
     files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
+    write_page(found, out, picture, manifest)
+
+
+def write_page(found: Prediction, out: Path, picture: Figure, manifest: dict[str, Any]) -> None:
+    """report.html: verdict, ``picture``, every table, the manifest with the command that runs."""
     sections = {
         "Adapters": found.asked.adapters,
         "Common strengths, predicted [interval] | measured": found.table(),

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from browser import needs_browser, told
 from safetensors.numpy import load_file, save_file
 
 from sim.diagnose import diagnose
@@ -201,6 +202,28 @@ def test_the_command_prints_and_writes(tmp_path, command):
     expected = diagnose([read_adapter(source) for source in sources])
     assert report["total"]["norm"] == expected["total"]["norm"]
     assert len(report["modules"]["layers.0.q_proj"]["features"]["kappa"][0]) == 5
+
+
+SEEN = """
+return {
+  verdict: [...document.querySelectorAll(".verdict p")].map(line => line.textContent),
+  heads: [...document.querySelectorAll("h2")].map(head => head.textContent),
+  rows: [...document.querySelectorAll("table")].map(table => table.tBodies[0].rows.length),
+  picture: document.querySelector("figure img").naturalWidth > 0,
+  fits: document.documentElement.scrollWidth <= innerWidth,
+};"""
+
+
+@needs_browser
+def test_a_browser_shows_the_page(tmp_path, command):
+    sources = [DATA / "equal_rank" / name for name in ("first", "second")]
+    assert command("sim.diagnose", *sources, "--out", tmp_path)[0] == 0
+    report = json.loads((tmp_path / "diagnosis.json").read_text())
+    seen = told(tmp_path / "report.html", SEEN, tmp_path)
+    assert seen["verdict"] == report["verdict"] and seen["picture"] and seen["fits"]
+    assert len(seen["verdict"]) == 3
+    assert seen["heads"][0] == "Adapters" and seen["heads"][5] == "All modules"
+    assert seen["rows"][-1] == len(report["modules"])
 
 
 def test_the_json_repeats_nothing_that_symmetry_gives():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sim import one_layer
+from sim.one_layer import jobs
 from sim.one_layer.forecast import predict
 
 pytestmark = [
@@ -21,7 +22,7 @@ CONFIG = one_layer.for_rank(4)
 @pytest.fixture(scope="module")
 def table():
     rows = one_layer.run(CONFIG, SEEDS)
-    return pd.DataFrame(rows).assign(predicted=predict(CONFIG, rows))
+    return pd.DataFrame(rows).assign(predicted=predict(CONFIG, one_layer.rows(CONFIG)) * len(SEEDS))
 
 
 def _means(table, metric):
@@ -103,6 +104,17 @@ def test_rows_and_predictions_line_up():
         row["method"] for row, value in zip(rows, predict(CONFIG, rows), strict=True) if math.isnan(value)
     ]
     assert set(missing) == {"svd"}
+
+
+def test_every_row_of_a_job_has_the_prediction_of_its_own_setting():
+    done = "main/one_layer/rank4/seed001"
+    ((_, _, work),) = jobs.Part(CONFIG).stages("main", 4, use_cache=False, done={done})
+    units = {unit: rows for finished, _ in work for unit, rows in finished.items()}
+    assert set(units) == {f"main/one_layer/rank4/seed{seed:03d}" for seed in (0, 2, 3)}
+    for rows in units.values():
+        assert len(rows) == len(one_layer.rows(CONFIG))
+        np.testing.assert_array_equal([row["predicted"] for row in rows], predict(CONFIG, rows))
+        assert all((row["predictor"] == "law") == math.isfinite(row["predicted"]) for row in rows)
 
 
 @pytest.mark.parametrize(

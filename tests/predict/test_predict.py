@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import needs_browser, told
 
 from sim.hf.prompts import Prompt
 from sim.hf.tokens import Question
 from sim.lab import intervals
-from sim.predict import tables, verdict
+from sim.predict import entry, tables, verdict
 from sim.predict.run import Answers, answered, require_own
 from sim.predict.tables import MEASURED, Asked, crossings
 from sim.predict.weights import alone, common, grid, weights
@@ -213,6 +214,38 @@ class TestVerdict:
         assert verdict.table(found).loc["edits", "lambda 0.5"].endswith("] | 0.75")
         row = tables.prediction_table(found).query("lam == 0.5").iloc[0]
         assert (row["accuracy"], row["measured"]) == (1.0, 0.75)
+
+
+SEEN = """
+const tables = [...document.querySelectorAll("table")];
+const of = title => [...document.querySelectorAll("h2")].find(head => head.textContent.startsWith(title));
+return {
+  verdict: [...document.querySelectorAll(".verdict p")].map(line => line.textContent),
+  doubts: document.querySelector(".doubts").textContent,
+  heads: [...document.querySelectorAll("h2")].map(head => head.textContent),
+  rows: tables.map(table => table.tBodies[0].rows.length),
+  first: [...tables[0].tBodies[0].rows[0].cells].map(cell => cell.textContent),
+  picture: document.querySelector("figure img").naturalWidth > 0,
+  fits: document.documentElement.scrollWidth <= innerWidth,
+};"""
+
+
+@needs_browser
+def test_a_browser_shows_the_page(tmp_path):
+    leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: 1.2 - a - b, 2)
+    said = asked(leads, ["edits"] * 2 + ["untouched"] * 2, measured=np.array(leads))
+    found = entry.Prediction(said, ("a <note>",))
+    entry.write_page(found, tmp_path, found.figure(), {"base": "here"})
+    seen = told(tmp_path / "report.html", SEEN, tmp_path)
+    assert seen["verdict"] == found.verdict and seen["doubts"] == "a <note>"
+    assert seen["heads"][:4] == [
+        "Adapters",
+        "Common strengths, predicted [interval] | measured",
+        "Every merge",
+        "Every prompt",
+    ]
+    assert seen["rows"] == [2, 2 * len(EACH), 4] and seen["picture"] and seen["fits"]
+    assert seen["first"] == ["edits", *found.table().loc["edits"]]
 
 
 DATA = Path(__file__).parents[1] / "merge" / "data" / "equal_rank"
