@@ -19,7 +19,7 @@ from sim.model.transformer import (
 )
 from sim.reuse.library import Factors, adapter_of
 from sim.worlds import Probe
-from sim.worlds.probe import score
+from sim.worlds.probe import ALIKE, score
 
 Probes = Mapping[str, Probe]
 ProjectFor = Callable[[tuple[str, ...]], Callable[[Array], Project]]
@@ -79,18 +79,20 @@ def ask(decoder: Decoder, params: Params, probes: Probes, project_for: ProjectFo
     return outcomes
 
 
-def losses(decoder: Decoder, params: Params, probes: Probes) -> dict[str, tuple[Array, Array]]:
-    """(-log p(right answer | prompt), its null), both (S,) and in nats, of every probe with a chance level.
+def losses(decoder: Decoder, params: Params, probes: Probes) -> dict[str, tuple[Array, dict[str, Array]]]:
+    """(-log p(right answer | prompt), its nulls), all (S,) and in nats, of every probe with a chance level.
 
-    The null is the mean of -log p(answer | prompt) over the answers of all the probe's questions: what the
-    same probabilities give if answers are matched with questions at random. A loss below it is knowledge of
-    which answer belongs where, even where the most likely answer shows none.
+    A null is the mean of -log p(answer | prompt) over the answers of all the probe's questions: for ``ALIKE``
+    what the same probabilities give if answers are matched with questions at random, for each of
+    ``probe.nulls`` with its weights. A loss below it is knowledge of which answer belongs where, even where
+    the most likely answer shows none.
     """
     found = {}
     for name, probe in probes.items():
         if probe.layout.chance is not None:
             paired = _paired(decoder, params, probe)
-            found[name] = jnp.diagonal(paired), jnp.mean(paired, axis=1)
+            nulls = {null: jnp.sum(weights * paired, axis=1) for null, weights in probe.nulls.items()}
+            found[name] = jnp.diagonal(paired), {ALIKE: jnp.mean(paired, axis=1)} | nulls
     return found
 
 

@@ -9,7 +9,15 @@ import numpy as np
 from sim.reuse.config import BASE, Cell, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
 from sim.worlds import World, kind_of
-from sim.worlds.probe import NOT_ASKED, among_answers, given_among_answers, whole
+from sim.worlds.probe import (
+    ALIKE,
+    NOT_ASKED,
+    among_answers,
+    given_among_answers,
+    loss_gain,
+    loss_gain_over_base,
+    whole,
+)
 
 CLOSEST = "disentangled"
 """The predictor whose agreement with the merge is told question by question."""
@@ -28,7 +36,7 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     facts that an adapter knows after ``training_cycles``; ``pair_METRIC`` is one of ``pairs.METRICS``.
     ``PROBE_loss`` is the mean loss of right answers beside its null (``ask.losses``),
     ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge; ``PROBE_loss_gain_over_base`` how
-    far it is above the base's, with which it shares its luck.
+    far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``.
     """
     common = {
         "experiment": cell.experiment,
@@ -70,14 +78,14 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     for model, told in result["losses"].items():
         lam = _common(merges.get(model))
         for name, told_of in told.items():
-            loss, by_chance = _means(told_of)
-            gains = {"loss_gain": by_chance - loss}
-            gains["loss_gain_over_base"] = gains["loss_gain"] + np.subtract(
-                *_means(result["losses"][BASE][name])
-            )
-            add(model, f"{name}_loss", loss, predictor="chance", predicted=by_chance, lam=lam)
-            for metric, gain in gains.items():
-                add(model, f"{name}_{metric}", gain, predictor="chance", predicted=0.0, lam=lam)
+            loss, nulls = _means(told_of)
+            base_loss, of_base = _means(result["losses"][BASE][name])
+            add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[ALIKE], lam=lam)
+            for null, by_chance in nulls.items():
+                gain = by_chance - loss
+                over = gain - (of_base[null] - base_loss)
+                for metric, value in {loss_gain: gain, loss_gain_over_base: over}.items():
+                    add(model, metric(name, null), value, predictor="chance", predicted=0.0, lam=lam)
     for family, adapters in result["training"].items():
         for name, made in adapters.items():
             add((family, "single", name), "training_cycles", made["cycles"])
@@ -116,10 +124,14 @@ def _null(world: World, scores: Mapping) -> dict[str, float]:
     return found
 
 
-def _means(told: tuple) -> tuple[float, float]:
-    """A loss and its null, means over the questions."""
-    loss, by_chance = (float(np.mean(values, dtype=np.float64)) for values in told)
-    return loss, by_chance
+def _means(told: tuple) -> tuple[float, dict[str, float]]:
+    """A loss and its nulls, means over the questions."""
+    loss, nulls = told
+
+    def mean(values):
+        return float(np.mean(values, dtype=np.float64))
+
+    return mean(loss), {null: mean(values) for null, values in nulls.items()}
 
 
 def _common(coefficients: tuple[float, ...] | None) -> float:

@@ -41,11 +41,17 @@ from sim.worlds.probe import Layout
 RANDOM = "random_for_"
 """RANDOM + name: an adapter that is never trained, Gaussian with the norms of the adapter of that name."""
 
+
 FINETUNING = (("direct", 16), ("identity", 8))
 """Batches of the groups that the controls add to the data of every adapter."""
 
 IDENTITY = (("identity", 16),)
 """The batch of the group that they add to pretraining, in a world that has none of its own."""
+
+
+def without(part: str) -> str:
+    """Name of the null (``Probe.nulls``) of who lacks what a part was taught."""
+    return f"without_{part}"
 
 
 def stand_ins(parts: tuple[str, ...], other: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -14,6 +14,9 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 
 from sim.model.sequences import Sequences
 
+ALIKE = ""
+"""The null of a loss for which every answer of the probe's questions is as likely to be right."""
+
 NOT_ASKED = -1
 """Outcome of a question that does not arise, such as a second step after a wrong first one."""
 
@@ -63,9 +66,14 @@ class Layout:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Probe(Sequences):
-    """Sequences that are asked, not taught: the completion is the right answer."""
+    """Sequences that are asked, not taught: the completion is the right answer.
+
+    nulls: name -> (S, S), rows of sum 1: for each question, how likely each answer of the probe's questions
+           is to be right for who lacks what the name says. Beside ``ALIKE``, where all are alike.
+    """
 
     layout: Layout = field(default=Layout(), metadata={"static": True})
+    nulls: dict[str, Float[Array, "S S"]] = field(default_factory=dict)
 
     @property
     def is_trace(self) -> bool:
@@ -112,6 +120,16 @@ def among_answers(name: str) -> str:
 def given_among_answers(name: str) -> str:
     """Name of the metric that asks for the right answer where the completion is one of the answers."""
     return f"{name}_given_among_answers"
+
+
+def loss_gain(name: str, null: str = ALIKE) -> str:
+    """Name of the metric that says how far the loss of right answers is below a null."""
+    return f"{name}_loss_gain" + (f"_{null}" if null else "")
+
+
+def loss_gain_over_base(name: str, null: str = ALIKE) -> str:
+    """Name of the metric that says how far that is above the base's."""
+    return f"{name}_loss_gain_over_base" + (f"_{null}" if null else "")
 
 
 def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, Int8[Array, " S"]]:

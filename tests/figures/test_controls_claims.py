@@ -72,4 +72,4 @@ def test_theorems_are_named_where_they_are_about_the_world_alone():
     assert {line.theorem for line in controls_of(PARTS, proved=False)} == {""}
     for line in controls_of(PARTS, proved=True):  # a null is proved, or an assumption is taken away
         assert bool(line.theorem) != bool(line.removes), line.name
-    assert sum(line.lacking for line in controls_of(PARTS, proved=True)) == 4
+    assert sum(bool(line.lacks) for line in controls_of(PARTS, proved=True)) == 4

@@ -15,6 +15,7 @@ from sim.model.transformer import forward, init
 from sim.reuse import ask, cell, library, rows
 from sim.reuse.config import BASE, Cell
 from sim.worlds import build, two_hop
+from sim.worlds.probe import ALIKE
 
 WORLD = two_hop.Config(entities=24, relations=4, edits=4, bridges=8, controls=True)
 EXTRAS = ("direct_expert", "unrelated_for_hop1", "random_for_hop2", "kinds")
@@ -78,10 +79,21 @@ def test_the_loss_and_its_null_by_hand(scene):
     decoder, params, probes = scene
     found = jax.jit(functools.partial(ask.losses, decoder))(params, probes)
     assert set(found) == {"direct", "direct_known_first", "compare"}  # those with a chance level
-    for name, (loss, null) in found.items():
+    for name, (loss, nulls) in found.items():
         table = expected(decoder, params, probes[name])
         np.testing.assert_allclose(loss, np.diag(table), atol=1e-4)
-        np.testing.assert_allclose(null, table.mean(axis=1), atol=1e-4)
+        np.testing.assert_allclose(nulls.pop(ALIKE), table.mean(axis=1), atol=1e-4)
+        assert not nulls
+
+
+def test_a_null_of_its_own_weighs_answers_as_it_says(scene):
+    decoder, params, probes = scene
+    probe, table = probes["direct"], expected(decoder, params, probes["direct"])
+    weights = np.random.default_rng(0).dirichlet(np.ones(len(table)), len(table)).astype(np.float32)
+    asked = {"direct": dataclasses.replace(probe, nulls={"without_hop1": weights})}
+    _, nulls = jax.jit(functools.partial(ask.losses, decoder))(params, asked)["direct"]
+    np.testing.assert_allclose(nulls["without_hop1"], np.sum(weights * table, axis=1), atol=1e-4)
+    np.testing.assert_allclose(nulls[ALIKE], table.mean(axis=1), atol=1e-4)
 
 
 def test_the_null_is_the_mean_loss_of_random_matchings(scene):
@@ -92,9 +104,9 @@ def test_the_null_is_the_mean_loss_of_random_matchings(scene):
     for shift in range(len(probe.tokens)):
         target = jnp.roll(probe.target, shift, axis=0)
         tokens = jnp.concatenate([probe.tokens[:, : probe.prompt], target], axis=1)
-        loss, null = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
+        loss, nulls = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
         losses.append(np.mean(loss))
-    np.testing.assert_allclose(np.mean(losses), np.mean(null), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(losses), np.mean(nulls[ALIKE]), rtol=1e-5)
     assert np.ptp(losses) > 1e-3
 
 
@@ -122,7 +134,8 @@ def test_a_cell_with_controls():
     taught = {("single", name) for name in (*config.adapters(world), "base")}
     assert labels == merges | taught and set(result["losses"]) == set(result["outcomes"])
     assert set(result["training"]["lora"]) == set(config.adapters(world))
-    loss, null = ask.losses(config.decoder, base, world.probes)["compare"]
+    loss, nulls = ask.losses(config.decoder, base, world.probes)["compare"]
+    null = nulls[ALIKE]
     table = rows.rows_of(config, Cell("toy", "label", setting, 0), world, result)
     by_key = {(r["library"], r["method"], r["metric"], r["predictor"]): r for r in table}
     assert len(by_key) == len(table)

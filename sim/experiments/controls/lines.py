@@ -9,16 +9,16 @@ import pandas as pd
 from sim.lab import style
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.worlds import probe
-from sim.worlds.controls import RANDOM
+from sim.worlds.controls import RANDOM, without
 
 SERIES = ("sum", "average", "one adapter", "base")
 
 PANELS = {
-    "accuracy": (probe.given_among_answers, "accuracy / chance"),
-    "gain": (lambda name: f"{name}_loss_gain", "null − loss, nats"),
-    "over base": (lambda name: f"{name}_loss_gain_over_base", "the same, less the base's"),
+    "accuracy": (lambda name, null: probe.given_among_answers(name), "accuracy / chance"),
+    "gain": (probe.loss_gain, "null − loss, nats"),
+    "over base": (probe.loss_gain_over_base, "the same, less the base's"),
 }
-"""panel: (metric of a probe, title)."""
+"""panel: (metric of a probe, given which null the loss is held against; title)."""
 
 LINK = "(i) of 2d"
 """Assumption that no training sequence ties the bridge as written to the bridge as read. Without it 2d is
@@ -38,7 +38,8 @@ class Control:
     models: (library, method) of each series, "" for a series that has none here; see ``SERIES``.
     theorem: of theory/README.md, section 2, that proves the null of the merges; "" where none does.
     removes: what the control takes away from 2a to 2e, where it takes something.
-    lacking: whether the knowledge of a hop is in no adapter and in no base: what is asked cannot be known.
+    lacks: the part, if any, whose knowledge is in no adapter and in no base: what is asked cannot be known.
+           A loss is held against the null of who lacks it, where the world's probes have one.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Control:
     probe: str = "direct"
     theorem: str = ""
     removes: str = ""
-    lacking: bool = False
+    lacks: str = ""
 
 
 def merged(library: str, alone: str = "", base: bool = False) -> tuple[tuple[str, str], ...]:
@@ -81,7 +82,9 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             removes=LINK,
         ),
         *(
-            Control(f"{what} in place of hop {hop}", "linked/none", models, theorem="2a", lacking=True)
+            Control(
+                f"{what} in place of hop {hop}", "linked/none", models, theorem="2a", lacks=parts[hop - 1]
+            )
             for what, hop, models in (
                 ("random", 1, merged(RANDOM + one, two)),
                 ("random", 2, merged(RANDOM + two, one)),
@@ -133,10 +136,12 @@ def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.Data
     told, found = dict(zip(keys, rows.to_dict("records"), strict=True)), []
     for control in controls:
         about = {"control": control.name, "theorem": control.theorem}
-        about |= {"removes": control.removes, "lacking": control.lacking}
+        about |= {"removes": control.removes, "lacking": bool(control.lacks)}
+        nulls = (*([without(control.lacks)] if control.lacks else []), probe.ALIKE)
         for panel, (metric_of, _) in PANELS.items():
             for series, model in zip(SERIES, control.models, strict=True):
-                row = told.get((control.label, *model, metric_of(control.probe)))
+                held = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
+                row = next((told[key] for key in held if key in told), None)
                 if row and (panel, series) != ("over base", "base"):
                     kept = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
                     where = about | {"series": series, "panel": panel}

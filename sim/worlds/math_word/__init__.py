@@ -29,6 +29,7 @@ from sim.worlds.math_word.problems import (
     every_number,
     prompt_of,
 )
+from sim.worlds.math_word.verbs import meanings
 from sim.worlds.settings import require_known, seen_by_base
 
 VERBS = ("real", "heard", "fake")
@@ -58,9 +59,6 @@ TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 
 ASKED = {2: "cot", 3: "cot3", 4: "cot4"}
 """Names of the questions that are answered by a written solution, by depth."""
-
-DRAWS = 10_000
-"""How often meanings are drawn anew before they are given up."""
 
 UNMARKED = Layout()
 
@@ -248,7 +246,9 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         return found
     write = Writer(config.grammar, own, write.meaning, plain)
     identity_in = TEMPLATES[setting.identity]
-    return math_word_controls.added(found, config, identity_in, write, known, bridges, new)
+    return math_word_controls.added(
+        found, config, identity_in, write, known, mixed[2], bridges, meaning, old, new
+    )
 
 
 def ask(group: Sequences, layout: Layout) -> Probe:
@@ -271,28 +271,6 @@ def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
             f"only {len(n)} held-out problems serve where {count} are asked for: use less coverage"
         )
     return n, verbs
-
-
-def meanings(rng, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """(old, new) operations of the taught verbs, trade's first.
-
-    Drawn until no answer to a two-step question that leaves out steps, or takes one family's or both
-    families' old meanings for the new ones, is right for more than one number: the slopes differ. So who
-    knows a part of the solution is right as often as who guesses.
-
-    Raises:
-        ValueError: no such draw is found; there are too few operations.
-    """
-    slope = np.array(config.grammar.machine.operations)[:, 0]
-    half, each = config.operations // 2, config.verbs
-    for _ in range(DRAWS):
-        old = rng.permutation(config.operations)[: 2 * each]
-        trade, craft = rng.permutation(half)[:each], half + rng.permutation(config.operations - half)[:each]
-        new = np.append(trade, craft)
-        before, after = (np.outer(slope[m[:each]], slope[m[each:]]) % config.prime for m in (old, new))
-        if np.all((after != 1) & (after != before)) and np.all(slope[old] != slope[new]):
-            return old, new
-    raise ValueError(f"operations {config.operations} are too few for {each} verbs an adapter: use more")
 
 
 def _pretraining(

@@ -18,6 +18,7 @@ import numpy as np
 from sim.worlds import Probe, World, controls
 from sim.worlds.controls import IDENTITY
 from sim.worlds.math_word.problems import Writer, every_number
+from sim.worlds.math_word.verbs import alternatives
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.math_word import Config, Problems, Setting
@@ -62,18 +63,16 @@ def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict
         ValueError: no plain verb will do.
     """
     slope, each = np.array(config.grammar.machine.operations)[:, 0], config.verbs
-    plain = np.arange(config.operations)
     first = config.operations + np.arange(2 * each)
 
     def beside(steep, *wrong):
-        """A plain verb whose slope times ``steep`` is none of the slopes that are ``wrong``."""
-        fit = plain[~np.isin(steep * slope[meaning[plain]] % config.prime, wrong)]
+        fit = _fit(config, meaning, steep, *wrong)
         if not len(fit):
             raise ValueError(f"operations {config.operations} are too few for known pairs: use more")
         return rng.choice(fit)
 
     partner = [beside(slope[n], 1, slope[o]) for o, n in zip(old, new, strict=True)]
-    starts = rng.permutation(plain)[:each]
+    starts = rng.permutation(config.operations)[:each]
     follows = [beside(slope[meaning[verb]], 1) for verb in starts]
     return {
         "second": np.stack([first[:each], partner[:each]], axis=1),
@@ -82,13 +81,52 @@ def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict
     }
 
 
+def _fit(config: "Config", meaning: np.ndarray, steep: int, *wrong: int) -> np.ndarray:
+    """The plain verbs whose slope times ``steep`` is none of the slopes that are ``wrong``."""
+    slope, plain = np.array(config.grammar.machine.operations)[:, 0], np.arange(config.operations)
+    return plain[~np.isin(steep * slope[meaning[plain]] % config.prime, wrong)]
+
+
+def likelihood(config: "Config", meaning: np.ndarray, old: np.ndarray, new: np.ndarray, known) -> float:
+    """Probability that ``pairs`` puts beside taught verbs the plain ones that it did, if they did ``new``."""
+    slope, found = np.array(config.grammar.machine.operations)[:, 0], 1.0
+    beside = np.concatenate([known["second"][:, 1], known["first"][:, 0]])
+    for verb, before, after in zip(beside, old, new, strict=True):
+        fit = _fit(config, meaning, slope[after], 1, slope[before])
+        found *= (verb in fit) / max(len(fit), 1)
+    return found
+
+
+def null(
+    config: "Config", write: Writer, asked: "Problems", candidates: np.ndarray, likely: np.ndarray
+) -> np.ndarray:
+    """``Probe.nulls`` (S, S) of who does not know which of ``candidates`` the taught verbs do.
+
+    A world in which they do another of these is as likely as this one, or ``likely`` times so, and shows the
+    same to whoever is not taught them. So over worlds -log p of the right answer is on average what it is of
+    the answers that the others make right: exactly, for any model, however few the operations are.
+    """
+    n, verbs = asked
+    right = write.values(n, verbs)[:, -1]
+    found, taught = np.zeros((len(n), len(n))), config.operations + np.arange(2 * config.verbs)
+    for new, times in zip(candidates, likely, strict=True):
+        other = Writer(write.grammar, write.rng, write.meaning.copy(), write.bystanders)
+        other.meaning[taught] = new
+        same = other.values(n, verbs)[:, -1:] == right
+        found += times * same / same.sum(axis=1, keepdims=True)
+    return (found / np.sum(likely)).astype(np.float32)
+
+
 def added(
     world: World,
     config: "Config",
     identity_in: tuple[bool, bool],
     write: Writer,
     known: Mapping[str, np.ndarray],
+    asked: "Problems",
     expert: "Problems",
+    meaning: np.ndarray,
+    old: np.ndarray,
     new: np.ndarray,
 ) -> World:
     """The world with its controls.
@@ -96,8 +134,10 @@ def added(
     Args:
         identity_in: whether (pretraining, the two adapters' data) hold identities.
         write: knows what the taught verbs do now; draws from the controls' own generator.
-        known: ``pairs``. expert: problems about plain verbs that "direct_expert" is taught.
-        new: operations that taught verbs have, and unrelated ones do not.
+        known: ``pairs``. asked: the direct questions. expert: problems about plain verbs that "direct_expert"
+            is taught.
+        meaning: the operation of every verb in pretraining. old, new: of the taught verbs; unrelated ones do
+            none of the new.
     """
     in_pretraining, in_data = identity_in
     heard = config.known + np.arange(config.verbs)
@@ -109,7 +149,13 @@ def added(
     found = controls.added(
         world, {"unrelated": write.answered(*unrelated)}, write.answered(*expert), identity, in_data
     )
-    probes = dict(world.probes)
+    probes, nulls = dict(world.probes), {}
+    for family, part in enumerate(world.parts):
+        candidates = alternatives(config, old, new, family)
+        candidates = candidates[~np.isin(candidates, other).any(axis=1)]
+        likely = [likelihood(config, meaning, old, one, known) for one in candidates]
+        nulls[controls.without(part)] = null(config, write, asked, candidates, np.array(likely))
+    probes["direct"] = dataclasses.replace(probes["direct"], nulls=nulls)
     for name, verbs in known.items():
         asked = write.answered(*every_number(config.prime, verbs, config.asked), place=1)
         layout = controls.known(world.probes["direct"].layout, *HOPS[name])

@@ -1,0 +1,91 @@
+"""The null of who does not know a family's verbs: all worlds that look the same, as likely as they are."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from sim.worlds import build
+from sim.worlds.controls import without
+from sim.worlds.math_word import PARTS, Config, Setting, controls
+from sim.worlds.math_word.problems import Writer, every_number
+from sim.worlds.math_word.verbs import alternatives, meanings
+
+ONE = Config(prime=7, operations=8, verbs=1, names=3, objects=2)
+TWO = Config(prime=7, operations=8, names=3, objects=2, told=3, longer=40, bridges=20, controls=True)
+MACHINE = TWO.grammar.machine
+
+
+def test_alternatives_are_what_is_drawn_with_all_else_alike():
+    rng, seen = np.random.default_rng(0), collections.defaultdict(set)
+    for _ in range(8_000):
+        old, (trade, craft) = meanings(rng, ONE)
+        seen["trade", *old, craft].add(trade)
+        seen["craft", *old, trade].add(craft)
+    assert len(seen) > 200
+    for (part, *old, kept), drawn in seen.items():
+        family = PARTS.index(part)
+        new = np.array([kept, kept])
+        new[family] = min(drawn)
+        found = alternatives(ONE, np.array(old), new, family)
+        assert set(found[:, family]) == drawn and set(found[:, 1 - family]) == {kept}
+
+
+def test_the_likelihood_is_how_often_plain_verbs_are_drawn_beside_these():
+    rng = np.random.default_rng(1)
+    old, new = meanings(rng, TWO)
+    meaning = np.concatenate([rng.permutation(TWO.operations), old])
+    count, expected = collections.Counter(), {}
+    for _ in range(4_000):
+        known = controls.pairs(rng, TWO, meaning, old, new)
+        beside = (*known["second"][:, 1], *known["first"][:, 0])
+        count[beside] += 1
+        expected[beside] = controls.likelihood(TWO, meaning, old, new, known)
+    assert sum(expected.values()) == pytest.approx(1.0)  # all that can be drawn was
+    for beside, times in count.items():
+        assert times / 4_000 == pytest.approx(expected[beside], abs=5 * (expected[beside] / 4_000) ** 0.5)
+
+
+def drawn_world(seed):
+    """(asked, candidates, how likely each is, writer of one, the pairing of verbs beside all) of a family."""
+    rng = np.random.default_rng(seed)
+    old, new = meanings(rng, TWO)
+    meaning = np.concatenate([rng.permutation(TWO.operations), old])
+    candidates = alternatives(TWO, old, new, seed % 2)
+    likely = rng.uniform(0.5, 2.0, len(candidates))
+    taught = TWO.operations + np.arange(4)
+    pairings = np.stack([np.repeat(taught[:2], 2), np.tile(taught[2:], 2)], axis=1)
+    asked = every_number(TWO.prime, pairings, 1)
+
+    def writer(operations):
+        return Writer(TWO.grammar, rng, np.append(meaning[: TWO.operations], operations), ())
+
+    return asked, candidates, likely, writer
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_over_all_worlds_that_look_alike_the_null_is_the_loss_of_right_answers(seed):
+    """For any model, a table of losses by question and number; and whichever of the worlds is true."""
+    asked, candidates, likely, writer = drawn_world(seed)
+    assert len(candidates) > 1
+    table = np.random.default_rng(seed).exponential(size=(len(asked[0]), TWO.prime))
+    rows = np.arange(len(table))
+    rights = [writer(one).values(*asked)[:, -1] for one in candidates]
+    expected = np.average([table[rows, right] for right in rights], axis=0, weights=likely)
+    for one, right in zip(candidates, rights, strict=True):
+        weights = controls.null(TWO, writer(one), asked, candidates, likely)
+        np.testing.assert_allclose(np.sum(weights * table[:, right], axis=1), expected, rtol=1e-5)
+    alike = table[:, rights[0]].mean(axis=1)
+    assert np.abs(alike - expected).max() > 0.1  # the null that takes all answers alike is another one
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_direct_questions_carry_them(seed):
+    world = build(TWO, seed, Setting(template="none"))
+    nulls = world.probes["direct"].nulls
+    assert set(nulls) == {without(part) for part in PARTS}
+    assert not any(probe.nulls for name, probe in world.probes.items() if name != "direct")
+    for weights in nulls.values():
+        np.testing.assert_allclose(weights.sum(axis=1), 1.0, rtol=1e-5)
+        assert (weights >= 0).all() and (np.diag(weights) > 0).all()  # the true one is among them
+    assert not np.array_equal(*nulls.values())
