@@ -5,6 +5,7 @@ import pytest
 
 from sim.experiments.controls.lines import LINK, against_nulls, controls_of
 from sim.figures import controls_claims
+from sim.worlds.controls import without
 
 PARTS = ("one", "two")
 NULLS = {"direct_given_among_answers": 0.1, "direct_loss_gain": 0.0, "direct_loss_gain_over_base": 0.0}
@@ -57,6 +58,26 @@ ACCURACY = "direct_given_among_answers"
 def test_what_nobody_was_taught_decides(values, models, holds):
     shown, text = judged(values)
     assert shown == holds and f"of 10 models with a hop that nobody was taught {models} lie above" in text
+
+
+def test_a_loss_is_held_against_the_null_of_who_lacks_the_hop_where_there_is_one():
+    """A stand-in for hop one against ``without_one``, whatever all answers alike, or the other null, say."""
+    values = {(*model, metric): 1.0 for model in (LACKING, OTHER) for metric in (GAIN, OVER)}
+    table = summary(values=values)
+    losses = table[table["metric"].isin((GAIN, OVER))]
+    own = losses.assign(measured=0.0, low=-0.05, high=0.05)
+
+    def with_nulls(**said):
+        more = [rows.assign(metric=rows["metric"] + f"_{without(part)}") for part, rows in said.items()]
+        found = against_nulls(pd.concat([table, *more]), controls_of(PARTS, proved=False))
+        return controls_claims.of_world("toy", found)[1]
+
+    assert "of 10 models with a hop that nobody was taught 0 lie above" in with_nulls(one=own, two=own)
+    assert (
+        "1 lie above a guess, in accuracy or in a loss that the base does not have as well (random in pla"
+        in (with_nulls(one=losses, two=own))
+    )
+    assert "1 lie above" in with_nulls(one=own, two=losses)
 
 
 def test_lines_above_are_told_by_what_the_control_takes_away():

@@ -107,7 +107,8 @@ TITLES = {"math_word": "math word problems", "crosslingual": "cross-lingual code
 
 SHOWN = {
     "accuracy": "right answers among those that occur, in units of a guess.",
-    "gain": "mean -log p over all pairings of questions and answers, less that of the right pairs.",
+    "gain": "mean -log p over all pairings of questions and answers, less that of the right pairs; in word "
+    "problems with a stand-in for a hop, over answers that other operations in its place make right.",
     "over base": "how far that is above the base's, paired by seed.",
 }
 
