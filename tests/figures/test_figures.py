@@ -60,6 +60,13 @@ def test_the_direct_answer_is_chance_and_the_written_one_is_not():
     assert (rows["low"] <= rows["predicted"] * 1.0001).all() and rows[written]["measured"].min() > 0.95
 
 
+def test_exact_overwrites_are_kept_as_their_law_says_by_every_library():
+    rows = table("retention").dropna(subset="measured")
+    rows = rows[rows["panel"] == "K"]
+    assert set(rows["x"]) >= {2, 3, 4} and set(rows["method"]) == {"average", "sum"}
+    np.testing.assert_array_equal(rows["measured"], rows["predicted"])
+
+
 def test_the_phase_boundary_separates_kept_from_lost():
     rows = table("coverage_phase")
     rows = rows[rows["panel"] == "lambda"]
