@@ -1,6 +1,7 @@
 """Every question put to every model: greedy answers, scored by what the probe says of itself."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -79,20 +80,37 @@ def ask(decoder: Decoder, params: Params, probes: Probes, project_for: ProjectFo
     return outcomes
 
 
-def losses(decoder: Decoder, params: Params, probes: Probes) -> dict[str, tuple[Array, dict[str, Array]]]:
-    """(-log p(right answer | prompt), its nulls), all (S,) and in nats, of every probe with a chance level.
+class Losses(NamedTuple):
+    """Of a probe's S questions: -log p(right answer | prompt) in nats, (S,); its nulls, (S,) by name; whether
+    the likeliest of the probe's answers is right; and how likely it is to be, by each of the probe's nulls.
 
     A null is the mean of -log p(answer | prompt) over the answers of all the probe's questions: for ``ALIKE``
     what the same probabilities give if answers are matched with questions at random, for each of
-    ``probe.nulls`` with its weights. A loss below it is knowledge of which answer belongs where, even where
+    ``Probe.nulls`` with its weights. A loss below it is knowledge of which answer belongs where, even where
     the most likely answer shows none.
     """
+
+    loss: Array
+    nulls: dict[str, Array]
+    right: Array
+    by_luck: dict[str, Array]
+
+
+def losses(decoder: Decoder, params: Params, probes: Probes) -> dict[str, Losses]:
+    """The losses of every probe with a chance level, and what they are held against."""
     found = {}
     for name, probe in probes.items():
         if probe.layout.chance is not None:
             paired = _paired(decoder, params, probe)
             nulls = {null: jnp.sum(weights * paired, axis=1) for null, weights in probe.nulls.items()}
-            found[name] = jnp.diagonal(paired), {ALIKE: jnp.mean(paired, axis=1)} | nulls
+            said = probe.target[jnp.argmin(paired, axis=1)]
+            same = jnp.all(said[:, None] == probe.target[None], axis=-1)
+            found[name] = Losses(
+                jnp.diagonal(paired),
+                {ALIKE: jnp.mean(paired, axis=1)} | nulls,
+                jnp.diagonal(same),
+                {null: jnp.sum(weights * same, axis=1) for null, weights in probe.nulls.items()},
+            )
     return found
 
 

@@ -24,7 +24,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
         pairs:     {family: {metric: number}} of ``pairs.METRICS``, if the configuration asks for interaction.
         training:  {family: {adapter: {"losses" (steps,), "cycles", "recall"}}}: ``library.Made``.
-        losses:    {model as in outcomes: {probe: (losses (S,), nulls)}} if asked for: ``ask.losses``.
+        losses:    {model as in outcomes: {probe: ``ask.Losses``}} if asked for.
     """
     decoder, base, world, ranks = config.decoder, job["base"], job["world"], job.get("ranks")
     runs = job["key"].shape[0]

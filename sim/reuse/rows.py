@@ -6,6 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
+from sim.reuse.ask import Losses
 from sim.reuse.config import BASE, Cell, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
 from sim.worlds import World, kind_of
@@ -36,7 +37,8 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     facts that an adapter knows after ``training_cycles``; ``pair_METRIC`` is one of ``pairs.METRICS``.
     ``PROBE_loss`` is the mean loss of right answers beside its null (``ask.losses``),
     ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge; ``PROBE_loss_gain_over_base`` how
-    far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``.
+    far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``,
+    and ``PROBE_given_among_answers``, there of the likeliest answer.
     """
     common = {
         "experiment": cell.experiment,
@@ -86,6 +88,10 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
                 over = gain - (of_base[null] - base_loss)
                 for metric, value in {loss_gain: gain, loss_gain_over_base: over}.items():
                     add(model, metric(name, null), value, predictor="chance", predicted=0.0, lam=lam)
+            for null, by_luck in told_of.by_luck.items():
+                metric, right = given_among_answers(name, null), np.asarray(told_of.right)
+                expected = float(np.mean(by_luck))
+                add(model, metric, np.mean(right), right.size, "chance", expected, lam)
     for family, adapters in result["training"].items():
         for name, made in adapters.items():
             add((family, "single", name), "training_cycles", made["cycles"])
@@ -124,14 +130,13 @@ def _null(world: World, scores: Mapping) -> dict[str, float]:
     return found
 
 
-def _means(told: tuple) -> tuple[float, dict[str, float]]:
+def _means(told: Losses) -> tuple[float, dict[str, float]]:
     """A loss and its nulls, means over the questions."""
-    loss, nulls = told
 
     def mean(values):
         return float(np.mean(values, dtype=np.float64))
 
-    return mean(loss), {null: mean(values) for null, values in nulls.items()}
+    return mean(told.loss), {null: mean(values) for null, values in told.nulls.items()}
 
 
 def _common(coefficients: tuple[float, ...] | None) -> float:

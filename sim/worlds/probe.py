@@ -117,9 +117,10 @@ def among_answers(name: str) -> str:
     return f"{name}_among_answers"
 
 
-def given_among_answers(name: str) -> str:
-    """Name of the metric that asks for the right answer where the completion is one of the answers."""
-    return f"{name}_given_among_answers"
+def given_among_answers(name: str, null: str = ALIKE) -> str:
+    """Name of the metric that asks for the right answer where the completion is one of the answers; beside a
+    null of the probe's own, of the one that asks whether the likeliest of the answers is right."""
+    return f"{name}_given_among_answers" + (f"_{null}" if null else "")
 
 
 def loss_gain(name: str, null: str = ALIKE) -> str:

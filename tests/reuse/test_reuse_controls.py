@@ -79,8 +79,11 @@ def test_the_loss_and_its_null_by_hand(scene):
     decoder, params, probes = scene
     found = jax.jit(functools.partial(ask.losses, decoder))(params, probes)
     assert set(found) == {"direct", "direct_known_first", "compare"}  # those with a chance level
-    for name, (loss, nulls) in found.items():
-        table = expected(decoder, params, probes[name])
+    for name, (loss, nulls, right, by_luck) in found.items():
+        table, target = expected(decoder, params, probes[name]), np.asarray(probes[name].target)
+        likeliest = target[table.argmin(axis=1)]
+        np.testing.assert_array_equal(right, (likeliest == target).all(axis=1))
+        assert not by_luck
         np.testing.assert_allclose(loss, np.diag(table), atol=1e-4)
         np.testing.assert_allclose(nulls.pop(ALIKE), table.mean(axis=1), atol=1e-4)
         assert not nulls
@@ -91,9 +94,13 @@ def test_a_null_of_its_own_weighs_answers_as_it_says(scene):
     probe, table = probes["direct"], expected(decoder, params, probes["direct"])
     weights = np.random.default_rng(0).dirichlet(np.ones(len(table)), len(table)).astype(np.float32)
     asked = {"direct": dataclasses.replace(probe, nulls={"without_hop1": weights})}
-    _, nulls = jax.jit(functools.partial(ask.losses, decoder))(params, asked)["direct"]
-    np.testing.assert_allclose(nulls["without_hop1"], np.sum(weights * table, axis=1), atol=1e-4)
-    np.testing.assert_allclose(nulls[ALIKE], table.mean(axis=1), atol=1e-4)
+    found = jax.jit(functools.partial(ask.losses, decoder))(params, asked)["direct"]
+    np.testing.assert_allclose(found.nulls["without_hop1"], np.sum(weights * table, axis=1), atol=1e-4)
+    np.testing.assert_allclose(found.nulls[ALIKE], table.mean(axis=1), atol=1e-4)
+    target = np.asarray(probe.target)
+    said = target[table.argmin(axis=1)]
+    luck = [weights[i, (target == one).all(axis=1)].sum() for i, one in enumerate(said)]
+    np.testing.assert_allclose(found.by_luck["without_hop1"], luck, rtol=1e-5)
 
 
 def test_the_null_is_the_mean_loss_of_random_matchings(scene):
@@ -104,7 +111,8 @@ def test_the_null_is_the_mean_loss_of_random_matchings(scene):
     for shift in range(len(probe.tokens)):
         target = jnp.roll(probe.target, shift, axis=0)
         tokens = jnp.concatenate([probe.tokens[:, : probe.prompt], target], axis=1)
-        loss, nulls = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
+        found = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
+        loss, nulls = found.loss, found.nulls
         losses.append(np.mean(loss))
     np.testing.assert_allclose(np.mean(losses), np.mean(nulls[ALIKE]), rtol=1e-5)
     assert np.ptp(losses) > 1e-3
@@ -134,8 +142,8 @@ def test_a_cell_with_controls():
     taught = {("single", name) for name in (*config.adapters(world), "base")}
     assert labels == merges | taught and set(result["losses"]) == set(result["outcomes"])
     assert set(result["training"]["lora"]) == set(config.adapters(world))
-    loss, nulls = ask.losses(config.decoder, base, world.probes)["compare"]
-    null = nulls[ALIKE]
+    told = ask.losses(config.decoder, base, world.probes)["compare"]
+    loss, null = told.loss, told.nulls[ALIKE]
     table = rows.rows_of(config, Cell("toy", "label", setting, 0), world, result)
     by_key = {(r["library"], r["method"], r["metric"], r["predictor"]): r for r in table}
     assert len(by_key) == len(table)

@@ -14,7 +14,7 @@ from sim.worlds.controls import RANDOM, without
 SERIES = ("sum", "average", "one adapter", "base")
 
 PANELS = {
-    "accuracy": (lambda name, null: probe.given_among_answers(name), "accuracy / chance"),
+    "accuracy": (probe.given_among_answers, "accuracy / chance"),
     "gain": (probe.loss_gain, "null − loss, nats"),
     "over base": (probe.loss_gain_over_base, "the same, less the base's"),
 }
