@@ -38,8 +38,8 @@ def of_world(world: str, rows: pd.DataFrame) -> tuple[bool, str, str]:
     world that no theorem is about.
 
     A model is above it if its accuracy is above a guess, or its loss gains on the null and on the base: facts
-    of the real world are no guess to the base, and what it gains by itself is no reuse. The null of the loss
-    is that of who lacks the hop, where the world knows it (theory, 2f).
+    of the real world are no guess to the base, and what it gains by itself is no reuse. The null is that
+    of who lacks the hop, where the world knows it (theory, 2f).
     """
     lacking = rows[rows["lacking"] & (rows["series"] != "base")]
     above = []

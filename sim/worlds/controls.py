@@ -26,8 +26,8 @@ asked: in math_word what verbs do is drawn from a few maps, whose arithmetic tie
 number read; in crosslingual paraphrases between three languages tie a word of P as said to the word as read,
 even without "P into P"; in atlas facts are fixed, and "larger" is the inverse of "smaller".
 Their nulls are those of balance: every answer is right equally often. In math_word who knows one hop, and
-that the other is one of few maps, knows something of the answer: there the loss of who lacks a hop has a null
-of its own (``Probe.nulls``), the loss of the answers that the other maps would make right.
+that the other is one of few maps, knows something of the answer: there who lacks a hop has a null of its own
+(``Probe.nulls``), loss and accuracy of the answers that the other maps would make right.
 """
 
 import dataclasses

@@ -60,12 +60,11 @@ def test_what_nobody_was_taught_decides(values, models, holds):
     assert shown == holds and f"of 10 models with a hop that nobody was taught {models} lie above" in text
 
 
-def test_a_loss_is_held_against_the_null_of_who_lacks_the_hop_where_there_is_one():
+def test_a_model_is_held_against_the_null_of_who_lacks_the_hop_where_there_is_one():
     """A stand-in for hop one against ``without_one``, whatever all answers alike, or the other null, say."""
-    values = {(*model, metric): 1.0 for model in (LACKING, OTHER) for metric in (GAIN, OVER)}
+    values = {(*model, metric): 1.0 for model in (LACKING, OTHER) for metric in NULLS}
     table = summary(values=values)
-    losses = table[table["metric"].isin((GAIN, OVER))]
-    own = losses.assign(measured=0.0, low=-0.05, high=0.05)
+    own = table.assign(measured=0.0, low=-0.05, high=0.05)
 
     def with_nulls(**said):
         more = [rows.assign(metric=rows["metric"] + f"_{without(part)}") for part, rows in said.items()]
@@ -75,9 +74,9 @@ def test_a_loss_is_held_against_the_null_of_who_lacks_the_hop_where_there_is_one
     assert "of 10 models with a hop that nobody was taught 0 lie above" in with_nulls(one=own, two=own)
     assert (
         "1 lie above a guess, in accuracy or in a loss that the base does not have as well (random in pla"
-        in (with_nulls(one=losses, two=own))
+        in (with_nulls(one=table, two=own))
     )
-    assert "1 lie above" in with_nulls(one=own, two=losses)
+    assert "1 lie above" in with_nulls(one=own, two=table)
 
 
 def test_lines_above_are_told_by_what_the_control_takes_away():

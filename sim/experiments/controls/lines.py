@@ -39,7 +39,7 @@ class Control:
     theorem: of theory/README.md, section 2, that proves the null of the merges; "" where none does.
     removes: what the control takes away from 2a to 2e, where it takes something.
     lacks: the part, if any, whose knowledge is in no adapter and in no base: what is asked cannot be known.
-           A loss is held against the null of who lacks it, where the world's probes have one.
+           Models are held against the null of who lacks it, where the world's probes have one.
     """
 
     name: str
