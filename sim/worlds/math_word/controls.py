@@ -104,7 +104,8 @@ def null(
 
     A world in which they do another of these is as likely as this one, or ``likely`` times so, and shows the
     same to whoever is not taught them. So over worlds -log p of the right answer is on average what it is of
-    the answers that the others make right: exactly, for any model, however few the operations are.
+    the answers that the others make right: exactly, for any model, however few the operations are. (A random
+    stand-in has the norms of the adapter it replaces; what they might tell of its verbs is left out.)
     """
     n, verbs = asked
     right = write.values(n, verbs)[:, -1]
