@@ -9,6 +9,8 @@ import pytest
 from sim.figures import captions, claims, claims_page
 from sim.lab.figure import Source, committed
 
+pytestmark = pytest.mark.slow
+
 SOURCE = Source(committed() / "experiments")
 
 

@@ -37,6 +37,7 @@ def test_every_committed_table_draws(name, tmp_path):
 OF_RUNS = [name for name, item in FIGURES.items() if item.experiments not in ((), ("mergeability",))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_a_committed_table_is_that_of_the_committed_runs(name):
     made = FIGURES[name].collect(Source(committed() / "experiments"))

@@ -6,6 +6,8 @@ from sim.experiments.mergeability import METRICS, compared, outcomes
 from sim.figures import mergeability_claims
 from sim.lab.figure import Source, committed
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def rows():

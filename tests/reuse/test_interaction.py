@@ -15,6 +15,8 @@ from sim.reuse import forecast, interaction, library, predictors
 from sim.worlds.probe import whole
 from theory.lowrank import dense
 
+pytestmark = pytest.mark.slow
+
 LAM = (0.7, 0.4)
 
 

@@ -13,6 +13,8 @@ from sim.reuse import library, pairs
 from theory import pairwise
 from theory.lowrank import dense
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def scene(tiny_world):
