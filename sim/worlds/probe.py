@@ -120,17 +120,21 @@ def among_answers(name: str) -> str:
 def given_among_answers(name: str, null: str = ALIKE) -> str:
     """Name of the metric that asks for the right answer where the completion is one of the answers; beside a
     null of the probe's own, of the one that asks whether the likeliest of the answers is right."""
-    return f"{name}_given_among_answers" + (f"_{null}" if null else "")
+    return _beside(null, f"{name}_given_among_answers")
 
 
 def loss_gain(name: str, null: str = ALIKE) -> str:
     """Name of the metric that says how far the loss of right answers is below a null."""
-    return f"{name}_loss_gain" + (f"_{null}" if null else "")
+    return _beside(null, f"{name}_loss_gain")
 
 
 def loss_gain_over_base(name: str, null: str = ALIKE) -> str:
     """Name of the metric that says how far that is above the base's."""
-    return f"{name}_loss_gain_over_base" + (f"_{null}" if null else "")
+    return _beside(null, f"{name}_loss_gain_over_base")
+
+
+def _beside(null: str, metric: str) -> str:
+    return f"{metric}_{null}" if null else metric
 
 
 def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, Int8[Array, " S"]]:

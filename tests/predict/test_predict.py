@@ -218,7 +218,6 @@ class TestVerdict:
 
 SEEN = """
 const tables = [...document.querySelectorAll("table")];
-const of = title => [...document.querySelectorAll("h2")].find(head => head.textContent.startsWith(title));
 return {
   verdict: [...document.querySelectorAll(".verdict p")].map(line => line.textContent),
   doubts: document.querySelector(".doubts").textContent,

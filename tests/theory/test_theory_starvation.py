@@ -14,7 +14,7 @@ CELLS = [(6, 4), (8, 2), (32, 4), (32, 20)]
 DRAWS = 160
 
 
-def _inside(samples, expected, facts, sigmas=4.0):
+def assert_inside(samples, expected, facts, sigmas=4.0):
     """Within ``sigmas`` standard errors, plus 3 facts in all where none of them varies (rule of three)."""
     samples = np.asarray(samples)
     error = samples.std(ddof=1) / samples.size**0.5
@@ -53,13 +53,13 @@ def test_shares_follow_the_beta_law(key, facts, rank):
 @pytest.mark.parametrize("lam", [0.75, 1.0])
 def test_overwrite_recall_of_trained_adapters(key, facts, rank, lam):
     samples = twin.overwrite_recall(facts, rank, lam, key=key, draws=DRAWS)
-    _inside(samples, starvation.overwrite_recall(facts, rank, lam), facts)
+    assert_inside(samples, starvation.overwrite_recall(facts, rank, lam), facts)
 
 
 @pytest.mark.parametrize("facts, rank", CELLS)
 def test_insertion_recall_of_trained_adapters(key, facts, rank):
     samples = twin.insertion_recall(facts, rank, key=key, draws=DRAWS)
-    _inside(samples, starvation.insertion_recall(facts, rank), facts)
+    assert_inside(samples, starvation.insertion_recall(facts, rank), facts)
 
 
 @pytest.mark.parametrize("facts", [2, 3, 8, 100, 3000])
@@ -141,14 +141,14 @@ def test_shared_laws_against_drawn_projectors(facts, rank):
     projector = frame @ np.swapaxes(frame, 1, 2) + 1 / facts
     np.testing.assert_allclose(np.trace(projector, axis1=1, axis2=2), rank, atol=1e-9)
     own = np.diagonal(projector, axis1=1, axis2=2)
-    _inside(
+    assert_inside(
         (projector.argmax(1) == np.arange(facts)).mean(1),
         starvation.shared_insertion_recall(facts, rank),
         facts,
     )
     for lam in (0.75, 1.0, 2.0):
         law = starvation.shared_overwrite_recall(facts, rank, lam)
-        _inside((own > 0.5 / lam).mean(1), law, facts)
+        assert_inside((own > 0.5 / lam).mean(1), law, facts)
 
 
 SLOW = [(6, 2), (8, 3), (12, 6), (12, 9), (16, 1), (16, 5), (24, 4), (24, 8)]

@@ -13,7 +13,6 @@ from sim.worlds.math_word.verbs import alternatives, meanings
 
 ONE = Config(prime=7, operations=8, verbs=1, names=3, objects=2)
 TWO = Config(prime=7, operations=8, names=3, objects=2, told=3, longer=40, bridges=20, controls=True)
-MACHINE = TWO.grammar.machine
 
 
 def test_alternatives_are_what_is_drawn_with_all_else_alike():
@@ -47,7 +46,7 @@ def test_the_likelihood_is_how_often_plain_verbs_are_drawn_beside_these():
 
 
 def drawn_world(seed):
-    """(asked, candidates, how likely each is, writer of one, the pairing of verbs beside all) of a family."""
+    """(questions, candidates of one family, how likely each is, candidate -> its writer)."""
     rng = np.random.default_rng(seed)
     old, new = meanings(rng, TWO)
     meaning = np.concatenate([rng.permutation(TWO.operations), old])

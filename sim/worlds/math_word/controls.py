@@ -18,7 +18,7 @@ import numpy as np
 from sim.worlds import Probe, World, controls
 from sim.worlds.controls import IDENTITY
 from sim.worlds.math_word.problems import Writer, every_number
-from sim.worlds.math_word.verbs import alternatives
+from sim.worlds.math_word.verbs import alternatives, slopes
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.math_word import Config, Problems, Setting
@@ -62,7 +62,7 @@ def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict
     Raises:
         ValueError: no plain verb will do.
     """
-    slope, each = np.array(config.grammar.machine.operations)[:, 0], config.verbs
+    slope, each = slopes(config), config.verbs
     first = config.operations + np.arange(2 * each)
 
     def beside(steep, *wrong):
@@ -83,13 +83,13 @@ def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict
 
 def _fit(config: "Config", meaning: np.ndarray, steep: int, *wrong: int) -> np.ndarray:
     """The plain verbs whose slope times ``steep`` is none of the slopes that are ``wrong``."""
-    slope, plain = np.array(config.grammar.machine.operations)[:, 0], np.arange(config.operations)
-    return plain[~np.isin(steep * slope[meaning[plain]] % config.prime, wrong)]
+    plain = np.arange(config.operations)
+    return plain[~np.isin(steep * slopes(config)[meaning[plain]] % config.prime, wrong)]
 
 
 def likelihood(config: "Config", meaning: np.ndarray, old: np.ndarray, new: np.ndarray, known) -> float:
     """Probability that ``pairs`` puts beside taught verbs the plain ones that it did, if they did ``new``."""
-    slope, found = np.array(config.grammar.machine.operations)[:, 0], 1.0
+    slope, found = slopes(config), 1.0
     beside = np.concatenate([known["second"][:, 1], known["first"][:, 0]])
     for verb, before, after in zip(beside, old, new, strict=True):
         fit = _fit(config, meaning, slope[after], 1, slope[before])

@@ -1,5 +1,6 @@
 """What taught verbs meant and what they come to mean, and what they might as well have come to mean."""
 
+import functools
 import itertools
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,12 @@ if TYPE_CHECKING:  # the world imports its meanings
 
 DRAWS = 10_000
 """How often meanings are drawn anew before they are given up."""
+
+
+@functools.cache
+def slopes(config: "Config") -> np.ndarray:
+    """Slope of every operation."""
+    return np.array(config.grammar.machine.operations)[:, 0]
 
 
 def meanings(rng, config: "Config") -> tuple[np.ndarray, np.ndarray]:
@@ -34,7 +41,7 @@ def meanings(rng, config: "Config") -> tuple[np.ndarray, np.ndarray]:
 
 def _apart(config: "Config", old: np.ndarray, new: np.ndarray) -> bool:
     """Whether new operations are told apart from old ones, and from none, by their slopes."""
-    slope, each = np.array(config.grammar.machine.operations)[:, 0], config.verbs
+    slope, each = slopes(config), config.verbs
     before, after = (np.outer(slope[m[:each]], slope[m[each:]]) % config.prime for m in (old, new))
     return bool(np.all((after != 1) & (after != before)) and np.all(slope[old] != slope[new]))
 
