@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sim.merge import METHODS, merge
-from sim.model import closed_form, lora
+from sim.model import closed_form, fused, lora
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule, fit
 from sim.model.transformer import Decoder, Params, completion_logits, init
@@ -117,9 +117,6 @@ def finetune(
     program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
     zero) and stay zero.
 
-    The update is added to the weights once a step: a batch has more tokens than a matrix has rows, so that
-    W + B A costs less than two thin products a token, which machines do badly besides.
-
     The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
     losses and gradients as running the whole decoder at every step.
     """
@@ -129,11 +126,13 @@ def finetune(
     if family == "lora_last":
         groups = {name: closed_form.remember(decoder, params, group) for name, group in groups.items()}
 
-    def logits(factors, group):
+    def logits(factors, group, of=fused.adapted_logits):
         adapter = adapter_of(factors)
         if family == "lora_last":
             return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
-        return completion_logits(decoder, lora.fold(params, adapter), group.tokens, group.prompt)
+        return of(decoder, params, adapter, group.tokens, group.prompt)
+
+    asked = functools.partial(logits, of=fused.folded_logits)
 
     if ranks is not None:
         rows = jnp.arange(recipe.rank)[:, None]
@@ -143,7 +142,7 @@ def finetune(
         factors, _, count, _ = state
         own_key = jax.random.fold_in(key, 1 + count)
         factors, losses = fit(logits, factors, groups, recipe.finetuning, own_key)
-        return factors, losses, count + 1, own_recall(functools.partial(logits, factors), groups)
+        return factors, losses, count + 1, own_recall(functools.partial(asked, factors), groups)
 
     def goes_on(state):
         _, losses, count, recall = state

@@ -1,0 +1,117 @@
+"""The kernels against the decoder that they stand for, run as plain JAX; and that a GPU's compiler takes them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sim.model import fused, lora
+from sim.model.sequences import Sequences
+from sim.model.training import completion_loss
+from sim.model.transformer import Decoder, init
+from theory.lowrank import LowRank
+
+VOCAB = 40
+CASES = {
+    "two layers": (Decoder(VOCAB, 2, 64, 4, 256), 11, 14, 5, 4),
+    "one layer, the shortest sequences, more than a tile": (Decoder(VOCAB, 1, 32, 2, 64), 70, 2, 1, 1),
+    "three layers, long sequences, rank 7": (Decoder(VOCAB, 3, 32, 1, 32), 3, 40, 39, 7),
+}
+
+
+def material(decoder, batch, tokens, rank):
+    """(parameters with norms that are not 1, an adapter that changes them, sequences)."""
+    params = init(decoder, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 100)
+    for place, name in enumerate(params):
+        if name.endswith("norm"):
+            params[name] += 0.3 * jax.random.normal(keys[place], params[name].shape, jnp.float32)
+    adapter = lora.init(decoder, decoder.modules(), rank, jax.random.key(2))
+    adapter = {
+        name: update._replace(b=0.1 * jax.random.normal(key, update.b.shape, jnp.float32))
+        for key, (name, update) in zip(keys[50:], adapter.items(), strict=False)
+    }
+    return params, adapter, jax.random.randint(jax.random.key(3), (batch, tokens), 0, VOCAB)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_kernels_give_loss_and_gradient_of_the_decoder(case):
+    decoder, batch, tokens, prompt, rank = case
+    params, adapter, given = material(decoder, batch, tokens, rank)
+    group = Sequences(given, jnp.ones(batch, jnp.float32), prompt)
+
+    def loss(of):
+        def one(factors):
+            held = {name: LowRank(*pair) for name, pair in factors.items()}
+            return completion_loss(of(decoder, params, held, given, prompt), group)
+
+        return jax.jit(jax.value_and_grad(one))({n: (u.b, u.a) for n, u in adapter.items()})
+
+    expected, slopes = loss(fused.folded_logits)
+    found, ours = loss(lambda *given: fused.completion_logits(*given, interpret=True))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for name, pair in slopes.items():
+        for side, of_side, exact in zip("BA", ours[name], pair, strict=True):
+            scale = float(jnp.max(jnp.abs(exact)))
+            np.testing.assert_allclose(of_side / scale, exact / scale, atol=1e-5, err_msg=f"{side} of {name}")
+
+
+def test_each_run_of_a_vmap_has_its_own_gradient():
+    decoder, batch, tokens, prompt, rank = CASES["one layer, the shortest sequences, more than a tile"]
+    params, adapter, given = material(decoder, batch, tokens, rank)
+
+    def norms(strength):
+        def total(by):
+            held = {name: update._replace(b=by * update.b) for name, update in adapter.items()}
+            return jnp.sum(fused.completion_logits(decoder, params, held, given, prompt, True) ** 2)
+
+        return jax.grad(total)(strength)
+
+    strengths = jnp.asarray([0.0, 0.5, 2.0], jnp.float32)
+    alone = jnp.stack([norms(strength) for strength in strengths])
+    np.testing.assert_allclose(jax.vmap(norms)(strengths), alone, rtol=1e-4)
+
+
+def test_a_gpu_compiler_is_given_four_kernels_a_layer():
+    decoder, batch, tokens, prompt, rank = CASES["two layers"]
+    params, adapter, given = material(decoder, batch, tokens, rank)
+
+    def total(factors):
+        held = {name: LowRank(*pair) for name, pair in factors.items()}
+        return jnp.sum(fused.completion_logits(decoder, params, held, given, prompt))
+
+    triton = jax.export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")
+    factors = {name: (update.b, update.a) for name, update in adapter.items()}
+    lowered = jax.export.export(jax.jit(jax.grad(total)), platforms=["cuda"], disabled_checks=[triton])
+    assert lowered(factors).mlir_module().count("stablehlo.custom_call @__gpu$xla.gpu.triton") == 8
+
+
+WIDE = Decoder(VOCAB, 2, 128, 4, 512)
+NARROW = Decoder(VOCAB, 2, 64, 8, 256)
+ODD = Decoder(VOCAB, 2, 48, 3, 96)
+USUAL = Decoder(VOCAB, 2, 64, 4, 256)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "kinds", "tokens", "expected"),
+    [
+        (USUAL, ("q", "k", "v", "o", "up", "down"), 65, True),
+        (USUAL, ("q", "k", "v", "o", "up", "down"), 66, False),
+        (USUAL, ("q", "v"), 14, False),
+        (WIDE, ("q", "k", "v", "o", "up", "down"), 14, False),
+        (NARROW, ("q", "k", "v", "o", "up", "down"), 14, False),
+        (ODD, ("q", "k", "v", "o", "up", "down"), 14, False),
+    ],
+)
+def test_kernels_take_what_fits_a_tile(decoder, kinds, tokens, expected):
+    assert fused.can(decoder, decoder.modules(kinds), tokens) is expected
+
+
+def test_no_kernel_on_a_cpu():
+    decoder, batch, tokens, prompt, rank = CASES["two layers"]
+    params, adapter, given = material(decoder, batch, tokens, rank)
+    assert jax.default_backend() == "cpu"
+    np.testing.assert_array_equal(
+        fused.adapted_logits(decoder, params, adapter, given, prompt),
+        fused.folded_logits(decoder, params, adapter, given, prompt),
+    )
