@@ -1,4 +1,4 @@
-"""The kernels against the decoder that they stand for, run as plain JAX; and that a GPU's compiler takes them."""
+"""The kernels, run as plain JAX, against the decoder they stand for; and that a GPU's compiler takes them."""
 
 import jax
 import jax.numpy as jnp
