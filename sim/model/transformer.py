@@ -18,6 +18,8 @@ Project = Callable[[str, Array, Array], Array]
 
 ATTENTION = ("q", "k", "v", "o")
 MLP = ("up", "down")
+EPSILON = 1e-6
+"""Added to the mean square in RMSNorm."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def plain(name: str, weight: Array, x_BTI: Array) -> Array:
 
 def rms_norm(x_BTD: Array, gain_D: Array) -> Array:
     """x / sqrt(mean x^2 + 1e-6) * gain, over the last axis."""
-    scale = jax.lax.rsqrt(jnp.mean(jnp.square(x_BTD), axis=-1, keepdims=True) + 1e-6)
+    scale = jax.lax.rsqrt(jnp.mean(jnp.square(x_BTD), axis=-1, keepdims=True) + EPSILON)
     return x_BTD * scale * jnp.broadcast_to(gain_D, x_BTD.shape)
 
 

@@ -132,8 +132,6 @@ def finetune(
             return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
         return of(decoder, params, adapter, group.tokens, group.prompt)
 
-    asked = functools.partial(logits, of=fused.folded_logits)
-
     if ranks is not None:
         rows = jnp.arange(recipe.rank)[:, None]
         start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
@@ -142,7 +140,8 @@ def finetune(
         factors, _, count, _ = state
         own_key = jax.random.fold_in(key, 1 + count)
         factors, losses = fit(logits, factors, groups, recipe.finetuning, own_key)
-        return factors, losses, count + 1, own_recall(functools.partial(asked, factors), groups)
+        asked = functools.partial(logits, factors, of=fused.folded_logits)
+        return factors, losses, count + 1, own_recall(asked, groups)
 
     def goes_on(state):
         _, losses, count, recall = state

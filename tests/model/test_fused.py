@@ -8,7 +8,7 @@ import pytest
 from sim.model import fused, lora
 from sim.model.sequences import Sequences
 from sim.model.training import completion_loss
-from sim.model.transformer import Decoder, init
+from sim.model.transformer import ATTENTION, MLP, Decoder, init
 from theory.lowrank import LowRank
 
 VOCAB = 40
@@ -92,19 +92,25 @@ ODD = Decoder(VOCAB, 2, 48, 3, 96)
 USUAL = Decoder(VOCAB, 2, 64, 4, 256)
 
 
+EVERY = ATTENTION + MLP
+
+
 @pytest.mark.parametrize(
-    ("decoder", "kinds", "tokens", "expected"),
+    ("decoder", "kinds", "rank", "tokens", "expected"),
     [
-        (USUAL, ("q", "k", "v", "o", "up", "down"), 65, True),
-        (USUAL, ("q", "k", "v", "o", "up", "down"), 66, False),
-        (USUAL, ("q", "v"), 14, False),
-        (WIDE, ("q", "k", "v", "o", "up", "down"), 14, False),
-        (NARROW, ("q", "k", "v", "o", "up", "down"), 14, False),
-        (ODD, ("q", "k", "v", "o", "up", "down"), 14, False),
+        (USUAL, EVERY, 4, 65, True),
+        (USUAL, EVERY, 4, 66, False),
+        (USUAL, EVERY, 16, 14, True),
+        (USUAL, EVERY, 17, 14, False),
+        (USUAL, ("q", "v"), 4, 14, False),
+        (WIDE, EVERY, 4, 14, False),
+        (NARROW, EVERY, 4, 14, False),
+        (ODD, EVERY, 4, 14, False),
     ],
 )
-def test_kernels_take_what_fits_a_tile(decoder, kinds, tokens, expected):
-    assert fused.can(decoder, decoder.modules(kinds), tokens) is expected
+def test_kernels_take_what_fits_a_tile(decoder, kinds, rank, tokens, expected):
+    adapter = lora.init(decoder, decoder.modules(kinds), rank, jax.random.key(0))
+    assert fused.can(decoder, adapter, tokens) is expected
 
 
 def test_no_kernel_on_a_cpu():

@@ -10,8 +10,6 @@ Shape letters: N tokens of all sequences and what fills their last tile, D width
 matrices that share an input, side by side, padded.
 """
 
-from collections.abc import Collection
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -24,13 +22,16 @@ from sim.model.transformer import ATTENTION, MLP, Decoder, Params, rms_norm
 
 WIDEST = 64
 """The widest decoder whose tiles stay in registers; of wider ones separate operations are faster."""
+HIGHEST = 16
+"""The highest rank of an adapter; of higher ones separate operations are faster (sim/bench/README.md)."""
 
 
-def can(decoder: Decoder, names: Collection[str], tokens: int) -> bool:
-    """Whether ``completion_logits`` takes an adapter of these modules and sequences of ``tokens`` tokens."""
+def can(decoder: Decoder, adapter: lora.Adapter, tokens: int) -> bool:
+    """Whether ``completion_logits`` takes this adapter and sequences of that many tokens, and gains."""
     head = decoder.width // decoder.heads
     return (
-        set(names) == set(decoder.modules())
+        set(adapter) == set(decoder.modules())
+        and all(update.a.shape[0] <= HIGHEST for update in adapter.values())
         and head >= LEAST
         and decoder.width <= WIDEST
         and decoder.hidden % decoder.width == 0

@@ -23,6 +23,7 @@ from sim.model.fused.tiles import (
     run,
     tile,
 )
+from sim.model.transformer import rotary
 
 
 def _attended(tiles: Tiles, x: Array, tables, weights, head):
@@ -110,10 +111,11 @@ def _tables(tiles: Tiles, width: int) -> tuple[Array, Array, Array]:
     """Cosines and sines of ``transformer.rotary`` for every row of a tile, (ROWS, K), and the turn (K, K):
     x * cos + (x @ turn) * sin is x, rotated."""
     half = width // 2
-    rate = 100.0 ** (-np.arange(half, dtype=np.float32) / half)
-    angle = (np.arange(ROWS) % tiles.tokens).astype(np.float32)[:, None] * np.tile(rate, 2)
+    first = jnp.broadcast_to(jnp.arange(width) < half, (1, tiles.tokens, 1, width)).astype(jnp.float32)
+    of_sequence = rotary(first)[0, :, 0]  # cosines where x had ones, sines where it had none
+    of_row = of_sequence[np.arange(ROWS) % tiles.tokens]
     turn = np.kron([[0, 1], [-1, 0]], np.eye(half)).astype(np.float32)
-    return jnp.cos(angle), jnp.sin(angle), jnp.asarray(turn)
+    return jnp.tile(of_row[:, :half], 2), jnp.tile(of_row[:, half:], 2), jnp.asarray(turn)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

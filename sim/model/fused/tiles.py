@@ -10,6 +10,9 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 from jaxtyping import Array
 
+from sim.model.training import PRECISION
+from sim.model.transformer import EPSILON
+
 ROWS = 64
 """Tokens of a tile, a power of two: whole sequences, and what is left over stays empty."""
 LEAST = 16
@@ -49,12 +52,12 @@ def padded(ranks: int) -> int:
 
 def dot(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False) -> Array:
     """a @ b with inputs rounded as in ``sim.model.training.PRECISION``, and float32 sums."""
-    return triton.dot(a, b, trans_a=trans_a, trans_b=trans_b, allow_tf32=True)
+    return triton.dot(a, b, trans_a=trans_a, trans_b=trans_b, allow_tf32=PRECISION == "tensorfloat32")
 
 
 def normed(x: Array, gain: Array) -> tuple[Array, Array]:
     """(RMSNorm of the rows of x, what they were divided by, inverted)."""
-    inverse = jax.lax.rsqrt(jnp.sum(x * x, axis=1, keepdims=True) / x.shape[1] + 1e-6)
+    inverse = jax.lax.rsqrt(jnp.sum(x * x, axis=1, keepdims=True) / x.shape[1] + EPSILON)
     return x * inverse * gain[None, :], inverse
 
 
