@@ -48,7 +48,7 @@ def test_kernels_give_loss_and_gradient_of_the_decoder(case):
         return jax.jit(jax.value_and_grad(one))({n: (u.b, u.a) for n, u in adapter.items()})
 
     expected, slopes = loss(fused.folded_logits)
-    found, ours = loss(lambda *given: fused.completion_logits(*given, interpret=True))
+    found, ours = loss(lambda *given: fused.completion_logits(*given, interpret=True, kind=jnp.float32))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     for name, pair in slopes.items():
         for side, of_side, exact in zip("BA", ours[name], pair, strict=True):
@@ -63,7 +63,7 @@ def test_each_run_of_a_vmap_has_its_own_gradient():
     def norms(strength):
         def total(by):
             held = {name: update._replace(b=by * update.b) for name, update in adapter.items()}
-            return jnp.sum(fused.completion_logits(decoder, params, held, given, prompt, True) ** 2)
+            return jnp.sum(fused.completion_logits(decoder, params, held, given, prompt, True, jnp.float32) ** 2)
 
         return jax.grad(total)(strength)
 

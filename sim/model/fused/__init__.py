@@ -11,13 +11,12 @@ matrices that share an input, side by side, padded.
 """
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sim.model import lora, transformer
 from sim.model.fused.attention import attention
 from sim.model.fused.mlp import mlp
-from sim.model.fused.tiles import LEAST, ROWS, Tiles
+from sim.model.fused.tiles import LEAST, ROUNDED, ROWS, Tiles
 from sim.model.transformer import ATTENTION, MLP, Decoder, Params, rms_norm
 
 WIDEST = 64
@@ -47,35 +46,30 @@ def completion_logits(
     tokens_BT: Int[Array, "B T"],
     prompt: int,
     interpret: bool = False,
+    kind: type = ROUNDED,
 ) -> Float[Array, "B L V"]:
     """``transformer.completion_logits`` of the base with an adapter of every matrix, of scale 1.
 
-    Differentiable in the adapter's factors alone; ``interpret``: see ``Tiles``.
+    Differentiable in the adapter's factors alone; ``interpret`` and ``kind``: see ``Tiles``.
     """
     read = tokens_BT[:, :-1]
-    tiles = Tiles(*read.shape, decoder.heads, interpret)
-
-    def stored(values, tiles):
-        flat = values.reshape(tiles.sequences * tiles.tokens, *values.shape[2:])
-        return jnp.pad(flat, ((0, tiles.stored - len(flat)), *((0, 0),) * (flat.ndim - 1)))
-
-    def taken(x, tiles):
-        return x[: tiles.sequences * tiles.tokens].reshape(tiles.sequences, tiles.tokens, -1)
+    tiles = Tiles(*read.shape, decoder.heads, interpret, kind)
 
     def block(run, tiles, x, layer, norm, kinds):
         names = [f"{layer}.{kind}" for kind in kinds]
         factors = tuple((adapter[name].b, adapter[name].a) for name in names)
         return run(tiles, x, params[f"{layer}.{norm}"], tuple(params[name] for name in names), factors)
 
-    x = params["embed"][stored(read, tiles)]
+    x = params["embed"][read.reshape(-1)]
     for layer in range(decoder.layers):
         x = block(attention, tiles._replace(first=layer == 0), x, layer, "attention_norm", ATTENTION)
         if layer == decoder.layers - 1:
             # Nothing after its attention is computed where no token of the completion is decided.
-            x, tiles = taken(x, tiles)[:, prompt - 1 :], tiles._replace(tokens=tiles.tokens - prompt + 1)
-            x = stored(x, tiles)
+            x = x.reshape(*read.shape, -1)[:, prompt - 1 :].reshape(-1, decoder.width)
+            tiles = tiles._replace(tokens=tiles.tokens - prompt + 1)
         x = block(mlp, tiles, x, layer, "mlp_norm", MLP)
-    return rms_norm(taken(x, tiles), params["final_norm"]) @ params["unembed"].T
+    x = x.reshape(tiles.sequences, tiles.tokens, -1)
+    return rms_norm(x, params["final_norm"]) @ params["unembed"].T
 
 
 def folded_logits(

@@ -15,9 +15,9 @@ from sim.model.fused.tiles import (
     apart,
     before_norm,
     beside,
-    dot,
     folded,
     normed,
+    of_one,
     put,
     rows_of,
     run,
@@ -33,12 +33,12 @@ def _attended(tiles: Tiles, x: Array, tables, weights, head):
     at = pl.ds(head * width, width)
 
     def turned(ref):
-        value = dot(x, ref[at, :], trans_b=True)
-        return value * cos + dot(value, turn) * sin
+        value = tiles.dot(x, ref[at, :], trans_b=True)
+        return value * cos + tiles.dot(value, turn) * sin
 
     q, k = turned(weights[0]), turned(weights[1])
-    v = dot(x, weights[2][at, :], trans_b=True)
-    scores = dot(q, k, trans_b=True) * width**-0.5
+    v = tiles.dot(x, weights[2][at, :], trans_b=True)
+    scores = tiles.dot(q, k, trans_b=True) * width**-0.5
     row, column = (jax.lax.broadcasted_iota(jnp.int32, (ROWS, ROWS), axis) for axis in (0, 1))
     seen = (row // tiles.tokens == column // tiles.tokens) & (column <= row)
     scores = jnp.where(seen, scores, -1e30)
@@ -55,31 +55,30 @@ def _on(tiles, x_ref, gain_ref, q_ref, k_ref, v_ref, o_ref, cos_ref, sin_ref, tu
     def head(index, y):
         tables, weights = (cos_ref, sin_ref, turn_ref), (q_ref, k_ref, v_ref)
         _, _, v, attended = _attended(tiles, inner, tables, weights, index)
-        return y + dot(dot(attended, v), o_ref[:, pl.ds(index * width, width)], trans_b=True)
+        read = tiles.dot(attended, v)
+        return y + tiles.dot(read, o_ref[:, pl.ds(index * width, width)], trans_b=True)
 
     put(y_ref, start, jax.lax.fori_loop(0, tiles.heads, head, x), present)
 
 
 def _back(
-    tiles, x_ref, dy_ref, gain_ref, q_ref, k_ref, v_ref, o_ref, cos_ref, sin_ref, turn_ref,
-    a_ref, bq_ref, bk_ref, bv_ref, ao_ref, bo_ref,
-    dx_ref, da_ref, dbq_ref, dbk_ref, dbv_ref, dao_ref, dbo_ref,
+    ranks, tiles, x_ref, dy_ref, gain_ref, q_ref, k_ref, v_ref, o_ref, cos_ref, sin_ref, turn_ref,
+    outer_ref, within_ref, dx_ref, d_outer_ref, d_within_ref,
 ):  # fmt: skip
     start, present = tile(tiles, tiles.whole * tiles.tokens)
-    x, dy, gain = rows_of(x_ref, start, present), rows_of(dy_ref, start, present), gain_ref[:]
-    inner, inverse = normed(x, gain)
-    width = x.shape[1] // tiles.heads
-    thin = dot(inner, a_ref[:, :], trans_b=True)
-    back_o = dot(dy, bo_ref[:, :])
+    dot, gain = tiles.dot, gain_ref[:]
+    inner, _ = normed(rows_of(x_ref, start, present), gain)
+    dy, scale = of_one(rows_of(dy_ref, start, present))
+    width = inner.shape[1] // tiles.heads
+    thin = dot(inner, outer_ref[:, :])
+    thin_of = [ranks.only(thin, matrix).astype(tiles.kind) for matrix in range(3)]
+    thin_o = ranks.only(dot(dy, outer_ref[:, :]), 3).astype(tiles.kind)
 
     def head(index, carried):
-        d_inner, back, thin_o = carried
+        d_inner, back = carried
         at = pl.ds(index * width, width)
         tables, weights = (cos_ref, sin_ref, turn_ref), (q_ref, k_ref, v_ref)
         q, k, v, attended = _attended(tiles, inner, tables, weights, index)
-        read = dot(attended, v)
-        thin_o += dot(read, ao_ref[:, at], trans_b=True)
-        dao_ref[:, at] = dot(back_o, read, trans_a=True)
         d_read = dot(dy, o_ref[:, at])
         dv = dot(attended, d_read, trans_a=True)
         d_attended = dot(d_read, v, trans_b=True)
@@ -88,23 +87,25 @@ def _back(
         cos, sin, turn = cos_ref[:, :], sin_ref[:, :], turn_ref[:, :]
         dq, dk = dot(d_scores, k), dot(d_scores, q, trans_a=True)
         dq, dk = (d * cos + dot(d * sin, turn, trans_b=True) for d in (dq, dk))
-        for d, weight, b, db in (
-            (dq, q_ref, bq_ref, dbq_ref),
-            (dk, k_ref, bk_ref, dbk_ref),
-            (dv, v_ref, bv_ref, dbv_ref),
-        ):
+        within, read = within_ref[at, :], dot(attended, v)
+        back += ranks.only(dot(read, within), 3)
+        d_within = dot(read, thin_o, trans_a=True)
+        for matrix, (d, weight) in enumerate(zip((dq, dk, dv), weights, strict=True)):
             if not tiles.first:
                 d_inner += dot(d, weight[at, :])
-            back += dot(d, b[at, :])
-            db[at, :] = dot(d, thin, trans_a=True)
-        return d_inner, back, thin_o
+            back += ranks.only(dot(d, within), matrix)
+            d_within += dot(d, thin_of[matrix], trans_a=True)
+        d_within_ref[at, :] = scale * d_within
+        return d_inner, back
 
-    nothing = jnp.zeros_like(x), jnp.zeros_like(thin), jnp.zeros_like(back_o)
-    d_inner, back, thin_o = jax.lax.fori_loop(0, tiles.heads, head, nothing)
-    da_ref[:, :] = dot(back, inner, trans_a=True)
-    dbo_ref[:, :] = dot(dy, thin_o, trans_a=True)
+    d_inner, back = jax.lax.fori_loop(0, tiles.heads, head, (jnp.zeros_like(inner), jnp.zeros_like(thin)))
+    writes = ranks.only(back, 3)
+    d_outer = dot(inner, back - writes, trans_a=True) + dot(dy, writes, trans_a=True)
+    d_outer_ref[:, :] = scale * d_outer
     if not tiles.first:
-        put(dx_ref, start, dy + before_norm(d_inner, x, gain, inverse), present)
+        # Read again: the loop needs the registers.
+        x, dy = rows_of(x_ref, start, present), rows_of(dy_ref, start, present)
+        put(dx_ref, start, dy + scale * before_norm(d_inner, x, gain), present)
 
 
 def _tables(tiles: Tiles, width: int) -> tuple[Array, Array, Array]:
@@ -115,7 +116,7 @@ def _tables(tiles: Tiles, width: int) -> tuple[Array, Array, Array]:
     of_sequence = rotary(first)[0, :, 0]  # cosines where x had ones, sines where it had none
     of_row = of_sequence[np.arange(ROWS) % tiles.tokens]
     turn = np.kron([[0, 1], [-1, 0]], np.eye(half)).astype(np.float32)
-    return jnp.tile(of_row[:, :half], 2), jnp.tile(of_row[:, half:], 2), jnp.asarray(turn)
+    return jnp.tile(of_row[:, :half], 2), jnp.tile(of_row[:, half:], 2), jnp.asarray(turn, tiles.kind)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -130,23 +131,21 @@ def attention(
 
 
 def _forward(tiles, x, gain, weights, factors):
-    held = folded(weights, factors)
-    tables = _tables(tiles, x.shape[1] // tiles.heads)
-    each = tiles.whole * tiles.tokens
-    (y,) = run(_on, tiles, each, (x, gain, *held, *tables), x)
-    return y, (x, gain, held, factors)
+    held = folded(tiles, weights, factors)
+    others = (gain, *held, *_tables(tiles, x.shape[1] // tiles.heads))
+    (y,) = run(_on, tiles, tiles.whole * tiles.tokens, [x], others)
+    return y, (x, gain, held, weights, factors)
 
 
 def _backward(tiles, kept, dy):
-    x, gain, held, factors = kept
-    stacked, columns = beside(factors[:3])
-    o_a, (o_b,) = beside(factors[3:])
-    given = (x, dy, gain, *held, *_tables(tiles, x.shape[1] // tiles.heads), stacked, *columns, o_a, o_b)
-    partial = tuple(value.shape for value in (stacked, *columns, o_a, o_b))
-    dx, da, dq, dk, dv, dao, dbo = run(_back, tiles, tiles.whole * tiles.tokens, given, x, partial)
-    changes = apart(da, [dq, dk, dv], factors[:3]) + apart(dao, [dbo], factors[3:])
+    x, gain, held, weights, factors = kept
+    ranks, *sides = beside(tiles, factors)
+    others = (gain, *held, *_tables(tiles, x.shape[1] // tiles.heads), *sides)
+    kernel = functools.partial(_back, ranks)
+    partial = [side.shape for side in sides]
+    dx, *sums = run(kernel, tiles, tiles.whole * tiles.tokens, [x, dy], others, partial)
     dx = jnp.zeros_like(x) if tiles.first else dx
-    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, held)), changes
+    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, weights)), apart(*sums, ranks)
 
 
 attention.defvjp(_forward, _backward)

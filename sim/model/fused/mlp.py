@@ -14,9 +14,9 @@ from sim.model.fused.tiles import (
     apart,
     before_norm,
     beside,
-    dot,
     folded,
     normed,
+    of_one,
     put,
     rows_of,
     run,
@@ -32,39 +32,43 @@ def _on(tiles, x_ref, gain_ref, up_ref, down_ref, y_ref):
 
     def part(index, y):
         at = pl.ds(index * width, width)
-        features = jnp.maximum(dot(inner, up_ref[at, :], trans_b=True), 0.0)
-        return y + dot(features, down_ref[:, at], trans_b=True)
+        features = jnp.maximum(tiles.dot(inner, up_ref[at, :], trans_b=True), 0.0)
+        return y + tiles.dot(features, down_ref[:, at], trans_b=True)
 
     put(y_ref, start, jax.lax.fori_loop(0, up_ref.shape[0] // width, part, x), present)
 
 
 def _back(
-    tiles, x_ref, dy_ref, gain_ref, up_ref, down_ref, au_ref, bu_ref, ad_ref, bd_ref,
-    dx_ref, dau_ref, dbu_ref, dad_ref, dbd_ref,
+    ranks, tiles, x_ref, dy_ref, gain_ref, up_ref, down_ref, outer_ref, within_ref,
+    dx_ref, d_outer_ref, d_within_ref,
 ):  # fmt: skip
     start, present = tile(tiles, ROWS)
-    x, dy, gain = rows_of(x_ref, start, present), rows_of(dy_ref, start, present), gain_ref[:]
-    inner, inverse = normed(x, gain)
-    width = x.shape[1]
-    thin_u = dot(inner, au_ref[:, :], trans_b=True)
-    back_d = dot(dy, bd_ref[:, :])
+    dot, gain = tiles.dot, gain_ref[:]
+    inner, _ = normed(rows_of(x_ref, start, present), gain)
+    dy, scale = of_one(rows_of(dy_ref, start, present))
+    width = inner.shape[1]
+    thin_up = ranks.only(dot(inner, outer_ref[:, :]), 0).astype(tiles.kind)
+    thin_down = ranks.only(dot(dy, outer_ref[:, :]), 1).astype(tiles.kind)
 
     def part(index, carried):
-        d_inner, back_u, thin_d = carried
+        d_inner, back = carried
         at = pl.ds(index * width, width)
-        up = up_ref[at, :]
+        up, within = up_ref[at, :], within_ref[at, :]
         features = jnp.maximum(dot(inner, up, trans_b=True), 0.0)
         d = jnp.where(features > 0, dot(dy, down_ref[:, at]), 0.0)
-        dbu_ref[at, :] = dot(d, thin_u, trans_a=True)
-        dad_ref[:, at] = dot(back_d, features, trans_a=True)
-        thin_d += dot(features, ad_ref[:, at], trans_b=True)
-        return d_inner + dot(d, up), back_u + dot(d, bu_ref[at, :]), thin_d
+        d_within = dot(d, thin_up, trans_a=True) + dot(features, thin_down, trans_a=True)
+        d_within_ref[at, :] = scale * d_within
+        back += ranks.only(dot(d, within), 0) + ranks.only(dot(features, within), 1)
+        return d_inner + dot(d, up), back
 
-    nothing = jnp.zeros_like(x), jnp.zeros_like(thin_u), jnp.zeros_like(back_d)
-    d_inner, back_u, thin_d = jax.lax.fori_loop(0, up_ref.shape[0] // width, part, nothing)
-    dau_ref[:, :] = dot(back_u, inner, trans_a=True)
-    dbd_ref[:, :] = dot(dy, thin_d, trans_a=True)
-    put(dx_ref, start, dy + before_norm(d_inner, x, gain, inverse), present)
+    nothing = jnp.zeros_like(inner), jnp.zeros((ROWS, outer_ref.shape[1]), inner.dtype)
+    d_inner, back = jax.lax.fori_loop(0, up_ref.shape[0] // width, part, nothing)
+    writes = ranks.only(back, 1)
+    d_outer = dot(inner, back - writes, trans_a=True) + dot(dy, writes, trans_a=True)
+    d_outer_ref[:, :] = scale * d_outer
+    # Read again: the loop needs the registers.
+    x, dy = rows_of(x_ref, start, present), rows_of(dy_ref, start, present)
+    put(dx_ref, start, dy + scale * before_norm(d_inner, x, gain), present)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -79,20 +83,17 @@ def mlp(
 
 
 def _forward(tiles, x, gain, weights, factors):
-    held = folded(weights, factors)
-    (y,) = run(_on, tiles, ROWS, (x, gain, *held), x, ahead=1)
-    return y, (x, gain, held, factors)
+    held = folded(tiles, weights, factors)
+    (y,) = run(_on, tiles, ROWS, [x], (gain, *held))
+    return y, (x, gain, held, weights, factors)
 
 
 def _backward(tiles, kept, dy):
-    x, gain, held, factors = kept
-    up_a, (up_b,) = beside(factors[:1])
-    down_a, (down_b,) = beside(factors[1:])
-    added = up_a, up_b, down_a, down_b
-    partial = tuple(value.shape for value in added)
-    dx, dau, dbu, dad, dbd = run(_back, tiles, ROWS, (x, dy, gain, *held, *added), x, partial)
-    changes = apart(dau, [dbu], factors[:1]) + apart(dad, [dbd], factors[1:])
-    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, held)), changes
+    x, gain, held, weights, factors = kept
+    ranks, *sides = beside(tiles, factors)
+    kernel = functools.partial(_back, ranks)
+    dx, *sums = run(kernel, tiles, ROWS, [x, dy], (gain, *held, *sides), [side.shape for side in sides])
+    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, weights)), apart(*sums, ranks)
 
 
 mlp.defvjp(_forward, _backward)

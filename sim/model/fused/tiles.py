@@ -19,12 +19,16 @@ LEAST = 16
 """The smallest side of a product on tensor cores."""
 WARPS = 4
 """Groups of 32 threads that share a tile."""
+ROUNDED = jnp.float16 if PRECISION == "tensorfloat32" else jnp.float32
+"""Inputs of products: float16 has the ten bits of TensorFloat-32, and takes half the room. Its narrow range is no
+matter: activations are near one, and gradients are divided by their largest number before."""
 
 
 class Tiles(NamedTuple):
     """What a block must know of the sequences it is given, all static.
 
     interpret: run as plain JAX, on any machine.
+    kind: what the inputs of products are rounded to.
     first: nothing before this block is trained, so that the gradient of its input is not needed.
     """
 
@@ -32,27 +36,27 @@ class Tiles(NamedTuple):
     tokens: int
     heads: int
     interpret: bool
+    kind: type = ROUNDED
     first: bool = False
-
-    @property
-    def stored(self) -> int:
-        """Rows of an array of these tokens: every tile that begins within them ends within it."""
-        return -(-self.sequences * self.tokens // ROWS) * ROWS + ROWS
 
     @property
     def whole(self) -> int:
         """Sequences of a tile of attention."""
         return ROWS // self.tokens
 
+    def dot(self, a: Array, b: Array, trans_a: bool = False, trans_b: bool = False) -> Array:
+        """a @ b with inputs of ``kind``, and float32 sums."""
+        a, b = a.astype(self.kind), b.astype(self.kind)
+        return triton.dot(a, b, trans_a=trans_a, trans_b=trans_b, allow_tf32=False)
 
-def padded(ranks: int) -> int:
-    """Columns that ``ranks`` take: a power of two that a tensor core accepts."""
-    return max(LEAST, 1 << (ranks - 1).bit_length())
 
+def of_one(gradient: Array) -> tuple[Array, Array]:
+    """(a tile's gradient over its largest number, that number).
 
-def dot(a: Array, b: Array, trans_a: bool = False, trans_b: bool = False) -> Array:
-    """a @ b with inputs rounded as in ``sim.model.training.PRECISION``, and float32 sums."""
-    return triton.dot(a, b, trans_a=trans_a, trans_b=trans_b, allow_tf32=PRECISION == "tensorfloat32")
+    What follows is linear in it, and float16 begins at 6e-8.
+    """
+    largest = jnp.maximum(jnp.max(jnp.abs(gradient)), 1e-30)
+    return gradient / largest, largest
 
 
 def normed(x: Array, gain: Array) -> tuple[Array, Array]:
@@ -61,8 +65,9 @@ def normed(x: Array, gain: Array) -> tuple[Array, Array]:
     return x * inverse * gain[None, :], inverse
 
 
-def before_norm(d_normed: Array, x: Array, gain: Array, inverse: Array) -> Array:
+def before_norm(d_normed: Array, x: Array, gain: Array) -> Array:
     """The gradient of x where that of ``normed(x, gain)`` is ``d_normed``."""
+    _, inverse = normed(x, gain)
     d = d_normed * gain[None, :]
     return d * inverse - x * inverse**3 * (jnp.sum(d * x, axis=1, keepdims=True) / x.shape[1])
 
@@ -89,19 +94,24 @@ def tile(tiles: Tiles, each: int):
     return start, (row < each) & (start + row < tiles.sequences * tiles.tokens)
 
 
-def run(kernel, tiles: Tiles, each: int, inputs, stream, partial=(), ahead: int = 2) -> list[Array]:
-    """``kernel`` on every tile of ``each`` tokens: an array like ``stream``, and of each tile one of each of
-    the shapes ``partial``.
+def run(kernel, tiles: Tiles, each: int, streams, others, partial=(), ahead: int = 1) -> list[Array]:
+    """``kernel`` on every tile of ``each`` tokens of ``streams``, all of one shape, given ``others`` whole:
+    an array like a stream, and of each tile one of each of the shapes ``partial``.
 
     ahead: how many steps of a loop over weights are under way at once, to hide reading behind products.
     """
-    count = -(-tiles.sequences * tiles.tokens // each)
+    rows = streams[0].shape[0]
+    if tiles.interpret:  # Plain JAX moves a tile that ends beyond the array; a GPU masks it.
+        streams = [jnp.pad(stream, ((0, ROWS), (0, 0))) for stream in streams]
+    inputs = (*streams, *others)
+    count = -(-rows // each)
+    like = streams[0]
     whole = [pl.BlockSpec(value.shape, lambda _, d=value.ndim: (0,) * d) for value in inputs]
-    out_specs = [pl.BlockSpec(stream.shape, lambda _: (0, 0))]
+    out_specs = [pl.BlockSpec(like.shape, lambda _: (0, 0))]
     out_specs += [pl.BlockSpec((None, *shape), lambda tile: (tile, 0, 0)) for shape in partial]
-    shapes = [jax.ShapeDtypeStruct(stream.shape, stream.dtype)]
-    shapes += [jax.ShapeDtypeStruct((count, *shape), stream.dtype) for shape in partial]
-    return pl.pallas_call(
+    shapes = [jax.ShapeDtypeStruct(like.shape, like.dtype)]
+    shapes += [jax.ShapeDtypeStruct((count, *shape), like.dtype) for shape in partial]
+    stream, *found = pl.pallas_call(
         functools.partial(kernel, tiles),
         grid=(count,),
         in_specs=whole,
@@ -110,33 +120,48 @@ def run(kernel, tiles: Tiles, each: int, inputs, stream, partial=(), ahead: int 
         interpret=tiles.interpret,
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=ahead),
     )(*inputs)
+    return [stream[:rows], *found]
 
 
 Factors = tuple[tuple[Array, Array], ...]
-"""(B, A) of the matrices of a block, in the order of the block's weights."""
+"""(B, A) of the matrices of a block, in the order of the block's weights: all read the stream but the last, which
+writes to it."""
 
 
-def folded(weights: tuple[Array, ...], factors: Factors) -> list[Array]:
-    """W + B A of every matrix of a block."""
-    return [weight + b @ a for weight, (b, a) in zip(weights, factors, strict=True)]
+def folded(tiles: Tiles, weights: tuple[Array, ...], factors: Factors) -> list[Array]:
+    """W + B A of every matrix of a block, rounded."""
+    return [(weight + b @ a).astype(tiles.kind) for weight, (b, a) in zip(weights, factors, strict=True)]
 
 
-def beside(factors: Factors) -> tuple[Array, list[Array]]:
-    """(the A of several matrices one below the other, (P, in); the B of each in its columns of P)."""
-    ranks = [a.shape[0] for _, a in factors]
-    total, ends = padded(sum(ranks)), np.cumsum(ranks)
-    stacked = jnp.pad(jnp.concatenate([a for _, a in factors]), ((0, total - ends[-1]), (0, 0)))
-    return stacked, [
-        jnp.pad(b, ((0, 0), (end - rank, total - end)))
-        for (b, _), rank, end in zip(factors, ranks, ends, strict=True)
-    ]
+class Ranks(tuple):
+    """Ranks of the matrices of a block, each with columns of its own among P."""
+
+    def only(self, value: Array, index: int) -> Array:
+        """``value``, (rows, P), but zero outside the columns of matrix ``index``."""
+        column = jax.lax.broadcasted_iota(jnp.int32, value.shape, 1)
+        begin = sum(self[:index])
+        return jnp.where((column >= begin) & (column < begin + self[index]), value, 0.0)
 
 
-def apart(da: Array, dbs: list[Array], factors: Factors) -> Factors:
+def beside(tiles: Tiles, factors: Factors) -> tuple[Ranks, Array, Array]:
+    """(ranks, what touches the stream (D, P), what touches what is within the block (H, P)).
+
+    The first has the A of matrices that read, turned, and the B of the one that writes, side by side; the second
+    has the others. P is a power of two that a tensor core accepts.
+    """
+    ranks = Ranks(a.shape[0] for _, a in factors)
+    room = max(LEAST, 1 << (sum(ranks) - 1).bit_length()) - sum(ranks)
+    *reading, (last_b, last_a) = factors
+
+    def side(arrays):
+        return jnp.pad(jnp.concatenate(arrays, axis=1), ((0, 0), (0, room))).astype(tiles.kind)
+
+    return ranks, side([a.T for _, a in reading] + [last_b]), side([b for b, _ in reading] + [last_a.T])
+
+
+def apart(d_outer: Array, d_within: Array, ranks: Ranks) -> Factors:
     """Gradients of the factors from those of ``beside``, summed over tiles."""
-    ends = np.cumsum([a.shape[0] for _, a in factors])
-    da, found = jnp.sum(da, axis=0), []
-    for db, (_, a), end in zip(dbs, factors, ends, strict=True):
-        begin = end - a.shape[0]
-        found.append((jnp.sum(db, axis=0)[:, begin:end], da[begin:end]))
-    return tuple(found)
+    ends = np.cumsum(ranks)[:-1]
+    *outer, last_b = jnp.split(jnp.sum(d_outer, axis=0)[:, : sum(ranks)], ends, axis=1)
+    *within, last_a = jnp.split(jnp.sum(d_within, axis=0)[:, : sum(ranks)], ends, axis=1)
+    return (*((b, a.T) for b, a in zip(within, outer, strict=True)), (last_b, last_a.T))
