@@ -1,5 +1,7 @@
 """The kernels, run as plain JAX, against the decoder they stand for; and that a GPU's compiler takes them."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,45 +17,72 @@ VOCAB = 40
 CASES = {
     "two layers": (Decoder(VOCAB, 2, 64, 4, 256), 11, 14, 5, 4),
     "one layer, the shortest sequences, more than a tile": (Decoder(VOCAB, 1, 32, 2, 64), 70, 2, 1, 1),
-    "three layers, long sequences, rank 7": (Decoder(VOCAB, 3, 32, 1, 32), 3, 40, 39, 7),
+    "three layers, long sequences, ranks 1 to 7": (Decoder(VOCAB, 3, 32, 1, 32), 3, 40, 39, range(1, 8)),
 }
 
 
 def material(decoder, batch, tokens, rank):
-    """(parameters with norms that are not 1, an adapter that changes them, sequences)."""
+    """(parameters with norms that are not 1, an adapter that changes them, sequences).
+
+    rank: of all modules, or several to give to them in turn.
+    """
     params = init(decoder, jax.random.key(0))
     keys = jax.random.split(jax.random.key(1), 100)
     for place, name in enumerate(params):
         if name.endswith("norm"):
             params[name] += 0.3 * jax.random.normal(keys[place], params[name].shape, jnp.float32)
-    adapter = lora.init(decoder, decoder.modules(), rank, jax.random.key(2))
+    ranks = itertools.cycle([rank] if isinstance(rank, int) else rank)
     adapter = {
-        name: update._replace(b=0.1 * jax.random.normal(key, update.b.shape, jnp.float32))
-        for key, (name, update) in zip(keys[50:], adapter.items(), strict=False)
+        name: LowRank(
+            0.1 * jax.random.normal(key, (decoder.shape(name)[0], own), jnp.float32),
+            lora.init(decoder, (name,), own, key)[name].a,
+        )
+        for name, key, own in zip(decoder.modules(), keys[50:], ranks, strict=False)
     }
     return params, adapter, jax.random.randint(jax.random.key(3), (batch, tokens), 0, VOCAB)
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_kernels_give_loss_and_gradient_of_the_decoder(case):
+def loss_and_gradient(case, of, times=1.0):
+    """(``times`` the completion loss of an adapter, its gradient in the factors), logits by ``of``."""
     decoder, batch, tokens, prompt, rank = case
     params, adapter, given = material(decoder, batch, tokens, rank)
     group = Sequences(given, jnp.ones(batch, jnp.float32), prompt)
 
-    def loss(of):
-        def one(factors):
-            held = {name: LowRank(*pair) for name, pair in factors.items()}
-            return completion_loss(of(decoder, params, held, given, prompt), group)
+    def loss(factors):
+        held = {name: LowRank(*pair) for name, pair in factors.items()}
+        return times * completion_loss(of(decoder, params, held, given, prompt), group)
 
-        return jax.jit(jax.value_and_grad(one))({n: (u.b, u.a) for n, u in adapter.items()})
+    return jax.jit(jax.value_and_grad(loss))({n: (u.b, u.a) for n, u in adapter.items()})
 
-    expected, slopes = loss(fused.folded_logits)
-    found, ours = loss(lambda *given: fused.completion_logits(*given, interpret=True, kind=jnp.float32))
+
+def exact(*given):
+    return fused.completion_logits(*given, interpret=True, kind=jnp.float32)
+
+
+def rounded(*given):
+    return fused.completion_logits(*given, interpret=True)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_kernels_give_loss_and_gradient_of_the_decoder(case):
+    expected, slopes = loss_and_gradient(case, fused.folded_logits)
+    found, ours = loss_and_gradient(case, exact)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     for name, pair in slopes.items():
-        for side, of_side, exact in zip("BA", ours[name], pair, strict=True):
-            scale = float(jnp.max(jnp.abs(exact)))
-            np.testing.assert_allclose(of_side / scale, exact / scale, atol=1e-5, err_msg=f"{side} of {name}")
+        for side, of_side, slope in zip("BA", ours[name], pair, strict=True):
+            scale = float(jnp.max(jnp.abs(slope)))
+            np.testing.assert_allclose(of_side / scale, slope / scale, atol=1e-5, err_msg=f"{side} of {name}")
+
+
+@pytest.mark.parametrize("times", [1.0, 1e-9, 1e9])
+def test_float16_rounds_gradients_of_any_size_alike(times):
+    case = CASES["two layers"]
+    _, slopes = loss_and_gradient(case, exact, times)
+    _, ours = loss_and_gradient(case, rounded, times)
+    for name, pair in slopes.items():
+        for side, of_side, slope in zip("BA", ours[name], pair, strict=True):
+            error = float(jnp.linalg.norm(of_side - slope) / jnp.linalg.norm(slope))
+            assert 1e-5 < error < 0.02, f"{side} of {name}"
 
 
 def test_each_run_of_a_vmap_has_its_own_gradient():
@@ -63,7 +92,7 @@ def test_each_run_of_a_vmap_has_its_own_gradient():
     def norms(strength):
         def total(by):
             held = {name: update._replace(b=by * update.b) for name, update in adapter.items()}
-            return jnp.sum(fused.completion_logits(decoder, params, held, given, prompt, True, jnp.float32) ** 2)
+            return jnp.sum(exact(decoder, params, held, given, prompt) ** 2)
 
         return jax.grad(total)(strength)
 
@@ -87,6 +116,7 @@ def test_a_gpu_compiler_is_given_four_kernels_a_layer():
 
 
 WIDE = Decoder(VOCAB, 2, 128, 4, 512)
+WIDER = Decoder(VOCAB, 2, 256, 8, 1024)
 NARROW = Decoder(VOCAB, 2, 64, 8, 256)
 ODD = Decoder(VOCAB, 2, 48, 3, 96)
 USUAL = Decoder(VOCAB, 2, 64, 4, 256)
@@ -103,7 +133,8 @@ EVERY = ATTENTION + MLP
         (USUAL, EVERY, 16, 14, True),
         (USUAL, EVERY, 17, 14, False),
         (USUAL, ("q", "v"), 4, 14, False),
-        (WIDE, EVERY, 4, 14, False),
+        (WIDE, EVERY, 4, 14, True),
+        (WIDER, EVERY, 4, 14, False),
         (NARROW, EVERY, 4, 14, False),
         (ODD, EVERY, 4, 14, False),
     ],

@@ -19,7 +19,7 @@ from sim.model.fused.mlp import mlp
 from sim.model.fused.tiles import LEAST, ROUNDED, ROWS, Tiles
 from sim.model.transformer import ATTENTION, MLP, Decoder, Params, rms_norm
 
-WIDEST = 64
+WIDEST = 128
 """The widest decoder whose tiles stay in registers; of wider ones separate operations are faster."""
 HIGHEST = 16
 """The highest rank of an adapter; of higher ones separate operations are faster (sim/bench/README.md)."""

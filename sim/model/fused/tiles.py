@@ -19,9 +19,11 @@ LEAST = 16
 """The smallest side of a product on tensor cores."""
 WARPS = 4
 """Groups of 32 threads that share a tile."""
+AHEAD, NARROW = 3, 64
+"""Steps of a loop over weights that are under way at once, up to which width: wider ones leave no room."""
 ROUNDED = jnp.float16 if PRECISION == "tensorfloat32" else jnp.float32
-"""Inputs of products: float16 has the ten bits of TensorFloat-32, and takes half the room. Its narrow range is no
-matter: activations are near one, and gradients are divided by their largest number before."""
+"""Inputs of products: float16 has the ten bits of TensorFloat-32, and takes half the room. Its narrow range
+does no harm: activations are near one, and gradients are divided by their largest number before."""
 
 
 class Tiles(NamedTuple):
@@ -94,13 +96,11 @@ def tile(tiles: Tiles, each: int):
     return start, (row < each) & (start + row < tiles.sequences * tiles.tokens)
 
 
-def run(kernel, tiles: Tiles, each: int, streams, others, partial=(), ahead: int = 1) -> list[Array]:
+def run(kernel, tiles: Tiles, each: int, streams, others, partial=()) -> list[Array]:
     """``kernel`` on every tile of ``each`` tokens of ``streams``, all of one shape, given ``others`` whole:
     an array like a stream, and of each tile one of each of the shapes ``partial``.
-
-    ahead: how many steps of a loop over weights are under way at once, to hide reading behind products.
     """
-    rows = streams[0].shape[0]
+    rows, width = streams[0].shape
     if tiles.interpret:  # Plain JAX moves a tile that ends beyond the array; a GPU masks it.
         streams = [jnp.pad(stream, ((0, ROWS), (0, 0))) for stream in streams]
     inputs = (*streams, *others)
@@ -118,19 +118,24 @@ def run(kernel, tiles: Tiles, each: int, streams, others, partial=(), ahead: int
         out_specs=out_specs,
         out_shape=shapes,
         interpret=tiles.interpret,
-        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=ahead),
+        compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=AHEAD if width <= NARROW else 1),
     )(*inputs)
     return [stream[:rows], *found]
 
 
 Factors = tuple[tuple[Array, Array], ...]
-"""(B, A) of the matrices of a block, in the order of the block's weights: all read the stream but the last, which
-writes to it."""
+"""(B, A) of the matrices of a block, in the order of the block's weights: all but the last read the stream,
+and the last writes to it."""
 
 
 def folded(tiles: Tiles, weights: tuple[Array, ...], factors: Factors) -> list[Array]:
     """W + B A of every matrix of a block, rounded."""
-    return [(weight + b @ a).astype(tiles.kind) for weight, (b, a) in zip(weights, factors, strict=True)]
+
+    def one(weight, b, a):
+        # Term by term, which a compiler joins to the sum and the rounding: B A is never stored.
+        return sum((b[:, r, None] * a[None, r] for r in range(a.shape[0])), weight).astype(tiles.kind)
+
+    return [one(weight, b, a) for weight, (b, a) in zip(weights, factors, strict=True)]
 
 
 class Ranks(tuple):
@@ -146,8 +151,8 @@ class Ranks(tuple):
 def beside(tiles: Tiles, factors: Factors) -> tuple[Ranks, Array, Array]:
     """(ranks, what touches the stream (D, P), what touches what is within the block (H, P)).
 
-    The first has the A of matrices that read, turned, and the B of the one that writes, side by side; the second
-    has the others. P is a power of two that a tensor core accepts.
+    The first has the A of matrices that read, turned, and the B of the one that writes, side by side; the
+    second has the others. P is a power of two that a tensor core accepts.
     """
     ranks = Ranks(a.shape[0] for _, a in factors)
     room = max(LEAST, 1 << (sum(ranks) - 1).bit_length()) - sum(ranks)
