@@ -79,10 +79,8 @@ def test_float16_rounds_gradients_of_any_size_alike(times):
     case = CASES["two layers"]
     _, slopes = loss_and_gradient(case, exact, times)
     _, ours = loss_and_gradient(case, rounded, times)
-    for name, pair in slopes.items():
-        for side, of_side, slope in zip("BA", ours[name], pair, strict=True):
-            error = float(jnp.linalg.norm(of_side - slope) / jnp.linalg.norm(slope))
-            assert 1e-5 < error < 0.02, f"{side} of {name}"
+    found, exactly = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(g)]) for g in (ours, slopes))
+    assert 1e-4 < float(jnp.linalg.norm(found - exactly) / jnp.linalg.norm(exactly)) < 1e-2
 
 
 def test_each_run_of_a_vmap_has_its_own_gradient():
