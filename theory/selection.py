@@ -18,7 +18,6 @@ import itertools
 import numpy as np
 from jaxtyping import Float
 from scipy import special
-from scipy.stats import qmc
 
 from theory import checks, quadrature
 
@@ -164,6 +163,8 @@ def selection(
 @functools.cache
 def _normals(count: int) -> Float[np.ndarray, "points adapters"]:
     """Standard normal draws of ``count`` scores that fill the space evenly: Sobol points, always the same."""
+    from scipy.stats import qmc  # half a second, for those who ask for expectations alone
+
     points = qmc.Sobol(count, scramble=False).random(_POINTS)
     return special.ndtri(points + 0.5 / _POINTS)
 

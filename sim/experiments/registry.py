@@ -20,12 +20,18 @@ class Part(Protocol):
     config: Any
     setting: type
 
-    def stages(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> Iterator:
+    def stages(
+        self, experiment: str, count: int, use_cache: bool, done: set[str], meanwhile: Callable[[], None]
+    ) -> Iterator:
         """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced).
 
         The first of these is what needs no computing: units of an earlier run, bases that are kept. A unit
-        that failed has a ``sim.lab.store.Failed`` in place of its rows.
+        that failed has a ``sim.lab.store.Failed`` in place of its rows. ``meanwhile`` is called once, while
+        the part's own programs are compiled.
         """
+
+    def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
+        """Have programs compiled that ``stages`` of the same arguments will need, while another part runs."""
 
 
 @dataclass(frozen=True)

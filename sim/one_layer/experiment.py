@@ -31,6 +31,11 @@ def _chunk(config: OneLayerConfig, seeds: jax.Array) -> jax.Array:
     return parallel.program(one_layer, config)(seeds)
 
 
+def expect(config: OneLayerConfig) -> None:
+    """Have what ``run`` needs compiled, beside whatever comes first."""
+    parallel.expect(functools.partial(_chunk, config), np.uint32(0), 1)
+
+
 def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Measure every row of ``rows(config)`` for every seed; each row gains ``seed`` and ``measured``.
 

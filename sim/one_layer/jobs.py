@@ -1,11 +1,11 @@
 """The one-layer experiment as resumable work: its seeds are units, each row stands beside its prediction."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from sim.one_layer.config import OneLayerConfig, Setting
-from sim.one_layer.experiment import rows, run
+from sim.one_layer.experiment import expect, rows, run
 from sim.one_layer.forecast import predict
 
 WORLD = "one_layer"
@@ -22,7 +22,7 @@ class Part:
     setting: type = Setting
 
     def stages(
-        self, experiment: str, count: int, use_cache: bool, done: set[str]
+        self, experiment: str, count: int, use_cache: bool, done: set[str], meanwhile: Callable[[], None]
     ) -> Iterator[tuple[str, int, Iterator]]:
         """One stage: all seeds. There is nothing to cache."""
         label = f"{WORLD}/rank{self.config.rank}"
@@ -30,8 +30,14 @@ class Part:
         todo = {seed: unit for seed, unit in units.items() if unit not in done}
         common = {"experiment": experiment, "world": WORLD, "label": label, "rank": self.config.rank}
         common |= {"adapter": "", "library": ""}
+        if todo:
+            expect(self.config)
+        meanwhile()
         work = self._work(common, todo, len(units) - len(todo))
         yield f"one-layer model, rank {self.config.rank}", len(units), work
+
+    def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
+        """Nothing: the part comes first, and is compiled soon."""
 
     def _work(
         self, common: dict, todo: dict[int, str], done: int

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,9 @@ def bases(
     cells: Sequence[Cell],
     use_cache: bool,
     ready: dict[Base, Params | Failed],
-    meanwhile: Callable[[], None] = lambda: None,
 ) -> Work:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
 
-    ``meanwhile`` is called while the program that trains them is compiled, if any is to be trained.
     A base whose loss becomes NaN or infinite fails: the reason is there in its place, and it is not cached.
     """
     wanted = dict.fromkeys(base_of(cell) for cell in cells)
@@ -56,12 +54,8 @@ def bases(
         ready |= {base: params for base, params in found.items() if params is not None}
     yield {}, len(ready)
     missing = [base for base in wanted if base not in ready]
-    jobs = [{"groups": shown[base], "key": key_data(0, base[1])} for base in missing]
-    stage = functools.partial(chunk_of_bases, config)
-    if jobs:
-        parallel.expect(stage, jobs[0], len(jobs))
-        meanwhile()
-    for positions, results in parallel.in_stages(stage)(jobs):
+    jobs = [_job(base, shown[base]) for base in missing]
+    for positions, results in parallel.in_stages(functools.partial(chunk_of_bases, config))(jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
             try:
@@ -73,6 +67,19 @@ def bases(
             if use_cache:
                 save(paths[base], params)
         yield {}, len(positions)
+
+
+def expect_bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool) -> None:
+    """Have the program that trains bases compiled, if the first base of the cells, and so most, is to be."""
+    wanted = list(dict.fromkeys(base_of(cell) for cell in cells))
+    shown = build(config.world, wanted[0][1], wanted[0][0]).pretraining
+    if not use_cache or not path_of(made_of(config, wanted[0][1], shown)).exists():
+        stage = functools.partial(chunk_of_bases, config)
+        parallel.expect(stage, _job(wanted[0], shown), len(wanted))
+
+
+def _job(base: Base, shown: Mapping[str, Sequences]) -> dict:
+    return {"groups": shown, "key": key_data(0, base[1])}
 
 
 def like_base(decoder: Decoder) -> Params:

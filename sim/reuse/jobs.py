@@ -1,7 +1,7 @@
 """The cells of a configuration as batched, resumable work."""
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from sim.lab import parallel
 from sim.lab.store import Failed
 from sim.model.training import require_finite
-from sim.reuse.bases import Base, Params, Work, base_of, bases, key_data, like_base
+from sim.reuse.bases import Base, Params, Work, base_of, bases, expect_bases, key_data, like_base
 from sim.reuse.cell import run as chunk_of_cells
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.rows import rows_of
@@ -33,19 +33,31 @@ class Part:
         return kind_of(self.config.world).setting
 
     def stages(
-        self, experiment: str, count: int, use_cache: bool, done: set[str]
+        self, experiment: str, count: int, use_cache: bool, done: set[str], meanwhile: Callable[[], None]
     ) -> Iterator[tuple[str, int, Work]]:
         """(label, number of units, work) of the bases that are needed, then of all cells."""
+        todo = self._todo(experiment, count, done)
+        ready: dict[Base, Params | Failed] = {}
+        self.expect(experiment, count, use_cache, done)
+        meanwhile()
+        yield "pretraining", len({base_of(cell) for cell in todo}), bases(self.config, todo, use_cache, ready)
+        whole = count * len(self.cells)
+        yield "cells", whole, run(self.config, todo, ready, whole - len(todo))
+
+    def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
+        """Have what ``stages`` will run compiled, beside whatever comes first."""
+        if todo := self._todo(experiment, count, done):
+            expect_bases(self.config, todo, use_cache)
+            job = _job(self.config, todo[0], like_base(self.config.decoder), any(cell.ranks for cell in todo))
+            parallel.expect(functools.partial(chunk_of_cells, self.config), job, len(todo))
+
+    def _todo(self, experiment: str, count: int, done: set[str]) -> list[Cell]:
         cells = [
             Cell(experiment, label, setting, seed, ranks)
             for seed in range(count)
             for label, setting, ranks in self.cells
         ]
-        todo = [cell for cell in cells if cell.unit not in done]
-        ready: dict[Base, Params | Failed] = {}
-        made = bases(self.config, todo, use_cache, ready, functools.partial(_expect, self.config, todo))
-        yield "pretraining", len({base_of(cell) for cell in todo}), made
-        yield "cells", len(cells), run(self.config, todo, ready, len(cells) - len(todo))
+        return [cell for cell in cells if cell.unit not in done]
 
 
 def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
@@ -71,12 +83,6 @@ def run(
             for position, result in zip(positions, results, strict=True)
         }
         yield finished, len(finished)
-
-
-def _expect(config: ReuseConfig, cells: Sequence[Cell]) -> None:
-    """Have the programs of cells compiled before their bases are there."""
-    job = _job(config, cells[0], like_base(config.decoder), any(cell.ranks for cell in cells))
-    parallel.expect(functools.partial(chunk_of_cells, config), job, len(cells))
 
 
 def _job(config: ReuseConfig, cell: Cell, base: Params, varied: bool) -> dict:

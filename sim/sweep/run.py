@@ -58,7 +58,12 @@ def run(
     with Store(folder, identity, columns(parts), command) as store:
         for index, part in enumerate(parts):
             place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
-            for label, total, work in part.stages(name, seeds(part), use_cache, store.done):
+
+            def meanwhile(following=parts[index + 1 : index + 2]) -> None:
+                for part in following:
+                    part.expect(name, seeds(part), use_cache, store.done)
+
+            for label, total, work in part.stages(name, seeds(part), use_cache, store.done, meanwhile):
                 with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:
                     there = True
                     for finished, advance in work:

@@ -108,7 +108,7 @@ def test_rows_and_predictions_line_up():
 
 def test_every_row_of_a_job_has_the_prediction_of_its_own_setting():
     done = "main/one_layer/rank4/seed001"
-    ((_, _, work),) = jobs.Part(CONFIG).stages("main", 4, use_cache=False, done={done})
+    ((_, _, work),) = jobs.Part(CONFIG).stages("main", 4, False, {done}, lambda: None)
     units = {unit: rows for finished, _ in work for unit, rows in finished.items()}
     assert set(units) == {f"main/one_layer/rank4/seed{seed:03d}" for seed in (0, 2, 3)}
     for rows in units.values():

@@ -42,7 +42,7 @@ def data(*path):
 def test_every_seed_has_its_own_keys_and_cells_share_a_base(handed):
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     finished = {}
-    for _, total, work in part.stages("toy", 2, False, set()):
+    for _, total, work in part.stages("toy", 2, False, set(), lambda: None):
         done = [(rows, advanced) for rows, advanced in work]
         assert sum(advanced for _, advanced in done) == total
         for rows, _ in done:
@@ -59,7 +59,7 @@ def test_what_is_done_is_left_out_and_nothing_else(handed):
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     done = {"toy/0/seed000", "toy/2/seed001"}
     finished, advances = {}, {}
-    for label, total, work in part.stages("toy", 2, False, done):
+    for label, total, work in part.stages("toy", 2, False, done, lambda: None):
         found = list(work)
         advances[label] = [advanced for _, advanced in found]
         assert sum(advances[label]) == total
@@ -151,7 +151,7 @@ def test_what_diverges_fails_alone(monkeypatch):
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     finished = {}
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
-    for _, total, work in part.stages("toy", 2, True, set()):
+    for _, total, work in part.stages("toy", 2, True, set(), lambda: None):
         done = list(work)
         assert sum(advanced for _, advanced in done) == total
         for units, _ in done:

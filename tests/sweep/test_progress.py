@@ -19,7 +19,7 @@ class Part:
     config: tuple = ("toy",)
     setting: type = field(default=Setting)
 
-    def stages(self, experiment, count, use_cache, done):
+    def stages(self, experiment, count, use_cache, done, meanwhile):
         units = [f"{experiment}/only/seed{seed:03d}" for seed in range(count)]
         todo = [unit for unit in units if unit not in done]
 

@@ -210,7 +210,7 @@ def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
         config: str = "toy"
         setting: type = two_hop.Setting
 
-        def stages(self, experiment, count, use_cache, done):
+        def stages(self, experiment, count, use_cache, done, meanwhile):
             yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
 
     monkeypatch.setattr(main_job, "parts", lambda *options: [Part()])

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from sim.experiments.common.predicted import RESAMPLES
 
@@ -52,7 +51,7 @@ def rank_correlation(rows: pd.DataFrame, column: str) -> tuple[float, float, flo
     """
     known = rows.dropna(subset=[column, "measured"])
     centred = [
-        known.groupby(STRATA)[name].transform(lambda x: stats.rankdata(x) - (len(x) + 1) / 2)
+        known.groupby(STRATA)[name].transform(lambda x: x.rank() - (len(x) + 1) / 2)
         for name in (column, "measured")
     ]
     x, y = (ranks.to_numpy(float) for ranks in centred)
