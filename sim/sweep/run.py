@@ -72,7 +72,7 @@ def run(
                         if there:  # what needed no computing says nothing about the time that is left
                             bar.initial, there = advance, False
                         bar.update(advance)
-        summary, rows = store.finish(), store.rows
+        summary, rows = store.finish()
         for table, found in (
             ("predictions", predictions(rows)),
             ("guesses", guesses(rows)),

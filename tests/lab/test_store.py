@@ -92,7 +92,7 @@ class TestStore:
     def test_summary_is_the_interval_over_seeds(self, tmp_path):
         with opened(tmp_path) as store:
             store.add({f"u{s}": [row(s, value)] for s, value in enumerate([0.2, 0.4])})
-            summary = store.finish()
+            summary, _ = store.finish()
         assert len(summary) == 1
         expected = intervals.proportion([2, 4], [10, 10])
         np.testing.assert_allclose(summary[["measured", "low", "high"]].iloc[0].astype(float), expected)
@@ -182,7 +182,7 @@ class TestStore:
         with opened(tmp_path) as store:
             store.add({"a": [row(0, 0.1)], "b": Failed("NaN at step 3"), "c": Failed("NaN")})
             assert store.done == {"a"} and store.failed == {"b": "NaN at step 3", "c": "NaN"}
-            assert len(store.finish()) == 1
+            assert len(store.finish()[0]) == 1
         assert read_table(tmp_path / "results.csv")["unit"].tolist() == ["a"]
         assert manifest(tmp_path)["failed"] == {"b": "NaN at step 3", "c": "NaN"}
         assert manifest(tmp_path)["finished"] is False

@@ -27,10 +27,13 @@ def handed(monkeypatch):
     def run(inputs):
         for job in inputs:
             seen["base" in job].append(job)
+        if not inputs:
+            return
         result = {"training": {}} if "base" in inputs[0] else ({"w": np.zeros(1)}, np.zeros(1))
         yield list(range(len(inputs))), [result] * len(inputs)
 
     monkeypatch.setattr(parallel, "in_stages", lambda stages: run)
+    monkeypatch.setattr(parallel, "expect", lambda *given: None)
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     return seen
 
@@ -68,6 +71,33 @@ def test_what_is_done_is_left_out_and_nothing_else(handed):
     assert advances == {"pretraining": [0, 3], "cells": [2, 4]}  # what was there comes first
     everything = {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
     assert set(finished) == everything - done
+
+
+def shapes(job):
+    return jax.tree.map(lambda leaf: (np.shape(leaf), np.asarray(leaf).dtype), job)
+
+
+@pytest.mark.parametrize(("use_cache", "there"), [(False, True), (True, False), (True, True)])
+def test_what_is_expected_is_what_will_be_run(handed, monkeypatch, tmp_path, use_cache, there):
+    """Programs for jobs of the same shapes and number; none for bases that are kept."""
+    expected = []
+    monkeypatch.setattr(parallel, "expect", lambda *given: expected.append(given))
+    monkeypatch.setattr(bases, "path_of", lambda config: tmp_path)
+    monkeypatch.setattr(bases, "load", lambda path: bases.like_base(tiny().decoder) if there else None)
+    monkeypatch.setattr(bases, "save", lambda path, params: None)
+    if not there:
+        monkeypatch.setattr(bases, "path_of", lambda config: tmp_path / "none")
+    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    order = []
+    for _, _, work in part.stages("toy", 2, use_cache, set(), lambda: order.append(len(expected))):
+        list(work)
+    trained, cells = handed
+    run = [*([("chunk_of_bases", trained)] if trained else []), ("run", cells)]
+    assert bool(trained) is not (use_cache and there) and order == [len(run)]
+    for (stages, job, count), (name, given) in zip(expected, run, strict=True):
+        assert stages.func.__name__ == name and count == len(given)
+        if name != "run" or (use_cache and there):  # else the toy's bases have no shapes
+            assert shapes(job) == shapes(given[0])
 
 
 def changed_world(row=0, by=1, **values):
@@ -146,6 +176,7 @@ def test_what_diverges_fails_alone(monkeypatch):
 
     kept = []
     monkeypatch.setattr(parallel, "in_stages", lambda stages: run)
+    monkeypatch.setattr(parallel, "expect", lambda *given: None)
     monkeypatch.setattr(bases, "load", lambda path: None)
     monkeypatch.setattr(bases, "save", lambda path, params: kept.append(path))
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])

@@ -20,17 +20,27 @@ class Part:
     setting: type = field(default=Setting)
 
     def stages(self, experiment, count, use_cache, done, meanwhile):
+        told.append(f"stages of {self.config}")
+        meanwhile()
         units = [f"{experiment}/only/seed{seed:03d}" for seed in range(count)]
         todo = [unit for unit in units if unit not in done]
 
         def work():
+            told.append(f"work of {self.config}")
             yield {}, len(units) - len(todo)
             for unit in todo:
                 row = {"experiment": experiment, "world": "toy", "label": "only", "seed": int(unit[-3:])}
-                told = {"metric": "direct", "measured": 1.0, "predictor": "", "method": "sum"}
-                yield {unit: [row | told]}, 1
+                said = {"metric": "direct", "measured": 1.0, "predictor": "", "method": "sum"}
+                yield {unit: [row | said]}, 1
 
         yield "toy", len(units), work()
+
+    def expect(self, experiment, count, use_cache, done):
+        told.append(f"expected {self.config}")
+
+
+told = []
+"""What became of the parts, in order."""
 
 
 @pytest.fixture
@@ -64,3 +74,14 @@ def test_resumed_units_are_counted_and_do_not_make_the_rest_look_fast(tmp_path, 
     assert (first.total, first.initial, first.advances) == (4, 0, [0, 1, 1, 1, 1])
     assert (second.total, second.initial, second.advances) == (6, 4, [4, 1, 1])
     assert first.n == 4 and second.n == 6
+
+
+def test_the_next_part_is_expected_before_a_part_works(tmp_path):
+    told.clear()
+    parts = [Part("first"), Part("second"), Part("third")]
+    runner.run("toy", parts, lambda part: 1, {"experiment": "toy"}, tmp_path, "toy", False)
+    assert told == [
+        *("stages of first", "expected second", "work of first"),
+        *("stages of second", "expected third", "work of second"),
+        *("stages of third", "work of third"),
+    ]

@@ -117,11 +117,11 @@ class Store:
     def _cells(self, rows: Sequence[Mapping]) -> list[list]:
         return [[row.get(column, math.nan) for column in self.columns] for row in rows]
 
-    def finish(self) -> pd.DataFrame:
-        """Write everything out and return the summary. The run is finished if no unit failed."""
-        summary = self._write_tables()
+    def finish(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Write everything out and return (summary, all rows). The run is finished if no unit failed."""
+        tables = self._write_tables()
         self._record(finished=not self.failed)
-        return summary
+        return tables
 
     def write(self, name: str, text: str) -> None:
         """Replace a file of the folder. Raises OSError if it cannot be written."""
@@ -134,12 +134,12 @@ class Store:
             self._write_tables()
         self._record(self._finished)
 
-    def _write_tables(self) -> pd.DataFrame:
+    def _write_tables(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         rows = self.rows
         self.write("results.csv", rows.to_csv(index=False))
         summary = summarise(rows)
         self.write("summary.csv", summary.to_csv(index=False, float_format="%.4g"))
-        return summary
+        return summary, rows
 
     def _record(self, finished: bool) -> None:
         """Configuration, environment, command, and the seconds spent in all sittings together."""
