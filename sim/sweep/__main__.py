@@ -5,6 +5,7 @@ question, and puts the prediction beside the measurement. Run the same command a
 """
 
 import contextlib
+import functools
 import shlex
 import sys
 from dataclasses import dataclass
@@ -116,11 +117,19 @@ def _experiments(args: Sweep, command: str) -> None:
     parent = args.out or Path("runs") / f"experiments-{args.profile}"
     count = SEEDS[args.profile] if args.seeds is None else args.seeds
     outcomes = []
+    parts = {name: EXPERIMENTS[name].parts(args.profile) for name in args.names}
+
+    def expect(names) -> None:
+        for name in names:
+            if not (parent / name).exists():  # else nobody knows yet what is left to do
+                parts[name][0].expect(name, count, args.cache, set())
+
     with _computing(args):
-        for name in args.names:
-            parts = EXPERIMENTS[name].parts(args.profile)
+        for place, name in enumerate(args.names):
             config = {"experiment": name, "profile": args.profile, "seeds": count}
-            outcome = run(name, parts, lambda part: count, config, parent / name, command, args.cache)
+            following = functools.partial(expect, args.names[place + 1 : place + 2])
+            given = name, parts[name], lambda part: count, config, parent / name, command, args.cache
+            outcome = run(*given, following)
             outcomes.append(outcome)
             most = outcome.summary["seeds"].max() if len(outcome.summary) else 0
             print(f"{name}: {most} seeds, {len(outcome.summary)} rows in {outcome.folder / 'summary.csv'}")

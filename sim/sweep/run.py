@@ -44,6 +44,7 @@ def run(
     folder: Path,
     command: str,
     use_cache: bool,
+    following: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run what is not done yet of the parts. A unit that fails is left out; the others are finished.
 
@@ -53,15 +54,18 @@ def run(
         config: what identifies the run besides its parts. Another one is refused in the same folder.
         folder, command: see ``Store``.
         use_cache: load and keep pretrained bases.
+        following: has what comes after the last part compiled, while that is compiled or runs.
     """
     identity = config | {"parts": [part.config for part in parts], "cells": [_cells(part) for part in parts]}
     with Store(folder, identity, columns(parts), command) as store:
         for index, part in enumerate(parts):
             place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
 
-            def meanwhile(following=parts[index + 1 : index + 2]) -> None:
-                for part in following:
+            def meanwhile(coming=parts[index + 1 : index + 2]) -> None:
+                for part in coming:
                     part.expect(name, seeds(part), use_cache, store.done)
+                if not coming:
+                    following()
 
             for label, total, work in part.stages(name, seeds(part), use_cache, store.done, meanwhile):
                 with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:

@@ -79,9 +79,10 @@ def test_resumed_units_are_counted_and_do_not_make_the_rest_look_fast(tmp_path, 
 def test_the_next_part_is_expected_before_a_part_works(tmp_path):
     told.clear()
     parts = [Part("first"), Part("second"), Part("third")]
-    runner.run("toy", parts, lambda part: 1, {"experiment": "toy"}, tmp_path, "toy", False)
+    given = "toy", parts, lambda part: 1, {"experiment": "toy"}, tmp_path, "toy", False
+    runner.run(*given, following=lambda: told.append("expected what follows"))
     assert told == [
         *("stages of first", "expected second", "work of first"),
         *("stages of second", "expected third", "work of second"),
-        *("stages of third", "work of third"),
+        *("stages of third", "expected what follows", "work of third"),
     ]

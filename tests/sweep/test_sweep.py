@@ -256,3 +256,27 @@ def test_killed_in_the_middle_and_run_again(tmp_path):
     assert len({len(rows) for rows in after.values()}) == 1
     rows = store.read_table(out / "results.csv")
     assert rows["unit"].tolist() == [unit for unit in sorted(after) for _ in after[unit]]
+
+
+def test_the_next_experiment_is_expected_unless_it_was_begun(command, monkeypatch, tmp_path):
+    events = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Part:
+        config: str
+        setting: type = two_hop.Setting
+
+        def stages(self, experiment, count, use_cache, done, meanwhile):
+            meanwhile()
+            events.append(f"run {self.config}")
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+
+        def expect(self, experiment, count, use_cache, done):
+            events.append(f"expect {self.config} as {experiment}, {count} seeds, {sorted(done)}")
+
+    monkeypatch.setattr(type(EXPERIMENTS["rank"]), "parts", lambda self, profile: [Part(self.name)])
+    monkeypatch.setattr(parallel, "use_all_cores", lambda: None)
+    monkeypatch.setattr(parallel, "keep_compiled", lambda: None)
+    (tmp_path / "run" / "damage").mkdir(parents=True)
+    command("sim.sweep", "rank", "damage", "names", "--seeds", "3", "--out", tmp_path / "run")
+    assert events == ["run rank", "expect names as names, 3 seeds, []", "run damage", "run names"]
