@@ -210,6 +210,7 @@ def _chunk(use_cache: bool, stages: Callable, jobs: list) -> tuple[dict, list]:
 @contextlib.contextmanager
 def _local(workers: int | None) -> Iterator:
     """Processes of this machine. They end with this process, however it ends: a pipe to it closes."""
+    import dask
     import distributed
 
     gpus = _gpus()
@@ -233,7 +234,10 @@ def _local(workers: int | None) -> Iterator:
             for index in range(count)
         }
         scheduler = {"cls": distributed.Scheduler, "options": private}
-        with distributed.SpecCluster(spec, scheduler, silence_logs=logging.CRITICAL) as cluster:
+        # Nannies start dead workers anew. Dask would close for good a nanny whose worker is away this long after
+        # it died, which one that has just died again is.
+        patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 d"})
+        with patient, distributed.SpecCluster(spec, scheduler, silence_logs=logging.CRITICAL) as cluster:
             yield cluster
 
 

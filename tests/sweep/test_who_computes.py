@@ -53,7 +53,7 @@ class Run:
         return self
 
     def until(self, reached):
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 200
         while not (found := reached()):
             assert self.process.poll() is None, self.errors.read_text()[-2000:]
             assert time.monotonic() < deadline, self.errors.read_text()[-2000:]
@@ -105,7 +105,9 @@ def test_eight_devices(place, alone):
 
 def test_workers_killed_and_the_client_interrupted(place, alone):
     """SIGKILL while bases and cells are made; then Ctrl-C, and the same command again."""
-    run = Run(place, "local", "--cluster", "local", "--workers", "2").start()
+    # Dask would give a worker up that is away this long after it died.
+    soon = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "200ms"}
+    run = Run(place, "local", "--cluster", "local", "--workers", "2", **soon).start()
     run.until(lambda: len(run.workers()) == 2 and "pretraining" in run.errors.read_text())
     time.sleep(1)  # they have begun
     run.kill_workers()
