@@ -213,6 +213,7 @@ def _local(workers: int | None) -> Iterator:
     import dask
     import distributed
 
+    _track_in_silence()
     gpus = _gpus()
     count = workers or len(gpus) or os.cpu_count() or 1
     if gpus and count > len(gpus):
@@ -234,11 +235,25 @@ def _local(workers: int | None) -> Iterator:
             for index in range(count)
         }
         scheduler = {"cls": distributed.Scheduler, "options": private}
-        # Nannies start dead workers anew. Dask would close for good a nanny whose worker is away this long after
-        # it died, which one that has just died again is.
+        # Nannies start dead workers anew. Dask would close for good a nanny whose worker is away this long
+        # after it died, as one is that has just died again.
         patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "10000 d"})
         with patient, distributed.SpecCluster(spec, scheduler, silence_logs=logging.CRITICAL) as cluster:
             yield cluster
+
+
+def _track_in_silence() -> None:
+    """Start the process that removes what other processes left behind; after Ctrl-C it would tell of that."""
+    from multiprocessing import resource_tracker
+
+    given = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = f"{given},ignore:resource_tracker" if given else "ignore:resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ["PYTHONWARNINGS"]
+        if given:
+            os.environ["PYTHONWARNINGS"] = given
 
 
 def _gpus() -> list[str]:

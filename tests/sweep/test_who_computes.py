@@ -119,11 +119,13 @@ def test_workers_killed_and_the_client_interrupted(place, alone):
     begin = time.monotonic()
     os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the workers, too
     assert run.process.wait(timeout=60) == 130
-    took, told = time.monotonic() - begin, run.errors.read_text()
+    took = time.monotonic() - begin
     assert took < 4, took  # 2 s on a machine that does nothing else
+    assert psutil.wait_procs(workers, timeout=5)[1] == []
+    time.sleep(1)  # whatever else is left of it may speak
+    told = run.errors.read_text()
     line = "interrupted: what was finished is kept; run the same command again to go on"
     assert told.splitlines()[-1] == line and "Traceback" not in told
-    assert psutil.wait_procs(workers, timeout=5)[1] == []
     assert "compil" not in told  # the bars and lines of the client alone
     assert device(run.out) == "2 x cpu" and 3 <= run.units() <= CELLS
     assert Run(place, "local", JAX_NUM_CPU_DEVICES="1").start().end() == alone  # goes on without workers
