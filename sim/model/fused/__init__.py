@@ -20,7 +20,7 @@ from sim.model.fused.tiles import LEAST, ROUNDED, ROWS, Tiles
 from sim.model.transformer import ATTENTION, MLP, Decoder, Params, rms_norm
 
 WIDEST = 128
-"""The widest decoder whose tiles stay in registers; of wider ones separate operations are faster."""
+"""The widest decoder with which the kernels were measured, and are faster than separate operations."""
 HIGHEST = 16
 """The highest rank of an adapter; of higher ones separate operations are faster (sim/bench/README.md)."""
 
