@@ -31,9 +31,9 @@ def _chunk(config: OneLayerConfig, seeds: jax.Array) -> jax.Array:
     return parallel.program(one_layer, config)(seeds)
 
 
-def expect(config: OneLayerConfig) -> None:
-    """Have what ``run`` needs compiled, beside whatever comes first."""
-    parallel.expect(functools.partial(_chunk, config), np.uint32(0), 1)
+def expect(config: OneLayerConfig, seeds: int) -> None:
+    """Have what ``run`` needs for that many seeds compiled, beside whatever comes first."""
+    parallel.expect(functools.partial(_chunk, config), np.uint32(0), seeds)
 
 
 def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:

@@ -25,19 +25,27 @@ class Part:
         self, experiment: str, count: int, use_cache: bool, done: set[str], meanwhile: Callable[[], None]
     ) -> Iterator[tuple[str, int, Iterator]]:
         """One stage: all seeds. There is nothing to cache."""
-        label = f"{WORLD}/rank{self.config.rank}"
-        units = {seed: f"{experiment}/{label}/seed{seed:03d}" for seed in range(count)}
-        todo = {seed: unit for seed, unit in units.items() if unit not in done}
-        common = {"experiment": experiment, "world": WORLD, "label": label, "rank": self.config.rank}
+        todo = self._todo(experiment, count, done)
+        common = {"experiment": experiment, "world": WORLD, "label": self._label, "rank": self.config.rank}
         common |= {"adapter": "", "library": ""}
-        if todo:
-            expect(self.config)
+        self.expect(experiment, count, use_cache, done)
         meanwhile()
-        work = self._work(common, todo, len(units) - len(todo))
-        yield f"one-layer model, rank {self.config.rank}", len(units), work
+        work = self._work(common, todo, count - len(todo))
+        yield f"one-layer model, rank {self.config.rank}", count, work
 
     def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
-        """Nothing: the part comes first, and is compiled soon."""
+        """Have what ``stages`` will run compiled, beside whatever comes first."""
+        if todo := self._todo(experiment, count, done):
+            expect(self.config, min(CHUNK, len(todo)))
+
+    @property
+    def _label(self) -> str:
+        return f"{WORLD}/rank{self.config.rank}"
+
+    def _todo(self, experiment: str, count: int, done: set[str]) -> dict[int, str]:
+        """Unit of every seed that is not done."""
+        units = {seed: f"{experiment}/{self._label}/seed{seed:03d}" for seed in range(count)}
+        return {seed: unit for seed, unit in units.items() if unit not in done}
 
     def _work(
         self, common: dict, todo: dict[int, str], done: int

@@ -119,15 +119,14 @@ def _experiments(args: Sweep, command: str) -> None:
     outcomes = []
     parts = {name: EXPERIMENTS[name].parts(args.profile) for name in args.names}
 
-    def expect(names) -> None:
-        for name in names:
-            if not (parent / name).exists():  # else nobody knows yet what is left to do
-                parts[name][0].expect(name, count, args.cache, set())
+    def expect(name: str) -> None:
+        if not (parent / name).exists():  # else nobody knows yet what is left to do
+            parts[name][0].expect(name, count, args.cache, set())
 
+    coming = [*(functools.partial(expect, name) for name in args.names[1:]), lambda: None]
     with _computing(args):
-        for place, name in enumerate(args.names):
+        for name, following in zip(args.names, coming, strict=True):
             config = {"experiment": name, "profile": args.profile, "seeds": count}
-            following = functools.partial(expect, args.names[place + 1 : place + 2])
             given = name, parts[name], lambda part: count, config, parent / name, command, args.cache
             outcome = run(*given, following)
             outcomes.append(outcome)

@@ -58,15 +58,13 @@ def run(
     """
     identity = config | {"parts": [part.config for part in parts], "cells": [_cells(part) for part in parts]}
     with Store(folder, identity, columns(parts), command) as store:
-        for index, part in enumerate(parts):
+
+        def ahead(part: Part) -> Callable[[], None]:
+            return lambda: part.expect(name, seeds(part), use_cache, store.done)
+
+        coming = [*map(ahead, parts[1:]), following]
+        for index, (part, meanwhile) in enumerate(zip(parts, coming, strict=False)):
             place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
-
-            def meanwhile(coming=parts[index + 1 : index + 2]) -> None:
-                for part in coming:
-                    part.expect(name, seeds(part), use_cache, store.done)
-                if not coming:
-                    following()
-
             for label, total, work in part.stages(name, seeds(part), use_cache, store.done, meanwhile):
                 with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:
                     there = True

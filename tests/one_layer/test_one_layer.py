@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from sim import one_layer
+from sim.lab import parallel
 from sim.one_layer import jobs
 from sim.one_layer.forecast import predict
 
@@ -104,6 +105,20 @@ def test_rows_and_predictions_line_up():
         row["method"] for row, value in zip(rows, predict(CONFIG, rows), strict=True) if math.isnan(value)
     ]
     assert set(missing) == {"svd"}
+
+
+def test_a_job_expects_chunks_of_the_size_it_runs(monkeypatch):
+    expected = []
+    monkeypatch.setattr(parallel, "expect", lambda stages, job, count: expected.append(count))
+    part = jobs.Part(CONFIG)
+    for count, done in (
+        (3, set()),
+        (40, set()),
+        (2, {f"main/one_layer/rank4/seed00{seed}" for seed in (0, 1)}),
+    ):
+        part.expect("main", count, False, done)
+        list(part.stages("main", count, False, done, lambda: None))
+    assert expected == [3, 3, jobs.CHUNK, jobs.CHUNK]
 
 
 def test_every_row_of_a_job_has_the_prediction_of_its_own_setting():

@@ -82,11 +82,9 @@ def test_what_is_expected_is_what_will_be_run(handed, monkeypatch, tmp_path, use
     """Programs for jobs of the same shapes and number; none for bases that are kept."""
     expected = []
     monkeypatch.setattr(parallel, "expect", lambda *given: expected.append(given))
-    monkeypatch.setattr(bases, "path_of", lambda config: tmp_path)
+    monkeypatch.setattr(bases, "path_of", lambda config: tmp_path if there else tmp_path / "none")
     monkeypatch.setattr(bases, "load", lambda path: bases.like_base(tiny().decoder) if there else None)
     monkeypatch.setattr(bases, "save", lambda path, params: None)
-    if not there:
-        monkeypatch.setattr(bases, "path_of", lambda config: tmp_path / "none")
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     order = []
     for _, _, work in part.stages("toy", 2, use_cache, set(), lambda: order.append(len(expected))):

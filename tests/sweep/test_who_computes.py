@@ -53,7 +53,7 @@ class Run:
         return self
 
     def until(self, reached):
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 300
         while not (found := reached()):
             assert self.process.poll() is None, self.errors.read_text()[-2000:]
             assert time.monotonic() < deadline, self.errors.read_text()[-2000:]

@@ -6,8 +6,8 @@ and writes the residual stream alone, and going back it computes the tile again 
 kept. Gradients are of the factors, tile by tile, summed in a fixed order. The values are those of
 ``sim.model.transformer`` with ``lora.fold`` but for rounding (theory/README.md, section 12).
 
-Shape letters: N tokens of all sequences and what fills their last tile, D width, K head width, P the ranks of
-matrices that share an input, side by side, padded.
+Shape letters: N tokens of all sequences, D width, K head width, P the ranks of a block's matrices, side by
+side, padded.
 """
 
 import jax

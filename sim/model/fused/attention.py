@@ -125,7 +125,7 @@ def attention(
 ) -> Float[Array, "N D"]:
     """x + attention(RMSNorm(x)) with updates of ``weights``, those of q, k, v and o, each (D, D).
 
-    Differentiable in x (unless it is the ``first``) and in the factors; rows of no token stay undefined.
+    Differentiable in x (unless it is the ``first``) and in the factors.
     """
     return _forward(tiles, x_ND, gain_D, weights, factors)[0]
 

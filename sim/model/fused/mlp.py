@@ -77,7 +77,7 @@ def mlp(
 ) -> Float[Array, "N D"]:
     """x + MLP(RMSNorm(x)) with updates of ``weights``, those of up (hidden, D) and down (D, hidden).
 
-    Differentiable in x and in the factors; rows of no token stay undefined.
+    Differentiable in x and in the factors.
     """
     return _forward(tiles, x_ND, gain_D, weights, factors)[0]
 
