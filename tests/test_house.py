@@ -29,6 +29,7 @@ BELOW = {
     "hf": {"lab", "model", "merge"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf"},
     "record": {"lab", "merge", "hf"},
+    "lm": {"lab", "hf"},
     "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
