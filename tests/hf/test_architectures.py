@@ -12,7 +12,7 @@ import peft  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 
-from sim.hf import _model  # noqa: E402
+from sim.hf import _model, _run  # noqa: E402
 from sim.hf._llama import write_tokenizer  # noqa: E402
 from sim.hf.prompts import Prompt  # noqa: E402
 from sim.hf.tokens import batch, question  # noqa: E402
@@ -70,6 +70,6 @@ def test_strengths_are_those_of_merged_weights_whatever_the_batch(name, tmp_path
             with torch.no_grad():
                 logits = merged(input_ids=torch.tensor([one.tokens])).logits[0]
             expected.append(logits[one.start - 1 : -1].numpy())
-        found = _model.answer_logits(loaded, batch(questions), strengths).numpy()
+        found = _run.answer_logits(loaded, batch(questions), strengths).numpy()
         np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-3, atol=1e-5)
         assert np.abs(found).max() > 1e-3
