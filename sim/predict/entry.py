@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.hf.base import contents
-from sim.hf.extra import PACKAGES, with_extra
+from sim.hf.extra import releases, with_extra
 from sim.hf.prompts import read_prompts
 from sim.hf.tokens import Question, batch, questions
 from sim.lab import files, report, style
@@ -159,9 +158,8 @@ def _write(prediction: Prediction, out: Path, facts: dict[str, Any]) -> None:
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
     picture = prediction.figure()
     style.save(picture, out / "prediction")
-    packages = {name: metadata.version(name).partition("+")[0] for name in PACKAGES}  # a build is no release
     manifest = {"adapters": prediction.asked.adapters, **environment(facts["device"]), **facts}
-    manifest = plain({**manifest, "versions": {**versions(), **packages}})
+    manifest = plain({**manifest, "versions": {**versions(), **releases()}})
     files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     write_page(prediction, out, picture, manifest)
 

@@ -316,4 +316,6 @@ def test_the_command_writes_what_it_says(both, command):
     alone = prompts[prompts["group"] == "hop1"]["critical_lambda_1"]
     assert 0.25 < alone.median() < 0.75
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
-    assert manifest["device"] == "cpu" and manifest["versions"]["torch"] == torch.__version__
+    assert (
+        manifest["device"] == "cpu" and manifest["versions"]["torch"] == torch.__version__.partition("+")[0]
+    )
