@@ -31,7 +31,10 @@ def aligned(adapters: Sequence[Adapter]) -> list[Adapter]:
 
 def _refuse_other_layout(first: Adapter, other: Adapter) -> None:
     if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
-        raise ValueError(f"{first.path} and {other.path} differ in fan_in_fan_out: different base layers")
+        raise ValueError(
+            f"{first.path} and {other.path} differ in fan_in_fan_out, which is true for the Conv1D layers of "
+            "GPT-2: they have different bases, or one is wrong; set it alike in adapter_config.json"
+        )
     if any(adapter.config.get("target_parameters") for adapter in (first, other)):
         said = [[adapter.config.get(field) or None for field in TARGETS] for adapter in (first, other)]
         if said[0] != said[1] or first.modules.keys() != other.modules.keys():
