@@ -77,25 +77,25 @@ def two_layouts(first: Adapter, other: Adapter, library: Sequence[Adapter]) -> s
     Modules agree if their shapes do, their names do from the first numbered part on ("layers.0.q_proj"), and
     one's words before that hold the other's. Names that one adapter of the library has both are two modules.
     """
-    tails, others = (
-        {_split(name)[1]: name for name in one.modules if name not in another.modules}
-        for one, another in ((first, other), (other, first))
-    )
     pairs: Counter[tuple[str, str]] = Counter()
-    for tail in tails.keys() & others.keys():
-        names = tails[tail], others[tail]
-        left, right = (Counter(_split(name)[0]) for name in names)
-        shapes = [(u.b.shape[0], u.a.shape[1]) for u in (first.modules[names[0]], other.modules[names[1]])]
-        together = any(set(names) <= each.modules.keys() for each in library)
-        if (left <= right or right <= left) and shapes[0] == shapes[1] and not together:
-            pairs[tuple(".".join(_split(name)[0]) for name in names)] += 1
+    by_tail: dict[str, list[str]] = {}
+    for name in sorted(other.modules.keys() - first.modules.keys()):
+        by_tail.setdefault(_split(name)[1], []).append(name)
+    for name in sorted(first.modules.keys() - other.modules.keys()):
+        head, tail = _split(name)
+        for match in by_tail.get(tail, ()):
+            words = Counter(head), Counter(_split(match)[0])
+            shapes = [(u.b.shape[0], u.a.shape[1]) for u in (first.modules[name], other.modules[match])]
+            together = any({name, match} <= each.modules.keys() for each in library)
+            if (words[0] <= words[1] or words[1] <= words[0]) and shapes[0] == shapes[1] and not together:
+                pairs[".".join(head), ".".join(_split(match)[0])] += 1
     if not pairs:
         return ""
     prefixes = ", ".join(f"{one!r} and {another!r}" for one, another in pairs)
     back = " ".join(f"{another}={one}" for one, another in pairs)
     forth = " ".join(f"{one}={another}" for one, another in pairs)
     return (
-        f"{sum(pairs.values())} modules agree but for the prefixes {prefixes}; give --rename {back} "
+        f"{sum(pairs.values())} of their modules agree but for the prefixes {prefixes}; give --rename {back} "
         f"or --rename {forth}, whichever names them as your base does"
     )
 

@@ -120,7 +120,7 @@ def _parse(file: Path) -> Any:
     try:
         return parse_json(content.decode("utf-8-sig"))
     except ValueError as error:
-        what = identify(content[:BEGINNING]) or f"is not valid JSON ({error}); copy the adapter again"
+        what = identify(content[:BEGINNING]) or f"is not readable JSON ({error}); copy the adapter again"
     raise ValueError(f"{file} {what}")
 
 

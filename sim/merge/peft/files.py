@@ -24,8 +24,8 @@ from theory.lowrank import LowRank
 
 WEIGHTS = "adapter_model.safetensors"
 
-SMALLEST = 1e-30
-"""Where |scale| |B| |A| is below this, or above its inverse, float32 ends: the adapter is damaged."""
+SIZES = (1e-30, 1e15)
+"""|scale| |B| |A| of an update that is not zero: beyond, float32 cannot hold it or its square."""
 
 COPY = (".base_layer.weight", ".base_layer.bias")
 """Ends of keys of base weights that PEFT saves as well, where an output layer is adapted or was resized."""
@@ -175,7 +175,7 @@ def _updates(
             f"{path}: {name} has lora_A {a.shape} and lora_B {b.shape}, but {CONFIG} gives it rank {rank:g}"
         )
     size = abs(scale) * np.prod([np.linalg.norm(side.astype(np.float64)) for side in (a, b)])
-    if size and not SMALLEST < size < 1 / SMALLEST:
+    if size and not SIZES[0] < size < SIZES[1]:
         raise ValueError(
             f"{path}: {name} has an update of norm {size:.1g} at scale {scale:.1g}, which float32 cannot "
             f"hold: lora_alpha in {CONFIG} or the tensors are damaged"

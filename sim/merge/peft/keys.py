@@ -1,7 +1,6 @@
 """Names of LoRA tensors: what a key says, whatever wrapper the model was saved in, and whose key it is."""
 
 import re
-import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -31,7 +30,7 @@ EXTRAS = (
     (r"trainable_tokens", "trained embeddings of single tokens"),
     (r"\.bias$", "a trained bias"),
     (r"(?i)(norm|(^|\.)ln_?)[^.]*(\.modules_to_save.*)?\.weight$", "the trained weights of a norm"),
-    (rf"{VOCABULARY}.*\.weight$", "a whole embedding or output head, trained or of a resized vocabulary"),
+    (rf"{VOCABULARY}.*\.weight$", "a whole embedding or output head, trained or with a resized vocabulary"),
     (r"(^|\.)(score|classifier|qa_outputs|v_head|classification_head)\..*weight$", "a whole head of a task"),
     (r"modules_to_save|\.weight$", "a whole saved module"),
 )
@@ -67,7 +66,7 @@ def parsed(raw: str, shape: Sequence[int] = ()) -> Key:
         dropped.append("module")
     factor = re.fullmatch(r"(.+)\.lora_([AB])(?:\.([^.]+))?\.weight", inner)
     if not factor or foreign([raw]):
-        raise ValueError(f"holds {reprlib.repr(raw)}{_meaning(raw, shape)}")
+        raise ValueError(f"holds {raw!r:.300}{_meaning(raw, shape)}")
     if factor[3]:
         dropped.append(f"the adapter name {factor[3]!r}")
     return Key(factor[1], factor[2], tuple(dropped))
@@ -93,7 +92,7 @@ def _meaning(raw: str, shape: Sequence[int]) -> str:
     kind = next((meaning for pattern, meaning in EXTRAS if re.search(pattern, raw)), "")
     if not kind:
         return "; only lora_A and lora_B can be merged"
-    size = f" of shape {' x '.join(map(str, shape))}" if shape else ""
+    size = f", {' x '.join(map(str, shape))}" if shape else ""
     whole = raw.endswith((".weight", ".bias")) and "lora_" not in raw
     remedy = f"delete it if it is only a copy of the base's; else {FOLD}" if whole else FOLD
     return f" ({kind}{size}); only lora_A and lora_B can be merged: {remedy}"
