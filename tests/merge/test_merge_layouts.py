@@ -59,6 +59,7 @@ def test_names_that_agree_but_for_a_wrapper_are_two_layouts(case):
     first, other = (adapter([name], path) for name, path in zip(LAYOUTS[case], "ab", strict=True))
     with pytest.raises(ValueError, match=r"^a and b name one model in two layouts: 1 of their modules agree"):
         aligned([first, other])
+    assert two_layouts(other, first, [first, other])
     remedies = re.findall(r"--rename (\S*?)=(\S*?),? ", two_layouts(first, other, [first, other]))
     assert len(remedies) == 2 and remedies[0] == remedies[1][::-1]
     for old, new in remedies:  # either makes them one

@@ -13,7 +13,7 @@ from sim.merge import Adapter, read_adapter, write_adapter
 from sim.merge.peft.config import CONFIG
 from sim.merge.peft.files import WEIGHTS
 from sim.merge.peft.keys import PREFIX
-from sim.merge.peft.rounding import balance, round_factors
+from sim.merge.peft.rounding import Rounding, balance, refuse_loss, round_factors
 from theory.lowrank import LowRank
 
 HALF = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -149,6 +149,21 @@ def test_a_lossy_merge_is_refused_with_what_other_types_lose_unless_it_is_allowe
         assert ("warning: rounding to float16 lost" in printed) == bool(flags) == (loss > 0.01)
         assert ("--allow-rounding" in (out / "README.md").read_text()) == bool(flags)
     assert re.search(r"\| lost by rounding \| at most \d", (tmp_path / "float16" / "README.md").read_text())
+
+
+def test_one_percent_is_the_limit_and_offers_are_of_the_worst_module():
+    """In bfloat16 a factor of powers of two loses nothing, one of random digits 0.2%."""
+    digits = some_update(7)
+    powers = LowRank(np.sign(digits.b), np.sign(digits.a), 1.0)
+    modules = {"first": powers, "second": digits, "third": powers}
+    refuse_loss(modules, Rounding("float16", "third", 0.01))
+    with pytest.raises(
+        ValueError, match=r"^third loses 1\.1% of its update by rounding to float16"
+    ) as refusal:
+        refuse_loss(modules, Rounding("float16", "third", 0.0105))
+    offer = re.search(r"--dtype bfloat16 \(loses at most (\S+)%\)", str(refusal.value))
+    assert float(offer[1]) == pytest.approx(100 * round_factors(digits, "bfloat16")[2], rel=0.05)
+    assert round_factors(powers, "bfloat16")[2] == 0
 
 
 def test_python_refuses_as_the_command_does(tmp_path):

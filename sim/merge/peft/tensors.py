@@ -28,8 +28,8 @@ def read_tensors(file: Path) -> dict[str, np.ndarray]:
     if what := identify(head):
         raise ValueError(f"{file} {what}")
     if head.isascii() and head.decode().isprintable():
-        raise ValueError(f"{file} holds the text {head[:40].decode()!r}, no tensors: download it again")
-    raise ValueError(f"{file} is not a whole safetensors file ({reason}); copy it again")
+        reason = f"it holds the text {head[:40].decode()!r}"
+    raise ValueError(f"{file} is not a whole safetensors file ({reason}); copy or download it again")
 
 
 def _eight_bits(file: Path) -> str | None:
