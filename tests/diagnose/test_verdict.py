@@ -210,6 +210,19 @@ def test_a_module_that_one_adapter_does_not_have_counts_as_zero():
     assert report["total"] == filled["total"] and report["zero"] == filled["zero"] == {"b": [1]}
 
 
+def test_adapters_without_a_common_module_are_named_and_the_rest_is_measured():
+    """1 and 2 never meet, 3 meets both: the loss is that of the pairs that do."""
+    first, second = APART
+    third = {"a": first._replace(scale=-0.5), "b": second}
+    report = diagnose([adapter({"a": first}, "1"), adapter({"b": second}, "2"), adapter(third, "3")])
+    assert report["disjoint"] == [[0, 1]]
+    assert report["warnings"][0].startswith("adapters 1 and 2 change no module in common: nothing of theirs")
+    assert re.match(r"Lost: .*up to \d+%", verdict(report)[1])
+    alone = diagnose([adapter({"a": first}, "1"), adapter({"b": second}, "2")])
+    assert verdict(alone)[1].startswith("Lost: not known: no two adapters change one module, so that none")
+    assert diagnose([adapter({"a": first})] * 2)["disjoint"] == []
+
+
 def many(layers, count):
     rng = np.random.default_rng(3)
     kinds = ("self_attn.q_proj", "self_attn.v_proj", "mlp.experts.0.w1", "mlp.experts.1.w1")
