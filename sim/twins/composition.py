@@ -46,6 +46,13 @@ def shifts(entities: int) -> Int[np.ndarray, "entities entities"]:
     return (np.arange(entities)[:, None] + np.arange(entities)[None, :]) % entities
 
 
+def edited_null(old: Int[np.ndarray, "facts"]) -> Float[np.ndarray, "facts facts"]:
+    """How often subject i is sent to bridge j, over all bijections that send no subject to its old bridge."""
+    every = bijections(len(old))
+    left = every[(every != old).all(axis=1)]
+    return (left[:, :, None] == np.arange(len(old))).mean(axis=0)
+
+
 def summed(first: LowRank, second: LowRank) -> Array:
     """Delta W_1 + Delta W_2."""
     return dense(first) + dense(second)
