@@ -65,15 +65,15 @@ def edited_null(old: Int[np.ndarray, "facts"]) -> Float[np.ndarray, "facts facts
     no bridge is left for.
     """
     old = np.asarray(old)
-    facts, known = len(old), old[old >= 0]
+    facts, former = len(old), old[old >= 0]
     checks.whole(-1, old=old)
-    if (old >= facts).any() or len(np.unique(known)) < len(known):
+    if (old >= facts).any() or len(np.unique(former)) < len(former):
         raise ValueError(f"old must hold different numbers below {facts}, or -1, not {old.tolist()}")
-    if facts == len(known) == 1:
+    if facts == len(former) == 1:
         raise ValueError("old is the only bridge there is; give two facts or more")
     away = np.arange(facts) != old[:, None]
-    left = len(known) - (old >= 0)[:, None] - np.isin(np.arange(facts), known)
-    ways = np.vectorize(lambda pairs: _avoiding(facts - 1, pairs) / _avoiding(facts, len(known)))
+    left = len(former) - (old >= 0)[:, None] - np.isin(np.arange(facts), former)
+    ways = np.vectorize(lambda pairs: _avoiding(facts - 1, pairs) / _avoiding(facts, len(former)))
     return np.where(away, ways(np.where(away, left, 0)), 0.0)
 
 
