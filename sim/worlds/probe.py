@@ -85,7 +85,9 @@ class Probe(Sequences):
         """
         if not np.any(picked):
             return math.nan
-        most = (np.asarray(null).max(axis=1)[picked].mean() for null in self.nulls.values())
+        target = np.asarray(self.target)
+        same = (target[:, None] == target[None]).all(axis=-1)
+        most = ((np.asarray(null) @ same).max(axis=1)[picked].mean() for null in self.nulls.values())
         return float(max(most, default=self.layout.chance))
 
     @property

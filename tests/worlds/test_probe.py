@@ -144,6 +144,9 @@ def test_the_bound_is_the_likeliest_answer_of_the_questions_picked():
     assert probe.bound(np.array([False, True, True])) == pytest.approx(0.5)
     assert np.isnan(probe.bound(np.zeros(3, bool)))
     assert dataclasses.replace(probe, nulls={}).bound(np.ones(3, bool)) == 1 / 3
+    # Two questions of one answer: it is right for either.
+    shared = dataclasses.replace(probe, tokens=np.array([[3, 4], [3, 4], [3, 6]], np.int32))
+    assert shared.bound(np.array([True, True, True])) == pytest.approx((1 + 0.6 + 0.6) / 3)
 
 
 def test_chance_is_a_guess_among_the_edited_answers():
