@@ -54,6 +54,26 @@ def test_relabelled_bridges_give_exactly_one_in_n_whatever_mixes_the_rows(option
     assert (right, trials) == (24, 96)
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_where_singular_values_are_equal_the_tie_break_must_follow_the_relabelling(cut):
+    """Orthonormal keys: 2b and (ii) of 2d hold for a cut that no relabelling moves, and not for LAPACK's."""
+
+    def count(equivariant, seed):
+        options = {"merge": twin.truncated(cut, equivariant), "relabel": True, "orthonormal": True}
+        right, trials = twin.two_hop_accuracy(4, key=jax.random.key(seed), rank=4, **options)
+        assert trials == 96
+        return right
+
+    assert [count(True, seed) for seed in range(4)] == [24] * 4
+    assert any(count(False, seed) != 24 for seed in range(6))
+
+
+def test_where_they_differ_any_cut_will_do(key):
+    for cut in (1, 2, 3):
+        options = {"merge": twin.truncated(cut, False), "relabel": True}
+        assert twin.two_hop_accuracy(4, key=key, rank=4, **options) == (24, 96)
+
+
 def test_truncation_does_make_the_answer_rows_depend_on_s1(key):
     """Why Theorem 2a excludes it: at a fixed r1 the count over all s1 moves off 24 for some seed."""
     counts = [
