@@ -36,8 +36,8 @@ def _exposure(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Familiarity begins with traces: names seen in facts and no trace are not copied and not reused; names that "
-    "traces show are, and better where facts about them are known as well.",
+    "Familiarity begins with traces: names seen in facts and no trace are not copied and not reused; names "
+    "that traces show are, and better where facts about them are known as well.",
     SETTING
     + " Otherwise unseen names; sum of the two adapters, template in pretraining and data. Points: one "
     "marker a number of facts, with 95% intervals; thin lines guide the eye; dashed: the most that "
