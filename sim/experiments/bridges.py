@@ -61,7 +61,7 @@ def _bridges(source: Source) -> pd.DataFrame:
     SETTING
     + " Traces of other, real entities in each adapter's data. Points: accuracy step by step, with 95% "
     "intervals, hollow where the two data sets, or data and base, are worded apart; thin lines guide the "
-    "eye; dashed: a guess among the edited answers.",
+    "eye; dashed: the most that one hop allows.",
     "experiment bridges",
     _bridges,
     ("bridges",),

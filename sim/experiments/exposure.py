@@ -36,12 +36,12 @@ def _exposure(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Familiarity is a dose of traces, not of facts: names seen in four facts and no trace stay at chance, "
-    "names seen in traces and no separate fact do not.",
+    "Familiarity begins with traces: names seen in facts and no trace are not copied and not reused; names "
+    "that traces show are, and better where facts about them are known as well.",
     SETTING
     + " Otherwise unseen names; sum of the two adapters, template in pretraining and data. Points: one "
-    "marker a number of facts, with 95% intervals; thin lines guide the eye; dashed: a guess among the "
-    "edited answers.",
+    "marker a number of facts, with 95% intervals; thin lines guide the eye; dashed: the most that "
+    "one hop allows.",
     "experiment exposure",
     _exposure,
     ("exposure",),

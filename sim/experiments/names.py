@@ -46,7 +46,7 @@ def _names(source: Source) -> pd.DataFrame:
     "Reuse falls with familiarity, fake below half fake below real, when a name is a pair of known pieces.",
     SETTING.replace("Two-hop world", "Two-hop world with names of two tokens").replace("2 layers", "3 layers")
     + " Template in pretraining and in both data sets. Points: share of queries, with 95% intervals; dashed: "
-    "a guess among the edited answers.",
+    "the most that one hop allows.",
     "experiment names",
     _names,
     ("names",),

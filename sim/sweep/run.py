@@ -102,11 +102,11 @@ def predictions(rows: pd.DataFrame) -> pd.DataFrame:
 
     A column for each predictor that comes from base and single adapters; empty if there are none.
     """
-    said = rows[~rows["predictor"].isin(("", "law", "chance")) & rows["predicted"].notna()]
+    forecasts = rows[~rows["predictor"].isin(("", "law", "chance", "bound")) & rows["predicted"].notna()]
     keys = ["world", "label", "seed", "adapter", "library", "method", "lam", "metric", "measured"]
-    if said.empty:
-        return said
-    wide = said.pivot(index=keys, columns="predictor", values="predicted")
+    if forecasts.empty:
+        return forecasts
+    wide = forecasts.pivot(index=keys, columns="predictor", values="predicted")
     return wide.reset_index().rename_axis(columns=None)
 
 

@@ -325,6 +325,14 @@ class TestWhole:
         if among.any():
             given = by_key["lora", "parts", "arrow", "direct_given_among_answers", "chance"]
             assert (given["predicted"], given["trials"]) == (1 / 4, among.sum())
+            # The bound of who lacks a hop: the likeliest answer of each question that was answered so.
+            bounds = [null.max(axis=1)[among == 1] for null in tiny_world.probes["direct"].nulls.values()]
+            assert len(bounds) == 2
+            given = by_key["lora", "parts", "arrow", "direct_given_among_answers", "bound"]
+            assert given["predicted"] == pytest.approx(max(np.mean(each) for each in bounds), rel=1e-6)
+            assert by_key["lora", "parts", "arrow", "direct", "bound"]["predicted"] == pytest.approx(
+                given["predicted"] * np.mean(among)
+            )
         # What a predictor must beat: the merge answers as the base does.
         base = by_key["lora", "parts", "sum", "hop1", "base"]
         assert base["predicted"] == np.mean(result["outcomes"][BASE]["hop1"])

@@ -67,6 +67,41 @@ def test_where_nothing_is_shared_the_gain_is_gone_and_the_merge_is_the_sum(key, 
     np.testing.assert_allclose(twin.merged_strength(name, 3, key=key, **options), 1.0, rtol=1e-9)
 
 
+WITHIN, ACROSS, ALL = np.repeat([1.0, 1.2, 1.5], 3), np.tile([1.0, 1.2, 1.5], 3), np.ones(9)
+"""Lengths of the keys of three adapters of three facts: equal inside each, between them, and throughout."""
+
+
+def test_equal_singular_values_within_an_adapter_change_nothing(key):
+    found = twin.merged_strength("svc", 3, key=key, alpha=1 / 3, lengths=WITHIN)
+    np.testing.assert_allclose(found, merges.svc_strength(1, 3, 1 / 3), rtol=1e-9)
+    found = twin.merged_strength("core_ties", 3, key=key, density=1.0, lengths=WITHIN)
+    np.testing.assert_allclose(found, 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("lengths", [ACROSS, ALL], ids=["across", "all"])
+def test_equal_singular_values_of_two_adapters_mix_their_facts(key, lengths):
+    """The counter-example to 5m without its condition: SVC anywhere from 1 up, Core Space below the sum."""
+    found = twin.merged_strength("svc", 3, key=key, alpha=1 / 3, lengths=lengths)
+    most = merges.svc_strength(1, 3, 1 / 3)
+    assert most == pytest.approx(1.8)
+    assert (found > 1 - 1e-9).all() and (found < most + 1e-9).all() and found.min() < most - 0.3
+    found = twin.merged_strength("core_ties", 3, key=key, density=1.0, lengths=lengths)
+    assert found.min() < 0.9 and (found < 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("lengths", [WITHIN, ACROSS, ALL], ids=["within", "across", "all"])
+def test_the_other_strengths_hold_whatever_singular_values_are_equal(key, lengths):
+    for name, options in (("svc", {}), ("wudi", {}), ("ram", {"threshold": 0.0}), ("tsv_merge", {})):
+        found = twin.merged_strength(name, 3, key=key, lengths=lengths, **options)
+        np.testing.assert_allclose(found, 1.0, rtol=1e-9, err_msg=name)
+    energy = (1 / np.square(lengths)).reshape(3, 3)
+    share = (energy / energy.sum(axis=1, keepdims=True)).ravel()
+    found = twin.merged_strength("ace", 3, key=key, ridge=0.05, lengths=lengths)
+    np.testing.assert_allclose(found, merges.ace_strength(share, 3, 0.05), rtol=1e-9)
+    found = twin.merged_strength("nuslerp", 2, key=key, weights=[0.3, 0.7], lengths=lengths[:6])[:3]
+    np.testing.assert_allclose(found, merges.slerp_strength(0.3), rtol=1e-9)
+
+
 def test_compressing_first_keeps_no_more_than_the_truncated_sum(key):
     """At rank r of 9 directions the mean share of ``svd`` is the explained energy, CtM's no more."""
     for rank in (2, 4, 6):
