@@ -235,6 +235,16 @@ def test_the_deciding_line_has_the_least_room_and_speaks_for_the_rule():
     assert silent.evidence == "Is no number (too few answers)." and silent.verdict == UNDECIDED
 
 
+def test_both_cells_of_a_comparison_need_answers():
+    cells = RULE.of[0], Cell("run", "y", "sum")
+    for trials in ((20, 19), (19, 20), (20, 20)):
+        measured = {
+            cell: Reading(0.9, 0.9, 0.9, trials=count) for cell, count in zip(cells, trials, strict=True)
+        }
+        line = claims.line(replace(RULE, to=cells[1:], above=-0.1), cells, measured)
+        assert line.verdict == (HOLDS if min(trials) == 20 else None)
+
+
 def test_a_null_is_a_number_or_stands_in_the_tables():
     cell, other = Cell("run", "x", "sum"), Cell("run", "x", "sum", "direct")
     measured = {cell: Reading(0.25, 0.22, 0.28, predicted=0.2), other: Reading(0.9, 0.9, 0.9, predicted=0.3)}
