@@ -47,6 +47,8 @@ SUMMARY = pd.DataFrame(
         row("a", "sum", "direct", 0.5, predictor="disentangled", predicted=0.9),
         row("a", "sum", "direct", 0.5, predictor="chance", predicted=0.2),
         row("a", "sum", GIVEN, 0.4, 0.3, 0.5, predictor="chance", predicted=0.25),
+        row("b", "sum", GIVEN, 0.4, predictor="chance", predicted=0.25),
+        row("b", "sum", GIVEN, 0.4, predictor="bound", predicted=0.27),
         row("a", "sum", f"{GIVEN}_without_one", 0.3, predictor="chance", predicted=0.28),
         row("a", "sum", "cot_answer", 0.6, 0.5, 0.7),
         row("a", "sum", "direct_loss_gain", 0.1, predictor="chance", predicted=0.0),
@@ -68,6 +70,9 @@ class TestReadings:
     def test_a_share_has_its_null_and_its_answers(self, read):
         assert read("a", "sum", GIVEN) == Reading(0.4, 0.3, 0.5, 0.25, 4, 30)
         assert str(read("a", "sum", GIVEN)) == "0.400 [0.300, 0.500] (12 of 30)"
+
+    def test_the_most_that_one_hop_allows_comes_before_a_guess(self, read):
+        assert read("b", "sum", GIVEN).predicted == 0.27
 
     def test_questions_at_once_and_step_by_step_are_as_many(self, read):
         assert read("a", "sum").trials == 40 and math.isnan(read("a", "sum").predicted)

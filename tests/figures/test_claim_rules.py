@@ -221,16 +221,21 @@ def test_a_claim_follows_from_its_parts(verdicts, whole):
 
 
 def test_the_deciding_line_has_the_least_room_and_speaks_for_the_rule():
-    cells = tuple(Cell("run", name, "sum") for name in "xyz")
+    """Room is counted from the end of the interval; a line with too few answers decides nothing."""
     readings = (
-        Reading(0.8, 0.7, 0.9, trials=40),
+        Reading(0.65, 0.64, 0.66, trials=40),
         Reading(0.7, 0.6, 0.9, trials=50),
-        Reading(0.1, 0, 1, trials=9),
+        Reading(0.1, 0.0, 1.0, trials=9),
     )
+    cells = tuple(Cell("run", str(place), "sum") for place in range(3))
     judgement = decided([replace(RULE, of=cells)], dict(zip(cells, readings, strict=True)))
     (part,) = judgement.parts
     assert judgement.evidence == "Is 0.700 [0.600, 0.900] (35 of 50)." and part.of is readings[1]
     assert (part.count, part.silent, part.verdict) == (2, 1, HOLDS)
+    below = decided(
+        [replace(RULE, of=cells[:2], above=None, below=1)], dict(zip(cells, readings, strict=False))
+    )
+    assert below.parts[0].of is readings[1]
     silent = decided([RULE], {RULE.of[0]: Reading(0.9, 0.8, 1.0, trials=3)})
     assert silent.evidence == "Is no number (too few answers)." and silent.verdict == UNDECIDED
 

@@ -17,6 +17,9 @@ AMONG, GIVEN = "_among_answers", "_given_among_answers"
 STEP_BY_STEP = ("cot_answer", "cot_solved", "cot_runs")
 """Metrics of the questions that are asked at once as "direct"."""
 
+NULLS = ("bound", "chance")
+"""Predictors that are nulls: the most that is reached without one of the steps, or else a guess."""
+
 KEYS = ["label", "library", "method", "metric"]
 
 
@@ -39,10 +42,11 @@ class Run:
 
     @cached_property
     def summary(self) -> pd.DataFrame:
-        """One row a cell; ``predicted`` is what a guess scores."""
+        """One row a cell; ``predicted`` is its null, by the first of ``NULLS`` that the run has."""
         rows = self.source.summary(self.experiment)
-        rows = rows.assign(predicted=rows["predicted"].where(rows["predictor"].eq("chance")))
-        return rows.sort_values("predicted", kind="stable").drop_duplicates(KEYS).set_index(KEYS)
+        place = rows["predictor"].map({name: place for place, name in enumerate(NULLS)})
+        rows = rows.assign(place=place, predicted=rows["predicted"].where(place.notna()))
+        return rows.sort_values("place", kind="stable").drop_duplicates(KEYS).set_index(KEYS)
 
     @cached_property
     def guesses(self) -> pd.DataFrame:

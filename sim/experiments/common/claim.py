@@ -33,7 +33,7 @@ POOLED = "all settings"
 """Label of cells in which the answers of all settings of a run are counted together."""
 
 PREDICTED = "predicted"
-"""The null that stands beside each cell in the tables of a run: what a guess scores there."""
+"""The null that stands beside each cell in the tables of a run: what is scored there without composing."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Cell:
 class Reading:
     """What was measured of a cell: a mean with its 95% interval.
 
-    predicted: what a guess scores. trials: answers that a share is of, None for a real number.
+    predicted: its null. trials: answers that a share is of, None for a real number.
     by_seed:   the values seed by seed, where the run kept them.
     """
 
