@@ -168,7 +168,7 @@ claim(
 claim(
     "3b",
     "Averaging benefits as well",
-    "bridge_dose",
+    "library_and_familiarity",
     *RUNS,
     fixed=FIXED,
     rules=(

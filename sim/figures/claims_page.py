@@ -9,7 +9,7 @@ import pandas as pd
 from sim.experiments.common import DEFAULT
 from sim.experiments.common.claim import CLAIMS, FEWEST, LEVEL, NOTHING, Claim, Rule
 from sim.figures import captions
-from sim.figures.claims import FAILS, HOLDS, UNDECIDED, Judgement, Line, Part, judge
+from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
 from sim.lab import files
 from sim.lab.figure import Source
@@ -167,10 +167,10 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
 
 
 def _score(judgement: Judgement) -> str:
-    """ " (2 of 4 parts hold, 1 does not hold, 1 undecided)"; empty for a single part."""
+    """ " (parts that hold: 2 of 4; undecided: 1)"; empty for a single part."""
     verdicts = [part.verdict for part in judgement.parts]
-    others = [f", {verdicts.count(each)} {each}" for each in (FAILS, UNDECIDED) if each in verdicts]
-    score = f" ({verdicts.count(HOLDS)} of {len(verdicts)} parts hold{''.join(others)})"
+    undecided = f"; undecided: {verdicts.count(UNDECIDED)}" if UNDECIDED in verdicts else ""
+    score = f" (parts that hold: {verdicts.count(HOLDS)} of {len(verdicts)}{undecided})"
     return score if len(verdicts) > 1 else ""
 
 

@@ -91,7 +91,7 @@ def test_a_section_has_its_parts_cells_and_counts(only):
     total, joint = (rows.loc[key] for key in (("rank4", "parts", "sum"), ("rank8", "single", "joint")))
     right = round(total["measured"] * 320)
     first = f"{total['measured']:.3f} [{total['low']:.3f}, {total['high']:.3f}] ({right} of 320)"
-    assert section.startswith(f"**holds** (2 of 2 parts hold). {first}; {joint['measured']:.3f} [")
+    assert section.startswith(f"**holds** (parts that hold: 2 of 2). {first}; {joint['measured']:.3f} [")
     assert f"*Limits.* Not {first}.\n\n*History.* Seen before.\n" in section
     assert f"| {right} of 320; {round(joint['measured'] * 320)} of 320 | to be above 0.7 | holds |" in section
     assert "| `rank rank4: parts/sum, cot_answer` / `rank rank8: single/joint, cot_answer` |" in section

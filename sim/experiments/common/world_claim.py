@@ -89,5 +89,7 @@ def world_claim(
         "by step, the joint adapter {joint}, the average {average}; without a template the sum has {bare}. "
         "At once the sum is right in {sum_once} of its answers that are among the taught ones, a guess in "
         "{sum_once.predicted:.4f}.",
-        limits=f"{limits} The joint adapter has the rank of one of the two adapters, not of both.",
+        limits=f"{limits} Without a shared template the model nearest to its bound has {{without}}. The "
+        f"joint "
+        "adapter has the rank of one of the two adapters, not of both.",
     )

@@ -170,7 +170,7 @@ def _worded(wording: str) -> tuple[Cell, ...]:
 claim(
     "5",
     "Reuse is shallow pattern matching",
-    "library_and_familiarity",
+    "bridge_dose",
     "familiarity",
     "bridges",
     fixed=FIXED,
