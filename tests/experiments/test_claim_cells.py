@@ -50,7 +50,7 @@ SUMMARY = pd.DataFrame(
         row("b", "sum", GIVEN, 0.4, predictor="chance", predicted=0.25),
         row("b", "sum", GIVEN, 0.4, predictor="bound", predicted=0.27),
         row("a", "sum", f"{GIVEN}_without_one", 0.3, predictor="chance", predicted=0.28),
-        row("a", "sum", "cot_answer", 0.6, 0.5, 0.7),
+        row("a", "sum", "cot_answer", 0.6, 0.5, 0.7, predictor="base", predicted=0.1),
         row("a", "sum", "direct_loss_gain", 0.1, predictor="chance", predicted=0.0),
         row("a", "average", "direct_among_answers", 0.0),
         row("a", "hop1", "kappa_hop1", 0.9, library="single"),

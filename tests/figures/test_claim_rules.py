@@ -260,6 +260,7 @@ def test_a_null_is_a_number_or_stands_in_the_tables():
     assert claims.line(replace(rule, below=None, within=0.1), (cell,), measured).region == pytest.approx(
         (0.1, 0.3)
     )
+    assert claims.line(replace(rule, below=None, above=0.05), (cell,), measured).region == (0.25, INF)
     with pytest.raises(ValueError, match="run x: parts/sum, cot_answer has no null"):
         claims.line(rule, (cell,), {cell: Reading(0.25, 0.22, 0.28)})
 
