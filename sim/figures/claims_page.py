@@ -156,7 +156,7 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
     lines += [f"*Limits.* {judgement.limits}", ""] if judgement.limits else []
     history = dict.fromkeys(rule.history for rule in item.rules if rule.history)
     lines += [f"*History.* {' '.join(history)}", ""] if history else []
-    lines += [f"<details><summary>Parts, cells and counts (rules of {item.fixed})</summary>", ""]
+    lines += [_fold(f"Parts, cells and counts (rules of {item.fixed})"), ""]
     for part in judgement.parts:
         lines += _table(part)
     lines += ["</details>", ""]
@@ -164,6 +164,11 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
     options = " ".join(dict.fromkeys(origin.options for origin in origins))
     command = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
     return [*lines, f"Figure {_figure(item)}. `{command}`: {cost(origins)}.", ""]
+
+
+def _fold(summary: str) -> str:
+    """Opens what is shown on demand; ``markdown`` makes the site read the tables inside."""
+    return f'<details markdown="1"><summary>{summary}</summary>'
 
 
 def _score(judgement: Judgement) -> str:
@@ -240,7 +245,7 @@ def unlearned(source: Source) -> list[str]:
         f"These "
         "ended below: what they cannot do may be too little training. `bridge` is taught traces alone.",
         "",
-        "<details><summary>Settings and recall</summary>",
+        _fold("Settings and recall"),
         "",
         "| Run | Adapter | Setting: share of its own facts or traces |",
         "|---|---|---|",
