@@ -34,9 +34,9 @@ def row(
     return keys | {"predicted": predicted, "measured": measured, "low": low, "high": high, "seeds": 4}
 
 
-def guess(seed, method, right, asked, library="parts", metric=GIVEN, predicted=0.25):
+def guess(seed, method, right, trials, library="parts", metric=GIVEN, predicted=0.25):
     keys = {"seed": seed, "library": library, "method": method, "metric": metric, "predicted": predicted}
-    return keys | {"right": right, "asked": asked}
+    return keys | {"right": right, "asked": trials}
 
 
 SUMMARY = pd.DataFrame(

@@ -72,7 +72,7 @@ def test_setting_words_and_rules_are_said_first(page):
     assert "*History.* The null of who lacks a hop" in page.split("### 1+b.")[1].split("\n### ")[0]
 
 
-def made_up(**rest):
+def example(**rest):
     cells = Cell("rank", "rank4", "sum"), Cell("rank", "rank8", "joint", library="single")
     rules = (
         Rule("reach", "sum over joint", cells[:1], cells[1:], above=0.7, ratio=True, history="Seen before."),
@@ -84,7 +84,7 @@ def made_up(**rest):
 
 
 def test_a_section_has_its_parts_cells_and_counts(only):
-    only(made_up())
+    only(example())
     section = claims_page.page(SOURCE, committed()).split("### 9. So\n\n")[1]
     rows = pd.read_csv(RUNS / "rank" / "summary.csv")
     rows = rows[rows["metric"] == "cot_answer"].set_index(["label", "library", "method"])
@@ -100,14 +100,14 @@ def test_a_section_has_its_parts_cells_and_counts(only):
 
 
 def test_a_claim_whose_run_is_not_there_is_not_judged(only):
-    only(made_up(experiments=("rank", "relays")))
+    only(example(experiments=("rank", "relays")))
     page = claims_page.page(SOURCE, committed())
     assert "| [9](#claim-9) | So | **not run** |  | [rank](rank.pdf) |" in page
     assert "**not run**: make it with `python -m sim.sweep relays --profile paper`" in page
 
 
 def test_a_missing_cell_is_named(only):
-    wrong = made_up(numbers={"joint": Cell("rank", "rank5", "sum")})
+    wrong = example(numbers={"joint": Cell("rank", "rank5", "sum")})
     with pytest.raises(ValueError, match="rank has no cot_answer of parts/sum at rank5: run it again"):
         claims.judge(wrong, SOURCE)
 
@@ -138,18 +138,18 @@ def test_command_and_cost_are_those_of_the_run(tmp_path):
 
 
 def test_results_of_the_theory_are_listed_from_their_table(only, tmp_path):
-    only(made_up())
+    only(example())
     assert "## Theory" not in claims_page.page(SOURCE, tmp_path)
     rows = pd.read_csv(committed() / "fidelity.csv")
     part = claims_page.page(SOURCE, committed()).split("## Theory")[1].split("\n## ")[0]
     assert f"{rows['inside'].sum()} of {len(rows)} predictions" in part
-    listed = [line for line in part.splitlines() if line.startswith("| ")]
-    assert len(listed) - 1 == rows["result"].nunique()
+    rows_of_page = [line for line in part.splitlines() if line.startswith("| ")]
+    assert len(rows_of_page) - 1 == rows["result"].nunique()
 
 
 def test_the_unlearned_are_those_of_runs_that_claims_read(only):
     """Bridge and expert adapters too; a run that is not there, or that no claim reads, adds nothing."""
-    only(made_up(experiments=("familiarity", "relays")))
+    only(example(experiments=("familiarity", "relays")))
     lines = claims_page.unlearned(SOURCE)
     rows = [line for line in lines if line.startswith("| ") and "Adapter" not in line]
     assert [line.split(" | ")[:2] for line in rows] == [
@@ -159,5 +159,5 @@ def test_the_unlearned_are_those_of_runs_that_claims_read(only):
     assert (
         "`real/none` 0.35" in rows[0] and "`fake/data` 0.96" in rows[1] and "real/both" not in "".join(rows)
     )
-    only(made_up(experiments=("width",)))
+    only(example(experiments=("width",)))
     assert claims_page.unlearned(SOURCE) == ["None."]

@@ -42,8 +42,8 @@ claim(
     fixed=FIXED,
     collect=collect_errors,
     rules=(
-        *_aims("apart", "crossed", "a forecast that runs nothing of the merge (crossed)"),
-        *_aims("last", "composed", "one that runs the last layer of the merge (composed)"),
+        *_aims("crossed", "crossed", "a forecast that runs nothing of the merge (crossed)"),
+        *_aims("composed", "composed", "one that runs the last layer of the merge (composed)"),
         Rule(
             "better",
             "mean absolute error of crossed, less that of adding up (disentangled)",
@@ -54,9 +54,9 @@ claim(
     ),
     evidence="Adding up what single adapters do misses the merge by {better.lines[0].readings[1]} at "
     f"{HALF} and by {{better.lines[1].readings[1]}} at {WHOLE}; with derivatives at the single adapters "
-    f"(crossed) it is {{apart0}} and {{apart1}}, where {AIMS[HALF]} and {AIMS[WHOLE]} are the aims. A "
+    f"(crossed) it is {{crossed0}} and {{crossed1}}, where {AIMS[HALF]} and {AIMS[WHOLE]} are the aims. A "
     f"forecast that runs the "
-    "last ReLU and output matrix of the merge itself (composed) misses it by {last0} and {last1}.",
+    "last ReLU and output matrix of the merge itself (composed) misses it by {composed0} and {composed1}.",
 )
 
 
