@@ -198,6 +198,12 @@ class TestVerdict:
         )
         assert lines[2].startswith("Certain with: --check") and len(lines) == 3
 
+    def test_what_the_base_answers_is_no_edit_of_an_adapter(self):
+        """Two edits are answered by adapter 1 alone, three by the base and every merge but the sum."""
+        leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: 1.9 - a - b, 3)
+        lines = verdict.verdict(asked(leads, ["edits"] * 5))
+        assert lines[1].startswith("Lost: of 2 edits that one adapter alone answers, 0% by the best merge")
+
     def test_adapters_that_spoil_each_other_are_not_merged(self):
         leads = by_rule(lambda a, b: a - 0.4 - b, 3) + by_rule(lambda a, b: b - 0.4 - a, 1)
         lines = verdict.verdict(asked(leads, ["edits"] * 4))

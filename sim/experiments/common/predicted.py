@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sim.experiments.common.cells import of_seeds
+from sim.experiments.common.claim import Reading
 from sim.lab import style
 from sim.lab.figure import beside
 
@@ -15,6 +17,12 @@ PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
+OPEN = "open outcomes"
+"""Label of the undecided cells of all settings, in claims."""
+
+SLIGHT = 0.01
+"""Mean absolute errors that differ by less count as equal."""
+
 RESAMPLES = 2000
 
 
@@ -23,6 +31,14 @@ def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
     (label, metric, and the column ``by``: the coefficient or the method) lies between floor and ceiling."""
     mean = rows.groupby(["label", by, "metric"])["measured"].transform("mean")
     return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
+
+
+def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
+    """Mean absolute error over the undecided ``outcomes``, seed by seed, of the predictors that say something
+    of them."""
+    rows = rows[rows["undecided"]]
+    each = {name: (rows[name] - rows["measured"]).abs().groupby(rows["seed"]).mean() for name in predictors}
+    return {name: of_seeds(values) for name, values in each.items() if values.notna().any()}
 
 
 def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:

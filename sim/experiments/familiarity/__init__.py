@@ -207,3 +207,6 @@ def retention_and_damage(rows: pd.DataFrame):
     panels[0][0].set_ylabel("facts recalled")
     style.key(picture, panels[0])
     return picture
+
+
+from sim.experiments.familiarity import claims, forecasts  # noqa: E402, F401 (they read what stands above)
