@@ -44,6 +44,13 @@ def test_calibration_loses_a_fact_to_a_slight_overlap():
         assert read["sum"] > 1 and read["svc"] < 0.5, read
 
 
+@pytest.mark.parametrize(("alpha", "expected"), [(1.0, 0.75), (0.5, 1.2), (0.25, 1.5)])
+def test_calibration_counts_an_opposed_adapter_as_alpha(alpha, expected):
+    """By hand: v and -v/4 sum to 3/4 v, with ratios 3/4 and -3: 3/4 times 2 / (max(alpha, 3/4) + alpha)."""
+    opposed = [LowRank(jnp.ones((1, 1)), jnp.ones((1, 1)), scale) for scale in (1.0, -0.25)]
+    np.testing.assert_allclose(dense(merge("svc", opposed, alpha=alpha)), [[expected]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["slerp", "nuslerp"])
 @pytest.mark.parametrize("weight", [0.2, 0.5, 0.7])
 def test_spherical_merges_differ_from_the_average_by_their_lambda(key, name, weight):
