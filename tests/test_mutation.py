@@ -1,4 +1,4 @@
-"""The faults of mutation.py: what they make of a small module, and that the modules of mutation.toml exist."""
+"""The faults of mutation.py on a small module, and whether the modules of mutation.toml exist."""
 
 import mutation
 import pytest

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from sim.hf.prompts import UNTOUCHED
-from sim.predict.tables import MEASURED, Asked, Best, best, best_of, interval, scores, share
+from sim.lab import intervals
+from sim.predict.tables import MEASURED, Asked, Best, best, best_of, scores, share
 from sim.predict.weights import alone, common
 
 HALF = 0.5
@@ -111,7 +112,7 @@ def _lost(asked: Asked, found: Best) -> str:
     if UNTOUCHED not in asked.groups:
         return f"Lost: {edits}; damage unknown: no prompts of group {UNTOUCHED!r}"
     kept = right[asked.of(UNTOUCHED)].astype(float)
-    damage, low, high = (float(value[0]) for value in interval(kept[:, [0]] - kept[:, [found.place]]))
+    damage, low, high = intervals.bootstrap(kept[:, 0] - kept[:, found.place])
     return f"Lost: {edits}; damage to {UNTOUCHED} {damage:.2f} [{low:.2f}, {high:.2f}] by the best merge"
 
 

@@ -131,7 +131,7 @@ def test_critical_lambda_of_linear_logits_is_margin_over_swing():
 def test_intervals_are_those_of_resampled_prompts():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(200, 3))
-    mean, low, high = tables.interval(values)
+    mean, low, high = intervals.bootstrap(values)
     np.testing.assert_allclose(mean, values.mean(0))
     half = 1.96 * values.std(0) / 200**0.5  # the bootstrap of many values is the normal interval
     np.testing.assert_allclose([mean - low, high - mean], [half, half], rtol=0.12)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import Reading
-from sim.lab import style
+from sim.lab import intervals, style
 from sim.lab.figure import beside
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
@@ -22,8 +22,6 @@ OPEN = "open outcomes"
 
 SLIGHT = 0.01
 """Mean absolute errors that differ by less count as equal."""
-
-RESAMPLES = 2000
 
 
 def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
@@ -51,7 +49,7 @@ def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS
             error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
             if len(error):
                 where = {"scope": scope, "predictor": predictor}
-                found.append(beside(math.nan, bootstrap(error), len(error), **where))
+                found.append(beside(math.nan, intervals.bootstrap(error), len(error), **where))
     return pd.DataFrame(found)
 
 
@@ -64,11 +62,3 @@ def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: f
     style.points_across(axes, found["measured"], y, found["low"], found["high"], dark, label, hollow)
     style.rows([axes], names)
     axes.set(xlabel="mean abs. error", xlim=(0, None))
-
-
-def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """(mean, low, high): percentile interval of the mean of one value a seed, seeds redrawn."""
-    values = np.asarray(values, float)
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    return float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))

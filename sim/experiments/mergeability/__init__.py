@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, SMALL, guide
-from sim.experiments.common.predicted import bootstrap, prediction_errors, undecided
+from sim.experiments.common.predicted import prediction_errors, undecided
 from sim.experiments.familiarity import RANGES
 from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
-from sim.lab import style
+from sim.lab import intervals, style
 from sim.lab.figure import Source, beside, figure
 from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
@@ -122,7 +122,7 @@ def calibration(rows: pd.DataFrame) -> pd.DataFrame:
         for index, part in rows.groupby(place):
             by_seed = part.groupby("seed")["measured"].mean()
             where = {"panel": "calibration", "predictor": predictor, "bin": index, "rows": len(part)}
-            found.append(beside(part[predictor].mean(), bootstrap(by_seed), len(by_seed), **where))
+            found.append(beside(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where))
     return pd.DataFrame(found)
 
 
@@ -209,7 +209,7 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
             error = (part[forecast] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
             if len(error):
                 where |= {"quantity": f"error, {words}", "rows": len(part)}
-                table.append(beside(np.nan, bootstrap(error), len(error), **where))
+                table.append(beside(np.nan, intervals.bootstrap(error), len(error), **where))
     return pd.DataFrame(table)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common.predicted import RESAMPLES
+from sim.lab import intervals
 
 STRATA = ["lam", "metric"]
 """Cells that are comparable: one coefficient and one question. A law is fitted in each by itself."""
@@ -62,6 +62,5 @@ def rank_correlation(rows: pd.DataFrame, column: str) -> tuple[float, float, flo
         return sums[..., 0] / np.where(size > 0, size, np.inf)
 
     each = moments.to_numpy()
-    drawn = np.random.default_rng(0).integers(0, len(each), (RESAMPLES, len(each)))
-    low, high = np.quantile(correlation(each[drawn].sum(axis=1)), (0.025, 0.975))
+    low, high = np.quantile(correlation(intervals.resamples(len(each)) @ each), (0.025, 0.975))
     return float(correlation(each.sum(axis=0))), float(low), float(high)
