@@ -107,6 +107,21 @@ def test_what_cancels_is_measured_against_what_is_left():
     assert loss == pytest.approx(relative(dense, (b - near) @ a), rel=1e-6) and loss > 0.5
 
 
+def test_what_float32_leaves_of_terms_that_cancel_may_be_written_in_float32():
+    """B A - (B Q)(Q^T A) is zero but for float32, which no further rounding to float32 can spoil."""
+    update = some_update(8, rank=3)
+    turn = np.linalg.qr(np.random.default_rng(9).normal(size=(3, 3)))[0]
+    b, a = (side.astype(np.float32) for side in (update.b, update.a))
+    opposed = LowRank(
+        np.concatenate([b, (-b @ turn).astype(np.float32)], axis=1),
+        np.concatenate([a, (turn.T @ a).astype(np.float32)]),
+        0.3,
+    )
+    assert np.linalg.norm(delta(opposed)) < 1e-6 * np.linalg.norm(delta(LowRank(b, a, 0.3)))
+    assert round_factors(opposed, "float32")[2] < 0.01
+    assert round_factors(opposed, "bfloat16")[2] > 10  # where nothing is, bfloat16 writes its rounding
+
+
 def test_nothing_loses_nothing_and_what_is_too_large_all():
     update = some_update(4)
     assert round_factors(update._replace(b=0 * update.b), "float16")[2] == 0

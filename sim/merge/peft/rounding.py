@@ -14,8 +14,9 @@ MOST = 0.01
 OFFERED = ("float16", "bfloat16", "float32")
 """Types whose losses are compared where one loses too much."""
 
-NOISE = 1e-7
-"""An update smaller than this share of its rank-one terms is what float32 leaves of terms that cancel."""
+NOISE = 1e-5
+"""Merges are computed in float32, which leaves 6e-8 of terms that cancel: an update below this share of its
+rank-one terms is itself not known to ``MOST``."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def round_factors(
 
     The norm of B' A' - B A = [B' - B, B] [A'; A' - A] comes from the Gram matrices of the stacked factors;
     no Delta W is formed. The loss of an update of zero is 0, and infinite if a number is too large for the
-    type. An update that cancels counts as ``NOISE`` times its rank-one terms.
+    type. An update whose terms cancel counts as ``NOISE`` times their size at least.
     """
     b, a, _ = exact = balance(update)
     with np.errstate(over="ignore"):
