@@ -31,7 +31,7 @@ def _critical(effort: Effort):
 @check("largest library", "3", "exact")
 def _library(effort: Effort):
     """Facts of signed margins and swings, some of which a small library loses and a larger one keeps."""
-    for index, facts in effort.some(list(enumerate((1, 2, 3, 2, 1, 4)))):
+    for index, facts in effort.some(list(enumerate((1, 2, 3, 2, 1, 4, 3, 2, 5)))):
         margin, swing = (
             jax.random.uniform(seeds.key(8, index, i), (facts,), jnp.float64, *ends)
             for i, ends in enumerate(((0.1, 0.4), (0.5, 2.5)))

@@ -8,7 +8,7 @@ import pytest
 
 from sim.model.sequences import Sequences
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Config, Setting, _edits, _null, build
-from theory.composition import edited_bound, edited_null
+from theory.draws import edited_bound, edited_null
 
 SMALL = Config(entities=24, relations=4, edits=6, bridges=8)
 CONFIGS = [SMALL, dataclasses.replace(SMALL, name_tokens=2)]

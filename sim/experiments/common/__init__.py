@@ -12,7 +12,7 @@ from sim.lab.style import Look
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import of_world
 from sim.worlds import two_hop
-from theory.composition import edited_bound
+from theory.draws import edited_bound
 
 LAMBDAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25)
 """Common coefficients of the linear merges of the two hop adapters."""

@@ -23,7 +23,7 @@ from sim.worlds.settings import require_known, seen_by_base
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop import writer as layout_of
 from sim.worlds.two_hop.writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
-from theory.composition import edited_null
+from theory.draws import edited_null
 
 ENTITIES = {
     "real": (),
@@ -283,7 +283,7 @@ def _first(count: int | None, mask: np.ndarray, what: str) -> np.ndarray:
 def _edits(rng: np.random.Generator, graph: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
     """Subjects, bridges (disjoint from subjects) and answers, each distinct, none an old fact.
 
-    So old facts say something of the new ones: ``theory.composition.edited_null`` says how much.
+    So old facts say something of the new ones: ``theory.draws.edited_null`` says how much.
     """
     n = graph.shape[1]
     while True:
