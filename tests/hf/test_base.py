@@ -154,7 +154,7 @@ class TestWhole:
         ("file", "text", "line"),
         [
             ("config.json", '{"model_type": "llama", "hidden_size": "x"}', "'hidden_size' expected int"),
-            ("config.json", "[" * 100_000, "cannot be loaded"),
+            pytest.param("config.json", "[" * 100_000, "cannot be loaded", id="nested"),
             ("tokenizer.json", "{junk", "the tokenizer of"),
             ("model.safetensors", "junk", "cannot be loaded as a causal language model"),
         ],
