@@ -165,7 +165,7 @@ def added(
         "right": write.fact(drawn.right, write.kind, drawn.new[1]),
     }
     direct = write.direct(old[0], 0, 1, *old[1:], unedited)
-    found = controls.added(
+    taught_world = controls.added(
         world, taught, direct, write.fact(bridge, write.is_, bridge), in_data, {"kinds": ("left", "right")}
     )
     pretraining = {
@@ -179,8 +179,8 @@ def added(
         **_probes(config, write, drawn, world.probes["direct"].nulls),
         **{name: ask(taught[name], Layout(forecast=False)) for name in ("left", "right")},
     }
-    libraries = (*found.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
-    return dataclasses.replace(found, pretraining=pretraining, probes=probes, libraries=libraries)
+    libraries = (*taught_world.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
+    return dataclasses.replace(taught_world, pretraining=pretraining, probes=probes, libraries=libraries)
 
 
 def _probes(
