@@ -116,14 +116,14 @@ BINS = np.linspace(0.0, 1.0, 9)
 def calibration(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean prediction and outcome, with a 95% bootstrap interval over seeds, of the rows that a predictor
     puts into one of eight equal bins."""
-    found = []
+    points = []
     for predictor in OURS:
         place = np.clip(np.digitize(rows[predictor], BINS) - 1, 0, len(BINS) - 2)
         for index, part in rows.groupby(place):
             by_seed = part.groupby("seed")["measured"].mean()
             where = {"panel": "calibration", "predictor": predictor, "bin": index, "rows": len(part)}
-            found.append(beside(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where))
-    return pd.DataFrame(found)
+            points.append(beside(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where))
+    return pd.DataFrame(points)
 
 
 CALIBRATED = ("disentangled", "crossed", "composed")
@@ -181,23 +181,23 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     without a setting is low where that setting is high, whatever is fitted."""
     published = {name: group for group, names in METRICS.items() for name in names}
     fits = {NULL: ()} | {name: (name,) for name in published} | {ALL: tuple(published)}
-    told = {name: leave_one_out(rows, features) for name, features in fits.items()}
+    laws = {f"{name}, fitted": leave_one_out(rows, features) for name, features in fits.items()}
     groups = published | {ALL: "published, all", NULL: "no metric"} | dict.fromkeys(OURS, "not fitted")
-    told = rows.assign(**{f"{name}, fitted": values for name, values in told.items()})
-    told, found = told[told["undecided"]], []
+    rows = rows.assign(**laws)
+    rows, table = rows[rows["undecided"]], []
     for name, group in groups.items():
         says = name if name in OURS else f"{name}, fitted"
         where = {"predictor": name, "group": group}
-        if name in told:  # no fit
-            ranked = rank_correlation(told, name)
-            found.append(beside(np.nan, ranked, told["seed"].nunique(), quantity="rank", **where))
+        if name in rows:  # no fit
+            ranked = rank_correlation(rows, name)
+            table.append(beside(np.nan, ranked, rows["seed"].nunique(), quantity="rank", **where))
         for low, high, words in RANGES[:2]:
-            part = told[(told["lam"] > low) & (told["lam"] <= high)]
+            part = rows[(rows["lam"] > low) & (rows["lam"] <= high)]
             error = (part[says] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
             if len(error):
                 where |= {"quantity": f"error, {words}", "rows": len(part)}
-                found.append(beside(np.nan, intervals.bootstrap(error), len(error), **where))
-    return pd.DataFrame(found)
+                table.append(beside(np.nan, intervals.bootstrap(error), len(error), **where))
+    return pd.DataFrame(table)
 
 
 @figure(
