@@ -60,7 +60,7 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
     Merges of one adapter or none are not predicted: "disentangled" holds what the model says, and no other
     predictor has a row. ``accuracy`` is exact match of greedy decoding, ``loglik`` the mean of log p(answer).
     """
-    found = []
+    rows = []
     exact = set(alone(asked.weights))
     for group in asked.groups:
         at = asked.of(group)
@@ -84,8 +84,8 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
                     row |= dict(
                         zip((name, f"{name}_low", f"{name}_high"), (v[place] for v in values), strict=True)
                     )
-                found.append(row)
-    return pd.DataFrame(found)
+                rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def crossings(lams: Sequence[float], lead: Float[np.ndarray, "P L"]) -> tuple[np.ndarray, np.ndarray]:

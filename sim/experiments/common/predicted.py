@@ -42,15 +42,15 @@ def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
 def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
     """Mean absolute error of the predictors over all ``outcomes`` given and over the undecided ones, with a
     95% interval by bootstrap over seeds."""
-    found = []
+    errors = []
     for predictor in (name for name in predictors if name in rows):
-        known = rows.dropna(subset=predictor)
-        for scope, part in (("all", known), ("undecided", known[known["undecided"]])):
+        predicted = rows.dropna(subset=predictor)
+        for scope, part in (("all", predicted), ("undecided", predicted[predicted["undecided"]])):
             error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
             if len(error):
                 where = {"scope": scope, "predictor": predictor}
-                found.append(beside(math.nan, intervals.bootstrap(error), len(error), **where))
-    return pd.DataFrame(found)
+                errors.append(beside(math.nan, intervals.bootstrap(error), len(error), **where))
+    return pd.DataFrame(errors)
 
 
 def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: float = 0.0, hollow=False):

@@ -49,13 +49,13 @@ def rank_correlation(rows: pd.DataFrame, column: str) -> tuple[float, float, flo
     Ranks are taken in each stratum by itself and centred; the correlation is that of all centred ranks.
     95% interval by bootstrap over seeds. 0 where the column does not vary.
     """
-    known = rows.dropna(subset=[column, "measured"])
+    pairs = rows.dropna(subset=[column, "measured"])
     centred = [
-        known.groupby(STRATA)[name].transform(lambda x: x.rank() - (len(x) + 1) / 2)
+        pairs.groupby(STRATA)[name].transform(lambda x: x.rank() - (len(x) + 1) / 2)
         for name in (column, "measured")
     ]
     x, y = (ranks.to_numpy(float) for ranks in centred)
-    moments = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y}).groupby(known["seed"].to_numpy()).sum()
+    moments = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y}).groupby(pairs["seed"].to_numpy()).sum()
 
     def correlation(sums):
         size = np.sqrt(sums[..., 1] * sums[..., 2])
