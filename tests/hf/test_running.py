@@ -153,7 +153,7 @@ def faulty(models, tmp_path_factory):
     altered(
         folder / "a",
         folder / "huge",
-        lambda t: {name: value * (1e15 if "lora_B" in name else 1e25) for name, value in t.items()},
+        lambda t: {name: value * 1e7 for name, value in t.items()},
         "adapter_model.safetensors",
     )
     return folder
@@ -175,9 +175,9 @@ class TestFinite:
         assert "prompt of line 2 are not finite, first behind model.embed_tokens, whose weights" in text
 
     def test_the_adapter_is_named_with_its_strength(self, faulty):
-        text = self.message(faulty, ("huge", "b"), (0.5, 0.0))
-        assert text.startswith(f"{faulty}/base with {faulty}/huge at 0.5: the logits for the prompt of line ")
-        assert "first behind model.layers.0.self_attn.q_proj: the change is too large" in text
+        text = self.message(faulty, ("huge", "b"), (1e30, 0.0))
+        assert text.startswith(f"{faulty}/base with {faulty}/huge at 1e+30: the logits for the prompt of line ")
+        assert "first behind model.layers.0.self_attn.o_proj: the change is too large" in text
         assert answers(faulty, ("huge", "b"), (0.0, 1.0))[0].shape == (3, small.VOCAB)
 
     def test_activations_are_refused_where_the_logits_are_finite(self, faulty):
