@@ -176,7 +176,9 @@ class TestFinite:
 
     def test_the_adapter_is_named_with_its_strength(self, faulty):
         text = self.message(faulty, ("huge", "b"), (1e30, 0.0))
-        assert text.startswith(f"{faulty}/base with {faulty}/huge at 1e+30: the logits for the prompt of line ")
+        assert text.startswith(
+            f"{faulty}/base with {faulty}/huge at 1e+30: the logits for the prompt of line "
+        )
         assert "first behind model.layers.0.self_attn.o_proj: the change is too large" in text
         assert answers(faulty, ("huge", "b"), (0.0, 1.0))[0].shape == (3, small.VOCAB)
 
