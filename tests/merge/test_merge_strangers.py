@@ -140,9 +140,9 @@ def test_usual_patterns_are_matched_and_broken_ones_named():
         unsloth: set(names[:2]),
         "plain": {names[0], names[2]},
         "none": set(),
-        **dict.fromkeys(beginnings, set()),
+        **{key: set() for key in beginnings},
     }
-    assert patterns.match(beginnings, names) == dict.fromkeys(beginnings, set(names[:2]))
+    assert patterns.match(beginnings, names) == {key: set(names[:2]) for key in beginnings}
     assert patterns.match({"layers": "model.layers"}, names) == {"layers": set(names[:2])}
     assert patterns.match({}, names) == {}
     for broken, reason in (
