@@ -12,8 +12,8 @@ THEORY = sorted((ROOT / "theory").rglob("*.py"))
 SIM = sorted((ROOT / "sim").rglob("*.py"))
 LIBRARIES = {"jax", "numpy", "scipy", "jaxtyping", "theory"}
 
-ALGEBRA = {"theory", "theory.lowrank", "theory.model", "theory.edits", "theory.checks"}
-"""Not predictions: the algebra, the model itself, and the closed-form adapter it is given."""
+ALGEBRA = {"theory", "theory.lowrank", "theory.model", "theory.edits", "theory.checks", "theory.draws"}
+"""Not predictions: the algebra, the model itself, the closed-form adapter it is given, the law of a draw."""
 
 BELOW = {
     "lab": set(),
@@ -29,6 +29,7 @@ BELOW = {
     "hf": {"lab", "model", "merge"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf"},
     "record": {"lab", "merge", "hf"},
+    "lm": {"lab", "hf"},
     "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},

@@ -7,18 +7,21 @@ import re
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import matplotlib
 import nbformat
 import pytest
 
 from sim import tour
 from sim.site._notebooks import executed
+from theory import crosstalk, model
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: int(path.stem.partition("_")[0]))
 ALLOWED = {"numpy", "pandas", "matplotlib", "jax", "IPython", "theory", "sim"} | set(sys.stdlib_module_names)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 SECONDS, LINES = 120, 22
+NUMBER, DECIMAL = re.compile(r"(?<![\w.])\d*\.?\d+"), re.compile(r"(?<![\w.])\d*\.\d+")
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -58,6 +61,26 @@ def test_no_cell_is_long_and_the_end_is_an_exercise(path):
     assert max(len(cell.source.splitlines()) for cell in code_of(path)) <= LINES
     tries = [cell for cell in cells[-2:] if cell.source.startswith("**Try this.** ")]
     assert len(tries) == 1 and tries[0].source.count("?") >= 2
+
+
+def anchors() -> set[str]:
+    """Numbers that theory proves and the text may name: kernels of notebook 1, to three digits."""
+    config, entity = model.ModelConfig(entities=3, dim=20, features=1), jnp.arange(2)
+    stored, other = model.prompt1(config, entity)
+    question = model.prompt12(config, entity)[0]
+    overlaps = [crosstalk.prompt_kappa(config, stored, prompt) for prompt in (other, question)]
+    return {f"{float(value):.3f}" for value in (*overlaps, crosstalk.arc_cosine(0.0))}
+
+
+@every_notebook
+def test_no_measurement_is_typed_into_the_text(path):
+    """A number with decimals is a setting, which stands in the code as well, or one that theory proves."""
+    cells = nbformat.read(path, as_version=4).cells
+    settings = {float(found) for cell in code_of(path) for found in NUMBER.findall(cell.source)}
+    for cell in cells:
+        if cell.cell_type == "markdown" and not cell.source.startswith("**Try this.**"):
+            typed = {found for found in DECIMAL.findall(cell.source) if float(found) not in settings}
+            assert typed <= anchors(), cell.source
 
 
 def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):

@@ -64,22 +64,26 @@ def retention(
     return jnp.where(tie, 0.5, jnp.where(push > margin, 1.0, 0.0))
 
 
-def largest_library(critical: float | Float[Array, "facts"] = 0.5) -> int:
-    """The largest K whose uniform average (lambda = 1/K) keeps every fact: K < 1 / max_k lambda_c.
+def largest_library(
+    critical: float | Float[Array, "facts"] = 0.5, upper: float | Float[Array, "facts"] = math.inf
+) -> int:
+    """The largest K whose uniform average keeps every fact: max_k low_k < 1/K < min_k high_k; 0 for none.
 
-    1 for exact overwrites: a library of two is a tie and of three a loss. Adapters that overshoot
-    (swing Delta over margin M) allow K = ceil(Delta / M) - 1. 0 means that not even the adapter
-    alone holds. Facts with an upper end (``lambda_range``) need K > 1/high besides. Raises ValueError for a
-    negative lambda_c, for NaN, and when every fact has lambda_c = 0, for which no largest K exists.
+    ``critical`` and ``upper`` are the ends low, high of ``lambda_range``, lambda_c and infinity unless M < 0
+    and Delta < 0. 1 for exact overwrites: a library of two is a tie and of three a loss. Adapters that
+    overshoot (swing Delta over margin M > 0) allow K = ceil(Delta / M) - 1. Facts with an upper end need
+    K > 1/high: of (M, Delta) = (-1, -2) the adapter alone keeps nothing, and three or more do. Raises
+    ValueError for a negative end, for NaN, and when every lambda_c is 0, for which no largest K exists.
     """
-    checks.within(0, math.inf, critical=critical)
-    worst = float(jnp.max(jnp.asarray(critical, jnp.float64)))
-    if worst == 0:
-        raise ValueError("critical lambda is 0 for every fact: a library of any size keeps them")
-    if math.isinf(worst):
-        return 0
-    # Rounding: 1/worst within 1e-9 of a whole number is that number, which is a tie and so a loss.
-    return math.ceil(1.0 / worst - 1e-9) - 1
+    checks.within(0, math.inf, critical=critical, upper=upper)
+    low, high = (jnp.asarray(end, jnp.float64) for end in (critical, upper))
+    if float(jnp.max(low)) == 0:
+        raise ValueError(
+            "critical lambda is 0 for every fact: libraries have no largest size that keeps them"
+        )
+    # Rounding: 1/low within 1e-9 of a whole number is that number, which is a tie and so a loss.
+    size = math.ceil(1.0 / float(jnp.max(low)) - 1e-9) - 1
+    return size if size > 0 and size * float(jnp.min(high)) > 1 + 1e-9 else 0
 
 
 def lambda_window(

@@ -126,7 +126,8 @@ def shares(update: LowRank, keys: Float[Array, "facts m"], residual: Float[Array
 
     1 for an adapter that fits the fact. For a least-squares adapter with independent keys it equals
     |P_r R_k|^2 / |R_k|^2, whose mean over facts of equal |R_k| is the explained energy
-    sum_{i<=r} sigma_i^2 / |R|^2, and r/F when all singular values tie (theory/README.md, section 5).
+    sum_{i<=r} sigma_i^2 / |R|^2, at least min(r, F)/F, and that when all singular values tie or r >= F
+    (theory/README.md, section 5).
     Facts whose residual is zero (nothing to change) get share 1. Raises ValueError for NaN or no
     facts.
     """

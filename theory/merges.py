@@ -26,7 +26,10 @@ def svc_strength(holders: int, adapters: int, alpha: float = 1.0) -> float:
     """lambda of singular value calibration for a fact that h of K adapters were taught alike. [exact]
 
     h K / (h max(alpha, h) + (K - h) alpha): at alpha = 1 it is 1 for a fact of one adapter (the sum's own
-    value) and for a fact of all (the average's), and above 1 between. Raises ValueError unless 1 <= h <= K.
+    value) and for a fact of all (the average's), and above 1 between. The fact's singular value in the sum
+    must be that of no fact which another set of adapters holds: where two are equal the SVD mixes them, and
+    for h = 1 the strength lies anywhere from 1 to this, which at alpha = 1 is 1 too. Raises ValueError unless
+    1 <= h <= K.
     """
     checks.whole(holders=holders, adapters=adapters)
     checks.above(0, alpha=alpha)

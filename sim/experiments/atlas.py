@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, across, name_rows, named, selected, shown
+from sim.experiments.common.claim import POOLED, Cell
 from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
+from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, point
@@ -191,3 +193,23 @@ def atlas_prediction(rows: pd.DataFrame):
     style.key(picture, [left], "(a)", "left", 0.6)
     style.key(picture, [middle, right], "(b, c)", "right", 0.4)
     return picture
+
+
+THREE_HOPS = "direct3_given_among_answers"
+
+world_claim(
+    "4c",
+    "atlas",
+    "history and geography, on real facts",
+    "atlas_library",
+    shared=("head/both",),
+    unshared=("head/none",),
+    unseen={"tail/both": "head/both"},
+    at_once=("direct", "direct3", "history"),
+    numbers={
+        "base": Cell("atlas", POOLED, "base", THREE_HOPS, "single"),
+        "average3": Cell("atlas", POOLED, "average", THREE_HOPS),
+    },
+    limits="Real facts are no guess to the base: to questions of three hops it is right in {base} of such "
+    "answers before any adapter, the average in {average3}.",
+)

@@ -13,6 +13,7 @@ from sim.experiments.common.predicted import (
     prediction_errors,
     undecided,
 )
+from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, point
@@ -214,3 +215,16 @@ def crosslingual_parts(rows: pd.DataFrame):
     errors_across(right, rows[rows["panel"] == "error"])
     style.key(picture, [left, middle])
     return picture
+
+
+world_claim(
+    "4b",
+    "crosslingual",
+    "cross-lingual code",
+    "crosslingual_reuse",
+    shared=("familiar/both", "familiar/both/known"),
+    unshared=("familiar/none",),
+    unseen={"new/both": "familiar/both"},
+    metric="cot_runs",
+    limits="Few answers at once are among the taught ones, in all settings and seeds.",
+)

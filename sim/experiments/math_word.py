@@ -6,7 +6,9 @@ from dataclasses import replace
 import pandas as pd
 
 from sim.experiments.common import across, name_rows, named, of_method, selected, shown
+from sim.experiments.common.claim import POOLED, Cell
 from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
+from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
@@ -194,3 +196,20 @@ def word_problem_depth(rows: pd.DataFrame):
     errors_across(right, rows[rows["panel"] == "error"])
     style.key(picture, [left], place="left")
     return picture
+
+
+world_claim(
+    "4a",
+    "math_word",
+    "math word problems",
+    "word_problems",
+    shared=tuple(f"real/both/{form}" for form in SHARED),
+    unshared=("real/none/prose", *(f"real/both/{form}" for form in APART)),
+    unseen={f"fake/both/{form}": f"real/both/{form}" for form in ("prose", "program")},
+    metric=SOLVED,
+    numbers={half: Cell("math_word", POOLED, half, DIRECT, "single") for half in ("trade", "craft")},
+    limits="Where it is least the sum has {reach} of the joint adapter. The null at once is a plain guess, "
+    "but who lacks one hop can do better here, as operations are few (theory, 2f): one adapter alone is "
+    "right in {trade} and {craft}. The tables of this run do not hold what that null needs; claim 1+b has "
+    "it.",
+)

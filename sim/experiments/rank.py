@@ -64,7 +64,7 @@ PLACES = {"mlp": "MLP", "attention": "attn."}
     "the best data-free merge changes with the rank, and Arrow gains from it throughout.",
     SETTING.replace("rank 4 on all matrices", "LoRA as shown")
     + " Real entities, template in pretraining and data. Points: accuracy step by step, with 95% intervals; "
-    "thin lines guide the eye; dashed: a guess among the edited answers.",
+    "thin lines guide the eye; dashed: the most that one hop allows.",
     "experiment rank",
     _rank,
     ("rank",),

@@ -50,7 +50,7 @@ def _sizes(source: Source) -> pd.DataFrame:
     "trace, for the joint adapter as for the merges, and wider ones for the merges.",
     SETTING.replace("2 layers of width 64", "depth or width as shown")
     + " Template in pretraining and data. Points: accuracy step by step, with 95% intervals; thin lines "
-    "guide the eye; dashed: a guess among the edited answers.",
+    "guide the eye; dashed: the most that one hop allows.",
     "experiments depth, width",
     _sizes,
     ("depth", "width"),

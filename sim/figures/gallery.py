@@ -28,30 +28,35 @@ def chosen(names: Sequence[str], runs: Path | None = None) -> tuple[list[Figure]
     """(figures to draw, a line for each that is left out).
 
     All of them if there are no names. From a folder of runs, those whose experiments it holds: the others
-    are left out, or if they were asked for by name, an error.
+    are left out, or if they were asked for by name, an error. Without one, an experiment that was never run
+    for the committed tables has no figure among all of them.
 
     Raises:
         ValueError: a name that is no figure's, or a named figure that the runs cannot give.
     """
-    found = [FIGURES[name] for name in names] or ordered()
-    if runs is None:
-        return found, []
-    wanting = {item.name: _wanting(item, runs) for item in found}
+    items = [FIGURES[name] for name in names] or ordered()
+    if runs is None and names:
+        return items, []
+    missing = {item.name: _missing(item, runs) for item in items}
     for name in names:
-        if wanting[name]:
-            raise ValueError(f"{name} cannot be drawn from {runs}: {wanting[name]}")
-    left_out = [f"{name} left out: {what}" for name, what in wanting.items() if what]
-    return [item for item in found if not wanting[item.name]], left_out
+        if missing[name]:
+            raise ValueError(f"{name} cannot be drawn from {runs}: {missing[name]}")
+    left_out = [f"{name} left out: {what}" for name, what in missing.items() if what]
+    return [item for item in items if not missing[item.name]], left_out
 
 
-def _wanting(item: Figure, runs: Path) -> str:
+def _missing(item: Figure, runs: Path | None) -> str:
+    """What a figure lacks, in a folder of runs or else among the committed ones; empty if nothing."""
+    if runs is None and (not item.experiments or (committed() / f"{item.name}.csv").exists()):
+        return ""
     if not item.experiments:
         return "it computes its own numbers; draw it without --from"
-    missing = [name for name in item.experiments if not (runs / name / "summary.csv").exists()]
-    if missing:
-        summaries = ", ".join(f"{name}/summary.csv" for name in missing)
-        return f"{summaries} missing; make it with: python -m sim.sweep {missing[0]}"
-    part = [name for name in item.experiments if unfinished(runs / name)]
+    folder = runs or committed() / "experiments"
+    names = [name for name in item.experiments if not (folder / name / "summary.csv").exists()]
+    if names:
+        summaries = ", ".join(f"{name}/summary.csv" for name in names)
+        return f"{summaries} missing; make it with: python -m sim.sweep {names[0]}"
+    part = [name for name in item.experiments if unfinished(folder / name)]
     return f"{', '.join(part)} not finished; go on with: python -m sim.sweep {part[0]}" if part else ""
 
 

@@ -16,6 +16,7 @@ from sim.one_layer import two_hop
 from sim.twins import chain as decoded
 from sim.twins import composition as twin
 from theory import composition as closed
+from theory import draws
 from theory.model import ModelConfig
 
 CASES = (
@@ -69,6 +70,21 @@ def _anywhere(effort: Effort):
         hits = [run(seeds.key(5, draw)).two_hop.mean() for draw in range(draws)]
         text = f"N={entities}, adapters on {module}, {base} base"
         yield exact(text, closed.two_hop_accuracy(entities), np.mean(hits), 1e-12, draws)
+
+
+OLD = (
+    *((1, -1), (-1, -1, -1), (1, 0, -1), (0, -1, -1, 1), (1, 2, 3, 0), (3, -1, 0, -1, -1)),
+    *((2, 0, 1, -1, 5, 4), (5, 4, 3, 2, 1, 0), (-1, -1, 6, -1, -1, 2, -1)),
+)
+"""Numbers of the old bridges among the edited ones, -1 for none of them."""
+
+
+@check("edited facts, given the old ones", "2g", "exact")
+def _edited(effort: Effort):
+    for old in effort.some(list(OLD)):
+        found, predicted = twin.edited_null(np.array(old)), draws.edited_null(np.array(old))
+        place = np.unravel_index(np.argmax(found), found.shape)
+        yield exact(f"old bridges {old}, likeliest pair", predicted[place], found[place], 1e-12)
 
 
 SIZES = (4, 8, 16, 32)

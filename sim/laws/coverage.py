@@ -28,6 +28,20 @@ def _critical(effort: Effort):
         yield exact(f"M={m:.3f}, Delta={s:.3f}", value, run, 1e-10)
 
 
+@check("largest library", "3", "exact")
+def _library(effort: Effort):
+    """Facts of signed margins and swings, some of which a small library loses and a larger one keeps."""
+    for index, facts in effort.some(list(enumerate((1, 2, 3, 2, 1, 4, 3, 2, 5)))):
+        margin, swing = (
+            jax.random.uniform(seeds.key(8, index, i), (facts,), jnp.float64, *ends)
+            for i, ends in enumerate(((0.1, 0.4), (0.5, 2.5)))
+        )
+        margin, swing = jnp.append(margin, -0.7), jnp.append(swing, -1.0 - index / 4)
+        predicted = closed.largest_library(*closed.lambda_range(margin, swing))
+        found = twin.largest_library(margin, swing, key=seeds.key(8, index))
+        yield exact(f"{facts} facts to gain, one to lose, draw {index}", predicted, found, 1e-12)
+
+
 @check("retention", "3", "exact")
 def _retained(effort: Effort):
     for margin, swing in ((1.0, 2.0), (0.5, 2.5)):

@@ -43,7 +43,10 @@ def aligned(adapters: Sequence[Adapter]) -> list[Adapter]:
 
 def _refuse_other_layout(first: Adapter, other: Adapter, adapters: Sequence[Adapter]) -> None:
     if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
-        raise ValueError(f"{first.path} and {other.path} differ in fan_in_fan_out: different base layers")
+        raise ValueError(
+            f"{first.path} and {other.path} differ in fan_in_fan_out, which is true for the Conv1D layers of "
+            "GPT-2: they have different bases, or one is wrong; set it alike in adapter_config.json"
+        )
     if any(adapter.config.get("target_parameters") for adapter in (first, other)):
         targets = [[adapter.config.get(field) or None for field in TARGETS] for adapter in (first, other)]
         if targets[0] != targets[1] or first.modules.keys() != other.modules.keys():

@@ -39,7 +39,7 @@ class RecordCommand:
 
 def main(command: RecordCommand) -> None:
     """Record and say what was written. ValueError for bad input."""
-    shapes = record(
+    recording = record(
         command.adapters,
         command.base,
         command.prompts,
@@ -50,10 +50,12 @@ def main(command: RecordCommand) -> None:
         command.dtype,
         command.device,
     )
-    tokens = max(count for count, _ in shapes.values())
+    for note in recording.notes:
+        print(f"note: {note}")
+    tokens = max(count for count, _ in recording.shapes.values())
     folders = " ".join(map(str, command.adapters))
     print(
-        f"wrote {command.out}: {len(shapes)} tensors of up to {tokens} tokens\n"
+        f"wrote {command.out}: {len(recording.shapes)} tensors of up to {tokens} tokens\n"
         f"next: python -m sim.diagnose {folders} --features {command.out}"
     )
 

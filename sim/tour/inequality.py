@@ -39,13 +39,13 @@ def kept(rank: int, facts: int, overlap: float, margin: float, swing: float) -> 
 def flips(margin: Sequence[float], swing: Sequence[float], key: Array) -> pd.DataFrame:
     """Where each fact flips, by formula and by bisection, and the largest library that averaging keeps."""
     margin, swing = jnp.asarray(margin), jnp.asarray(swing)
-    critical = coverage.critical_lambda(margin, swing)
+    low, high = coverage.lambda_range(margin, swing)
     columns = {
         "margin M": margin,
         "swing Δ": swing,
-        "λ_c = M/Δ": critical,
+        "λ_c = M/Δ": low,
         "measured flip": measured_coverage.critical_lambda(margin, swing, key=key),
-        "largest library": [coverage.largest_library(value) for value in critical],
+        "largest library": [coverage.largest_library(*ends) for ends in zip(low, high, strict=True)],
     }
     return pd.DataFrame(columns).round(6)
 

@@ -66,6 +66,19 @@ def retention(
     return jnp.vectorize(one)(jnp.asarray(lam, jnp.float64))
 
 
+def largest_library(
+    margin: Float[Array, "facts"], swing: Float[Array, "facts"], *, key: Array, most: int = 64
+) -> int:
+    """The largest library up to ``most`` whose average answers every fact anew; 0 if none does.
+
+    All adapters but the one that a fact is taught to say nothing of it, so that it is read at 1/K.
+    """
+    sizes = jnp.arange(1, most + 1)
+    new = [retention(1 / sizes, m, s, key=key) == 1 for m, s in zip(margin, swing, strict=True)]
+    fit = jnp.all(jnp.stack(new), axis=0)
+    return int(jnp.max(jnp.where(fit, sizes, 0)))
+
+
 @functools.partial(jax.jit, static_argnames=("facts",))
 def decides(
     lam: Float[Array, "cells"],
@@ -109,9 +122,9 @@ def covers(
     old, new = jnp.eye(steps, 2 * steps), jnp.eye(steps, 2 * steps, k=steps)
     merged = jnp.zeros((2 * steps, 2 * steps))
     for i in range(adapters):
-        # Adapter i stores step j at a key of overlap kappa_ij with the prompt, at share rho_ij.
+        # Adapter i stores step j at a key of length 1 and overlap kappa_ij with the prompt, at share rho_ij.
         stored = overlap[i][:, None] * keys + jnp.sqrt(1 - overlap[i] ** 2)[:, None] * spare
-        merged = merged + lam[i] * (new - old).T @ (share[i][:, None] * stored)
+        merged = merged + lam[i] * dense(exact_adapter(stored, share[i][:, None] * (new - old)))
     logits = old + keys @ merged.T
     return jnp.all(jnp.argmax(logits, axis=1) == steps + jnp.arange(steps))
 

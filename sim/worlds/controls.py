@@ -25,9 +25,12 @@ silent, for the world itself takes away assumption (i) of 2d and the uniform fir
 asked: in math_word what verbs do is drawn from a few maps, whose arithmetic ties the number written to the
 number read; in crosslingual paraphrases between three languages tie a word of P as said to the word as read,
 even without "P into P"; in atlas facts are fixed, and "larger" is the inverse of "smaller".
-Their nulls are those of balance: every answer is right equally often. In math_word who knows one hop, and
-that the other is one of few maps, knows something of the answer: there who lacks a hop has a null of its own
-(``Probe.nulls``), loss and accuracy of the answers that the other maps would make right.
+Their nulls are those of balance: every answer is right equally often. Who lacks a step may know more than a
+guess all the same (``Probe.nulls``, loss and accuracy): in two_hop an edit avoids the old fact (2g), in
+math_word the other verb does one of a few maps (2f), in worlds with and without controls. In crosslingual
+balance is exact for who lacks a step: all bodies come from one permutation and differ, no pair is excluded.
+In atlas nothing is drawn but which facts are withheld: balance holds for a guess that does not read the
+question, and no null for who knows the world.
 """
 
 import dataclasses

@@ -4,6 +4,7 @@ Decoding, the oracle router, forecasts and scores know no world: which tokens of
 the solution, which are copies, and whose adapter each position belongs to is data of the question.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -48,7 +49,8 @@ class Layout:
     owner:    for each position, the index of the part whose adapter an oracle router sends it to; -1: none.
     chance:   accuracy of a guess among the answers of the probe's questions, that knows which answers occur
               and nothing else; None if not held to one. Models answer outside them too, so the null for all
-              questions is chance times the share of answers that are among them.
+              questions is chance times the share of answers that are among them. Who knows more than that
+              without knowing every step is held to ``Probe.bound``.
     forecast: whether the outcome is predicted token by token.
     judges:   (name, judge) of further scores, by what a completion means instead of how it is written.
               A judge is a function of a module or equal to itself when built anew: a layout is a static
@@ -74,6 +76,19 @@ class Probe(Sequences):
 
     layout: Layout = field(default=Layout(), metadata={"static": True})
     nulls: dict[str, Float[Array, "S S"]] = field(default_factory=dict)
+
+    def bound(self, picked: Bool[np.ndarray, " S"]) -> float:
+        """Largest share of the ``picked`` questions that who lacks a step can expect to answer rightly.
+
+        Of each question the likeliest answer, by the null that allows most (theory/README.md, 2g); chance for
+        a probe without nulls. NaN if no question is picked.
+        """
+        if not np.any(picked):
+            return math.nan
+        target = np.asarray(self.target)
+        same = (target[:, None] == target[None]).all(axis=-1)
+        most = ((np.asarray(null) @ same).max(axis=1)[picked].mean() for null in self.nulls.values())
+        return float(max(most, default=self.layout.chance))
 
     @property
     def is_trace(self) -> bool:

@@ -1,5 +1,6 @@
 """``python -m sim.figures``: choosing, drawing committed tables and runs, and what a wheel holds."""
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -132,6 +133,18 @@ def test_a_run_that_lacks_units_gives_no_figure(tmp_path):
     drawn, left_out = gallery.chosen((), tmp_path)
     assert drawn == []
     assert f"{mine[0]} left out: rank not finished; go on with: python -m sim.sweep rank" in left_out
+
+
+def test_an_experiment_that_was_not_run_has_no_figure_among_all(monkeypatch):
+    """Its figure is left out with the command that makes it; asked for by name, the table says so itself."""
+    new = dataclasses.replace(FIGURES["rank"], name="relay", experiments=("relays",))
+    monkeypatch.setitem(FIGURES._records, "relay", new)
+    items, left_out = gallery.chosen(())
+    assert {item.name for item in items} == set(FIGURES) - {"relay"}
+    assert left_out == [
+        "relay left out: relays/summary.csv missing; make it with: python -m sim.sweep relays"
+    ]
+    assert gallery.chosen(("relay",)) == ([new], [])
 
 
 def test_home_is_the_checkout_or_else_where_one_stands(tmp_path, monkeypatch):

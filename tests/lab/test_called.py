@@ -27,7 +27,7 @@ from sim import diagnose, merge, predict
 import sim.diagnose.report, sim.merge.registry, sim.predict.tables
 assert diagnose is sim.diagnose and callable(diagnose) and callable(diagnose.report.diagnose)
 assert merge is sim.merge and callable(merge) and merge.registry.METHODS is merge.METHODS
-assert predict is sim.predict and callable(predict) and predict.tables.RESAMPLES
+assert predict is sim.predict and callable(predict) and predict.tables.TRUSTED
 assert "torch" not in sys.modules
 """
 

@@ -186,18 +186,31 @@ def readers(params):
     )
 
 
+def count_positions(tokens, start, cache):
+    """A model by hand: the token after position p is p, or the smaller of p and p + 2 where both tie."""
+    position = start + tokens.shape[1] - 1
+    logits = jax.nn.one_hot(position, 13) + jax.nn.one_hot(position + 2, 13)
+    return jnp.broadcast_to(logits, (len(tokens), 13)), cache.at[:, position].set(tokens[:, -1])
+
+
 class TestDecoding:
+    @pytest.mark.parametrize("length", [1, 2, 5])
+    def test_every_token_is_read_at_its_position(self, length):
+        prompts = jnp.asarray([[7, 7, 7], [9, 9, 9]], jnp.int32)
+        found = decoding.greedy(count_positions, prompts, length, jnp.zeros((2, 8), jnp.int32))
+        np.testing.assert_array_equal(found, [np.arange(2, 2 + length)] * 2)
+
     def test_greedy_matches_a_loop(self, key):
         params = init(DECODER, key)
 
         logits, after = readers(params)
-        prompts = jnp.asarray([[1, 2, 3], [4, 5, 6]], jnp.int32)
+        prompts = jax.random.randint(key, (200, 3), 0, 13, jnp.int32)
         by_hand = prompts
         for _ in range(5):
             nxt = jnp.argmax(logits(by_hand)[:, -1], axis=-1).astype(jnp.int32)
             by_hand = jnp.concatenate([by_hand, nxt[:, None]], axis=1)
         np.testing.assert_array_equal(
-            decoding.greedy(after, prompts, 5, no_cache(DECODER, 2, 8)), by_hand[:, 3:]
+            decoding.greedy(after, prompts, 5, no_cache(DECODER, 200, 8)), by_hand[:, 3:]
         )
 
     def test_exact_match_is_teacher_forced_argmax_everywhere(self, key):

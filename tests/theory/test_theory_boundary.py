@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from sim.lab import intervals
 from sim.twins import composition as twin
@@ -82,6 +83,11 @@ def test_cross_entropy_on_w_touches_the_answers_but_adds_one_number_to_all_of_th
     centred = found.answers - found.answers.mean(axis=-1, keepdims=True)
     assert np.max(np.ptp(centred, axis=1)) < 1e-9  # but not their differences
     np.testing.assert_array_equal(found.two_hop.mean(axis=(1, 3)), two_hop_accuracy(N))
+    # 2f: so do functions of the differences, the loss among them, and no others: the number says which s1.
+    assert np.max(np.abs(gain(found).mean(axis=(1, 3)))) < 1e-9
+    right = special.logsumexp(found.answers, axis=-1) - found.loss
+    excess = np.exp(right) - np.exp(found.answers).mean(axis=-1)
+    assert np.max(np.abs(excess.mean(axis=(1, 3)))) > 0.01
 
 
 @pytest.mark.parametrize(("module", "base"), [("w", "fake"), ("up", "one_hop"), ("value", "one_hop")])

@@ -47,8 +47,53 @@ def test_largest_library(critical, largest):
 
 def test_largest_library_is_set_by_the_weakest_fact():
     assert coverage.largest_library(jnp.array([0.1, 0.3, 0.2])) == 3
-    with pytest.raises(ValueError, match="library of any size keeps them"):
+    with pytest.raises(ValueError, match="no largest size"):
         coverage.largest_library(jnp.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("margin", "swing", "largest"),
+    [
+        ([0.3, -1.0], [2.0, -2.0], 6),  # from 3 on: up to 2 the second fact is lost
+        ([1.0, -1.0], [2.5, -2.0], 0),  # "1/K > lambda_c" says 2, where the second fact ties
+        ([1.0, -1.0], [3.5, -2.0], 3),
+        ([1.0, -0.3], [3.5, -2.0], 0),  # kept below 0.15, gained above 0.286
+        ([1.0, -2.0], [2.0, -1.0], 1),  # lost beyond 2 alone
+        ([1.0, 1.0], [2.0, -1.0], 0),
+    ],
+)
+def test_a_fact_that_is_lost_at_an_upper_end_needs_a_library_large_enough(margin, swing, largest, key):
+    """By averaging and reading: the law's largest size, and its range against every size."""
+    margin, swing = np.array(margin), np.array(swing)
+    low, high = coverage.lambda_range(margin, swing)
+    assert coverage.largest_library(low, high) == largest
+    assert twin.largest_library(margin, swing, key=key) == largest
+    for size in range(1, 12):
+        keeps = bool((coverage.retention(1 / size, margin, swing) == 1).all())
+        assert keeps == bool(low.max() < 1 / size < high.min())
+
+
+def test_reading_alone_tells_the_sizes_that_keep_a_fact_of_negative_margin_and_swing():
+    """(M, Delta) = (-1, -2): lambda_c is 0 and 1/K > 0 for every K, yet K = 1 loses it and K = 2 ties."""
+    assert coverage.critical_lambda(-1.0, -2.0) == 0
+    np.testing.assert_array_equal(
+        coverage.retention(1 / jnp.array([1.0, 2.0, 3.0, 9.0]), -1.0, -2.0), [0, 0.5, 1, 1]
+    )
+
+
+@pytest.mark.parametrize("adapters, steps", [(2, 3), (3, 2), (4, 4)])
+def test_covers_library_by_library(key, adapters, steps):
+    """Random coefficients, overlaps and shares, each its own: half of the traces are solved or so."""
+    solved = []
+    for draw in range(40):
+        lam, overlap, share = (
+            jax.random.uniform(jax.random.fold_in(key, 3 * draw + i), shape, jnp.float64)
+            for i, shape in enumerate([(adapters,), (adapters, steps), (adapters, steps)])
+        )
+        lam = 3 * lam
+        assert coverage.covers(lam, overlap, share) == twin.covers(lam, overlap, share, key=key)
+        solved.append(bool(coverage.covers(lam, overlap, share)))
+    assert 4 < sum(solved) < 36
 
 
 SIGNED = st.sampled_from([-2.0, -1.0, -0.3, 0.0, 0.3, 1.0, 2.0])

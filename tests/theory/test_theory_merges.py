@@ -44,6 +44,13 @@ def test_calibration_loses_a_fact_to_a_slight_overlap():
         assert read["sum"] > 1 and read["svc"] < 0.5, read
 
 
+@pytest.mark.parametrize(("alpha", "expected"), [(1.0, 0.75), (0.5, 1.2), (0.25, 1.5)])
+def test_calibration_counts_an_opposed_adapter_as_alpha(alpha, expected):
+    """By hand: v and -v/4 sum to 3/4 v, with ratios 3/4 and -3: 3/4 times 2 / (max(alpha, 3/4) + alpha)."""
+    opposed = [LowRank(jnp.ones((1, 1)), jnp.ones((1, 1)), scale) for scale in (1.0, -0.25)]
+    np.testing.assert_allclose(dense(merge("svc", opposed, alpha=alpha)), [[expected]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["slerp", "nuslerp"])
 @pytest.mark.parametrize("weight", [0.2, 0.5, 0.7])
 def test_spherical_merges_differ_from_the_average_by_their_lambda(key, name, weight):
@@ -65,6 +72,41 @@ def test_spherical_merges_differ_from_the_average_by_their_lambda(key, name, wei
 def test_where_nothing_is_shared_the_gain_is_gone_and_the_merge_is_the_sum(key, name, options):
     assert twin.sum_gap(name, 3, key=key, **options) < 1e-9
     np.testing.assert_allclose(twin.merged_strength(name, 3, key=key, **options), 1.0, rtol=1e-9)
+
+
+WITHIN, ACROSS, ALL = np.repeat([1.0, 1.2, 1.5], 3), np.tile([1.0, 1.2, 1.5], 3), np.ones(9)
+"""Lengths of the keys of three adapters of three facts: equal inside each, between them, and throughout."""
+
+
+def test_equal_singular_values_within_an_adapter_change_nothing(key):
+    found = twin.merged_strength("svc", 3, key=key, alpha=1 / 3, lengths=WITHIN)
+    np.testing.assert_allclose(found, merges.svc_strength(1, 3, 1 / 3), rtol=1e-9)
+    found = twin.merged_strength("core_ties", 3, key=key, density=1.0, lengths=WITHIN)
+    np.testing.assert_allclose(found, 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("lengths", [ACROSS, ALL], ids=["across", "all"])
+def test_equal_singular_values_of_two_adapters_mix_their_facts(key, lengths):
+    """The counter-example to 5m without its condition: SVC anywhere from 1 up, Core Space below the sum."""
+    found = twin.merged_strength("svc", 3, key=key, alpha=1 / 3, lengths=lengths)
+    most = merges.svc_strength(1, 3, 1 / 3)
+    assert most == pytest.approx(1.8)
+    assert (found > 1 - 1e-9).all() and (found < most + 1e-9).all() and found.min() < most - 0.3
+    found = twin.merged_strength("core_ties", 3, key=key, density=1.0, lengths=lengths)
+    assert found.min() < 0.9 and (found < 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("lengths", [WITHIN, ACROSS, ALL], ids=["within", "across", "all"])
+def test_the_other_strengths_hold_whatever_singular_values_are_equal(key, lengths):
+    for name, options in (("svc", {}), ("wudi", {}), ("ram", {"threshold": 0.0}), ("tsv_merge", {})):
+        found = twin.merged_strength(name, 3, key=key, lengths=lengths, **options)
+        np.testing.assert_allclose(found, 1.0, rtol=1e-9, err_msg=name)
+    energy = (1 / np.square(lengths)).reshape(3, 3)
+    share = (energy / energy.sum(axis=1, keepdims=True)).ravel()
+    found = twin.merged_strength("ace", 3, key=key, ridge=0.05, lengths=lengths)
+    np.testing.assert_allclose(found, merges.ace_strength(share, 3, 0.05), rtol=1e-9)
+    found = twin.merged_strength("nuslerp", 2, key=key, weights=[0.3, 0.7], lengths=lengths[:6])[:3]
+    np.testing.assert_allclose(found, merges.slerp_strength(0.3), rtol=1e-9)
 
 
 def test_compressing_first_keeps_no_more_than_the_truncated_sum(key):

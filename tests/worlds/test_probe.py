@@ -133,6 +133,22 @@ def test_steps_hold_the_answers_of_their_own_questions(name_tokens):
     assert set(cot.template) < set(cot.kept)
 
 
+def test_the_bound_is_the_likeliest_answer_of_the_questions_picked():
+    nulls = {
+        "without_a": np.array([[0.5, 0.5, 0], [0.2, 0.2, 0.6], [0.3, 0.3, 0.4]]),
+        "without_b": np.array([[0.1, 0, 0.9], [0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]]),
+    }
+    target = np.array([[3, 4], [3, 5], [3, 6]], np.int32)
+    probe = Probe(target, np.ones(3, np.float32), 1, Layout(chance=1 / 3), nulls)
+    assert probe.bound(np.array([True, True, True])) == pytest.approx((0.9 + 0.5 + 1 / 3) / 3)
+    assert probe.bound(np.array([False, True, True])) == pytest.approx(0.5)
+    assert np.isnan(probe.bound(np.zeros(3, bool)))
+    assert dataclasses.replace(probe, nulls={}).bound(np.ones(3, bool)) == 1 / 3
+    # Two questions of one answer: it is right for either.
+    shared = dataclasses.replace(probe, tokens=np.array([[3, 4], [3, 4], [3, 6]], np.int32))
+    assert shared.bound(np.array([True, True, True])) == pytest.approx((1 + 0.6 + 0.6) / 3)
+
+
 def test_chance_is_a_guess_among_the_edited_answers():
     probes = build(WORLD, 0).probes
     chances = {name: probe.layout.chance for name, probe in probes.items()}

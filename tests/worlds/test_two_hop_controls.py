@@ -79,6 +79,11 @@ def test_known_pairs_join_an_edit_with_an_old_fact_and_were_never_asked(config, 
         # a guess among the answers is right in 1 / edits cases: all differ
         assert len({row[4] for row in asked}) == len(asked) == config.edits
         assert world.probes[f"direct_known_{known}"].layout.chance == 1 / config.edits
+        lacking = {"second": {"without_hop1"}, "first": {"without_hop2"}, "both": set()}[known]
+        nulls = world.probes[f"direct_known_{known}"].nulls
+        assert set(nulls) == lacking
+        for part in lacking:
+            np.testing.assert_array_equal(nulls[part], world.probes["direct"].nulls[part])
         traces = rows(world.probes[f"cot_known_{known}"], config)
         assert [(t[0], t[1], t[2], t[-1]) for t in traces] == [(*row[:3], row[4]) for row in asked]
 

@@ -12,6 +12,7 @@ from sim.lab.style import Look
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import of_world
 from sim.worlds import two_hop
+from theory.draws import edited_bound
 
 LAMBDAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25)
 """Common coefficients of the linear merges of the two hop adapters."""
@@ -69,12 +70,10 @@ def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
     return rows[(rows["library"] == library) & (rows["method"] == method)]
 
 
-GUESS = f"guess 1/{DEFAULT.world.edits}"
-
-
-def chance(axes, across: bool = False, label: str = GUESS) -> None:
-    """The line of a guess among the edited answers, upright where accuracy runs across."""
-    style.reference(axes, 1 / DEFAULT.world.edits, label, across)
+def chance(axes, across: bool = False, label: str = "one-hop bound") -> None:
+    """The line of the most that a model without one of the hops can reach (theory/README.md, 2g), upright
+    where accuracy runs across."""
+    style.reference(axes, edited_bound(DEFAULT.world.edits), label, across)
 
 
 def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str | None = None, hollow: bool = False):

@@ -4,14 +4,23 @@ Cells "linked/I" have a base that was shown two-hop answers and traces, "unlinke
 where identities ("b IS b") occur. A world that offers controls (``sim.worlds.controls``) is one ``Part``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
 from sim.experiments.common import SMALL
+from sim.experiments.common.claim import Cell, claim
 from sim.experiments.controls import worlds
-from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel
+from sim.experiments.controls.lines import (
+    PANELS,
+    against_nulls,
+    cells_of,
+    controls_of,
+    draw_panel,
+    rules_of,
+)
 from sim.experiments.controls.variants import libraries, unlinked, with_batches
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -84,3 +93,43 @@ def referee(rows: pd.DataFrame):
     style.rows(panels, names)
     style.key(picture, panels)
     return picture
+
+
+def _lines(theorem: str) -> Callable[[str], list[Cell]]:
+    return partial(cells_of, "controls", [line for line in LINES if line.theorem == theorem])
+
+
+def _gain(label: str) -> Cell:
+    return Cell("controls", label, "sum", "direct_known_second_loss_gain_over_base")
+
+
+claim(
+    "1+a",
+    "Controls are at their nulls where a theorem says so, in the answer and in the loss",
+    "referee",
+    "controls",
+    fixed="2026-11-29",
+    rules=(
+        *rules_of(
+            "composition",
+            "models that have both hops, base without two-hop answers (2d)",
+            _lines("2d"),
+            ALONE.world.edits,
+        ),
+        *rules_of(
+            "instrument",
+            "models of which nobody was taught one of the hops (2a)",
+            _lines("2a"),
+            ALONE.world.edits,
+        ),
+    ),
+    numbers={"linked": _gain("linked/none"), "unlinked": _gain("unlinked/none")},
+    evidence="Composition is tested where a model has both hops and theorem 2d proves the null, by "
+    "{composition_loss.count} numbers of the loss and {composition_accuracy.count} of the answer; nearest to "
+    "their bounds are a gain of {composition_loss} nats and {composition_accuracy}. Where nobody was taught "
+    "one of the hops nothing can be composed: these numbers test the instrument, {instrument_loss} nats and "
+    "{instrument_accuracy}.",
+    limits="Where the base was shown two-hop answers no theorem holds: with hop 2 known, the sum then gains "
+    "{linked} nats over the base, and {unlinked} if the base was shown none. A bound is a quarter of what "
+    "knowing the answer would give: less than that can hide.",
+)

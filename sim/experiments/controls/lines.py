@@ -1,11 +1,13 @@
 """The lines of a referee's figure: who is asked what, what proves the null, or what a control takes away."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from sim.experiments.common.claim import PREDICTED, QUARTER, Cell, Rule
 from sim.lab import style
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.worlds import probe
@@ -147,6 +149,53 @@ def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.Data
                     where = about | {"series": series, "panel": panel}
                     found.append(where | {name: row[name] for name in kept})
     return pd.DataFrame(found)
+
+
+def cells_of(experiment: str, controls: Sequence[Control], panel: str, lacking: bool = False) -> list[Cell]:
+    """The cells of merges and single adapters in a panel; ``lacking``: against the null of who lacks the part
+    that nobody was taught."""
+    metric_of, _ = PANELS[panel]
+    return [
+        Cell(
+            experiment,
+            control.label,
+            method,
+            metric_of(control.probe, without(control.lacks) if lacking else probe.ALIKE),
+            library,
+        )
+        for control in controls
+        for series, (library, method) in zip(SERIES, control.models, strict=True)
+        if library and series != "base"
+    ]
+
+
+def rules_of(
+    name: str, says: str, cells: Callable[[str], list[Cell]], answers: int, history: str = ""
+) -> tuple[Rule, Rule]:
+    """(loss, accuracy): each stays below ``QUARTER`` of what knowing the right one of the answers would give.
+
+    cells: panel -> its cells.
+    """
+    loss = "gain of the loss over its null, and over the base's gain, nats: "
+    accuracy = "accuracy of direct answers that are among those that occur: "
+    return (
+        Rule(
+            f"{name}_loss",
+            loss + says,
+            (*cells("gain"), *cells("over base")),
+            below=QUARTER * math.log(answers),
+            null=PREDICTED,
+            history=history,
+        ),
+        Rule(
+            f"{name}_accuracy",
+            accuracy + says,
+            tuple(cells("accuracy")),
+            below=QUARTER * (1 - 1 / answers),
+            null=PREDICTED,
+            history=history,
+        ),
+    )
 
 
 def draw_panel(axes, rows: pd.DataFrame, panel: str, names: Sequence[str]) -> None:

@@ -6,12 +6,21 @@ each control is made of there, which has no meaning, and why no theorem proves t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel
+from sim.experiments.common.claim import claim
+from sim.experiments.controls.lines import (
+    PANELS,
+    against_nulls,
+    cells_of,
+    controls_of,
+    draw_panel,
+    rules_of,
+)
 from sim.experiments.controls.variants import libraries, unlinked, with_batches
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -139,3 +148,36 @@ def referee_worlds(rows: pd.DataFrame):
     style.rows(panels.ravel(), names)
     style.key(picture, panels.ravel())
     return picture
+
+
+OF_WHO_LACKS = (
+    "The null of who lacks a hop (theory, 2f) was derived after a first run in which several models lay "
+    "above the null of random pairings."
+)
+
+
+def _claim(number: str, world: str, subject: str, answers: int, history: str = "") -> None:
+    """Register that nobody composes where a hop is known to nobody, with or without ``OF_WHO_LACKS``."""
+    lines = [line for line in LINES[world] if line.lacks]
+    cells = partial(cells_of, RUNS[world], lines, lacking=bool(history))
+    claim(
+        number,
+        f"... and in {subject}, where a hop is known to nobody",
+        "referee_worlds",
+        RUNS[world],
+        fixed="2026-11-29",
+        rules=rules_of(
+            "nobody", "models of which nobody was taught one of the hops", cells, answers, history
+        ),
+        evidence="With a random or an unrelated adapter in place of one hop, the model nearest to its bound "
+        "gains {nobody_loss} nats of loss over its null or over the base. Of its answers that occur, the one "
+        "nearest to its bound is right in {nobody_accuracy}, where the null is "
+        "{nobody_accuracy.of.predicted:.4f}.",
+        limits="No theorem proves these nulls: the world ties bridges as written to bridges as read. "
+        "Too few such answers to be judged came from {nobody_accuracy.silent} of the models.",
+    )
+
+
+_claim("1+b", "math_word", "math word problems", math_word.Config().prime, OF_WHO_LACKS)
+_claim("1+c", "crosslingual", "cross-lingual code", crosslingual.Config().edits)
+_claim("1+d", "atlas", "history and geography, on real facts", atlas.Config().edits)

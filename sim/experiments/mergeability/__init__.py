@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, SMALL, guide
-from sim.experiments.common.predicted import bootstrap, prediction_errors, undecided
+from sim.experiments.common.predicted import prediction_errors, undecided
 from sim.experiments.familiarity import RANGES
 from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
-from sim.lab import style
+from sim.lab import intervals, style
 from sim.lab.figure import Source, beside, figure
 from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
@@ -122,7 +122,7 @@ def calibration(rows: pd.DataFrame) -> pd.DataFrame:
         for index, part in rows.groupby(place):
             by_seed = part.groupby("seed")["measured"].mean()
             where = {"panel": "calibration", "predictor": predictor, "bin": index, "rows": len(part)}
-            found.append(beside(part[predictor].mean(), bootstrap(by_seed), len(by_seed), **where))
+            found.append(beside(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where))
     return pd.DataFrame(found)
 
 
@@ -173,31 +173,44 @@ def _named(predictor: str) -> str:
     return WORDS.get(predictor, predictor)
 
 
+PUBLISHED = {name: group for group, names in METRICS.items() for name in names}
+FITS = {NULL: ()} | {name: (name,) for name in PUBLISHED} | {ALL: tuple(PUBLISHED)}
+"""Metrics that each fit takes, by its name."""
+
+
+def fit(name: str) -> str:
+    """Column of the outcome as fitted from metrics."""
+    return f"{name}, fitted"
+
+
+def with_fits(rows: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes with a column for each of ``FITS``, fitted to the other settings in each stratum
+    (``fitted.leave_one_out``)."""
+    return rows.assign(**{fit(name): leave_one_out(rows, metrics) for name, metrics in FITS.items()})
+
+
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a predictor and quantity, on undecided cells: "rank", Spearman's correlation of the number
     itself with the outcome among cells of one coefficient and question; "error, RANGE", the mean absolute
-    error. Metrics are fitted to the other settings, in each such stratum (``fitted.leave_one_out``); ours are
-    taken as they are. The mean of the other settings is what a metric must beat. Fits have no rank: a mean
-    without a setting is low where that setting is high, whatever is fitted."""
-    published = {name: group for group, names in METRICS.items() for name in names}
-    fits = {NULL: ()} | {name: (name,) for name in published} | {ALL: tuple(published)}
-    told = {name: leave_one_out(rows, features) for name, features in fits.items()}
-    groups = published | {ALL: "published, all", NULL: "no metric"} | dict.fromkeys(OURS, "not fitted")
-    told = rows.assign(**{f"{name}, fitted": values for name, values in told.items()})
-    told, found = told[told["undecided"]], []
+    error. Metrics are fitted to the other settings (``with_fits``); ours are taken as they are. The mean of
+    the other settings is what a metric must beat. Fits have no rank: a mean without a setting is low where
+    that setting is high, whatever is fitted."""
+    groups = PUBLISHED | {ALL: "published, all", NULL: "no metric"} | dict.fromkeys(OURS, "not fitted")
+    fits, table = with_fits(rows), []
+    fits = fits[fits["undecided"]]
     for name, group in groups.items():
-        says = name if name in OURS else f"{name}, fitted"
+        forecast = name if name in OURS else fit(name)
         where = {"predictor": name, "group": group}
-        if name in told:  # no fit
-            ranked = rank_correlation(told, name)
-            found.append(beside(np.nan, ranked, told["seed"].nunique(), quantity="rank", **where))
+        if name in fits:  # the number itself, not a fit
+            ranked = rank_correlation(fits, name)
+            table.append(beside(np.nan, ranked, fits["seed"].nunique(), quantity="rank", **where))
         for low, high, words in RANGES[:2]:
-            part = told[(told["lam"] > low) & (told["lam"] <= high)]
-            error = (part[says] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
+            part = fits[(fits["lam"] > low) & (fits["lam"] <= high)]
+            error = (part[forecast] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
             if len(error):
                 where |= {"quantity": f"error, {words}", "rows": len(part)}
-                found.append(beside(np.nan, bootstrap(error), len(error), **where))
-    return pd.DataFrame(found)
+                table.append(beside(np.nan, intervals.bootstrap(error), len(error), **where))
+    return pd.DataFrame(table)
 
 
 @figure(
@@ -236,3 +249,6 @@ def mergeability_metrics(rows: pd.DataFrame):
     right.set(xlabel="mean absolute error", xlim=(0, None), title="error")
     style.key(picture, (right,))
     return picture
+
+
+from sim.experiments.mergeability import claims  # noqa: E402, F401 (it reads what stands above)

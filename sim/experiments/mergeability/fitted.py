@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common.predicted import RESAMPLES
+from sim.lab import intervals
 
 STRATA = ["lam", "metric"]
 """Cells that are comparable: one coefficient and one question. A law is fitted in each by itself."""
@@ -49,19 +49,18 @@ def rank_correlation(rows: pd.DataFrame, column: str) -> tuple[float, float, flo
     Ranks are taken in each stratum by itself and centred; the correlation is that of all centred ranks.
     95% interval by bootstrap over seeds. 0 where the column does not vary.
     """
-    known = rows.dropna(subset=[column, "measured"])
+    pairs = rows.dropna(subset=[column, "measured"])
     centred = [
-        known.groupby(STRATA)[name].transform(lambda x: x.rank() - (len(x) + 1) / 2)
+        pairs.groupby(STRATA)[name].transform(lambda x: x.rank() - (len(x) + 1) / 2)
         for name in (column, "measured")
     ]
     x, y = (ranks.to_numpy(float) for ranks in centred)
-    moments = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y}).groupby(known["seed"].to_numpy()).sum()
+    moments = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y}).groupby(pairs["seed"].to_numpy()).sum()
 
     def correlation(sums):
         size = np.sqrt(sums[..., 1] * sums[..., 2])
         return sums[..., 0] / np.where(size > 0, size, np.inf)
 
     each = moments.to_numpy()
-    drawn = np.random.default_rng(0).integers(0, len(each), (RESAMPLES, len(each)))
-    low, high = np.quantile(correlation(each[drawn].sum(axis=1)), (0.025, 0.975))
+    low, high = np.quantile(correlation(intervals.resamples(len(each)) @ each), (0.025, 0.975))
     return float(correlation(each.sum(axis=0))), float(low), float(high)

@@ -14,6 +14,7 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.controls import without
 from sim.worlds.math_word import controls as math_word_controls
 from sim.worlds.math_word.problems import (
     ANSWER,
@@ -29,7 +30,7 @@ from sim.worlds.math_word.problems import (
     every_number,
     prompt_of,
 )
-from sim.worlds.math_word.verbs import meanings
+from sim.worlds.math_word.verbs import alternatives, meanings
 from sim.worlds.settings import require_known, seen_by_base
 
 VERBS = ("real", "heard", "fake")
@@ -192,12 +193,12 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     old, new = meanings(rng, config)
     meaning = np.concatenate([rng.permutation(config.operations), old, new, new])
     heard = roles[VERBS.index("heard")].ravel()
-    write, known, own = Writer(config.grammar, rng, meaning, np.append(plain, heard)), {}, None
+    write, pairs, own = Writer(config.grammar, rng, meaning, np.append(plain, heard)), {}, None
     if controls:
         own = math_word_controls.generator(seed)
-        known = math_word_controls.pairs(own, config, meaning, old, new)
-    held = np.concatenate([np.zeros((0, 2), int), *known.values()])
-    pretraining, spare = _pretraining(config, write, roles[0], float(in_pretraining), held)
+        pairs = math_word_controls.pairs(own, config, meaning, old, new)
+    withheld = np.concatenate([np.zeros((0, 2), int), *pairs.values()])
+    pretraining, spare = _pretraining(config, write, roles[0], float(in_pretraining), withheld)
     questions = config.prime * config.verbs * config.asked
     bridges, held_out = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
 
@@ -219,8 +220,13 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
             "traces": _joined(traces, on_traces),
         }
 
-    mixed = {depth: _mixed(rng, config, taught, depth) for depth in (2, 3, 4)}
-    found = World(
+    mixed, nulls = {depth: _mixed(rng, config, taught, depth) for depth in (2, 3, 4)}, {}
+    for family, part in enumerate(PARTS):
+        others = alternatives(config, old, new, family)
+        nulls[without(part)] = math_word_controls.null(
+            write, mixed[2], taught.ravel(), others, np.ones(len(others))
+        )
+    plain_world = World(
         pretraining=pretraining,
         data={
             **{name: lesson(on, [own * in_data * dose for own in on]) for name, on in TAUGHT.items()},
@@ -231,7 +237,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
                 part: ask(one_step(i, config.asked)[in_data], _one_step(part, i))
                 for i, part in enumerate(PARTS)
             },
-            "direct": ask(write.answered(*mixed[2], place=1), _direct(config)),
+            "direct": ask(write.answered(*mixed[2], place=1), _direct(config), **nulls),
             **{
                 name: ask(write.solved(form[0], *mixed[d], place=1), _trace(config, d))
                 for d, name in ASKED.items()
@@ -243,17 +249,17 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         parts=PARTS,
     )
     if not controls:
-        return found
+        return plain_world
     write = Writer(config.grammar, own, write.meaning, plain)
     identity_in = TEMPLATES[setting.identity]
     return math_word_controls.added(
-        found, config, identity_in, write, known, mixed[2], bridges, meaning, old, new
+        plain_world, config, identity_in, write, pairs, mixed[2], bridges, meaning, old, new
     )
 
 
-def ask(group: Sequences, layout: Layout) -> Probe:
-    """The sequences of a group as questions."""
-    return Probe(group.tokens, group.weight, group.prompt, layout)
+def ask(group: Sequences, layout: Layout, **nulls: np.ndarray) -> Probe:
+    """The sequences of a group as questions, with the nulls of who lacks a family's verbs."""
+    return Probe(group.tokens, group.weight, group.prompt, layout, nulls)
 
 
 def _joined(groups: Sequence[Sequences], weights: Sequence) -> Sequences:
@@ -340,7 +346,8 @@ def _told(depth: int) -> list[int]:
 
 
 def _direct(config: Config) -> Layout:
-    """Asked at once: the last step's adapter answers. A guess is right for one number in ``prime``."""
+    """Asked at once: the last step's adapter answers. A guess is right for one number in ``prime``; who knows
+    that the other verb does one of a few operations may do better: ``Probe.nulls``."""
     return Layout(owner=(*_told(2), *(1,) * (1 + STATEMENT)), chance=1 / config.prime)
 
 

@@ -98,24 +98,23 @@ def likelihood(config: "Config", meaning: np.ndarray, old: np.ndarray, new: np.n
 
 
 def null(
-    config: "Config", write: Writer, asked: "Problems", candidates: np.ndarray, likely: np.ndarray
+    write: Writer, problems: "Problems", taught: np.ndarray, candidates: np.ndarray, likely: np.ndarray
 ) -> np.ndarray:
-    """``Probe.nulls`` (S, S) of who does not know which of ``candidates`` the taught verbs do.
+    """``Probe.nulls`` (S, S) of who does not know which of ``candidates`` the ``taught`` verbs do.
 
     A world in which they do another of these is as likely as this one, or ``likely`` times so, and shows the
     same to whoever is not taught them. So over worlds -log p of the right answer is on average what it is of
     the answers that the others make right: exactly, for any model, however few the operations are. (A random
     stand-in has the norms of the adapter it replaces; what they might tell of its verbs is left out.)
     """
-    n, verbs = asked
-    right = write.values(n, verbs)[:, -1]
-    found, taught = np.zeros((len(n), len(n))), config.operations + np.arange(2 * config.verbs)
+    n, verbs = problems
+    right, weights = write.values(n, verbs)[:, -1], np.zeros((len(n), len(n)))
     for new, times in zip(candidates, likely, strict=True):
         other = Writer(write.grammar, write.rng, write.meaning.copy(), write.bystanders)
         other.meaning[taught] = new
         same = other.values(n, verbs)[:, -1:] == right
-        found += times * same / same.sum(axis=1, keepdims=True)
-    return (found / np.sum(likely)).astype(np.float32)
+        weights += times * same / same.sum(axis=1, keepdims=True)
+    return (weights / np.sum(likely)).astype(np.float32)
 
 
 def added(
@@ -123,8 +122,8 @@ def added(
     config: "Config",
     identity_in: tuple[bool, bool],
     write: Writer,
-    known: Mapping[str, np.ndarray],
-    asked: "Problems",
+    partners: Mapping[str, np.ndarray],
+    problems: "Problems",
     expert: "Problems",
     meaning: np.ndarray,
     old: np.ndarray,
@@ -135,8 +134,8 @@ def added(
     Args:
         identity_in: whether (pretraining, the two adapters' data) hold identities.
         write: knows what the taught verbs do now; draws from the controls' own generator.
-        known: ``pairs``. asked: the direct questions. expert: problems about plain verbs that "direct_expert"
-            is taught.
+        partners: ``pairs``. problems: the direct questions. expert: problems about plain verbs that
+            "direct_expert" is taught.
         meaning: the operation of every verb in pretraining. old, new: of the taught verbs; unrelated ones do
             none of the new.
     """
@@ -147,19 +146,21 @@ def added(
     unrelated = every_number(config.prime, heard[:, None], config.wordings)
     n, nothing = every_number(config.prime, np.zeros((1, 0), int), config.told)
     identity = write.answered(n, nothing)
-    found = controls.added(
+    plain = controls.added(
         world, {"unrelated": write.answered(*unrelated)}, write.answered(*expert), identity, in_data
     )
     probes, nulls = dict(world.probes), {}
+    taught = config.operations + np.arange(2 * config.verbs)
     for family, part in enumerate(world.parts):
+        # The unrelated verbs do what no taught verb does, and the pairs say something of those in them.
         candidates = alternatives(config, old, new, family)
         candidates = candidates[~np.isin(candidates, other).any(axis=1)]
-        likely = [likelihood(config, meaning, old, one, known) for one in candidates]
-        nulls[controls.without(part)] = null(config, write, asked, candidates, np.array(likely))
+        likely = [likelihood(config, meaning, old, one, partners) for one in candidates]
+        nulls[controls.without(part)] = null(write, problems, taught, candidates, np.array(likely))
     probes["direct"] = dataclasses.replace(probes["direct"], nulls=nulls)
-    for name, verbs in known.items():
-        asked = write.answered(*every_number(config.prime, verbs, config.asked), place=1)
+    for name, verbs in partners.items():
+        questions = write.answered(*every_number(config.prime, verbs, config.asked), place=1)
         layout = controls.known(world.probes["direct"].layout, *HOPS[name])
-        probes[f"direct_known_{name}"] = Probe(asked.tokens, asked.weight, asked.prompt, layout)
+        probes[f"direct_known_{name}"] = Probe(questions.tokens, questions.weight, questions.prompt, layout)
     shown = controls.weighed(identity, float(in_pretraining))
-    return dataclasses.replace(found, pretraining=world.pretraining | {"identity": shown}, probes=probes)
+    return dataclasses.replace(plain, pretraining=world.pretraining | {"identity": shown}, probes=probes)

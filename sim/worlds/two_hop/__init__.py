@@ -18,10 +18,12 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import JOINT, Layout, World, world
+from sim.worlds.controls import without
 from sim.worlds.settings import require_known, seen_by_base
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop import writer as layout_of
 from sim.worlds.two_hop.writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
+from theory.draws import edited_null
 
 ENTITIES = {
     "real": (),
@@ -171,6 +173,10 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     queries = rng.permutation(n * relations**2)
     # Drawn before anything whose number of draws depends on the setting.
     subject, bridge, answer = _edits(rng, graph[:, :n], count)
+    nulls = {
+        without(PARTS[0]): _null(graph[0], subject, bridge),
+        without(PARTS[1]): _null(graph[1], bridge, answer),
+    }
     new_facts, new_traces = _about_unseen(rng, config, write, graph, setting)
     if config.controls:
         queries = two_hop_controls.held_back(config, graph, queries, subject, bridge)
@@ -199,13 +205,13 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     fact_x, fact_r = np.divmod(np.arange(n * relations), relations)
     untouched = rng.permutation(_first(None, ~edited[fact_r, fact_x], "facts"))[: 2 * count]
 
-    def asked(write_one, pick, **how):
+    def queries_by(write_one, pick, **how):
         return write_one(x[pick], r[pick], s[pick], y[pick], z[pick], **how)
 
     hop1, hop2 = write.fact(subject, 0, bridge), write.fact(bridge, 1, answer)
     first = np.repeat([True, False], count)
     dose = np.arange(len(bridges)) < setting.bridges
-    traces = asked(write.trace, np.append(bridges, expert), wording=setting.wording)
+    traces = queries_by(write.trace, np.append(bridges, expert), wording=setting.wording)
     on_bridges, on_expert = np.append(dose, 0 * expert), np.append(0 * dose, 0 * expert + 1)
     taught = {
         "hop1": (first, in_data * on_bridges),
@@ -214,11 +220,11 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         "bridge": (0 * first, on_bridges),
         "expert": (0 * first, on_expert),
     }
-    found = World(
+    plain = World(
         pretraining={
             "facts": joined(write.fact(fact_x, fact_r, graph[fact_r, fact_x]), new_facts),
-            "direct": asked(write.direct, seen),
-            "traces": joined(asked(write.trace, seen, weight=float(in_pretraining)), new_traces),
+            "direct": queries_by(write.direct, seen),
+            "traces": joined(queries_by(write.trace, seen, weight=float(in_pretraining)), new_traces),
         },
         data={
             name: {
@@ -230,21 +236,21 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         probes={
             "hop1": ask(hop1, layout_of.one_hop(config, 0)),
             "hop2": ask(hop2, layout_of.one_hop(config, 1)),
-            "direct": ask(write.direct(subject, 0, 1, bridge, answer), layout_of.direct(config)),
+            "direct": ask(write.direct(subject, 0, 1, bridge, answer), layout_of.direct(config), **nulls),
             "cot": ask(write.trace(subject, 0, 1, bridge, answer), layout_of.trace(config)),
             "untouched": ask(
                 write.fact(fact_x[untouched], fact_r[untouched], graph[fact_r, fact_x][untouched])
             ),
-            "untouched_direct": ask(asked(write.direct, held_out), Layout(forecast=False)),
-            "untouched_cot": ask(asked(write.trace, held_out)),
+            "untouched_direct": ask(queries_by(write.direct, held_out), Layout(forecast=False)),
+            "untouched_cot": ask(queries_by(write.trace, held_out)),
         },
         parts=PARTS,
     )
     if controls is None:
-        return found
+        return plain
     old = np.arange(n), graph[0, :n], graph[1, graph[0, :n]]
     unedited = np.isin(np.arange(n), x[expert_pool])
-    return two_hop_controls.added(found, config, write, controls, TEMPLATES[setting.identity], old, unedited)
+    return two_hop_controls.added(plain, config, write, controls, TEMPLATES[setting.identity], old, unedited)
 
 
 def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -> tuple[Sequences, Sequences]:
@@ -275,10 +281,20 @@ def _first(count: int | None, mask: np.ndarray, what: str) -> np.ndarray:
 
 
 def _edits(rng: np.random.Generator, graph: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """Subjects, bridges (disjoint from subjects) and answers, each distinct, none an old fact."""
+    """Subjects, bridges (disjoint from subjects) and answers, each distinct, none an old fact.
+
+    So old facts say something of the new ones: ``theory.draws.edited_null`` says how much.
+    """
     n = graph.shape[1]
     while True:
         subject, bridge = np.split(rng.permutation(n)[: 2 * count], 2)
         answer = rng.permutation(n)[:count]
         if not np.any((graph[0, subject] == bridge) | (graph[1, bridge] == answer)):
             return subject, bridge, answer
+
+
+def _null(relation: np.ndarray, source: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """``Probe.nulls`` (S, S) of who lacks the edit of ``relation`` from ``source`` to ``new``."""
+    place = np.full(len(relation), -1)
+    place[new] = np.arange(len(new))
+    return edited_null(place[relation[source]]).astype(np.float32)

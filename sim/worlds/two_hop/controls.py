@@ -13,15 +13,16 @@ Everything is drawn from a generator of its own, so that a world without control
 """
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sim.worlds import FACTS, Layout, Probe, World, controls
-from sim.worlds.controls import IDENTITY
+from sim.worlds.controls import IDENTITY, without
 from sim.worlds.two_hop import writer as written
-from sim.worlds.two_hop.writer import Writer, ask, joined
+from sim.worlds.two_hop.writer import PARTS, Writer, ask, joined
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.two_hop import Config, Setting
@@ -164,7 +165,7 @@ def added(
         "right": write.fact(drawn.right, write.kind, drawn.new[1]),
     }
     direct = write.direct(old[0], 0, 1, *old[1:], unedited)
-    found = controls.added(
+    taught_world = controls.added(
         world, taught, direct, write.fact(bridge, write.is_, bridge), in_data, {"kinds": ("left", "right")}
     )
     pretraining = {
@@ -175,25 +176,31 @@ def added(
     }
     probes = {
         **world.probes,
-        **_probes(config, write, drawn),
+        **_probes(config, write, drawn, world.probes["direct"].nulls),
         **{name: ask(taught[name], Layout(forecast=False)) for name in ("left", "right")},
     }
-    libraries = (*found.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
-    return dataclasses.replace(found, pretraining=pretraining, probes=probes, libraries=libraries)
+    libraries = (*taught_world.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
+    return dataclasses.replace(taught_world, pretraining=pretraining, probes=probes, libraries=libraries)
 
 
-def _probes(config: "Config", write: Writer, drawn: Drawn) -> dict[str, Probe]:
-    """Known pairs asked at once and step by step, comparisons of edited and of other pairs."""
-    found, k = {}, config.name_tokens
-    for known, pair in drawn.known.items():
-        hops = {"first": (0,), "second": (1,), "both": (0, 1)}[known]
-        asked = {"direct": write.direct(*pair), "cot": write.trace(*pair)}
-        for name, layout in (("direct", written.direct(config)), ("cot", written.trace(config))):
-            found[f"{name}_known_{known}"] = ask(asked[name], controls.known(layout, *hops))
+def _probes(
+    config: "Config", write: Writer, drawn: Drawn, nulls: Mapping[str, np.ndarray]
+) -> dict[str, Probe]:
+    """Known pairs asked at once and step by step, comparisons of edited and of other pairs; ``nulls``: of the
+    edited hops."""
+    probes, k = {}, config.name_tokens
+    for name, pair in drawn.known.items():
+        hops = {"first": (0,), "second": (1,), "both": (0, 1)}[name]
+        # Who lacks the edited hop knows no more of these pairs than of the edited ones.
+        lacking = {without(part): nulls[without(part)] for i, part in enumerate(PARTS) if i not in hops}
+        probes[f"direct_known_{name}"] = ask(
+            write.direct(*pair), controls.known(written.direct(config), *hops), **lacking
+        )
+        probes[f"cot_known_{name}"] = ask(write.trace(*pair), controls.known(written.trace(config), *hops))
     a, b = (side[drawn.asked] for side in drawn.pairs)
     guess = Layout(owner=(0,) * k + (1,) * k + (-1,) * 3, chance=1 / 2, forecast=False)
     edited = write.comparison(drawn.left, drawn.right, drawn.new[0] == drawn.new[1])
-    found["compare"] = ask(edited, guess)
+    probes["compare"] = ask(edited, guess)
     others = write.comparison(a, b, drawn.kind[a] == drawn.kind[b])
-    found["untouched_compare"] = ask(others, dataclasses.replace(guess, owner=()))
-    return found
+    probes["untouched_compare"] = ask(others, dataclasses.replace(guess, owner=()))
+    return probes

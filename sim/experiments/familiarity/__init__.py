@@ -60,11 +60,11 @@ def _libraries(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Asked at once, no library and no method beats a guess; step by step reuse works for real entities with "
-    "a shared template, and not for unseen ones.",
+    "Asked at once, no library and no method shows more than one hop allows; step by step reuse works for "
+    "real entities with a shared template, and not for unseen ones.",
     SETTING + " Rows: ways of reusing the two adapters; a λ is the common coefficient of their sum. Points: "
-    "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: a guess among the "
-    "edited answers.",
+    "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: the most that "
+    "one hop allows.",
     "experiment familiarity",
     _libraries,
     ("familiarity",),
@@ -207,3 +207,6 @@ def retention_and_damage(rows: pd.DataFrame):
     panels[0][0].set_ylabel("facts recalled")
     style.key(picture, panels[0])
     return picture
+
+
+from sim.experiments.familiarity import claims, forecasts  # noqa: E402, F401 (they read what stands above)
