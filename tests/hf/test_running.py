@@ -152,7 +152,7 @@ def faulty(models, tmp_path_factory):
     altered(folder / "base", folder / "one", lambda t: t | {embedding: t[embedding] * token})
     source = reconfigured(folder / "a", folder / "source", target_modules=["q_proj", "k_proj", "down_proj"])
     file = "adapter_model.safetensors"
-    altered(source, folder / "huge", lambda t: {k: 1e12 * v for k, v in with_keys(t).items()}, file)
+    altered(source, folder / "huge", lambda t: {k: 1e7 * v for k, v in with_keys(t).items()}, file)
     altered(source, folder / "large", lambda t: {k: 1e3 * v for k, v in with_keys(t).items()}, file)
     return folder
 
@@ -180,9 +180,10 @@ class TestFinite:
         assert "prompt of line 2 are not finite, first behind model.embed_tokens, whose weights" in text
 
     def test_the_adapter_is_named_with_its_strength(self, faulty):
-        """Queries and keys of 1e24 give scores of 1e48, which float32 does not hold."""
-        text = self.message(faulty, ("huge", "b"), (0.5, 0.0))
-        assert text.startswith(f"{faulty}/base with {faulty}/huge at 0.5: the logits for the prompt of line ")
+        """Queries and keys of 1e44 give scores that float32 does not hold."""
+        text = self.message(faulty, ("huge", "b"), (1e30, 0.0))
+        start = f"{faulty}/base with {faulty}/huge at 1e+30: the logits for the prompt of line "
+        assert text.startswith(start)
         assert "first behind model.layers.0.self_attn.o_proj: the change is too large" in text
         assert answers(faulty, ("huge", "b"), (0.0, 1.0))[0].shape == (3, small.VOCAB)
 
