@@ -20,7 +20,7 @@ SAFE = ("model.safetensors", "model.safetensors.index.json")
 
 
 def require_base(base: Path) -> None:
-    """Raise ValueError unless a folder is that of a model, with no adapter's files, pointers or web pages in it."""
+    """Raise ValueError unless a folder is that of a model, without an adapter's files or saved web pages."""
     adapter = (base / "adapter_config.json").is_file()
     if not (base / CONFIG).is_file():
         other = "an adapter's folder: give that of its base" if adapter else f"it holds no {CONFIG}"
