@@ -57,11 +57,13 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     return cells.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
 
 
-def _pool(cells: pd.Index, right: np.ndarray, asked: np.ndarray) -> intervals.Correlation | None:
+def _pool(cells: pd.MultiIndex, right: np.ndarray, asked: np.ndarray) -> intervals.Correlation | None:
     """What the cells of ``KINDS`` show of the correlation within a seed; None where a column is missing."""
     if not {SETTING, *KINDS[0]} <= set(cells.names):
         return None
-    kinds = [pd.DataFrame({name: cells.get_level_values(name) for name in kind}) for kind in KINDS]
-    numbers = [names.groupby(list(names), dropna=False).ngroup() for names in kinds]
-    setting, _ = pd.factorize(cells.get_level_values(SETTING))
-    return intervals.correlation(right, asked, *numbers, setting=setting)
+    codes = {name: code + 1 for name, code in zip(cells.names, cells.codes, strict=True)}  # no value is -1
+    sizes = {name: len(level) + 1 for name, level in zip(cells.names, cells.levels, strict=True)}
+    kinds = [
+        np.ravel_multi_index([codes[name] for name in kind], [sizes[name] for name in kind]) for kind in KINDS
+    ]
+    return intervals.correlation(right, asked, *kinds, setting=codes[SETTING])
