@@ -97,6 +97,13 @@ def test_factors_too_large_for_float32_are_refused(tmp_path, command):
     assert "layers.0.q_proj has an update of norm 7e+17 at scale 3, which float32 cannot hold" in line
 
 
+def test_a_side_of_length_zero_is_refused(tmp_path):
+    folder = shutil.copytree(SECOND, tmp_path / "x")
+    edit_tensors(folder, lambda t: t.update({k: each[:, :0] for k, each in t.items() if "lora_A" in k}))
+    with pytest.raises(ValueError, match=r"layers\.0\.q_proj has lora_A \(2, 0\) and lora_B \(10, 2\), but"):
+        read_adapter(folder)
+
+
 def test_json_within_the_bounds_is_json():
     deepest = "[" * DEEPEST + "]" * DEEPEST
     for text in ("1", "[1.5e3, -7, null]", '{"a": {"b": "\\u00e9"}}', deepest, "9" * 30):
