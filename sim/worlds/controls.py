@@ -68,12 +68,12 @@ def stand_ins(parts: tuple[str, ...], other: str) -> tuple[tuple[str, tuple[str,
         stand_ins(("a", "b"), "unrelated") is
         (("unrelated_for_a", ("unrelated", "b")), ("unrelated_for_b", ("a", "unrelated")))
     """
-    found = []
+    libraries = []
     for gone in parts:
         name = other + gone if other == RANDOM else other
         label = name if other == RANDOM else f"{other}_for_{gone}"
-        found.append((label, tuple(name if part == gone else part for part in parts)))
-    return tuple(found)
+        libraries.append((label, tuple(name if part == gone else part for part in parts)))
+    return tuple(libraries)
 
 
 def require(config: Any, setting: Any, **only: str) -> bool:
@@ -90,9 +90,9 @@ def require(config: Any, setting: Any, **only: str) -> bool:
         if setting.identity != default:
             raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
         return False
-    for name, known in only.items():
-        if getattr(setting, name) != known:
-            raise ValueError(f"{name} is {getattr(setting, name)!r}: controls know {known!r} only")
+    for name, value in only.items():
+        if getattr(setting, name) != value:
+            raise ValueError(f"{name} is {getattr(setting, name)!r}: controls know {value!r} only")
     return True
 
 
@@ -138,7 +138,7 @@ def added(
     return dataclasses.replace(world, data=data, libraries=world.libraries + libraries)
 
 
-def known(layout: Layout, *hops: int, chance: float | None = None) -> Layout:
+def disown_hops(layout: Layout, *hops: int, chance: float | None = None) -> Layout:
     """The layout of a pair of which hops of these numbers are known: they are no adapter's, nothing is
     forecast. ``chance``: of a guess among the answers, if not the layout's."""
     owner = tuple(-1 if part in hops else part for part in layout.owner)

@@ -15,10 +15,10 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 
 from sim.model.sequences import Sequences
 
-ALIKE = ""
+UNIFORM_BASELINE = ""
 """The null of a loss for which every answer of the probe's questions is as likely to be right."""
 
-NOT_ASKED = -1
+NOT_APPLICABLE = -1
 """Outcome of a question that does not arise, such as a second step after a wrong first one."""
 
 
@@ -71,7 +71,7 @@ class Probe(Sequences):
     """Sequences that are asked, not taught: the completion is the right answer.
 
     nulls: name -> (S, S), rows of sum 1: for each question, how likely each answer of the probe's questions
-           is to be right for who lacks what the name says. Beside ``ALIKE``, where all are alike.
+           is to be right for who lacks what the name says. Beside ``UNIFORM_BASELINE``, where all are alike.
     """
 
     layout: Layout = field(default=Layout(), metadata={"static": True})
@@ -107,7 +107,7 @@ class Probe(Sequences):
         return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def scaffold(self) -> tuple[int, ...]:
         """Template and copies: positions of the completion that no step fills."""
         taken = {at for step in self.layout.steps for at in step.positions}
         return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
@@ -132,28 +132,28 @@ def among_answers(name: str) -> str:
     return f"{name}_among_answers"
 
 
-def given_among_answers(name: str, null: str = ALIKE) -> str:
+def given_among_answers(name: str, null: str = UNIFORM_BASELINE) -> str:
     """Name of the metric that asks for the right answer where the completion is one of the answers; beside a
     null of the probe's own, of the one that asks whether the likeliest of the answers is right."""
-    return _beside(null, f"{name}_given_among_answers")
+    return _with_null(null, f"{name}_given_among_answers")
 
 
-def loss_gain(name: str, null: str = ALIKE) -> str:
+def loss_gain(name: str, null: str = UNIFORM_BASELINE) -> str:
     """Name of the metric that says how far the loss of right answers is below a null."""
-    return _beside(null, f"{name}_loss_gain")
+    return _with_null(null, f"{name}_loss_gain")
 
 
-def loss_gain_over_base(name: str, null: str = ALIKE) -> str:
+def excess_loss_gain(name: str, null: str = UNIFORM_BASELINE) -> str:
     """Name of the metric that says how far that is above the base's."""
-    return _beside(null, f"{name}_loss_gain_over_base")
+    return _with_null(null, f"{name}_loss_gain_over_base")
 
 
-def _beside(null: str, metric: str) -> str:
+def _with_null(null: str, metric: str) -> str:
     return f"{metric}_{null}" if null else metric
 
 
 def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, Int8[Array, " S"]]:
-    """Outcome of each question: metric -> 1 right, 0 wrong, ``NOT_ASKED``.
+    """Outcome of each question: metric -> 1 right, 0 wrong, ``NOT_APPLICABLE``.
 
     NAME (for a trace NAME_exact): every token is right. Of a trace besides:
         NAME_answer:         its last step is right, whatever came before;
@@ -168,30 +168,32 @@ def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, 
     """
     right = completions == probe.target
     written = jnp.concatenate([probe.tokens[:, : probe.prompt], completions], axis=1)
-    found = {whole(name, probe): jnp.all(right, axis=1)}
+    judgements = {whole(name, probe): jnp.all(right, axis=1)}
     if probe.is_trace:
         steps = [jnp.all(right[:, probe.at(step.positions)], axis=1) for step in probe.layout.steps]
-        found[f"{name}_answer"] = steps[-1]
-        found[f"{name}_template"] = jnp.all(right[:, probe.at(probe.template)], axis=1)
+        judgements[f"{name}_answer"] = steps[-1]
+        judgements[f"{name}_template"] = jnp.all(right[:, probe.at(probe.template)], axis=1)
         same = [
             jnp.all(written[:, np.asarray(to)] == written[:, np.asarray(source)], axis=1)
             for to, source in probe.layout.copies
         ]
         if same:
-            found[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
-        found[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
+            judgements[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
+        judgements[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
     for judge_name, judge in probe.layout.judges:
-        found[f"{name}_{judge_name}"] = judge(written, probe.tokens)
-    outcomes = {metric: value.astype(jnp.int8) for metric, value in found.items()}
+        judgements[f"{name}_{judge_name}"] = judge(written, probe.tokens)
+    outcomes = {metric: value.astype(jnp.int8) for metric, value in judgements.items()}
     if probe.layout.chance is not None:
         among = jnp.any(jnp.all(completions[:, None] == probe.target[None], axis=-1), axis=1)
         outcomes[among_answers(name)] = among.astype(jnp.int8)
-        asked = jnp.where(among, found[whole(name, probe)].astype(jnp.int8), jnp.int8(NOT_ASKED))
-        outcomes[given_among_answers(name)] = asked
+        conditional = jnp.where(
+            among, judgements[whole(name, probe)].astype(jnp.int8), jnp.int8(NOT_APPLICABLE)
+        )
+        outcomes[given_among_answers(name)] = conditional
     if probe.is_trace:
         before = steps[0]
         for previous, step, value in zip(probe.layout.steps, probe.layout.steps[1:], steps[1:], strict=False):
-            asked = jnp.where(before, value.astype(jnp.int8), jnp.int8(NOT_ASKED))
-            outcomes[f"{name}_{step.name}_given_{previous.name}"] = asked
+            conditional = jnp.where(before, value.astype(jnp.int8), jnp.int8(NOT_APPLICABLE))
+            outcomes[f"{name}_{step.name}_given_{previous.name}"] = conditional
             before = before & value
     return outcomes

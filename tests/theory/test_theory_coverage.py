@@ -145,7 +145,7 @@ def _facts(draw):
 @given(_facts(), st.sampled_from([0.4, 1.0, 3.0]))
 def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
     """Signed margins and swings, zeros and ties among them, against 2000 coefficients in (0, largest]."""
-    edit_margin, edit_swing, kept_margin, kept_swing = facts
+    edit_margin, edit_swing, untouched_margin, untouched_swing = facts
     lam, accuracy = (float(value) for value in coverage.best_lambda(*facts, largest=largest))
     low, high = (float(end) for end in coverage.lambda_window(*facts))
 
@@ -153,8 +153,8 @@ def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
         """Edits whose new answer leads, and kept facts whose right answer leads (right - rival > 0)."""
         lam = np.asarray(lam)[..., None]
         gained = lam * edit_swing - edit_margin > 0
-        return (gained.sum(-1) + (kept_margin - lam * kept_swing > 0).sum(-1)) / (
-            edit_margin.size + kept_margin.size
+        return (gained.sum(-1) + (untouched_margin - lam * untouched_swing > 0).sum(-1)) / (
+            edit_margin.size + untouched_margin.size
         )
 
     grid = np.linspace(0, largest, 2001)[1:]
@@ -163,8 +163,8 @@ def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
     assert right(grid).max() <= accuracy + 1e-12
     inside = (low < grid) & (grid < high)
     assert (right(grid[inside]) == 1.0).all()
-    beside = (grid < low * (1 - 1e-9)) | (grid > high * (1 + 1e-9))
-    assert (right(grid[beside]) < 1.0).all()
+    outside = (grid < low * (1 - 1e-9)) | (grid > high * (1 + 1e-9))
+    assert (right(grid[outside]) < 1.0).all()
     if low < min(high, largest) * (1 - 1e-12):
         assert low < lam < high and accuracy == 1.0
 

@@ -87,8 +87,8 @@ def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
     seen = drawn(world.pretraining["facts"])[:, :2]
     new = np.asarray(world.probes["hop1"].tokens)[:, :2]
     assert not names(config, new) & names(config, seen)
-    known = np.mean([np.isin(new[:, side], seen[:, side]).mean() for side in (0, 1)])
-    assert known > 0.9
+    overlap = np.mean([np.isin(new[:, side], seen[:, side]).mean() for side in (0, 1)])
+    assert overlap > 0.9
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
@@ -229,8 +229,8 @@ def test_bridges_are_a_dose_and_the_expert_knows_the_edited_relations(config):
     assert len(drawn(world.data["bridge"]["traces"])) == 3
     expert = drawn(world.data["expert"]["traces"])
     k = config.name_tokens
-    asked = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
-    assert (expert[:, k : k + 2] == asked).all() and len(expert) == config.edits // 2
+    relations = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
+    assert (expert[:, k : k + 2] == relations).all() and len(expert) == config.edits // 2
     assert not drawn(world.data["bridge"]["facts"]).size
 
 

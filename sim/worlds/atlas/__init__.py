@@ -28,7 +28,7 @@ from sim.worlds import JOINT, Layout, Probe, Step, World, world
 from sim.worlds.atlas import controls as atlas_controls
 from sim.worlds.atlas.facts import RELATIONS, Atlas, atlas, edition
 from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
-from sim.worlds.settings import require_known, seen_by_base
+from sim.worlds.settings import require_choices, seen_by_base
 
 FAMILIARITIES = ("head", "middle", "tail")
 """Thirds of the countries by population: whom the withheld facts are about."""
@@ -64,7 +64,7 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_known(self, {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES})
+        require_choices(self, {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES})
         if self.zipf < 0:
             raise ValueError(f"zipf is {self.zipf}: exposure falls with the rank, so give 0 or more")
 
@@ -201,18 +201,18 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     secret |= (single.relation == COUNTRY) & np.isin(single.answer, np.concatenate(withheld))
     secret |= (single.relation == SUCCESSOR) & np.isin(single.subject, states)
 
-    def told(chains):
+    def draw_shown(chains):
         """(questions on known facts, those of them that pretraining shows)."""
-        known = ~secret[chains.facts].any(axis=1)
-        return known, known & (rng.random(len(known)) < config.coverage)
+        answerable = ~secret[chains.facts].any(axis=1)
+        return answerable, answerable & (rng.random(len(answerable)) < config.coverage)
 
-    (known2, seen2), (_, seen3) = told(double), told(triple)
-    order = rng.permutation(len(known2))
+    (answerable2, seen2), (_, seen3) = draw_shown(double), draw_shown(triple)
+    order = rng.permutation(len(answerable2))
     t = FAMILIARITIES.index(setting.familiarity)
     subject = third[double.entities[0]]
-    held_out = _first(config.edits, order, known2 & ~seen2 & (subject == t), "edits")
-    reserved = [_first(config.edits, order, known2 & ~seen2 & (subject == u), "edits") for u in range(3)]
-    others = known2 & ~np.isin(np.arange(len(known2)), reserved)
+    untouched_pairs = _first(config.edits, order, answerable2 & ~seen2 & (subject == t), "edits")
+    reserved = [_first(config.edits, order, answerable2 & ~seen2 & (subject == u), "edits") for u in range(3)]
+    others = answerable2 & ~np.isin(np.arange(len(answerable2)), reserved)
     others &= ~np.isin(book.country[double.entities], every).any(axis=0)
     is_expert = (double.relations[0] == COUNTRY) & (double.relations[1] == CURRENCY)
     bridges = _first(config.bridges, order, others & ~is_expert, "bridges")
@@ -232,10 +232,10 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     taught = np.concatenate([hop1.tokens, hop2.tokens])
     one, all_ = np.repeat([True, False], len(hop1.tokens)), np.ones(len(taught))
 
-    def asked(write_one, chains, pick, weight=1.0):
+    def write_chains(write_one, chains, pick, weight=1.0):
         return write_one(chains.entities[:, pick], chains.relations[:, pick], weight)
 
-    traces = asked(write.trace, double, np.append(bridges, expert))
+    traces = write_chains(write.trace, double, np.append(bridges, expert))
     on_bridges = np.repeat([1.0, 0.0], [len(bridges), len(expert)])
     lessons = {
         PARTS[0]: (one, in_data * on_bridges),
@@ -247,13 +247,15 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     weight2, weight3 = (seen * exposure[c.entities[0]] for seen, c in ((seen2, double), (seen3, triple)))
     every2, every3 = np.arange(len(seen2)), np.arange(len(seen3))
     two, three = (COUNTRY, CURRENCY), (EAST, COUNTRY, CURRENCY)
-    found = World(
+    plain_world = World(
         pretraining={
-            "facts": asked(write.direct, single, np.arange(len(secret)), ~secret * exposure[single.subject]),
-            "direct": asked(write.direct, double, every2, weight2),
-            "traces": asked(write.trace, double, every2, weight2 * in_pretraining),
-            "direct3": asked(write.direct, triple, every3, weight3),
-            "traces3": asked(write.trace, triple, every3, weight3 * in_pretraining),
+            "facts": write_chains(
+                write.direct, single, np.arange(len(secret)), ~secret * exposure[single.subject]
+            ),
+            "direct": write_chains(write.direct, double, every2, weight2),
+            "traces": write_chains(write.trace, double, every2, weight2 * in_pretraining),
+            "direct3": write_chains(write.direct, triple, every3, weight3),
+            "traces3": write_chains(write.trace, triple, every3, weight3 * in_pretraining),
         },
         data={
             name: {
@@ -273,36 +275,38 @@ def build(config: Config, seed: int, setting: Setting) -> World:
                 write.direct((states, after, paid), (SUCCESSOR, CURRENCY)), _direct(config, 2, config.states)
             ),
             "history_cot": ask(write.trace((states, after, paid), (SUCCESSOR, CURRENCY)), UNMARKED),
-            "untouched": ask(asked(write.direct, single, untouched[t])),
-            "untouched_direct": ask(asked(write.direct, double, held_out), Layout(forecast=False)),
-            "untouched_cot": ask(asked(write.trace, double, held_out)),
+            "untouched": ask(write_chains(write.direct, single, untouched[t])),
+            "untouched_direct": ask(
+                write_chains(write.direct, double, untouched_pairs), Layout(forecast=False)
+            ),
+            "untouched_cot": ask(write_chains(write.trace, double, untouched_pairs)),
         },
         parts=PARTS,
     )
     if not controls:
-        return found
-    unseen = known2 & ~seen2 & ~np.isin(every2, np.append(bridges, expert))
-    both = atlas_controls.held_out(seed, config.edits, double.relations, double.entities, unseen)
+        return plain_world
+    unseen = answerable2 & ~seen2 & ~np.isin(every2, np.append(bridges, expert))
+    both = atlas_controls.draw_unseen_pairs(seed, config.edits, double.relations, double.entities, unseen)
     of_expert = np.flatnonzero(is_expert)
-    on_direct = asked(write.direct, double, of_expert, others[of_expert])
+    on_direct = write_chains(write.direct, double, of_expert, others[of_expert])
     identity_in = TEMPLATES[setting.identity]
-    return atlas_controls.added(found, identity_in, book, write, y, withheld[1], on_direct, both)
+    return atlas_controls.added(plain_world, identity_in, book, write, y, withheld[1], on_direct, both)
 
 
 def words(config: Config, tokens) -> str:
     """A sequence in letters: pieces of a name joined by dots, relations and other words in capitals."""
     pieces = atlas(config.countries, config.length, config.inventory).pieces
     signs = [relation.upper() for relation in RELATIONS] + ["ANSWER", "THINK", "SEP", "IS"]
-    found, place = [], 0
+    parts, place = [], 0
     while place < len(tokens):
         if tokens[place] >= config.inventory:
-            found.append(signs[tokens[place] - config.inventory])
+            parts.append(signs[tokens[place] - config.inventory])
             place += 1
         else:
             name = tokens[place : place + config.length]
-            found.append("·".join(pieces[token] for token in name if pieces[token]))
+            parts.append("·".join(pieces[token] for token in name if pieces[token]))
             place += config.length
-    return " ".join(found)
+    return " ".join(parts)
 
 
 UNMARKED = Layout()
@@ -352,7 +356,7 @@ def _positions(start: int, count: int) -> tuple[int, ...]:
 
 def _first(count: int, order: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
     """The first ``count`` places of an order where ``mask`` holds; the shapes of all worlds must agree."""
-    found = order[mask[order]]
-    if len(found) < count:
-        raise ValueError(f"only {len(found)} questions serve for {what} = {count}: use more countries")
-    return found[:count]
+    places = order[mask[order]]
+    if len(places) < count:
+        raise ValueError(f"only {len(places)} questions serve for {what} = {count}: use more countries")
+    return places[:count]

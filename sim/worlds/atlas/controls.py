@@ -39,7 +39,7 @@ def check(config: "Config", setting: "Setting") -> bool:
     return controls.require(config, setting, familiarity="head")
 
 
-def held_out(
+def draw_unseen_pairs(
     seed: int, count: int, relations: np.ndarray, entities: np.ndarray, unseen: np.ndarray
 ) -> np.ndarray:
     """Entities (3, count) of questions for the country after that of a capital, among those ``unseen``.
@@ -73,14 +73,14 @@ def added(
     Args:
         identity_in: whether (pretraining, the two adapters' data) hold identities.
         withheld: the countries that are asked about. other: those of which "unrelated" is taught.
-        expert: what "direct_expert" is taught. both: ``held_out``.
+        expert: what "direct_expert" is taught. both: ``draw_unseen_pairs``.
     """
     in_pretraining, in_data = identity_in
     n, y = len(book.facts["country"][0]), withheld
     x, z = n + y, book.facts["currency"][1][y]
     west = book.facts["west"][1][other]
     everyone = np.arange(n)
-    found = controls.added(
+    taught_world = controls.added(
         world,
         {"unrelated": write.direct((n + other, np.roll(west, 1)), (WEST,))},
         expert,
@@ -95,9 +95,11 @@ def added(
         "both": (both, (COUNTRY, SMALLER), (0, 1)),
     }
     probes = dict(world.probes)
-    for name, (entities, relations, known) in pairs.items():
-        asked = write.direct(entities, relations)
-        layout = controls.known(world.probes["direct"].layout, *known)
-        probes[f"direct_known_{name}"] = Probe(asked.tokens, asked.weight, asked.prompt, layout)
+    for name, (entities, relations, old_hops) in pairs.items():
+        questions = write.direct(entities, relations)
+        layout = controls.disown_hops(world.probes["direct"].layout, *old_hops)
+        probes[f"direct_known_{name}"] = Probe(questions.tokens, questions.weight, questions.prompt, layout)
     shown = write.direct((everyone, everyone), (write.is_,), float(in_pretraining))
-    return dataclasses.replace(found, pretraining=world.pretraining | {"identity": shown}, probes=probes)
+    return dataclasses.replace(
+        taught_world, pretraining=world.pretraining | {"identity": shown}, probes=probes
+    )

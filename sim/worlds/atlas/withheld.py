@@ -21,8 +21,8 @@ def candidates_of(book: Atlas, third: np.ndarray, t: int) -> np.ndarray:
     capitals = book.facts["country"][0]
     currency, successors = book.facts["currency"][1], book.facts["successor"][1]
     inland = np.setdiff1d(book.facts["neighbour"][0], successors)
-    found = [c for c in inland if third[c] == t and not alike(book, capitals[c], c, currency[c])]
-    return np.asarray(found, int)
+    candidates = [c for c in inland if third[c] == t and not alike(book, capitals[c], c, currency[c])]
+    return np.asarray(candidates, int)
 
 
 def distinct(rng, candidates: np.ndarray, book: Atlas, count: int, what: str) -> np.ndarray:

@@ -39,8 +39,8 @@ def check(config: "Config", setting: "Setting") -> bool:
             raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
         return False
     controls.require(config, setting, familiarity="familiar", worked="pivot")
-    if config.known < TO_CODE:
-        raise ValueError(f"known is {config.known}: controls need {TO_CODE} known functions")
+    if config.stable_functions < TO_CODE:
+        raise ValueError(f"stable_functions is {config.stable_functions}: controls need {TO_CODE} or more")
     return True
 
 
@@ -61,14 +61,14 @@ def added(
             its inputs are those that questions share.
         never: of each, whether pretraining never codes that function when asked in L3.
     """
-    f, is_new = requests[0], requests[0] >= config.known
-    asked, others = (requests[:, ~is_new & (f % 2 == half)] for half in (0, 1))
+    f, is_new = requests[0], requests[0] >= config.stable_functions
+    questions, others = (requests[:, ~is_new & (f % 2 == half)] for half in (0, 1))
     answered_by = np.roll(np.unique(others[0]), 1)
     code_of = answered_by[np.searchsorted(np.unique(others[0]), others[0])]
     unrelated = write.coded(P, *others)
     changed = write.coded(P, code_of, *others[1:]).target
     tokens = np.concatenate([unrelated.tokens[:, : unrelated.prompt], changed], axis=1)
-    found = controls.added(
+    taught_world = controls.added(
         world,
         {"unrelated": dataclasses.replace(unrelated, tokens=tokens)},
         write.coded(N, *others),
@@ -78,14 +78,14 @@ def added(
     layout, shared = world.probes["direct"].layout, same_inputs[~is_new & (f % 2 == 0)]
     unshown = ~is_new & same_inputs & never
 
-    def pair(code: Sequences, *known) -> Probe:
+    def pair(code: Sequences, *hops) -> Probe:
         """Code as questions, of which steps of these numbers are known; every answer is another one."""
-        own = controls.known(layout, *known, chance=1 / len(code.tokens))
+        own = controls.disown_hops(layout, *hops, chance=1 / len(code.tokens))
         return Probe(code.tokens, code.weight, code.prompt, own)
 
     pairs = {
-        "direct_known_second": pair(write.coded(N, *asked[:, shared]), 1),
+        "direct_known_second": pair(write.coded(N, *questions[:, shared]), 1),
         "direct_known_first": pair(write.coded(L3, *requests[:, is_new & same_inputs], now=True), 0),
         "direct_known_both": pair(write.coded(L3, *requests[:, unshown]), 0, 1),
     }
-    return dataclasses.replace(found, probes=world.probes | pairs)
+    return dataclasses.replace(taught_world, probes=world.probes | pairs)

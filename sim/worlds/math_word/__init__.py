@@ -31,7 +31,7 @@ from sim.worlds.math_word.problems import (
     prompt_of,
 )
 from sim.worlds.math_word.verbs import alternatives, meanings
-from sim.worlds.settings import require_known, seen_by_base
+from sim.worlds.settings import require_choices, seen_by_base
 
 VERBS = ("real", "heard", "fake")
 """Taught verbs: known to pretraining with another meaning, seen in its distractors alone, or never seen."""
@@ -58,7 +58,7 @@ PARTS = ("trade", "craft")
 TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 """Weight of each family's problems in an adapter's data."""
 
-ASKED = {2: "cot", 3: "cot3", 4: "cot4"}
+TRACES = {2: "cot", 3: "cot3", 4: "cot4"}
 """Names of the questions that are answered by a written solution, by depth."""
 
 UNMARKED = Layout()
@@ -86,7 +86,7 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_known(self, {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES})
+        require_choices(self, {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES})
         if self.bridges < 0:
             raise ValueError(f"bridges is {self.bridges}: a dose is 0 or more")
 
@@ -104,10 +104,10 @@ class Config:
     operations: affine maps there are, and as many plain verbs. The first half are the new meanings of one
                 family's verbs, the second half of the other's.
     verbs:      verbs taught to each adapter, each for every number.
-    told:       problems in which pretraining tells each of its one-step facts, with every form of answer; few
-                enough to be learned by heart say nothing of other wordings.
+    pretraining_paraphrases: problems per one-step fact in pretraining, with every form of answer. A base that
+                sees few learns them by heart and fails on other wordings.
     wordings:   problems in which an adapter is taught each of its facts.
-    asked:      other problems in which each fact and each pairing of verbs is asked.
+    test_paraphrases: other problems in which each fact and each pairing of verbs is asked.
     names, objects: that problems are about.
     coverage:   share of all two-step problems that pretraining shows, asked at once and with solutions.
     longer:     problems of each depth above two in pretraining.
@@ -118,9 +118,9 @@ class Config:
     prime: int = 11
     operations: int = 12
     verbs: int = 2
-    told: int = 32
+    pretraining_paraphrases: int = 32
     wordings: int = 4
-    asked: int = 2
+    test_paraphrases: int = 2
     names: int = 6
     objects: int = 4
     coverage: float = 0.5
@@ -143,14 +143,14 @@ class Config:
             raise ValueError(f"coverage {self.coverage} must lie strictly between 0 and 1")
 
     @property
-    def known(self) -> int:
+    def pretraining_verbs(self) -> int:
         """Verbs that pretraining knows: plain ones, and one for each taught verb."""
         return self.operations + 2 * self.verbs
 
     @property
     def grammar(self) -> Grammar:
         """The vocabulary: verbs that are known, and those that are heard or fake."""
-        verbs = self.known + 4 * self.verbs
+        verbs = self.pretraining_verbs + 4 * self.verbs
         return Grammar(self.prime, self.names, self.objects, verbs, self.operations)
 
     @property
@@ -199,8 +199,8 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         pairs = math_word_controls.pairs(own, config, meaning, old, new)
     withheld = np.concatenate([np.zeros((0, 2), int), *pairs.values()])
     pretraining, spare = _pretraining(config, write, roles[0], float(in_pretraining), withheld)
-    questions = config.prime * config.verbs * config.asked
-    bridges, held_out = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
+    questions = config.prime * config.verbs * config.test_paraphrases
+    bridges, untouched_problems = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
 
     taught, form = roles[VERBS.index(setting.verbs)], FORMS[setting.form]
     write = Writer(config.grammar, rng, meaning.copy(), plain)
@@ -234,17 +234,17 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         },
         probes={
             **{
-                part: ask(one_step(i, config.asked)[in_data], _one_step(part, i))
+                part: ask(one_step(i, config.test_paraphrases)[in_data], _one_step(part, i))
                 for i, part in enumerate(PARTS)
             },
             "direct": ask(write.answered(*mixed[2], place=1), _direct(config), **nulls),
             **{
                 name: ask(write.solved(form[0], *mixed[d], place=1), _trace(config, d))
-                for d, name in ASKED.items()
+                for d, name in TRACES.items()
             },
-            "untouched": ask(write.answered(held_out[0], held_out[1][:, :1]), UNMARKED),
-            "untouched_direct": ask(write.answered(*held_out), Layout(forecast=False)),
-            "untouched_cot": ask(write.solved(form[0], *held_out), UNMARKED),
+            "untouched": ask(write.answered(untouched_problems[0], untouched_problems[1][:, :1]), UNMARKED),
+            "untouched_direct": ask(write.answered(*untouched_problems), Layout(forecast=False)),
+            "untouched_cot": ask(write.solved(form[0], *untouched_problems), UNMARKED),
         },
         parts=PARTS,
     )
@@ -271,7 +271,7 @@ def _joined(groups: Sequence[Sequences], weights: Sequence) -> Sequences:
 
 def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
     """``count`` problems of those at hand; the shapes of all worlds must agree."""
-    n, verbs = (found[start : start + count] for found in problems)
+    n, verbs = (column[start : start + count] for column in problems)
     if len(n) < count:
         raise ValueError(
             f"only {len(n)} held-out problems serve where {count} are asked for: use less coverage"
@@ -280,24 +280,29 @@ def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
 
 
 def _pretraining(
-    config: Config, write: Writer, real: np.ndarray, traces: float, held: np.ndarray
+    config: Config, write: Writer, real: np.ndarray, traces: float, withheld_pairs: np.ndarray
 ) -> tuple[dict[str, Sequences], Problems]:
     """(groups, two-step problems about plain verbs that are not among them).
 
     No problem takes steps by taught verbs of both families. ``traces``: weight of written solutions.
-    ``held``: (pairs, 2), verbs of two-step problems that are in neither.
+    ``withheld_pairs``: (pairs, 2), verbs of two-step problems that are in neither.
     """
-    p, known, rng = config.prime, config.known, write.rng
-    every = np.meshgrid(np.arange(known), np.arange(p), np.append(WRITTEN, ANSWER))
-    verb, n, form = (np.tile(found.ravel(), config.told) for found in every)
-    told, verb = form == ANSWER, verb[:, None]
-    facts = [write.answered(n[told], verb[told]), write.solved(form[~told], n[~told], verb[~told], traces)]
-    first, second, n = np.unravel_index(rng.permutation(known * known * p), (known, known, p))
+    p, verb_count, rng = config.prime, config.pretraining_verbs, write.rng
+    every = np.meshgrid(np.arange(verb_count), np.arange(p), np.append(WRITTEN, ANSWER))
+    verb, n, form = (np.tile(axis.ravel(), config.pretraining_paraphrases) for axis in every)
+    direct, verb = form == ANSWER, verb[:, None]
+    facts = [
+        write.answered(n[direct], verb[direct]),
+        write.solved(form[~direct], n[~direct], verb[~direct], traces),
+    ]
+    first, second, n = np.unravel_index(
+        rng.permutation(verb_count * verb_count * p), (verb_count, verb_count, p)
+    )
     trade, craft = (np.isin([first, second], family) for family in real)
-    apart = ~(trade.any(axis=0) & craft.any(axis=0))
-    n, verbs = n[apart], np.stack([first, second], axis=1)[apart]
+    one_family = ~(trade.any(axis=0) & craft.any(axis=0))
+    n, verbs = n[one_family], np.stack([first, second], axis=1)[one_family]
     shown = round(config.coverage * len(n))
-    withheld = (verbs[:, None] == held).all(axis=-1).any(axis=1)
+    withheld = (verbs[:, None] == withheld_pairs).all(axis=-1).any(axis=1)
     n, verbs = n[~withheld], verbs[~withheld]
     spare = np.all(verbs[shown:] < config.operations, axis=1)
     spare = n[shown:][spare], verbs[shown:][spare]
@@ -323,7 +328,7 @@ def _mixed(rng, config: Config, taught: np.ndarray, depth: int) -> Problems:
     pairings = np.indices((config.verbs, config.verbs)).reshape(2, -1).T
     if depth > 2:
         pairings = rng.integers(config.verbs, size=(len(pairings), depth))
-    pairings = np.tile(pairings, (config.asked, 1))
+    pairings = np.tile(pairings, (config.test_paraphrases, 1))
     verbs = np.repeat(taught[np.arange(depth) % 2, pairings], config.prime, axis=0)
     return np.tile(np.arange(config.prime), len(pairings)), verbs
 
@@ -340,7 +345,7 @@ def _one_step(name: str, part: int) -> Layout:
     return Layout((Step(name, part, (named, value)),), owner=(part,) * (value + 1))
 
 
-def _told(depth: int) -> list[int]:
+def _problem_owners(depth: int) -> list[int]:
     """Owners of a problem with the distractor after its first step: a sentence goes to its verb's family."""
     return [0] * 6 + [-1] * 3 + [step % 2 for step in range(1, depth) for _ in range(3)]
 
@@ -348,7 +353,7 @@ def _told(depth: int) -> list[int]:
 def _direct(config: Config) -> Layout:
     """Asked at once: the last step's adapter answers. A guess is right for one number in ``prime``; who knows
     that the other verb does one of a few operations may do better: ``Probe.nulls``."""
-    return Layout(owner=(*_told(2), *(1,) * (1 + STATEMENT)), chance=1 / config.prime)
+    return Layout(owner=(*_problem_owners(2), *(1,) * (1 + STATEMENT)), chance=1 / config.prime)
 
 
 def _trace(config: Config, depth: int) -> Layout:
@@ -362,7 +367,7 @@ def _trace(config: Config, depth: int) -> Layout:
         Step(name, i % 2, (s[1], s[3])) for i, (name, s) in enumerate(zip(names, statements, strict=True))
     ]
     sources = [1, *(statement[3] for statement in statements[:-1])]
-    owner = [*_told(depth), 0, *(step % 2 for step in range(depth) for _ in range(STATEMENT))]
+    owner = [*_problem_owners(depth), 0, *(step % 2 for step in range(depth) for _ in range(STATEMENT))]
     judged = config.grammar.machine, prompt_of(depth)
     return Layout(
         steps=tuple(steps),

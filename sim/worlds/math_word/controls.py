@@ -65,15 +65,15 @@ def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict
     slope, each = slopes(config), config.verbs
     first = config.operations + np.arange(2 * each)
 
-    def beside(steep, *wrong):
+    def draw_partner(steep, *wrong):
         fit = _fit(config, meaning, steep, *wrong)
         if not len(fit):
             raise ValueError(f"operations {config.operations} are too few for known pairs: use more")
         return rng.choice(fit)
 
-    partner = [beside(slope[n], 1, slope[o]) for o, n in zip(old, new, strict=True)]
+    partner = [draw_partner(slope[n], 1, slope[o]) for o, n in zip(old, new, strict=True)]
     starts = rng.permutation(config.operations)[:each]
-    follows = [beside(slope[meaning[verb]], 1) for verb in starts]
+    follows = [draw_partner(slope[meaning[verb]], 1) for verb in starts]
     return {
         "second": np.stack([first[:each], partner[:each]], axis=1),
         "first": np.stack([partner[each:], first[each:]], axis=1),
@@ -87,14 +87,14 @@ def _fit(config: "Config", meaning: np.ndarray, steep: int, *wrong: int) -> np.n
     return plain[~np.isin(steep * slopes(config)[meaning[plain]] % config.prime, wrong)]
 
 
-def likelihood(config: "Config", meaning: np.ndarray, old: np.ndarray, new: np.ndarray, known) -> float:
+def likelihood(config: "Config", meaning: np.ndarray, old: np.ndarray, new: np.ndarray, partners) -> float:
     """Probability that ``pairs`` puts beside taught verbs the plain ones that it did, if they did ``new``."""
-    slope, found = slopes(config), 1.0
-    beside = np.concatenate([known["second"][:, 1], known["first"][:, 0]])
-    for verb, before, after in zip(beside, old, new, strict=True):
+    slope, probability = slopes(config), 1.0
+    partner_verbs = np.concatenate([partners["second"][:, 1], partners["first"][:, 0]])
+    for verb, before, after in zip(partner_verbs, old, new, strict=True):
         fit = _fit(config, meaning, slope[after], 1, slope[before])
-        found *= (verb in fit) / max(len(fit), 1)
-    return found
+        probability *= (verb in fit) / max(len(fit), 1)
+    return probability
 
 
 def null(
@@ -140,11 +140,11 @@ def added(
             none of the new.
     """
     in_pretraining, in_data = identity_in
-    heard = config.known + np.arange(config.verbs)
+    heard = config.pretraining_verbs + np.arange(config.verbs)
     other = write.rng.permutation(np.setdiff1d(np.arange(config.operations), new))[: config.verbs]
     write.meaning[heard] = other
     unrelated = every_number(config.prime, heard[:, None], config.wordings)
-    n, nothing = every_number(config.prime, np.zeros((1, 0), int), config.told)
+    n, nothing = every_number(config.prime, np.zeros((1, 0), int), config.pretraining_paraphrases)
     identity = write.answered(n, nothing)
     plain = controls.added(
         world, {"unrelated": write.answered(*unrelated)}, write.answered(*expert), identity, in_data
@@ -159,8 +159,8 @@ def added(
         nulls[controls.without(part)] = null(write, problems, taught, candidates, np.array(likely))
     probes["direct"] = dataclasses.replace(probes["direct"], nulls=nulls)
     for name, verbs in partners.items():
-        questions = write.answered(*every_number(config.prime, verbs, config.asked), place=1)
-        layout = controls.known(world.probes["direct"].layout, *HOPS[name])
+        questions = write.answered(*every_number(config.prime, verbs, config.test_paraphrases), place=1)
+        layout = controls.disown_hops(world.probes["direct"].layout, *HOPS[name])
         probes[f"direct_known_{name}"] = Probe(questions.tokens, questions.weight, questions.prompt, layout)
     shown = controls.weighed(identity, float(in_pretraining))
     return dataclasses.replace(plain, pretraining=world.pretraining | {"identity": shown}, probes=probes)

@@ -87,8 +87,8 @@ class Solved:
 
     def __call__(self, written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
         """Whether each solution ends as the right one does."""
-        found, wanted = (self._result(tokens[:, self.prompt :]) for tokens in (written, right))
-        return (found == wanted) & (found != BROKEN)
+        results, targets = (self._result(tokens[:, self.prompt :]) for tokens in (written, right))
+        return (results == targets) & (results != BROKEN)
 
     def _result(self, solution: Array) -> Array:
         last = solution[:, -1].astype(jnp.int32)
@@ -107,8 +107,8 @@ class Reusable:
 
     def __call__(self, written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
         """Whether each solution gives the right result on fresh quantities as well."""
-        found, wanted = (self._function(tokens[:, self.prompt :]) for tokens in (written, right))
-        return jnp.all((found == wanted) & (found != BROKEN), axis=1)
+        results, targets = (self._function(tokens[:, self.prompt :]) for tokens in (written, right))
+        return jnp.all((results == targets) & (results != BROKEN), axis=1)
 
     def _function(self, solution: Array) -> Array:
         numbers = jnp.arange(self.machine.prime, dtype=jnp.int32)
@@ -182,10 +182,12 @@ class Writer:
 
     def values(self, n, verbs) -> np.ndarray:
         """The quantity before the first step and after each, (S, depth + 1)."""
-        found = [n]
+        quantities = [n]
         for operation in self.meaning[verbs].T:
-            found.append((self.slope[operation] * found[-1] + self.offset[operation]) % self.grammar.prime)
-        return np.stack(found, axis=1)
+            quantities.append(
+                (self.slope[operation] * quantities[-1] + self.offset[operation]) % self.grammar.prime
+            )
+        return np.stack(quantities, axis=1)
 
     def solved(self, form, n, verbs, weight=1.0, place=None) -> Sequences:
         """Problems with a written solution, of one form or one each; ``place``: see ``_problem``."""
@@ -196,19 +198,19 @@ class Writer:
         )
         argument = np.full(verbs.shape, words["variable"])
         argument[:, 0] = n
-        told = [
+        statements = [
             (values[:, :-1], words["verb"] + verbs, words["makes"], values[:, 1:]),
             (values[:, :-1], operation, words["equals"], values[:, 1:]),
             (argument, operation, words["arrow"], words["variable"]),
         ]
-        told = np.stack([np.stack(np.broadcast_arrays(*columns), axis=-1) for columns in told])
+        statements = np.stack([np.stack(np.broadcast_arrays(*columns), axis=-1) for columns in statements])
         form = np.broadcast_to(form, len(n))
-        return self._sequences(form, n, verbs, told[form, np.arange(len(n))], weight, place)
+        return self._sequences(form, n, verbs, statements[form, np.arange(len(n))], weight, place)
 
     def answered(self, n, verbs, weight=1.0, place=None) -> Sequences:
         """Problems answered at once."""
-        said = [self.words[word] for word in ("she", "now", "has")]
-        answer = np.stack(np.broadcast_arrays(*said, self.values(n, verbs)[:, -1]), axis=-1)
+        opening = [self.words[word] for word in ("she", "now", "has")]
+        answer = np.stack(np.broadcast_arrays(*opening, self.values(n, verbs)[:, -1]), axis=-1)
         return self._sequences(np.full(len(n), ANSWER), n, verbs, answer, weight, place)
 
     def _sequences(self, form, n, verbs, completion, weight, place) -> Sequences:
@@ -227,12 +229,12 @@ class Writer:
         names = np.column_stack([other, *[hero] * depth])
         first = np.append(words["meanwhile"], words["ordinal"] + WORDS * np.arange(depth))
         synonym = rng.integers(WORDS, size=verb.shape)
-        told = np.stack([first + synonym, words["name"] + names, words["verb"] + verb], axis=-1)
+        wordings = np.stack([first + synonym, words["name"] + names, words["verb"] + verb], axis=-1)
         turned = rng.random(verb.shape) < 0.5
-        told[turned] = told[turned][:, [0, 2, 1]]
+        wordings[turned] = wordings[turned][:, [0, 2, 1]]
         place = rng.integers(depth + 1, size=count) if place is None else np.full(count, place)
         position = np.arange(depth + 1)
         order = np.where(position < place[:, None], position + 1, position)
         order[position == place[:, None]] = 0
-        sentences = told[np.arange(count)[:, None], order]
+        sentences = wordings[np.arange(count)[:, None], order]
         return np.concatenate([opening, sentences.reshape(count, -1)], axis=1)

@@ -34,12 +34,12 @@ def meanings(rng, config: "Config") -> tuple[np.ndarray, np.ndarray]:
         old = rng.permutation(config.operations)[: 2 * each]
         trade, craft = rng.permutation(half)[:each], half + rng.permutation(config.operations - half)[:each]
         new = np.append(trade, craft)
-        if _apart(config, old, new):
+        if _distinguishable(config, old, new):
             return old, new
     raise ValueError(f"operations {config.operations} are too few for {each} verbs an adapter: use more")
 
 
-def _apart(config: "Config", old: np.ndarray, new: np.ndarray) -> bool:
+def _distinguishable(config: "Config", old: np.ndarray, new: np.ndarray) -> bool:
     """Whether new operations are told apart from old ones, and from none, by their slopes."""
     slope, each = slopes(config), config.verbs
     before, after = (np.outer(slope[m[:each]], slope[m[each:]]) % config.prime for m in (old, new))
@@ -52,6 +52,6 @@ def alternatives(config: "Config", old: np.ndarray, new: np.ndarray, family: int
     half, each = config.operations // 2, config.verbs
     operations = (range(half), range(half, config.operations))[family]
     drawn = np.array(list(itertools.permutations(operations, each)))
-    found = np.tile(new, (len(drawn), 1))
-    found[:, family * each : (family + 1) * each] = drawn
-    return found[[_apart(config, old, candidate) for candidate in found]]
+    candidates = np.tile(new, (len(drawn), 1))
+    candidates[:, family * each : (family + 1) * each] = drawn
+    return candidates[[_distinguishable(config, old, candidate) for candidate in candidates]]
