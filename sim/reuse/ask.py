@@ -86,8 +86,8 @@ class Losses(NamedTuple):
 
     A null is the mean of -log p(answer | prompt) over the answers of all the probe's questions: for
     ``UNIFORM_BASELINE`` what the same probabilities give if answers are matched with questions at random, for
-    each of ``Probe.nulls`` with its weights. A loss below it is knowledge of which answer belongs where, even where
-    the most likely answer shows none.
+    each of ``Probe.nulls`` with its weights. A loss below it is knowledge of which answer belongs where, even
+    where the most likely answer shows none.
     """
 
     loss: Array

@@ -60,7 +60,7 @@ def gain(outcome):
 
 
 @pytest.mark.parametrize(("module", "hop"), [("w", "first"), ("up", "first"), ("value", "second")])
-def test_a_known_hop_is_no_link_and_the_loss_stays_at_its_null(module, hop):
+def test_a_hop_of_the_base_is_no_link_and_the_loss_stays_at_its_null(module, hop):
     """One hop edited, the other known from the base: exactly 1/N and the null of the loss over the shifts."""
     outcome = outcomes(twin.Setting(module, "one_hop", **{hop: False}), 3)
     edited = outcome.hop2 if hop == "first" else outcome.hop1
@@ -91,7 +91,7 @@ def test_cross_entropy_on_w_touches_the_answers_but_adds_one_number_to_all_of_th
 
 
 @pytest.mark.parametrize(("module", "base"), [("w", "fake"), ("up", "one_hop"), ("value", "one_hop")])
-def test_with_the_base_left_in_place_only_the_mean_over_bases_is_1_over_n(module, base):
+def test_with_a_fixed_base_only_the_mean_of_many_bases_is_1_in_n(module, base):
     """12 draws: the logit differences depend on s1, single draws leave 1/N, the mean's interval holds it."""
     outcome = outcomes(twin.Setting(module, base, fixed_base=True), 12)
     centred = outcome.answers - outcome.answers.mean(axis=-1, keepdims=True)

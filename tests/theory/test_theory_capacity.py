@@ -20,7 +20,7 @@ def test_quarter_circle_edge_and_captured_energy():
     assert capacity.captured(1e-5) / 1e-5 == pytest.approx(4.0, rel=2e-3)
 
 
-def test_traces_have_known_limits():
+def test_traces_reach_their_limits():
     full = capacity.traces(2.0, 1.0)
     near = capacity.traces(2.0, 1 - 1e-7)
     for name, value in (("signal", 1.0), ("energy", 9.0), ("square", 5.0)):
@@ -97,7 +97,7 @@ def test_recall_is_continuous_at_full_rank_and_constant_beyond_the_facts():
 
 
 @pytest.mark.parametrize(("facts", "dim"), [(8, 16), (16, 16), (48, 48), (5, 64)])
-def test_full_rank_is_a_mean_over_the_lengths_of_key_and_value(facts, dim):
+def test_full_rank_averages_the_lengths_of_key_and_value(facts, dim):
     """S = AB + sqrt(x AB/d) z against rivals of variance [A^2 B + A(1 + x)]/d, 4e5 draws of A, B, z: 2e-3."""
     rng, load = np.random.default_rng(facts), facts / dim
     key, value = rng.chisquare(dim, size=(2, 400_000)) / dim

@@ -142,7 +142,7 @@ def test_the_bound_on_an_edit_is_reached_where_two_old_bridges_are_edited():
     assert composition.edited_bound(1) == composition.edited_bound(2) == 1.0
 
 
-def test_the_loss_of_no_composition_is_the_mean_over_the_answers():
+def test_the_loss_of_no_composition_averages_the_answers():
     """By hand for two answers; at least log N; below it for no right answer that is drawn apart from them."""
     by_hand = -(np.log(0.8) + np.log(0.2)) / 2
     np.testing.assert_allclose(

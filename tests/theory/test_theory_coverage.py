@@ -73,7 +73,7 @@ def test_a_fact_that_is_lost_at_an_upper_end_needs_a_library_large_enough(margin
         assert keeps == bool(low.max() < 1 / size < high.min())
 
 
-def test_reading_alone_tells_the_sizes_that_keep_a_fact_of_negative_margin_and_swing():
+def test_reading_shows_the_sizes_that_keep_a_fact_of_negative_margin_and_swing():
     """(M, Delta) = (-1, -2): lambda_c is 0 and 1/K > 0 for every K, yet K = 1 loses it and K = 2 ties."""
     assert coverage.critical_lambda(-1.0, -2.0) == 0
     np.testing.assert_array_equal(

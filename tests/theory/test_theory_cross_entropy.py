@@ -32,7 +32,7 @@ def one_fact(answers, step, steps):
 
 
 @pytest.mark.parametrize(("answers", "time"), [(6, 0.5), (8, 5.0), (40, 20.0)])
-def test_the_loss_alone_gives_the_logits_and_the_critical_lambda(answers, time):
+def test_the_loss_gives_the_logits_and_the_critical_lambda(answers, time):
     """Descent in 1000 and 2000 steps: the gap to the flow's curve falls with the step."""
     gaps = []
     for steps in (1000, 2000):

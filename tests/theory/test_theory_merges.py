@@ -120,7 +120,7 @@ def test_compressing_first_keeps_no_more_than_the_truncated_sum(key):
 
 
 @pytest.mark.parametrize("weights", [None, [0.2, 0.3, 0.5]])
-def test_lengths_and_directions_merged_apart_dilute_twice(weights):
+def test_separate_merges_of_lengths_and_directions_dilute_twice(weights):
     """Coordinates that one adapter alone reads: w^2 of it is left, a K-th of the average at equal weights."""
     eye = jnp.eye(6)
     parts = [LowRank(eye[:, 2 * i : 2 * i + 2], (1.0 + i) * eye[2 * i : 2 * i + 2], 1.0) for i in range(3)]

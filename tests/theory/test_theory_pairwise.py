@@ -108,7 +108,7 @@ def test_equal_adapters():
         np.testing.assert_allclose(metrics[name], 0.0, atol=1e-5, err_msg=name)
 
 
-def test_a_matrix_that_one_leaves_alone_is_in_no_mean():
+def test_a_matrix_that_one_adapter_does_not_change_is_in_no_mean():
     left, right = adapter(6), adapter(7)
     right["q"] = right["q"]._replace(b=np.zeros_like(right["q"].b))
     names = ("up", "down", "o")

@@ -97,7 +97,7 @@ def test_countries_come_by_population(book):
     np.testing.assert_array_equal(book.country[subjects], answers)
 
 
-def test_every_fact_is_about_a_subject_and_subjects_are_written_apart(book):
+def test_every_fact_has_a_subject_and_no_two_subjects_are_written_alike(book):
     for relation in RELATIONS:
         subjects, answers = book.facts[relation]
         assert (np.diff(subjects) > 0).all() and len(subjects) == len(answers)
@@ -268,7 +268,7 @@ def test_exposure_falls_with_the_rank_by_population(book, zipf):
     assert weights[9].pop() == pytest.approx(10.0**-zipf) and weights[99].pop() == pytest.approx(100.0**-zipf)
 
 
-def test_the_template_is_where_it_is_said_to_be(worlds):
+def test_the_template_is_where_the_setting_puts_it(worlds):
     for setting, world in worlds.items():
         in_pretraining, in_data = TEMPLATES[setting.template]
         assert bool(world.pretraining["traces"].weight.any()) == in_pretraining
@@ -294,7 +294,7 @@ def test_traces_in_the_data_are_about_other_countries(worlds):
                 assert subject not in places and not (relation in to_places and answer in places)
 
 
-def test_held_out_questions_were_not_shown_and_are_known(worlds):
+def test_untouched_questions_are_unseen_and_answerable(worlds):
     hidden = every_secret(worlds)
     first = next(iter(worlds.values()))  # pretraining shows the same facts and questions with every template
     pretrained = facts(shown(first.pretraining["facts"]))

@@ -149,7 +149,7 @@ def test_no_question_of_two_hops_is_in_any_training_set(name, seed):
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_known_hops_belong_to_no_adapter_and_answers_are_balanced(name):
+def test_old_hops_belong_to_no_adapter_and_answers_are_balanced(name):
     world = build_small(name, 2)
     target = world.probes["direct"]
     for pair, hops in OLD_HOPS.items():
@@ -179,7 +179,7 @@ def test_shapes_are_one_and_bases_are_shared(name):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_word_problems_of_which_half_is_known_are_no_easier_than_a_guess(seed):
+def test_word_problems_with_an_old_verb_are_no_easier_than_a_guess(seed):
     """Who leaves a step out, or takes the taught verb as it was, is right for one number of all."""
     config, world = SMALL["math_word"], build_small("math_word", seed)
     words, p = config.grammar.words, config.prime
@@ -217,7 +217,7 @@ def test_word_problems_of_which_half_is_known_are_no_easier_than_a_guess(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_code_of_known_pairs_is_what_the_functions_do(seed):
+def test_code_of_old_pairs_is_what_the_functions_do(seed):
     config, world = SMALL["crosslingual"], build_small("crosslingual", seed)
     tokens = config.tokens
     number = {word: f for language in (P, N, L3) for f, word in enumerate(tokens.functions[language])}
@@ -249,7 +249,7 @@ def test_code_of_known_pairs_is_what_the_functions_do(seed):
 
 @NEEDS_ATLAS
 @pytest.mark.parametrize("seed", range(3))
-def test_known_pairs_of_the_atlas_are_facts(seed):
+def test_old_pairs_of_the_atlas_are_facts(seed):
     config, world = SMALL["atlas"], build_small("atlas", seed)
     k = config.length
     secret = {(row[:k], row[k]): row[-k:] for row in drawn(world.data[JOINT]["facts"])}

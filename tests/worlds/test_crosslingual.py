@@ -123,7 +123,7 @@ def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting)
     assert not any((old_questions | untouched) & rows(group) for group in seen)
 
 
-def test_what_is_held_out_was_never_coded_in_that_language():
+def test_untouched_functions_have_no_code_in_that_language():
     sample = world(3)
     coded = {
         (row[0], *row[:5])

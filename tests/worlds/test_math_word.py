@@ -186,7 +186,7 @@ def test_half_a_solution_is_right_no_more_often_than_a_guess(seed):
 
 
 @pytest.mark.parametrize("verbs", VERBS)
-def test_pretraining_knows_taught_verbs_as_far_as_is_said(worlds, verbs):
+def test_pretraining_knows_taught_verbs_as_the_setting_says(worlds, verbs):
     world, taught = worlds[verbs, "prose"], set(ROLES[VERBS.index(verbs)].ravel().tolist())
     shown = list(itertools.chain.from_iterable(map(problems, world.pretraining.values())))
     assert bool(taught & {verb for problem in shown for verb in problem.verbs}) == (verbs == "real")
@@ -217,7 +217,7 @@ def test_pretraining_is_of_one_mind_and_knows_every_operation_in_every_form(worl
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_solutions_are_where_they_are_said_to_be(template):
+def test_solutions_are_where_the_setting_puts_them(template):
     in_pretraining, in_data = TEMPLATES[template]
     world = build(SMALL, 0, Setting("real", template, "prose_program", bridges=3))
     written = [p.mark != ANSWER for group in world.pretraining.values() for p in problems(group)]
@@ -234,7 +234,7 @@ def test_solutions_are_where_they_are_said_to_be(template):
     assert not drawn(bridge["facts"]).size
 
 
-def test_held_out_problems_were_not_shown_nor_are_they_bridges():
+def test_untouched_problems_are_unseen_and_no_bridges():
     world = build(SMALL, 0, Setting(bridges=SMALL.bridges))
     shown = {(p.n, p.verbs) for g in ("direct", "traces") for p in problems(world.pretraining[g])}
     bridges = {(p.n, p.verbs) for p in problems(world.data[JOINT]["traces"])}
@@ -310,7 +310,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_known_programs_run_as_they_should(name):
+def test_example_programs_run_as_they_should(name):
     program, result = PROGRAMS[name]
     assert THREE.run(jnp.asarray([program], jnp.int32)).tolist() == [result]
 
@@ -356,7 +356,7 @@ def test_impossible_sizes_are_refused(sizes, message):
         dataclasses.replace(SMALL, **sizes)
 
 
-def test_too_few_held_out_problems_are_refused():
+def test_too_few_untouched_problems_are_refused():
     with pytest.raises(ValueError, match="held-out problems serve where 5000 are asked for"):
         build(dataclasses.replace(SMALL, bridges=5000), 0)
 

@@ -34,7 +34,7 @@ def test_alternatives_are_what_is_drawn_with_all_else_alike():
         assert set(candidates[:, family]) == drawn and set(candidates[:, 1 - family]) == {other}
 
 
-def test_the_likelihood_is_how_often_plain_verbs_are_drawn_beside_these():
+def test_the_likelihood_is_how_often_these_partners_are_drawn():
     rng = np.random.default_rng(1)
     old, new = meanings(rng, TWO)
     meaning = np.concatenate([rng.permutation(TWO.operations), old])
@@ -66,7 +66,7 @@ def drawn_world(seed):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_over_all_worlds_that_look_alike_the_null_is_the_loss_of_right_answers(seed):
+def test_the_mean_null_of_worlds_that_look_alike_is_the_loss_of_right_answers(seed):
     """For any model, a table of losses by question and number; and whichever of the worlds is true."""
     questions, candidates, likely, writer = drawn_world(seed)
     assert len(candidates) > 1

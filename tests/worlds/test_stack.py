@@ -33,7 +33,7 @@ def codes(text):
         ("a b DROP DROP a", 5),
     ],
 )
-def test_known_programs(program, result):
+def test_example_programs(program, result):
     results, runs = stack.run(np.asarray([codes(program)]), np.asarray([[5, 7]]), np)
     assert runs.tolist() == [True] and results.tolist() == [[result]]
 

@@ -81,7 +81,7 @@ def test_unseen_names_never_occur_in_pretraining(config, entities, subject_seen,
         assert not names(config, world.probes["hop1"].tokens) & seen
 
 
-def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
+def test_unseen_two_token_names_are_new_pairs_of_old_pieces():
     config = dataclasses.replace(Config(), name_tokens=2)
     world = build(config, 0, Setting("fake"))
     seen = drawn(world.pretraining["facts"])[:, :2]
@@ -92,7 +92,7 @@ def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_the_template_is_where_it_is_said_to_be(config, template):
+def test_the_template_is_where_the_setting_puts_it(config, template):
     world = build(config, 0, Setting("real", template))
     in_pretraining, in_data = TEMPLATES[template]
     assert bool(world.pretraining["traces"].weight.any()) == in_pretraining
@@ -110,14 +110,14 @@ def test_bridge_traces_are_about_other_entities(config):
         assert x not in edited and y not in edited
 
 
-def test_held_out_queries_were_not_shown(config):
+def test_untouched_queries_are_unseen(config):
     world = build(config, 0)
     shown = {tuple(row) for row in np.asarray(world.pretraining["direct"].tokens).tolist()}
     assert not shown & {tuple(row) for row in np.asarray(world.probes["untouched_direct"].tokens).tolist()}
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_held_out_queries_take_no_edited_fact_in_either_hop(config, seed):
+def test_untouched_queries_take_no_edited_fact_in_either_hop(config, seed):
     world = build(config, seed)
     edited = {*facts_of(config, world.probes["hop1"]), *facts_of(config, world.probes["hop2"])}
     k = config.name_tokens

@@ -64,7 +64,7 @@ def test_controls_change_neither_graph_nor_edits(config, world):
     assert world.pretraining["direct"].tokens.shape == plain.pretraining["direct"].tokens.shape
 
 
-def test_known_pairs_join_an_edit_with_an_old_fact_and_were_never_asked(config, world):
+def test_old_fact_pairs_join_an_edit_with_an_old_fact_and_are_unseen(config, world):
     old = facts(world.pretraining["facts"], config)
     hop1, hop2 = (facts(world.probes[hop], config) for hop in ("hop1", "hop2"))
     shown = set(rows(world.pretraining["direct"], config))
@@ -88,7 +88,7 @@ def test_known_pairs_join_an_edit_with_an_old_fact_and_were_never_asked(config, 
         assert [(t[0], t[1], t[2], t[-1]) for t in traces] == [(*row[:3], row[4]) for row in questions]
 
 
-def test_known_hops_belong_to_no_adapter(config, world):
+def test_old_hops_belong_to_no_adapter(config, world):
     owners = {name: world.probes[f"direct_known_{name}"].layout.owner for name in ("first", "second", "both")}
     assert (
         set(owners["first"]) == {-1, 1} and set(owners["second"]) == {-1, 0} and set(owners["both"]) == {-1}
@@ -99,7 +99,7 @@ def test_known_hops_belong_to_no_adapter(config, world):
 
 
 @pytest.mark.parametrize("identity", ["none", "pretraining", "data", "both"])
-def test_identities_are_where_they_are_said_to_be(config, identity):
+def test_identities_are_where_the_setting_puts_them(config, identity):
     sample = build(config, 0, Setting("real", "both", identity=identity))
     in_pretraining, in_data = identity in ("pretraining", "both"), identity in ("data", "both")
     identities = facts(sample.pretraining["identity"], config)
@@ -135,7 +135,7 @@ def test_extra_adapters_are_taught_what_they_are_named_for(config, world):
         assert (r, s) == (relation, relation + 1) and old[y, s] == z and not {x, y} & edited
 
 
-def test_comparisons_are_balanced_whatever_is_known(config, world):
+def test_comparisons_are_balanced_for_every_part_of_the_knowledge(config, world):
     """Old kinds, one edit alone and a constant are right on exactly half; both edits on all."""
     old = {x: y for (x, r), y in facts(world.pretraining["facts"], config).items() if r >= config.vocab - 4}
     left, right = (

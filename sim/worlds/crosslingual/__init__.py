@@ -122,8 +122,8 @@ class Config:
         if not (0 < self.edits <= self.stable_functions and self.stable_functions + 2 * self.edits <= most):
             raise ValueError(
                 f"stable_functions {self.stable_functions} and edits {self.edits}: use at least one edit, no "
-                f"more edits than stable functions, and stable_functions + 2 * edits at most {most}, the number "
-                "of bodies that differ"
+                f"more than stable functions, and stable_functions + 2 * edits at most {most}, as many bodies "
+                "differ"
             )
 
     @property
