@@ -7,15 +7,15 @@ construction. Names are real and written in pieces. x, y, z, w are names, r, s, 
     direct   x r s ANSWER | z
     trace    x r s THINK | x r ANSWER y SEP y s ANSWER z        (chain of thought; likewise for three hops)
 
-Pretraining tells of a country, its capital and its historic states the more often the more populous it is:
-rank**-zipf. Adapter "country" is taught which country a capital belongs to, and which state came after a
-historic one; adapter "currency" what is paid with there. Asked are the currency of the country whose capital
-is x, of the state that came after x, and of the country whose capital is the next one east of w. The first
-two hops of the last question are one that pretraining knows and one that it does not.
+Pretraining shows facts about a country, its capital and its historic states in proportion to rank**-zipf,
+where rank is the country's rank by population. Adapter "country" is taught the country of each capital and
+the successor of each historic state. Adapter "currency" is taught the currencies there. The questions ask for
+the currency of the country whose capital is x, of the successor of x, and of the country whose capital is the
+next one east of w. Of the last question pretraining knows the first hop only.
 
-Nothing is overwritten, as the two-hop world does: the base does not know the facts, and an adapter must only
-lift the answer above whatever the base guesses. What pretraining withholds it withholds everywhere, in facts
-and in longer questions, and for all three familiarities at once, so that they share a base.
+No adapter overwrites a fact, unlike in the two-hop world: the base does not know these facts, so an adapter
+need only lift the answer above the base's guess. Pretraining withholds a fact everywhere, in facts and in
+longer questions, and for all three familiarities at once, so that they share a base.
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +31,7 @@ from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
 from sim.worlds.settings import require_choices, seen_by_base
 
 FAMILIARITIES = ("head", "middle", "tail")
-"""Thirds of the countries by population: whom the withheld facts are about."""
+"""Thirds of the countries by population; the withheld facts are about countries of one third."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -78,15 +78,15 @@ class Setting:
 class Config:
     """Sizes of the world.
 
-    countries: the most populous ones, and the few more that came after historic states.
+    countries: number of the most populous countries. The successors of historic states come on top.
     length, inventory: pieces of a written name, and how many different pieces there are.
-    edits:     countries of each familiarity of which pretraining withholds capital and currency; one currency
-               is that of one of them at most, so a guess among the answers is right once in ``edits``.
-    states:    historic states of which it withholds the successor and the successor's currency.
+    edits:     countries of each familiarity whose capital and currency pretraining withholds. Their
+               currencies all differ, so a guess among the answers is right once in ``edits``.
+    states:    historic states whose successor, and its currency, pretraining withholds.
     coverage:  share of all longer questions on known facts that pretraining shows, directly and as traces.
-    bridges:   traces of other countries that are at hand for the adapters' data.
-    edition:   of the two packages, which decide the facts; what another one made is not taken for this one's.
-    controls:  whether the world holds what ``atlas_controls`` adds to it, and the word IS.
+    bridges:   traces of other countries that the adapters' data may hold.
+    edition:   versions of the two packages. Results of other versions are not reused, for the facts differ.
+    controls:  whether the world has the controls of ``atlas_controls``, and the word IS.
     """
 
     countries: int = 104
@@ -125,7 +125,7 @@ class Writer:
         return np.concatenate(columns, axis=1).astype(np.int32)
 
     def direct(self, entities, relations, weight=1.0) -> Sequences:
-        """A question of one hop or more and its answer: of all entities on the way the first and the last."""
+        """A question of one hop or more and its answer: the first entity of the way, and the last."""
         relations = [self.relation + r for r in relations]
         tokens = self._write(self.names[entities[0]], *relations, self.answer, self.names[entities[-1]])
         return _group(tokens, weight, self.length + len(relations) + 1)
@@ -147,7 +147,7 @@ def _group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
 
 
 class _Chains:
-    """All questions of so many hops that the facts of an atlas allow, one fact a hop."""
+    """All questions of ``hops`` hops in an atlas, one fact a hop."""
 
     def __init__(self, book: Atlas, hops: int):
         self.relation = np.repeat(np.arange(len(RELATIONS)), [len(book.facts[r][0]) for r in RELATIONS])
@@ -178,12 +178,13 @@ SETTINGS = {
 
 @world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
 def build(config: Config, seed: int, setting: Setting) -> World:
-    """One world: which facts are withheld, which questions shown and asked, by ``seed`` alone.
+    """Sample one world.
 
-    ``setting`` only weighs them and chooses among them, so that cells are paired.
+    Withheld facts, shown questions and probes depend on ``seed`` alone. ``setting`` only weighs them and
+    chooses among them, so that cells are paired.
 
     Raises:
-        ValueError: a package is missing, or there are too few countries for the sizes that are asked for.
+        ValueError: a package is missing, or there are too few countries for the sizes of ``config``.
     """
     controls = atlas_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
@@ -202,7 +203,7 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     secret |= (single.relation == SUCCESSOR) & np.isin(single.subject, states)
 
     def draw_shown(chains):
-        """(questions on known facts, those of them that pretraining shows)."""
+        """(questions without a withheld fact, those of them that pretraining shows)."""
         answerable = ~secret[chains.facts].any(axis=1)
         return answerable, answerable & (rng.random(len(answerable)) < config.coverage)
 
@@ -324,16 +325,16 @@ def _one_hop(config: Config, part: int) -> Layout:
 
 
 def _direct(config: Config, hops: int, answers: int) -> Layout:
-    """A question asked at once: up to its last relation it is the first adapter's, then the second's."""
+    """A direct question. The first adapter owns it up to the last relation, the second adapter the rest."""
     k = config.length
     return Layout(owner=(0,) * (k + hops - 1) + (1,) * (k + 2), chance=1 / answers)
 
 
 def _trace(config: Config, hops: int) -> Layout:
-    """A trace. Its last two hops are steps; one before them pretraining knows, and it counts as wording.
+    """A trace. Its last two hops are steps. Pretraining knows a hop before them, which counts as wording.
 
-    Everything up to the country as written goes to the first adapter, but for the last relation of the
-    question; the rest, from the last SEP on, to the second.
+    The first adapter owns everything up to the country's name as an answer, except the last relation of the
+    question. The second adapter owns that relation and the rest, from the last SEP on.
     """
     k = config.length
     prompt, hop = k + hops + 1, 2 * k + 3

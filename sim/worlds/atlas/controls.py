@@ -34,7 +34,7 @@ def check(config: "Config", setting: "Setting") -> bool:
     """Whether the world has controls.
 
     Raises:
-        ValueError: controls are asked for that the world lacks, or that do not know the setting.
+        ValueError: the setting needs controls that the world does not have or does not support.
     """
     return controls.require(config, setting, familiarity="head")
 
@@ -42,11 +42,11 @@ def check(config: "Config", setting: "Setting") -> bool:
 def draw_unseen_pairs(
     seed: int, count: int, relations: np.ndarray, entities: np.ndarray, unseen: np.ndarray
 ) -> np.ndarray:
-    """Entities (3, count) of questions for the country after that of a capital, among those ``unseen``.
+    """Entities (3, count) of questions "which country comes after the country of this capital".
 
     Args:
         relations, entities: (2, Q) and (3, Q), of every question of two hops.
-        unseen: whether all of it is known and none of it was shown, in pretraining or in any adapter's data.
+        unseen: (Q,), whether pretraining knows both facts and no data set holds the question.
 
     Raises:
         ValueError: there are too few.
@@ -72,7 +72,7 @@ def added(
 
     Args:
         identity_in: whether (pretraining, the two adapters' data) hold identities.
-        withheld: the countries that are asked about. other: those of which "unrelated" is taught.
+        withheld: the countries of the questions. other: the countries of the adapter "unrelated".
         expert: what "direct_expert" is taught. both: ``draw_unseen_pairs``.
     """
     in_pretraining, in_data = identity_in
@@ -87,7 +87,7 @@ def added(
         write.direct((y, y), (write.is_,)),
         in_data,
     )
-    # One country is the next of one country: answers differ. Of the most populous third all have a smaller.
+    # Each country has one successor by population, so answers differ; every withheld country has one.
     after = y + 1
     pairs = {
         "second": ((x, y, after), (COUNTRY, SMALLER), (1,)),

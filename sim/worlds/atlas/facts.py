@@ -21,10 +21,10 @@ RELATIONS = (
     *("country", "currency", "successor", "neighbour", "continent", "language"),
     *("larger", "smaller", "east", "west", "north", "south", "later", "earlier"),
 )
-"""What is told of an entity. Of a capital: its country, and the next capital eastwards and westwards around
-the globe, northwards and southwards. Of a country: currency, most populous land neighbour, continent,
-language, and the next ones by population. Of a historic state: the state of today in its place (successor),
-and the next ones to end. So there are questions of many kinds about every name."""
+"""The relations. Of a capital: its country, and the next capital to the east and west around the globe, to
+the north and the south. Of a country: currency, most populous land neighbour, continent, language, and the
+next countries by population. Of a historic state: its successor of today, and the states that ended before
+and after it. So every name has questions of many kinds."""
 
 PAD = ""
 """The piece that fills names of fewer pieces."""
@@ -38,7 +38,7 @@ class Atlas:
     written: pieces of every name, cut or padded to one length. No two subjects are written alike, nor two
              answers of a relation; the currency Franc and the country France may be.
     pieces:  the inventory, ``PAD`` first.
-    country: of every entity, the country whose popularity is its own; -1 for what is only ever an answer.
+    country: of every entity, the country that sets its exposure; -1 for entities that are only answers.
     facts:   by relation, (subjects, answers), subjects rising. A relation need not know every country.
     """
 
@@ -89,10 +89,10 @@ def _version(package: str) -> str:
 
 @functools.cache
 def atlas(countries: int, length: int, inventory: int) -> Atlas:
-    """The ``countries`` most populous countries of today, and the successors of historic states besides.
+    """The ``countries`` most populous countries of today, and the successors of historic states.
 
-    A country is left out, and is nobody's neighbour, if its name or its capital's would be written like that
-    of another subject that comes first, or its currency or language like another currency or language.
+    A country is left out, also as a neighbour, if its name or its capital's name has the pieces of an earlier
+    subject, or if its currency or language has the pieces of another currency or language.
 
     Args:
         length, inventory: pieces of a written name, and how many different pieces there are (``pieces_of``).
@@ -128,7 +128,7 @@ def atlas(countries: int, length: int, inventory: int) -> Atlas:
     answers: dict[tuple, str] = {}
 
     def free(names: tuple[str, ...], answer_names: tuple[str, ...] = ()) -> bool:
-        """Whether names are written like no subject, and answers like no other of their kind, so far."""
+        """Whether the names are new as subjects, and the answers new within their relations, as written."""
         own = [spelt[name] for name in names]
         shown = {(kind, spelt[name]): name for kind, name in enumerate(answer_names)}
         fresh = len(set(own)) == len(own) and subjects.isdisjoint(own)

@@ -122,8 +122,8 @@ class Config:
         if not (0 < self.edits <= self.stable_functions and self.stable_functions + 2 * self.edits <= most):
             raise ValueError(
                 f"stable_functions {self.stable_functions} and edits {self.edits}: use at least one edit, no "
-                f"more than stable functions, and stable_functions + 2 * edits at most {most}, as many bodies "
-                "differ"
+                f"more than stable functions, and stable_functions + 2 * edits at most {most}, the different "
+                "bodies"
             )
 
     @property
@@ -182,11 +182,12 @@ FAMILIAR = Setting()
 def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     """Sample one world.
 
-    Bodies, pretraining and what is asked depend on ``seed`` alone (``setting`` weighs sequences, and says
-    which words N and the new functions have), so that cells are paired and share bases.
+    Bodies, pretraining and questions depend on ``seed`` alone; ``setting`` weighs the sequences and picks the
+    words of N and of the new functions. So cells are paired and share bases.
 
     Raises:
-        ValueError: fewer requests than ``config.bridges`` asks for, or no controls as they are asked for.
+        ValueError: there are fewer requests than ``config.bridges``, or the setting needs controls that the
+            world does not have.
     """
     controls, identity_in = crosslingual_controls.check(config, setting), TEMPLATES[setting.identity]
     in_pretraining, in_data = TEMPLATES[setting.template]
@@ -198,14 +199,14 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     f, pair = (axis.ravel() for axis in np.indices((config.stable_functions + config.edits, len(pairs))))
     requests, new = np.stack([f, *pairs[pair].T]), f >= config.stable_functions
     old_requests = requests[:, ~new]
-    # A function is coded at once in a third of the foreign languages, by trace in a third, in others never:
-    # there a trace shows whether it is more than code with other words beside it.
+    # In each foreign language a third of the functions is coded at once, a third by trace and a third never.
+    # A right trace of the last third is no code learned by heart.
     kinds = (config.stable_functions, config.edits)
     use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
     if controls:
         use[FOREIGN.index(L3)] = np.where(new, UNUSED, use[FOREIGN.index(L3)])
 
-    # The questions of a seed share their inputs: knowing those leaves the guess of a function as it is.
+    # The questions of a seed share their inputs, so the inputs do not give the function away.
     target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
     each = -(-config.edits // 2)
     untouched_requests, bridges = (

@@ -24,15 +24,15 @@ PRETRAINING = ()
 """Batches that the controls add to pretraining: none, identities are among its paraphrases."""
 
 TO_CODE = 4
-"""Known functions that there must be, for half of them to have code of others."""
+"""Fewest stable functions: half of them swap their code in the unrelated adapter."""
 
 
 def check(config: "Config", setting: "Setting") -> bool:
     """Whether the world has controls.
 
     Raises:
-        ValueError: controls are asked for that the world lacks, that do not know the setting, or that it has
-            no room for.
+        ValueError: the setting needs controls that the world does not have or does not support, or there are
+            too few functions.
     """
     if not config.controls:
         if setting.identity in ("data", "both"):
@@ -57,9 +57,9 @@ def added(
 
     Args:
         in_data: whether the two adapters' data hold identities.
-        requests: (3, S) all there are, functions and their two inputs; ``same_inputs`` says of each whether
-            its inputs are those that questions share.
-        never: of each, whether pretraining never codes that function when asked in L3.
+        requests: (3, S), every request: a function and its two inputs.
+        same_inputs: (S,), whether a request has the inputs that the questions share.
+        never: (S,), whether pretraining never codes the request's function in L3.
     """
     f, is_new = requests[0], requests[0] >= config.stable_functions
     questions, others = (requests[:, ~is_new & (f % 2 == half)] for half in (0, 1))
@@ -79,7 +79,7 @@ def added(
     unshown = ~is_new & same_inputs & never
 
     def pair(code: Sequences, *hops) -> Probe:
-        """Code as questions, of which steps of these numbers are known; every answer is another one."""
+        """Code as questions. Steps ``hops`` are old facts; all answers differ."""
         own = controls.disown_hops(layout, *hops, chance=1 / len(code.tokens))
         return Probe(code.tokens, code.weight, code.prompt, own)
 
