@@ -1,4 +1,4 @@
-"""What the Settings of all worlds have in common: keys that must be known, and what the base sees of them."""
+"""Shared code of all worlds' Settings: the check of their values, and the part that the base depends on."""
 
 from collections.abc import Collection, Mapping
 

@@ -1,9 +1,8 @@
-"""Math word problems: verbs that change a quantity, and what it is in the end (``problems``).
+"""Math word problems: verbs change a quantity, and the question is its final value (``problems``).
 
-Pretraining knows plain verbs, one for every operation there is. Adapter "trade" is taught what verbs of one
-family do, adapter "craft" those of another, on one-step problems; the question mixes both families in two to
-four steps. "joint" is taught both. The word problems of the paper are not public: this is a construction of
-our own.
+Pretraining has a plain verb for every operation. Adapter "trade" is trained on one-step problems with verbs
+of one family, adapter "craft" on those of another; "joint" is trained on both. The questions mix both families
+in two to four steps. The word problems of the paper are not public: this is a construction of our own.
 """
 
 from collections.abc import Sequence
@@ -34,7 +33,7 @@ from sim.worlds.math_word.verbs import alternatives, meanings
 from sim.worlds.settings import require_choices, seen_by_base
 
 VERBS = ("real", "heard", "fake")
-"""Taught verbs: known to pretraining with another meaning, seen in its distractors alone, or never seen."""
+"""Taught verbs: in pretraining with another meaning, in its distractors only, or nowhere in it."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -51,7 +50,7 @@ FORMS = {
     "prose_program": (PROSE, PROGRAM),
     "program_prose": (PROGRAM, PROSE),
 }
-"""In which form each adapter is taught solutions; the first is what is asked for."""
+"""Form of the solutions in each adapter's data; the questions ask for the first form."""
 
 PARTS = ("trade", "craft")
 
@@ -59,7 +58,7 @@ TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 """Weight of each family's problems in an adapter's data."""
 
 TRACES = {2: "cot", 3: "cot3", 4: "cot4"}
-"""Names of the questions that are answered by a written solution, by depth."""
+"""Names of the probes with a written solution, by depth."""
 
 UNMARKED = Layout()
 
@@ -101,18 +100,18 @@ class Config:
     """Sizes of the world.
 
     prime:      numbers there are.
-    operations: affine maps there are, and as many plain verbs. The first half are the new meanings of one
-                family's verbs, the second half of the other's.
+    operations: number of affine maps, and of plain verbs. The first half are the new meanings of one family's
+                verbs, the second half those of the other's.
     verbs:      verbs taught to each adapter, each for every number.
     pretraining_paraphrases: problems per one-step fact in pretraining, with every form of answer. A base that
                 sees few learns them by heart and fails on other wordings.
     wordings:   problems in which an adapter is taught each of its facts.
-    test_paraphrases: other problems in which each fact and each pairing of verbs is asked.
-    names, objects: that problems are about.
-    coverage:   share of all two-step problems that pretraining shows, asked at once and with solutions.
+    test_paraphrases: test problems for each fact and each pairing of verbs.
+    names, objects: numbers of names and objects in problems.
+    coverage:   share of all two-step problems that pretraining shows, as direct answers and with solutions.
     longer:     problems of each depth above two in pretraining.
-    bridges:    two-step problems about plain verbs that are at hand for the adapters' data.
-    controls:   whether the world holds what ``math_word_controls`` adds to it.
+    bridges:    two-step problems about plain verbs that the adapters' data may hold.
+    controls:   whether the world has the controls of ``math_word_controls``.
     """
 
     prime: int = 11
@@ -179,11 +178,12 @@ REAL = Setting()
 def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     """Sample one world.
 
-    What verbs mean, and all of pretraining, depends on ``seed`` alone (``setting`` only weighs it), so that
-    cells are paired and those with the same ``setting.pretraining`` share a base.
+    The meanings of verbs and all of pretraining depend on ``seed`` alone; ``setting`` only weighs them. So
+    cells are paired, and those with the same ``setting.pretraining`` share a base.
 
     Raises:
-        ValueError: there are fewer held-out problems than are asked for, or no controls as they are.
+        ValueError: there are too few held-out problems, or the setting needs controls that the world does not
+            have or does not support.
     """
     controls = math_word_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
@@ -258,7 +258,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
 
 
 def ask(group: Sequences, layout: Layout, **nulls: np.ndarray) -> Probe:
-    """The sequences of a group as questions, with the nulls of who lacks a family's verbs."""
+    """The sequences of a group as questions, with the nulls of a model that lacks a family's verbs."""
     return Probe(group.tokens, group.weight, group.prompt, layout, nulls)
 
 
@@ -270,7 +270,7 @@ def _joined(groups: Sequence[Sequences], weights: Sequence) -> Sequences:
 
 
 def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
-    """``count`` problems of those at hand; the shapes of all worlds must agree."""
+    """``count`` problems from ``start`` on; the shapes of all worlds must agree."""
     n, verbs = (column[start : start + count] for column in problems)
     if len(n) < count:
         raise ValueError(
@@ -285,7 +285,7 @@ def _pretraining(
     """(groups, two-step problems about plain verbs that are not among them).
 
     No problem takes steps by taught verbs of both families. ``traces``: weight of written solutions.
-    ``withheld_pairs``: (pairs, 2), verbs of two-step problems that are in neither.
+    ``withheld_pairs``: (pairs, 2), verbs of two-step problems that neither result holds.
     """
     p, verb_count, rng = config.prime, config.pretraining_verbs, write.rng
     every = np.meshgrid(np.arange(verb_count), np.arange(p), np.append(WRITTEN, ANSWER))
@@ -323,8 +323,8 @@ def _pretraining(
 
 
 def _mixed(rng, config: Config, taught: np.ndarray, depth: int) -> Problems:
-    """Problems whose steps take turns between the families, each for every number, so that every answer is
-    right equally often; two steps in every pairing of verbs, longer ones in as many draws."""
+    """Problems whose steps alternate between the families. Each is there for every number, so that every
+    answer is right equally often. Two-step problems have every pairing of verbs, longer ones as many draws."""
     pairings = np.indices((config.verbs, config.verbs)).reshape(2, -1).T
     if depth > 2:
         pairings = rng.integers(config.verbs, size=(len(pairings), depth))
@@ -340,26 +340,26 @@ def _statements(depth: int) -> list[tuple[int, ...]]:
 
 
 def _one_step(name: str, part: int) -> Layout:
-    """A one-step problem, whatever the form of its answer: all of it belongs to the family's adapter."""
+    """A one-step problem with any form of answer: the family's adapter owns all of it."""
     ((_, named, _, value),) = _statements(1)
     return Layout((Step(name, part, (named, value)),), owner=(part,) * (value + 1))
 
 
 def _problem_owners(depth: int) -> list[int]:
-    """Owners of a problem with the distractor after its first step: a sentence goes to its verb's family."""
+    """Owners of a problem with the distractor after its first step: a sentence is its verb's family's."""
     return [0] * 6 + [-1] * 3 + [step % 2 for step in range(1, depth) for _ in range(3)]
 
 
 def _direct(config: Config) -> Layout:
-    """Asked at once: the last step's adapter answers. A guess is right for one number in ``prime``; who knows
-    that the other verb does one of a few operations may do better: ``Probe.nulls``."""
+    """A direct question: the last step's adapter owns the answer. A guess is right for one number in
+    ``prime``. A model that knows the few operations of the other verb may do better: ``Probe.nulls``."""
     return Layout(owner=(*_problem_owners(2), *(1,) * (1 + STATEMENT)), chance=1 / config.prime)
 
 
 def _trace(config: Config, depth: int) -> Layout:
-    """A written solution: a statement for each step, which names a verb or an operation and says the value.
+    """A written solution: one statement a step, with the verb or the operation and the value after it.
 
-    Its first token is a copy, of the quantity, and later of what the statement before it said.
+    A statement's first token is a copy: of the quantity at first, then of the value before.
     """
     statements = _statements(depth)
     names = PARTS if depth == 2 else [f"step{step + 1}_of_{depth}" for step in range(depth)]

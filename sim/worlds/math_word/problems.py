@@ -1,7 +1,7 @@
-"""The language of math word problems: how a problem and its solution are written, and what a solution does.
+"""The language of math word problems: the tokens of a problem and its solution, and the machine for programs.
 
-A problem opens with a name, a quantity and an object, tells steps and one distractor about somebody else, and
-ends with a mark that asks for one form of answer (n, m numbers, VERB a verb, OP an operation):
+A problem opens with a name, a quantity and an object. Then come its steps, with one distractor about somebody
+else, and a mark for the form of the answer (n, m numbers, VERB a verb, OP an operation):
 
     problem   Ann n apples . first Ann VERB . meanwhile Bob VERB . then VERB Ann . MARK
     ANSWER    she now has m
@@ -9,8 +9,8 @@ ends with a mark that asks for one form of answer (n, m numbers, VERB a verb, OP
     EQUATION  n OP = m         m OP = m
     PROGRAM   n OP -> x        x OP -> x
 
-(without the full stops). What a verb does to a quantity is an operation, an affine map modulo a prime. A
-tiny machine runs programs, so that a solution can be judged by what it does.
+(without the full stops). A verb's operation on the quantity is an affine map modulo a prime. A tiny machine
+runs programs, so that a solution can be judged by its result.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ PROSE, EQUATION, PROGRAM, ANSWER = range(4)
 WRITTEN = np.array([PROSE, EQUATION, PROGRAM])
 
 STATEMENT = 4
-"""Tokens that a solution takes for a step, whatever its form, and tokens of an answer."""
+"""Tokens of one statement of a solution, in every form, and of an answer."""
 
 DEPTHS = 4
-"""A sentence says which step it is; so many steps a problem may have."""
+"""Most steps of a problem. A sentence begins with a word for the number of its step."""
 
 WORDS = 2
-"""Synonyms of each such word; with the two orders of name and verb, every step has 4 frames."""
+"""Synonyms of each number word; with the two orders of name and verb, every step has 4 frames."""
 
 BROKEN = -1
 """Result of a program that does not run."""
@@ -77,7 +77,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Solved:
-    """Judge: the last number that is written is the right one, or what the written program computes is.
+    """Judge: the last written number is right, or the result of the written program is.
 
     prompt: tokens before the solution.
     """
@@ -97,9 +97,9 @@ class Solved:
 
 @dataclass(frozen=True)
 class Reusable:
-    """Judge: the operations that are named, applied in their order, are right for every number there is.
+    """Judge: the written operations, applied in their order, give the right result for every number.
 
-    A solution in prose names none. ``prompt``: tokens before the solution.
+    A solution in prose has no operations. ``prompt``: tokens before the solution.
     """
 
     machine: Machine
@@ -121,7 +121,7 @@ class Reusable:
 
 @dataclass(frozen=True)
 class Grammar:
-    """The vocabulary: how many numbers, names, objects, verbs and operations there are."""
+    """The vocabulary: the numbers of number words, names, objects, verbs and operations."""
 
     prime: int
     names: int
@@ -169,7 +169,7 @@ def every_number(prime: int, verbs: np.ndarray, times: int) -> tuple[np.ndarray,
 class Writer:
     """Turns quantities n (S,) and the verbs of their steps (S, depth) into token sequences.
 
-    How a problem is worded, and its distractor, are drawn from ``rng`` problem by problem.
+    The wording and the distractor of each problem are drawn from ``rng``.
     """
 
     def __init__(
