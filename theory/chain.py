@@ -69,8 +69,8 @@ def step_accuracy(
         law = starvation.overwrite_recall(facts, rank, 0.5 / np.where(inside, share, 1.0))
         return np.where(inside, law, np.where(share > 0, 0.0, 1.0))
 
-    kept = above(low) - above(high)
-    return float(np.mean(np.where((margin == 0) & (push == 0), 0.5, kept)))
+    accuracy = above(low) - above(high)
+    return float(np.mean(np.where((margin == 0) & (push == 0), 0.5, accuracy)))
 
 
 def matched(steps: Float[np.ndarray, "hops"], facts: int) -> tuple[float, float]:

@@ -89,8 +89,8 @@ def largest_library(
 def lambda_window(
     edit_margin: Float[Array, "edits"],
     edit_swing: Float[Array, "edits"],
-    kept_margin: Float[Array, "kept"],
-    kept_swing: Float[Array, "kept"],
+    untouched_margin: Float[Array, "untouched"],
+    untouched_swing: Float[Array, "untouched"],
 ) -> tuple[Array, Array]:
     """(low, high): every common lambda strictly between keeps all edits and gets every untouched fact right.
 
@@ -99,19 +99,22 @@ def lambda_window(
     (best wrong - right). For M > 0 everywhere low = max M/Delta, high = min M/D. Empty when low >= high.
     Raises ValueError for NaN, infinity or an empty array.
     """
-    low, high = _ranges(edit_margin, edit_swing, kept_margin, kept_swing)
+    low, high = _ranges(edit_margin, edit_swing, untouched_margin, untouched_swing)
     return jnp.max(low), jnp.min(high)
 
 
-def _ranges(edit_margin, edit_swing, kept_margin, kept_swing) -> tuple[Array, Array]:
+def _ranges(edit_margin, edit_swing, untouched_margin, untouched_swing) -> tuple[Array, Array]:
     """(low, high) of every fact, the edits first."""
     checks.finite(
-        edit_margin=edit_margin, edit_swing=edit_swing, kept_margin=kept_margin, kept_swing=kept_swing
+        edit_margin=edit_margin,
+        edit_swing=edit_swing,
+        untouched_margin=untouched_margin,
+        untouched_swing=untouched_swing,
     )
     edits = lambda_range(edit_margin, edit_swing)
-    kept = lambda_range(-jnp.asarray(kept_margin), -jnp.asarray(kept_swing))
+    untouched = lambda_range(-jnp.asarray(untouched_margin), -jnp.asarray(untouched_swing))
     low, high = (
-        jnp.concatenate([jnp.atleast_1d(a), jnp.atleast_1d(b)]) for a, b in zip(edits, kept, strict=True)
+        jnp.concatenate([jnp.atleast_1d(a), jnp.atleast_1d(b)]) for a, b in zip(edits, untouched, strict=True)
     )
     return low, high
 
@@ -119,8 +122,8 @@ def _ranges(edit_margin, edit_swing, kept_margin, kept_swing) -> tuple[Array, Ar
 def best_lambda(
     edit_margin: Float[Array, "edits"],
     edit_swing: Float[Array, "edits"],
-    kept_margin: Float[Array, "kept"],
-    kept_swing: Float[Array, "kept"],
+    untouched_margin: Float[Array, "untouched"],
+    untouched_swing: Float[Array, "untouched"],
     largest: float = 1.0,
 ) -> tuple[Array, Array]:
     """(lambda, accuracy): the common lambda in (0, largest] that gets most of all these facts right.
@@ -132,7 +135,7 @@ def best_lambda(
     Raises ValueError for NaN, infinity or an empty array, and unless ``largest`` is above 0.
     """
     checks.above(0, largest=largest)
-    low, high = _ranges(edit_margin, edit_swing, kept_margin, kept_swing)
+    low, high = _ranges(edit_margin, edit_swing, untouched_margin, untouched_swing)
     edges = jnp.concatenate([low, high, jnp.asarray([0.0, largest])])
     edges = jnp.sort(jnp.clip(edges, 0.0, largest))
     middles = (edges[:-1] + edges[1:]) / 2

@@ -42,9 +42,9 @@ def _whitened(keys: Array, residual: Array) -> tuple[Array, Array]:
     R Q, and Delta W = X S^-1 P^T. Directions of Phi below the rounding cut-off carry no facts and are cut.
     """
     q, s, pt = jnp.linalg.svd(keys, full_matrices=False)
-    kept = s > s[..., :1] * jnp.finfo(s.dtype).eps * max(keys.shape[-2:])
-    inverse = jnp.where(kept, 1.0 / jnp.where(kept, s, 1.0), 0.0)
-    target = jnp.where(kept[..., :, None], jnp.swapaxes(q, -1, -2) @ residual, 0.0)
+    mask = s > s[..., :1] * jnp.finfo(s.dtype).eps * max(keys.shape[-2:])
+    inverse = jnp.where(mask, 1.0 / jnp.where(mask, s, 1.0), 0.0)
+    target = jnp.where(mask[..., :, None], jnp.swapaxes(q, -1, -2) @ residual, 0.0)
     return target, inverse[..., :, None] * pt
 
 

@@ -61,7 +61,7 @@ def retained(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
     return jnp.sum(moved * u.T, axis=-1) / jnp.where(s > 0, s, jnp.nan)
 
 
-def beside(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
+def leakage(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
     """p_k = |(1 - u_k u_k^T) (sum_j Delta W_j) v_k| / s_k: what the sum writes at v_k across u_k.
 
     Take direction k as one exact overwrite, s_k u_k standing for i_new - i_old of length sqrt 2. A third

@@ -69,5 +69,5 @@ def row_spectrum(energy: Float[Array, "m"], rate: float, steps: int) -> Float[Ar
 
 def row_alignment(energy: Float[Array, "m"], rate: float, steps: int) -> Array:
     """Cosine (Frobenius) of Delta W^T Delta W with Phi Phi^T: how right ACE's estimate is. [exact]"""
-    found = row_spectrum(energy, rate, steps)
-    return jnp.sum(found * energy) / jnp.sqrt(jnp.sum(jnp.square(found)) * jnp.sum(jnp.square(energy)))
+    spectrum = row_spectrum(energy, rate, steps)
+    return jnp.sum(spectrum * energy) / jnp.sqrt(jnp.sum(jnp.square(spectrum)) * jnp.sum(jnp.square(energy)))

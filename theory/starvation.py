@@ -107,10 +107,10 @@ def shared_insertion_recall(facts: int, rank: int) -> float:
     return min(float(mass @ (special.ndtr(x) ** (facts - 1)).real @ weight), 1.0)
 
 
-def _lead(kept: int, lost: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes, weights of X = sqrt(chi^2_kept / beta), beta ~ Beta(lost/2, (kept-1)/2), 1 for kept = 1."""
-    own, own_mass = quadrature.chi_squared(kept, _NODES)
-    beta, beta_mass = quadrature.beta(lost / 2, (kept - 1) / 2, _NODES)
+def _lead(rank: int, lost: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes, weights of X = sqrt(chi^2_rank / beta), beta ~ Beta(lost/2, (rank-1)/2), 1 for rank = 1."""
+    own, own_mass = quadrature.chi_squared(rank, _NODES)
+    beta, beta_mass = quadrature.beta(lost / 2, (rank - 1) / 2, _NODES)
     return np.sqrt(own[:, None] / beta[None, :]).ravel(), np.outer(own_mass, beta_mass).ravel()
 
 

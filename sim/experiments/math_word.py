@@ -15,7 +15,7 @@ from sim.lab.figure import Source, figure
 from sim.merge.looks import spelled
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
-from sim.worlds.math_word import ASKED, TEMPLATES, VERBS, Config, Setting
+from sim.worlds.math_word import TEMPLATES, TRACES, VERBS, Config, Setting
 
 DEFAULT = of_world(
     Config(),
@@ -147,7 +147,7 @@ def _depths(source: Source) -> pd.DataFrame:
     """Panel "depth": whole solutions that are right, beside the product of their steps' forecasts, for the
     sum and the joint adapter. Panel "error": errors of the predictors over undecided cells."""
     summary = source.summary("math_word")
-    exact = {f"{name}_exact": depth for depth, name in ASKED.items()}
+    exact = {f"{name}_exact": depth for depth, name in TRACES.items()}
     rows = summary[summary["metric"].isin(exact) & summary["label"].isin(f"real/both/{f}" for f in SHARED)]
     of = [of_method(rows[rows["predictor"] == "product"], "parts", "sum"), of_method(rows, "single", "joint")]
     depths = pd.concat(of).drop_duplicates(["label", "method", "metric"])
@@ -188,7 +188,7 @@ def word_problem_depth(rows: pd.DataFrame):
                 left, x, found["measured"], found["low"], found["high"], looks[series], label, hollow
             )
             left.plot(found["depth"], found["predicted"], color=looks[series].colour, linewidth=0.8)
-    left.set_xticks(list(ASKED))
+    left.set_xticks(list(TRACES))
     left.set(xlabel="steps", ylabel="solutions right throughout")
     left.set_title("longer solutions", loc="left")
     style.unit(left)

@@ -51,13 +51,13 @@ class Part:
         self, common: dict, todo: dict[int, str], done: int
     ) -> Iterator[tuple[dict[str, list[dict]], int]]:
         yield {}, done
-        seeds, told = list(todo), predict(self.config, rows(self.config))
+        seeds, forecasts = list(todo), predict(self.config, rows(self.config))
         for start in range(0, len(seeds), CHUNK):
             chunk = seeds[start : start + CHUNK]
             finished: dict[str, list[dict]] = {todo[seed]: [] for seed in chunk}
             measured = run(self.config, chunk)
-            for row, predicted in zip(measured, told * len(chunk), strict=True):
-                known = not math.isnan(predicted)
-                said = {"predictor": "law" if known else "", "predicted": predicted}
-                finished[todo[row["seed"]]].append({**common, **row, **said})
+            for row, predicted in zip(measured, forecasts * len(chunk), strict=True):
+                predictable = not math.isnan(predicted)
+                prediction = {"predictor": "law" if predictable else "", "predicted": predicted}
+                finished[todo[row["seed"]]].append({**common, **row, **prediction})
             yield finished, len(chunk)

@@ -11,12 +11,12 @@ from sim.reuse.config import BASE, Cell, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
 from sim.worlds import World, kind_of
 from sim.worlds.probe import (
-    ALIKE,
-    NOT_ASKED,
+    NOT_APPLICABLE,
+    UNIFORM_BASELINE,
     among_answers,
+    excess_loss_gain,
     given_among_answers,
     loss_gain,
-    loss_gain_over_base,
     whole,
 )
 
@@ -64,7 +64,7 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         forecasts = _said(config, world, result["forecasts"], model, merges)
         lam, null = _common(merges.get(model)), _null(world, scores)
         for metric, outcomes in scores.items():
-            answers = outcomes[outcomes != NOT_ASKED]
+            answers = outcomes[outcomes != NOT_APPLICABLE]
             if not answers.size:
                 continue
             predictions = dict(null.get(metric, {}))
@@ -82,11 +82,11 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         for name, measured in losses.items():
             loss, nulls = _means(measured)
             base_loss, of_base = _means(result["losses"][BASE][name])
-            add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[ALIKE], lam=lam)
+            add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[UNIFORM_BASELINE], lam=lam)
             for null, by_chance in nulls.items():
                 gain = by_chance - loss
                 over = gain - (of_base[null] - base_loss)
-                for metric, value in {loss_gain: gain, loss_gain_over_base: over}.items():
+                for metric, value in {loss_gain: gain, excess_loss_gain: over}.items():
                     add(model, metric(name, null), value, predictor="chance", predicted=0.0, lam=lam)
             for null, by_luck in measured.by_luck.items():
                 metric, right = given_among_answers(name, null), np.asarray(measured.right)

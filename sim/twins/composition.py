@@ -63,8 +63,8 @@ def method(name: str) -> Merge:
     """A merge method of ``sim.merge`` in the form this twin takes."""
 
     def merged(first: LowRank, second: LowRank) -> Array:
-        found = merge_by(name, [first, second])
-        return dense(found) if isinstance(found, LowRank) else found
+        result = merge_by(name, [first, second])
+        return dense(result) if isinstance(result, LowRank) else result
 
     return merged
 
@@ -303,11 +303,11 @@ def trained_two_hop(
         def merged(coefficient):
             at = _moved(weights, setting.module, coefficient * sum(deltas))
             answers = _logits(config, at, query)[:, count:]
-            found = [jnp.argmax(_logits(config, at, prompt), axis=-1) for prompt in hops]
+            picks = [jnp.argmax(_logits(config, at, prompt), axis=-1) for prompt in hops]
             return Outcome(
                 (jnp.argmax(answers, axis=-1) == s2[new]).astype(jnp.float64),
-                (found[0] == new).astype(jnp.float64),
-                (found[1] == count + s2).astype(jnp.float64),
+                (picks[0] == new).astype(jnp.float64),
+                (picks[1] == count + s2).astype(jnp.float64),
                 answers,
                 -jax.nn.log_softmax(answers)[every, s2[new]],
             )
@@ -384,8 +384,8 @@ def decoder_two_hop(
         merged = lora.fold(params, {name: one[name] + two[name] for name in one})
         query = jnp.concatenate([first, jnp.full((entities, 1), 3 * entities + 1)], axis=1)
         answers = forward(decoder, merged, query)[:, -1, 2 * entities : 3 * entities]
-        alone = forward(decoder, lora.fold(params, one), first)[:, -1]
+        first_hop = forward(decoder, lora.fold(params, one), first)[:, -1]
         hits = jnp.argmax(answers, axis=-1) == s2[turn(s1) - entities]
-        return hits.astype(float), (jnp.argmax(alone, axis=-1) == turn(s1)).astype(float), answers
+        return hits.astype(float), (jnp.argmax(first_hop, axis=-1) == turn(s1)).astype(float), answers
 
     return jax.vmap(shifted)(every)

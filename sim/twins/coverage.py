@@ -143,7 +143,7 @@ def paraphrased(
     return keys, one_layer.activated(config, model, stored[None] + step[:, None])
 
 
-def known_twice(
+def two_template_base(
     keys: Float[Array, "F m"], read: Float[Array, "F m"], old: Float[Array, "F n"]
 ) -> Float[Array, "n m"]:
     """A base that holds the old answers in both templates."""
@@ -176,7 +176,7 @@ def recall(
         update = starved_adapter(exact_adapter(keys, new - old), start)
 
         def at(read: Array) -> Array:
-            before = read @ known_twice(keys, read, old).T
+            before = read @ two_template_base(keys, read, old).T
             logits = before[None] + lam[:, None, None] * apply(update, read)[None]
             return jnp.mean(jnp.argmax(logits, axis=-1) == (numbers + facts)[None], axis=1)
 

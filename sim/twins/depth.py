@@ -98,8 +98,8 @@ def wrong_order_count(entities: int, key: Array, residual: bool = True) -> tuple
     for hop1 in itertools.permutations(range(entities)):
         scores = out(base.upper + bridges[:, jnp.asarray(hop1)] @ subjects.T)
         right += int(jnp.sum(jnp.argmax(scores, axis=0) == jnp.asarray(hop2)[jnp.asarray(hop1)]))
-    asked = entities * len(list(itertools.permutations(range(entities))))
-    return right, asked
+    trials = entities * len(list(itertools.permutations(range(entities))))
+    return right, trials
 
 
 @functools.partial(jax.jit, static_argnums=(0,), static_argnames=("dim", "draws"))

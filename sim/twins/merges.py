@@ -119,8 +119,8 @@ def row_alignment(
         return update + rate * (residual.T - update @ keys.T) @ keys
 
     update = jax.lax.fori_loop(0, steps, step, jnp.zeros((residual.shape[1], keys.shape[1])))
-    found, true = update.T @ update, keys.T @ keys
-    return jnp.sum(found * true) / (jnp.linalg.norm(found) * jnp.linalg.norm(true))
+    gram, true = update.T @ update, keys.T @ keys
+    return jnp.sum(gram * true) / (jnp.linalg.norm(gram) * jnp.linalg.norm(true))
 
 
 def sum_gap(name: str, adapters: int, *, key: Array, **options) -> Array:

@@ -159,7 +159,7 @@ def test_what_is_written_beside_against_dense_algebra():
         expected = [
             np.linalg.norm((np.eye(D) - np.outer(u[:, k], u[:, k])) @ total @ vt[k]) / s[k] for k in range(3)
         ]
-        np.testing.assert_allclose(interference.beside(library, i), expected, rtol=1e-9)
+        np.testing.assert_allclose(interference.leakage(library, i), expected, rtol=1e-9)
 
 
 def test_the_rival_is_whom_the_router_would_choose():

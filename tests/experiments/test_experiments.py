@@ -16,10 +16,10 @@ from sim.worlds import atlas, build, crosslingual, math_word, two_hop
 SMALLER = {
     two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
     math_word.Config: math_word.Config(
-        prime=7, operations=8, told=2, wordings=1, asked=1, longer=8, bridges=8
+        prime=7, operations=8, pretraining_paraphrases=2, wordings=1, test_paraphrases=1, longer=8, bridges=8
     ),
     atlas.Config: atlas.Config(edits=2, states=2),
-    crosslingual.Config: crosslingual.Config(known=6, edits=4, bridges=8),
+    crosslingual.Config: crosslingual.Config(stable_functions=6, edits=4, bridges=8),
 }
 """Worlds that train and answer in no time, by what is in their place."""
 

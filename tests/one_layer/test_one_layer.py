@@ -50,10 +50,10 @@ def test_direct_two_hop_of_truncation_is_chance_on_average(table):
 def test_one_hop_recall_is_the_coefficient_against_one_half(table):
     for metric in ("hop1", "hop2"):
         rows = _means(table, metric)
-        known = rows[rows.method != "svd"]
-        np.testing.assert_allclose(known.measured, known.predicted, atol=1e-12)
+        linear = rows[rows.method != "svd"]
+        np.testing.assert_allclose(linear.measured, linear.predicted, atol=1e-12)
         assert rows[rows.method == "svd"].predicted.isna().all()
-        chance = known.set_index("method").measured
+        chance = linear.set_index("method").measured
         assert chance["sum"] == 1.0 and chance["average"] == pytest.approx(0.5, abs=0.03)
 
 
@@ -88,10 +88,10 @@ def test_coverage_law(table):
 
 
 def test_a_seed_does_not_depend_on_its_company(table):
-    alone = pd.DataFrame(one_layer.run(CONFIG, [5]))
+    single = pd.DataFrame(one_layer.run(CONFIG, [5]))
     mixed = pd.DataFrame(one_layer.run(CONFIG, [7, 5, 0]))
     expected = table[table.seed == 5].measured.to_numpy()
-    np.testing.assert_array_equal(alone.measured.to_numpy(), expected)
+    np.testing.assert_array_equal(single.measured.to_numpy(), expected)
     np.testing.assert_array_equal(mixed[mixed.seed == 5].measured.to_numpy(), expected)
 
 

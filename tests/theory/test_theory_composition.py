@@ -118,9 +118,9 @@ def test_bound_and_deviation():
 )
 def test_the_null_of_an_edit_that_avoids_the_old_facts_by_enumeration(old):
     """2g: F = 1 to 6, with no, some and all old bridges among the edited ones."""
-    found = composition.edited_null(np.array(old))
-    np.testing.assert_allclose(found, twin.edited_null(np.array(old)), atol=1e-15)
-    assert found.max() <= composition.edited_bound(len(old)) + 1e-15
+    null = composition.edited_null(np.array(old))
+    np.testing.assert_allclose(null, twin.edited_null(np.array(old)), atol=1e-15)
+    assert null.max() <= composition.edited_bound(len(old)) + 1e-15
 
 
 def test_the_bound_on_an_edit_is_reached_where_two_old_bridges_are_edited():
@@ -142,7 +142,7 @@ def test_the_bound_on_an_edit_is_reached_where_two_old_bridges_are_edited():
     assert composition.edited_bound(1) == composition.edited_bound(2) == 1.0
 
 
-def test_the_loss_of_no_composition_is_the_mean_over_the_answers():
+def test_the_loss_of_no_composition_averages_the_answers():
     """By hand for two answers; at least log N; below it for no right answer that is drawn apart from them."""
     by_hand = -(np.log(0.8) + np.log(0.2)) / 2
     np.testing.assert_allclose(

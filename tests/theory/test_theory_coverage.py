@@ -73,7 +73,7 @@ def test_a_fact_that_is_lost_at_an_upper_end_needs_a_library_large_enough(margin
         assert keeps == bool(low.max() < 1 / size < high.min())
 
 
-def test_reading_alone_tells_the_sizes_that_keep_a_fact_of_negative_margin_and_swing():
+def test_reading_shows_the_sizes_that_keep_a_fact_of_negative_margin_and_swing():
     """(M, Delta) = (-1, -2): lambda_c is 0 and 1/K > 0 for every K, yet K = 1 loses it and K = 2 ties."""
     assert coverage.critical_lambda(-1.0, -2.0) == 0
     np.testing.assert_array_equal(
@@ -145,7 +145,7 @@ def _facts(draw):
 @given(_facts(), st.sampled_from([0.4, 1.0, 3.0]))
 def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
     """Signed margins and swings, zeros and ties among them, against 2000 coefficients in (0, largest]."""
-    edit_margin, edit_swing, kept_margin, kept_swing = facts
+    edit_margin, edit_swing, untouched_margin, untouched_swing = facts
     lam, accuracy = (float(value) for value in coverage.best_lambda(*facts, largest=largest))
     low, high = (float(end) for end in coverage.lambda_window(*facts))
 
@@ -153,8 +153,8 @@ def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
         """Edits whose new answer leads, and kept facts whose right answer leads (right - rival > 0)."""
         lam = np.asarray(lam)[..., None]
         gained = lam * edit_swing - edit_margin > 0
-        return (gained.sum(-1) + (kept_margin - lam * kept_swing > 0).sum(-1)) / (
-            edit_margin.size + kept_margin.size
+        return (gained.sum(-1) + (untouched_margin - lam * untouched_swing > 0).sum(-1)) / (
+            edit_margin.size + untouched_margin.size
         )
 
     grid = np.linspace(0, largest, 2001)[1:]
@@ -163,8 +163,8 @@ def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
     assert right(grid).max() <= accuracy + 1e-12
     inside = (low < grid) & (grid < high)
     assert (right(grid[inside]) == 1.0).all()
-    beside = (grid < low * (1 - 1e-9)) | (grid > high * (1 + 1e-9))
-    assert (right(grid[beside]) < 1.0).all()
+    outside = (grid < low * (1 - 1e-9)) | (grid > high * (1 + 1e-9))
+    assert (right(grid[outside]) < 1.0).all()
     if low < min(high, largest) * (1 - 1e-12):
         assert low < lam < high and accuracy == 1.0
 

@@ -53,8 +53,8 @@ def test_gate_of_two_against_a_double_integral(temperature):
 def test_top_two_of_three_against_monte_carlo():
     """4e5 draws at a temperature of .3: within 4 standard errors of each gate."""
     draws = np.abs(np.random.default_rng(0).normal([2.0, 1.0, 0.0], [1.0, 0.1, 3.0], size=(400_000, 3)))
-    kept = draws >= np.sort(draws, axis=1)[:, 1:2]
-    gates = np.where(kept, np.exp(draws / 0.3), 0.0)
+    chosen = draws >= np.sort(draws, axis=1)[:, 1:2]
+    gates = np.where(chosen, np.exp(draws / 0.3), 0.0)
     gates = gates / gates.sum(1, keepdims=True)
     law = selection.expected_gate([2.0, 1.0, 0.0], [1.0, 0.1, 3.0], 0.3, 2)
     assert (np.abs(gates.mean(0) - law) < 4 * gates.std(0) / 400_000**0.5 + 1e-4).all()

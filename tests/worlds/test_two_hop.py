@@ -81,18 +81,18 @@ def test_unseen_names_never_occur_in_pretraining(config, entities, subject_seen,
         assert not names(config, world.probes["hop1"].tokens) & seen
 
 
-def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
+def test_unseen_two_token_names_are_new_pairs_of_old_pieces():
     config = dataclasses.replace(Config(), name_tokens=2)
     world = build(config, 0, Setting("fake"))
     seen = drawn(world.pretraining["facts"])[:, :2]
     new = np.asarray(world.probes["hop1"].tokens)[:, :2]
     assert not names(config, new) & names(config, seen)
-    known = np.mean([np.isin(new[:, side], seen[:, side]).mean() for side in (0, 1)])
-    assert known > 0.9
+    overlap = np.mean([np.isin(new[:, side], seen[:, side]).mean() for side in (0, 1)])
+    assert overlap > 0.9
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_the_template_is_where_it_is_said_to_be(config, template):
+def test_the_template_is_where_the_setting_puts_it(config, template):
     world = build(config, 0, Setting("real", template))
     in_pretraining, in_data = TEMPLATES[template]
     assert bool(world.pretraining["traces"].weight.any()) == in_pretraining
@@ -110,14 +110,14 @@ def test_bridge_traces_are_about_other_entities(config):
         assert x not in edited and y not in edited
 
 
-def test_held_out_queries_were_not_shown(config):
+def test_untouched_queries_are_unseen(config):
     world = build(config, 0)
     shown = {tuple(row) for row in np.asarray(world.pretraining["direct"].tokens).tolist()}
     assert not shown & {tuple(row) for row in np.asarray(world.probes["untouched_direct"].tokens).tolist()}
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_held_out_queries_take_no_edited_fact_in_either_hop(config, seed):
+def test_untouched_queries_take_no_edited_fact_in_either_hop(config, seed):
     world = build(config, seed)
     edited = {*facts_of(config, world.probes["hop1"]), *facts_of(config, world.probes["hop2"])}
     k = config.name_tokens
@@ -229,8 +229,8 @@ def test_bridges_are_a_dose_and_the_expert_knows_the_edited_relations(config):
     assert len(drawn(world.data["bridge"]["traces"])) == 3
     expert = drawn(world.data["expert"]["traces"])
     k = config.name_tokens
-    asked = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
-    assert (expert[:, k : k + 2] == asked).all() and len(expert) == config.edits // 2
+    relations = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
+    assert (expert[:, k : k + 2] == relations).all() and len(expert) == config.edits // 2
     assert not drawn(world.data["bridge"]["facts"]).size
 
 

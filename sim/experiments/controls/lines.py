@@ -18,7 +18,7 @@ SERIES = ("sum", "average", "one adapter", "base")
 PANELS = {
     "accuracy": (probe.given_among_answers, "accuracy / chance"),
     "gain": (probe.loss_gain, "null − loss, nats"),
-    "over base": (probe.loss_gain_over_base, "the same, less the base's"),
+    "over base": (probe.excess_loss_gain, "the same, less the base's"),
 }
 """panel: (metric of a probe, given which null the loss is held against; title)."""
 
@@ -139,7 +139,7 @@ def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.Data
     for control in controls:
         about = {"control": control.name, "theorem": control.theorem}
         about |= {"removes": control.removes, "lacking": bool(control.lacks)}
-        nulls = (*([without(control.lacks)] if control.lacks else []), probe.ALIKE)
+        nulls = (*([without(control.lacks)] if control.lacks else []), probe.UNIFORM_BASELINE)
         for panel, (metric_of, _) in PANELS.items():
             for series, model in zip(SERIES, control.models, strict=True):
                 held = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
@@ -160,7 +160,7 @@ def cells_of(experiment: str, controls: Sequence[Control], panel: str, lacking: 
             experiment,
             control.label,
             method,
-            metric_of(control.probe, without(control.lacks) if lacking else probe.ALIKE),
+            metric_of(control.probe, without(control.lacks) if lacking else probe.UNIFORM_BASELINE),
             library,
         )
         for control in controls

@@ -86,7 +86,11 @@ def math_word_controls(linked: Sequence[str], without: Sequence[str]) -> Iterato
     """The referee's controls in math word problems."""
     # The null of a loss takes every pairing of questions and answers: fewer questions, far fewer of these.
     yield from _parts(
-        math_word, math_word.Config(controls=True, asked=1), of_math_word.PRETRAINING, linked, without
+        math_word,
+        math_word.Config(controls=True, test_paraphrases=1),
+        of_math_word.PRETRAINING,
+        linked,
+        without,
     )
 
 

@@ -19,7 +19,7 @@ from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import JOINT, Layout, World, world
 from sim.worlds.controls import without
-from sim.worlds.settings import require_known, seen_by_base
+from sim.worlds.settings import require_choices, seen_by_base
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop import writer as layout_of
 from sim.worlds.two_hop.writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
@@ -69,7 +69,7 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_known(
+        require_choices(
             self,
             {
                 "entities": ENTITIES,
@@ -179,7 +179,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     }
     new_facts, new_traces = _about_unseen(rng, config, write, graph, setting)
     if config.controls:
-        queries = two_hop_controls.held_back(config, graph, queries, subject, bridge)
+        queries = two_hop_controls.move_old_pairs_last(config, graph, queries, subject, bridge)
     x, r, s = np.unravel_index(queries, (n, relations, relations))
     y, z = graph[r, x], graph[s, graph[r, x]]
     seen = np.arange(len(queries)) < round(config.coverage * len(queries))
@@ -197,8 +197,8 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     # Held out: queries that pretraining did not show and whose two facts the edits leave alone. Bridges:
     # queries about entities that play no part in the edits; those about the edited relations are expert.
     others = ~np.isin(x, [subject, bridge]) & ~np.isin(y, [subject, bridge])
-    held_out = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
-    others[held_out] = False
+    untouched_queries = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
+    others[untouched_queries] = False
     expert_pool = others & (r == 0) & (s == 1)
     bridges = _first(config.bridges, others & ~expert_pool, "bridges")
     expert = _first(count // 2, expert_pool, "edits // 2")
@@ -241,8 +241,8 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
             "untouched": ask(
                 write.fact(fact_x[untouched], fact_r[untouched], graph[fact_r, fact_x][untouched])
             ),
-            "untouched_direct": ask(queries_by(write.direct, held_out), Layout(forecast=False)),
-            "untouched_cot": ask(queries_by(write.trace, held_out)),
+            "untouched_direct": ask(queries_by(write.direct, untouched_queries), Layout(forecast=False)),
+            "untouched_cot": ask(queries_by(write.trace, untouched_queries)),
         },
         parts=PARTS,
     )
@@ -274,10 +274,10 @@ def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -
 
 def _first(count: int | None, mask: np.ndarray, what: str) -> np.ndarray:
     """The first ``count`` positions where ``mask`` holds; the shapes of all worlds must agree."""
-    found = np.flatnonzero(mask)
-    if count is not None and len(found) < count:
-        raise ValueError(f"only {len(found)} queries serve for {what} = {count}: use more entities")
-    return found[:count]
+    places = np.flatnonzero(mask)
+    if count is not None and len(places) < count:
+        raise ValueError(f"only {len(places)} queries serve for {what} = {count}: use more entities")
+    return places[:count]
 
 
 def _edits(rng: np.random.Generator, graph: np.ndarray, count: int) -> tuple[np.ndarray, ...]:

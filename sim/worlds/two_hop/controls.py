@@ -1,7 +1,7 @@
 """Controls of the two-hop world: what a referee asks besides the edited hops (theory/README.md, section 2).
 
-    known pairs   one hop edited, the other an old fact of relation ``KNOWN``, or both old: what the base can
-                  do at best; pretraining was asked none of them
+    known pairs   one hop edited, the other an old fact of ``OLD_RELATION``, or both old: the best that the
+                  base can do; pretraining shows none of them
     direct_expert an adapter of direct answers "x r1 r2 ANSWER | z" about other, unedited entities
     unrelated     an adapter taught edits in a third relation of other entities
     identity      "b IS ANSWER | b", of all names in pretraining or of the bridges in the hop adapters' data
@@ -27,7 +27,7 @@ from sim.worlds.two_hop.writer import PARTS, Writer, ask, joined
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.two_hop import Config, Setting
 
-KNOWN = 2
+OLD_RELATION = 2
 """The relation of the known hop: no adapter changes it."""
 
 KINDS = 4
@@ -55,14 +55,15 @@ def check(config: "Config", setting: "Setting") -> None:
 class Drawn:
     """The controls of one seed, entities as numbers.
 
-    known:      {which hop is known: subjects, relations, bridges and answers of the pair}.
+    old_fact_pairs: {which hop is an old fact: subjects, relations, bridges and answers of the pair}.
     third, other, other_new: the unrelated relation, whom it is edited about, and the new answers.
     kind:       kinds of all entities, as entities that stand for them.
     left, right: pairs whose kinds are edited, and ``new``, (2, edits), their new kinds.
-    pairs:      (a, b) of all comparisons; ``shown``: those in pretraining; ``asked``: numbers of others.
+    pairs:      (a, b) of all comparisons; ``shown``: those in pretraining.
+    test_comparisons: numbers of comparisons that pretraining does not show.
     """
 
-    known: dict[str, tuple]
+    old_fact_pairs: dict[str, tuple]
     third: int
     other: np.ndarray
     other_new: np.ndarray
@@ -72,24 +73,26 @@ class Drawn:
     new: np.ndarray
     pairs: tuple[np.ndarray, np.ndarray]
     shown: np.ndarray
-    asked: np.ndarray
+    test_comparisons: np.ndarray
 
 
-def known_pairs(graph: np.ndarray, subject, bridge, answer) -> dict[str, tuple]:
-    """(x, r, s, y, z) of the pairs with an old fact of ``KNOWN``, by which hop is known."""
-    before, y = np.argsort(graph[KNOWN])[bridge], graph[0]
+def pair_with_old_facts(graph: np.ndarray, subject, bridge, answer) -> dict[str, tuple]:
+    """(x, r, s, y, z) of the pairs with an old fact of ``OLD_RELATION``, by which hop is known."""
+    before, y = np.argsort(graph[OLD_RELATION])[bridge], graph[0]
     whole = np.setdiff1d(np.arange(graph.shape[1]), subject)[: len(subject)]
     return {
-        "second": (subject, 0, KNOWN, bridge, graph[KNOWN, bridge]),
-        "first": (before, KNOWN, 1, bridge, answer),
-        "both": (whole, 0, KNOWN, y[whole], graph[KNOWN, y[whole]]),
+        "second": (subject, 0, OLD_RELATION, bridge, graph[OLD_RELATION, bridge]),
+        "first": (before, OLD_RELATION, 1, bridge, answer),
+        "both": (whole, 0, OLD_RELATION, y[whole], graph[OLD_RELATION, y[whole]]),
     }
 
 
-def held_back(config: "Config", graph: np.ndarray, queries: np.ndarray, subject, bridge) -> np.ndarray:
+def move_old_pairs_last(
+    config: "Config", graph: np.ndarray, queries: np.ndarray, subject, bridge
+) -> np.ndarray:
     """The queries with those of the known pairs last, where pretraining does not reach."""
     shape = config.entities, config.relations, config.relations
-    pairs = known_pairs(graph[:, : config.entities], subject, bridge, None).values()
+    pairs = pair_with_old_facts(graph[:, : config.entities], subject, bridge, None).values()
     numbers = [np.ravel_multi_index(np.broadcast_arrays(x, r, s), shape) for x, r, s, _, _ in pairs]
     last = np.isin(queries, np.concatenate(numbers))
     return np.concatenate([queries[~last], queries[last]])
@@ -116,12 +119,26 @@ def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer
     partner[left], partner[right] = right, left
     shown = (rng.random(len(a)) < config.coverage) & (partner[a] != b)
     order, same = rng.permutation(np.flatnonzero(~shown & ~edited)), kind[a] == kind[b]
-    asked = [order[same[order] == verdict][: count // 2] for verdict in (True, False)]
-    if min(map(len, asked)) < count // 2:
-        raise ValueError(f"only {min(map(len, asked))} comparisons are left to ask: use more entities")
-    known = known_pairs(graph[:, :n], subject, bridge, answer)
-    asked = np.concatenate(asked)
-    return Drawn(known, third, other, other_new, values[kind], left, right, values[new], (a, b), shown, asked)
+    test_comparisons = [order[same[order] == verdict][: count // 2] for verdict in (True, False)]
+    if min(map(len, test_comparisons)) < count // 2:
+        raise ValueError(
+            f"only {min(map(len, test_comparisons))} comparisons are left to ask: use more entities"
+        )
+    old_fact_pairs = pair_with_old_facts(graph[:, :n], subject, bridge, answer)
+    test_comparisons = np.concatenate(test_comparisons)
+    return Drawn(
+        old_fact_pairs,
+        third,
+        other,
+        other_new,
+        values[kind],
+        left,
+        right,
+        values[new],
+        (a, b),
+        shown,
+        test_comparisons,
+    )
 
 
 def _kinds(rng, n: int, left, right) -> tuple[np.ndarray, np.ndarray]:
@@ -158,7 +175,7 @@ def added(
     n, (a, b) = config.entities, drawn.pairs
     same = drawn.kind[a] == drawn.kind[b]
     balanced = drawn.shown * np.where(same, 1 / np.sum(drawn.shown & same), 1 / np.sum(drawn.shown & ~same))
-    everyone, bridge = np.arange(n), drawn.known["second"][3]
+    everyone, bridge = np.arange(n), drawn.old_fact_pairs["second"][3]
     taught = {
         "unrelated": write.fact(drawn.other, drawn.third, drawn.other_new),
         "left": write.fact(drawn.left, write.kind, drawn.new[0]),
@@ -189,15 +206,17 @@ def _probes(
     """Known pairs asked at once and step by step, comparisons of edited and of other pairs; ``nulls``: of the
     edited hops."""
     probes, k = {}, config.name_tokens
-    for name, pair in drawn.known.items():
+    for name, pair in drawn.old_fact_pairs.items():
         hops = {"first": (0,), "second": (1,), "both": (0, 1)}[name]
         # Who lacks the edited hop knows no more of these pairs than of the edited ones.
         lacking = {without(part): nulls[without(part)] for i, part in enumerate(PARTS) if i not in hops}
         probes[f"direct_known_{name}"] = ask(
-            write.direct(*pair), controls.known(written.direct(config), *hops), **lacking
+            write.direct(*pair), controls.disown_hops(written.direct(config), *hops), **lacking
         )
-        probes[f"cot_known_{name}"] = ask(write.trace(*pair), controls.known(written.trace(config), *hops))
-    a, b = (side[drawn.asked] for side in drawn.pairs)
+        probes[f"cot_known_{name}"] = ask(
+            write.trace(*pair), controls.disown_hops(written.trace(config), *hops)
+        )
+    a, b = (side[drawn.test_comparisons] for side in drawn.pairs)
     guess = Layout(owner=(0,) * k + (1,) * k + (-1,) * 3, chance=1 / 2, forecast=False)
     edited = write.comparison(drawn.left, drawn.right, drawn.new[0] == drawn.new[1])
     probes["compare"] = ask(edited, guess)
