@@ -47,8 +47,8 @@ def seconds(call: Callable[[], object], repeats: int = 3) -> float:
 def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
     """Seconds of one call until what it returned is there, and that."""
     start = time.perf_counter()
-    found = jax.block_until_ready(call())
-    return time.perf_counter() - start, found
+    result = jax.block_until_ready(call())
+    return time.perf_counter() - start, result
 
 
 def machine_speed() -> tuple[float, float]:

@@ -125,7 +125,7 @@ def peers(width: int, adapters: int, steps: int) -> list[dict]:
 
     torch.manual_seed(0)
     decoder, params, tokens = material(width)
-    found = []
+    rows = []
     for name, count in (("torch + peft", 1), ("torch.func.vmap", adapters)):
         model = peer.with_adapter(decoder, params, RANK)
         given = torch.as_tensor(tokens, dtype=torch.long, device=next(model.parameters()).device)
@@ -135,5 +135,5 @@ def peers(width: int, adapters: int, steps: int) -> list[dict]:
         run = make(model, given, PROMPT, RATE, *([count] if count > 1 else []))
         first = seconds(lambda run=run: run(1), 1)
         each = 1e6 * seconds(lambda run=run: run(steps)) / (count * steps)
-        found.append({"tool": name, "microseconds": each, "first": first, "loss": loss})
-    return found
+        rows.append({"tool": name, "microseconds": each, "first": first, "loss": loss})
+    return rows

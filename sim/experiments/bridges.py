@@ -74,10 +74,10 @@ def bridge_dose(rows: pd.DataFrame):
     for series, (template, wording, method, label, hollow) in enumerate(SHOWN):
         worded = (rows["wording"] == wording) | (rows["bridges"] == 0)
         chosen = (rows["method"] == method) & (rows["template"] == template) & worded
-        found = rows[chosen].sort_values("bridges")
-        if not found.empty:
-            x = np.searchsorted(doses, found["bridges"]) + (series - 2) * 0.07
-            guide(axes, x, found, style.Look(look_of(method).colour, MARKS[series]), label, hollow)
+        curve = rows[chosen].sort_values("bridges")
+        if not curve.empty:
+            x = np.searchsorted(doses, curve["bridges"]) + (series - 2) * 0.07
+            guide(axes, x, curve, style.Look(look_of(method).colour, MARKS[series]), label, hollow)
     axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
     axes.set(xlabel="traces of other entities in each data set", ylabel="accuracy, step by step")
     style.unit(axes)

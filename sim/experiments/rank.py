@@ -83,11 +83,17 @@ def rank(rows: pd.DataFrame):
     axes.set_title("all matrices", loc="left")
     for place, kind in enumerate(kinds):
         for series, (library, method, label) in enumerate(CEILINGS_AND_MERGES):
-            found = of_method(rows[rows["label"] == kind], library, method)
-            x = [place + (series - 2) * 0.12] * len(found)
+            accuracies = of_method(rows[rows["label"] == kind], library, method)
+            x = [place + (series - 2) * 0.12] * len(accuracies)
             panels[0][1].set_xlim(-0.5, len(kinds) - 0.5)
             style.points(
-                panels[0][1], x, found["measured"], found["low"], found["high"], look_of(method), label
+                panels[0][1],
+                x,
+                accuracies["measured"],
+                accuracies["low"],
+                accuracies["high"],
+                look_of(method),
+                label,
             )
     chance(panels[0][-1])
     if kinds:

@@ -39,8 +39,8 @@ def width(widths: tuple[int, ...]) -> Iterator[Part]:
 
 def _sizes(source: Source) -> pd.DataFrame:
     methods = tuple((library, method) for library, method, _ in CEILINGS_AND_MERGES)
-    found = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
-    rows = pd.concat(found, ignore_index=True)
+    tables = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
+    rows = pd.concat(tables, ignore_index=True)
     size = rows["label"].str.extract(r"layers(?P<layers>\d+)/width(?P<width>\d+)").astype(int)
     return rows.assign(**size)
 

@@ -54,11 +54,11 @@ def r_squared(predicted, measured) -> float:
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """One row a result, in order: section, tag, number of rows, rows inside their interval, R^2."""
-    found = []
+    results = []
     for name, rows in table.groupby("result", sort=False):
         first, error = rows.iloc[0], r_squared(rows["predicted"], rows["measured"])
-        found.append((name, first["section"], first["tag"], len(rows), int(rows["inside"].sum()), error))
-    return pd.DataFrame(found, columns=["result", "section", "tag", "rows", "inside", "r2"])
+        results.append((name, first["section"], first["tag"], len(rows), int(rows["inside"].sum()), error))
+    return pd.DataFrame(results, columns=["result", "section", "tag", "rows", "inside", "r2"])
 
 
 def off(table: pd.DataFrame) -> pd.Series:

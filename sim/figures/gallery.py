@@ -77,24 +77,24 @@ def draw(
     The table is the one in the folder, or else the committed one. It is collected anew if an ``effort`` or a
     folder of ``runs`` is given, or where there is none.
     """
-    path, kept = folder / f"{item.name}.csv", committed() / f"{item.name}.csv"
+    path, fallback = folder / f"{item.name}.csv", committed() / f"{item.name}.csv"
     source = Source(runs or committed() / "experiments", effort or EFFORTS["quick"])
-    if effort is None and runs is None and not path.exists() and kept.exists():
-        files.write_text(path, kept.read_text())
-        if item.name in (known := captions.recorded(committed())):
-            captions.record(folder, item.name, known[item.name])
+    if effort is None and runs is None and not path.exists() and fallback.exists():
+        files.write_text(path, fallback.read_text())
+        if item.name in (origins := captions.recorded(committed())):
+            captions.record(folder, item.name, origins[item.name])
     elif effort is not None or runs is not None or not path.exists():
         start = time.monotonic()
         files.write_text(path, item.collect(source).to_csv(index=False, float_format="%.5g"))
         if not item.experiments:
-            captions.record(folder, item.name, _made(item, source, time.monotonic() - start))
+            captions.record(folder, item.name, _origin(item, source, time.monotonic() - start))
     table = pd.read_csv(path)
     style.save(item.draw(table), path.with_suffix(""), formats)
-    found = captions.origins(item, folder, source.runs)
-    files.write_text(path.with_suffix(".md"), captions.caption(item, table, found))
+    sources = captions.origins(item, folder, source.runs)
+    files.write_text(path.with_suffix(".md"), captions.caption(item, table, sources))
 
 
-def _made(item: Figure, source: Source, seconds: float) -> captions.Origin:
+def _origin(item: Figure, source: Source, seconds: float) -> captions.Origin:
     profile, (count, kind) = source.effort.name, parallel.devices()
     command = f"python -m sim.figures {item.name} --recompute --profile {profile}"
     return captions.Origin(command, profile, round(seconds, 1), f"{count} x {kind}")

@@ -116,25 +116,25 @@ def law(predicted: float, **setting) -> dict:
 
 def point(predicted: float, values, **setting) -> dict:
     """A prediction beside the mean of one real value a seed, with its 95% interval (``intervals.mean``)."""
-    return beside(predicted, intervals.mean(values), len(values), **setting)
+    return make_row(predicted, intervals.mean(values), len(values), **setting)
 
 
 def share(predicted: float, shares, trials: int, **setting) -> dict:
     """A prediction beside a success rate: one share of ``trials`` a seed (``intervals.proportion``)."""
     right = [value * trials for value in shares]
-    return beside(predicted, intervals.proportion(right, [trials] * len(right)), len(right), **setting)
+    return make_row(predicted, intervals.proportion(right, [trials] * len(right)), len(right), **setting)
 
 
 def certain(predicted: float, measured: float, **setting) -> dict:
     """A prediction beside one number that has no sampling error."""
-    return beside(predicted, (float(measured),) * 3, 1, **setting)
+    return make_row(predicted, (float(measured),) * 3, 1, **setting)
 
 
-def beside(predicted: float, interval: tuple[float, float, float], seeds: int, **setting) -> dict:
+def make_row(predicted: float, interval: tuple[float, float, float], seeds: int, **setting) -> dict:
     """A prediction beside a measurement (mean, low, high) from ``seeds`` seeds."""
     measured, low, high = interval
-    found = {"measured": measured, "low": low, "high": high, "seeds": seeds}
-    return {**setting, "predicted": float(predicted), **found}
+    columns = {"measured": measured, "low": low, "high": high, "seeds": seeds}
+    return {**setting, "predicted": float(predicted), **columns}
 
 
 def gap(predicted: float, values, **setting) -> dict:

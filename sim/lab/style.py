@@ -187,12 +187,12 @@ SIZES = {"*": 5.5, "X": 4.2, "P": 4.2, "p": 4.2}
 
 
 def _marks(series: int | Look, hollow: bool) -> dict:
-    found = look(series)
+    own = look(series)
     return {
-        "fmt": found.marker,
-        "color": found.colour,
-        "markerfacecolor": "white" if hollow else found.colour,
-        "markersize": SIZES.get(found.marker, 3.5),
+        "fmt": own.marker,
+        "color": own.colour,
+        "markerfacecolor": "white" if hollow else own.colour,
+        "markersize": SIZES.get(own.marker, 3.5),
         "elinewidth": 0.8,
         "capsize": 1.5,
     }
@@ -200,8 +200,8 @@ def _marks(series: int | Look, hollow: bool) -> dict:
 
 def cloud(axes, x, y, series: int | Look, label: str | None = None) -> None:
     """Many small points without bars."""
-    found = look(series)
-    axes.plot(x, y, found.marker, color=found.colour, markersize=2.5, alpha=0.6, label=label)
+    own = look(series)
+    axes.plot(x, y, own.marker, color=own.colour, markersize=2.5, alpha=0.6, label=label)
 
 
 def unit(axes, names: str = "y") -> None:
@@ -247,15 +247,15 @@ def key(picture: Figure, panels, title: str | None = None, place: str = "center"
 
     place: "left", "center" or "right".
     """
-    found: dict = {}
+    handles: dict = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
+            handles.setdefault(label, handle)
     drawer = FigureCanvasAgg(picture).get_renderer()
-    for columns in range(len(found), 0, -1):
+    for columns in range(len(handles), 0, -1):
         legend = picture.legend(
-            found.values(),
-            found.keys(),
+            handles.values(),
+            handles.keys(),
             loc=f"outside lower {place}",
             ncols=columns,
             title=title,
@@ -298,10 +298,10 @@ def _broken(text: str, lines: int) -> str:
     """A text in so many lines, about equally long, or in more where its words are long."""
     words = " ".join(text.split())
     for letters in range(len(words) // lines, len(words)):
-        found = textwrap.wrap(words, letters, break_long_words=False)
-        if len(found) <= lines:
+        pieces = textwrap.wrap(words, letters, break_long_words=False)
+        if len(pieces) <= lines:
             break
-    return "\n".join(found)
+    return "\n".join(pieces)
 
 
 def save(drawn: Figure, stem: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> None:

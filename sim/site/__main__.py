@@ -87,7 +87,7 @@ def navigation(
 def _notebooks(folder: Path, execute: bool) -> list[dict[str, str]]:
     """Copies of the notebooks, run or not, and their part of the navigation."""
     folder.mkdir(parents=True)
-    found = []
+    entries = []
     with tqdm(sorted((ROOT / "notebooks").glob("*.ipynb")), unit="notebook", disable=not execute) as bar:
         for path in bar:
             bar.set_postfix_str(path.stem)
@@ -100,8 +100,8 @@ def _notebooks(folder: Path, execute: bool) -> list[dict[str, str]]:
             else:
                 shutil.copyfile(path, folder / path.name)
             title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0]
-            found.append({title.strip("# \n"): f"notebooks/{path.name}"})
-    return found
+            entries.append({title.strip("# \n"): f"notebooks/{path.name}"})
+    return entries
 
 
 def _mathjax(folder: Path) -> None:

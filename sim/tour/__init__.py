@@ -4,8 +4,8 @@ Each function returns a table or a picture (or plain numbers) made of ``theory``
 call them, and say what to look at.
 """
 
-from sim.tour.curves import Curve, beside, curves
+from sim.tour.curves import Curve, curves, tabulate
 from sim.tour.sliders import slide
 from sim.tour.start import start
 
-__all__ = ["Curve", "beside", "curves", "slide", "start"]
+__all__ = ["Curve", "curves", "slide", "start", "tabulate"]

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from sim.tour.curves import Curve, beside, curves
+from sim.tour.curves import Curve, curves, tabulate
 from sim.twins import chain as decoded
 from sim.twins import depth as stacked
 from theory import chain, depth, model
@@ -60,7 +60,7 @@ def by_rank(ranks: Sequence[int], facts: int, worlds: int, key: Array) -> tuple[
                 "draws": np.asarray(runs.decoded).mean(axis=1),
             }
         )
-    return beside(rows).set_index("rank"), runs
+    return tabulate(rows).set_index("rank"), runs
 
 
 def matched(runs: decoded.Run) -> pd.DataFrame:

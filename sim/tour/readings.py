@@ -58,7 +58,7 @@ class Readings:
         cell = rows.loc[rows["measured"].idxmin()]
         return f"`{cell['metric']}` {number(cell)}"
 
-    def beside(self, label: str, method: str, other: str, metric: str = "cot_answer") -> str:
+    def compare(self, label: str, method: str, other: str, metric: str = "cot_answer") -> str:
         """ "sum 0.784 [0.732, 0.829], above average 0.037 [0.020, 0.068]"."""
         one, two = (self.cell(label, name, metric) for name in (method, other))
         return f"{method} {number(one)}, {against(one, two)} {other} {number(two)}"

@@ -86,9 +86,9 @@ def sizes(axes, rows: pd.DataFrame, name: str, methods: Methods) -> None:
     """Accuracy of each method, step by step, against a size in the column ``name``."""
     places = sorted(rows[name].unique())
     for series, (library, method, label) in enumerate(methods):
-        found = of_method(rows, library, method).sort_values(name)
-        x = np.searchsorted(places, found[name]) + (series - (len(methods) - 1) / 2) * 0.08
-        guide(axes, x, found, look_of(method), label)
+        curve = of_method(rows, library, method).sort_values(name)
+        x = np.searchsorted(places, curve[name]) + (series - (len(methods) - 1) / 2) * 0.08
+        guide(axes, x, curve, look_of(method), label)
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     style.unit(axes)
 
@@ -101,9 +101,9 @@ def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
 
 def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int | Look, name: str) -> None:
     """One series, a point a method, ``place`` below the middle of its row."""
-    found = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
+    by_method = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
     y = np.arange(len(methods)) + place
-    style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
+    style.points_across(axes, by_method["measured"], y, by_method["low"], by_method["high"], series, name)
 
 
 def name_rows(panels, methods: Methods) -> None:

@@ -53,10 +53,10 @@ class Control:
     lacks: str = ""
 
 
-def merged(library: str, alone: str = "", base: bool = False) -> tuple[tuple[str, str], ...]:
+def merged(library: str, single: str = "", base: bool = False) -> tuple[tuple[str, str], ...]:
     """Sum and average of a library, and beside them a single adapter or the base, if named."""
     merges = ((library, "sum"), (library, "average")) if library else (("", ""), ("", ""))
-    return (*merges, ("single", alone) if alone else ("", ""), ("single", "base") if base else ("", ""))
+    return (*merges, ("single", single) if single else ("", ""), ("single", "base") if base else ("", ""))
 
 
 IDENTITIES = (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))
@@ -73,7 +73,7 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             are not).
     """
     one, two = parts
-    found = (
+    lines = (
         Control(
             "both hops edited; joint adapter", "linked/none", merged("parts", "joint", True), removes=LINK
         ),
@@ -95,8 +95,8 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             )
         ),
         *(
-            Control(name, "linked/none", merged("parts", alone, True), f"direct_known_{known}", "", removes)
-            for name, alone, known, removes in (
+            Control(name, "linked/none", merged("parts", single, True), f"direct_known_{hops}", "", removes)
+            for name, single, hops, removes in (
                 ("hop 1 edited, hop 2 known", one, "second", LINK),
                 ("hop 1 known, hop 2 edited", two, "first", LINK_AND_HOP),
                 ("both hops known, held out", "", "both", LINK_AND_HOP),
@@ -121,34 +121,34 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             for key, where in IDENTITIES
         ),
         *(
-            Control(name, "linked/none", merged("compared", "kinds", True), asked, removes=NO_BRIDGE)
-            for name, asked in (
+            Control(name, "linked/none", merged("compared", "kinds", True), question, removes=NO_BRIDGE)
+            for name, question in (
                 ("compared, edited apart", "compare"),
                 ("compared, held out", "untouched_compare"),
             )
         ),
     )
-    return found if proved else tuple(replace(control, theorem="") for control in found)
+    return lines if proved else tuple(replace(control, theorem="") for control in lines)
 
 
 def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.DataFrame:
     """One row a control, series and panel: what was measured beside its null."""
     rows = summary[summary["predictor"] == "chance"]
     keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
-    told, found = dict(zip(keys, rows.to_dict("records"), strict=True)), []
+    cells, table = dict(zip(keys, rows.to_dict("records"), strict=True)), []
     for control in controls:
         about = {"control": control.name, "theorem": control.theorem}
         about |= {"removes": control.removes, "lacking": bool(control.lacks)}
         nulls = (*([without(control.lacks)] if control.lacks else []), probe.ALIKE)
         for panel, (metric_of, _) in PANELS.items():
             for series, model in zip(SERIES, control.models, strict=True):
-                held = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
-                row = next((told[key] for key in held if key in told), None)
+                candidates = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
+                row = next((cells[key] for key in candidates if key in cells), None)
                 if row and (panel, series) != ("over base", "base"):
-                    kept = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
+                    columns = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
                     where = about | {"series": series, "panel": panel}
-                    found.append(where | {name: row[name] for name in kept})
-    return pd.DataFrame(found)
+                    table.append(where | {name: row[name] for name in columns})
+    return pd.DataFrame(table)
 
 
 def cells_of(experiment: str, controls: Sequence[Control], panel: str, lacking: bool = False) -> list[Cell]:
@@ -202,9 +202,9 @@ def draw_panel(axes, rows: pd.DataFrame, panel: str, names: Sequence[str]) -> No
     """One panel of one world's rows, a line a control in the order of ``names``, its null dashed."""
     style.reference(axes, 1.0 if panel == "accuracy" else 0.0, "", across=True)
     for place, series in enumerate(SERIES):
-        found = rows[(rows["panel"] == panel) & (rows["series"] == series)]
-        unit = found["predicted"] if panel == "accuracy" else 1.0
-        y = np.array([names.index(name) for name in found["control"]]) + (place - 1.5) * 0.19
-        mean, low, high = (found[column] / unit for column in ("measured", "low", "high"))
+        measurements = rows[(rows["panel"] == panel) & (rows["series"] == series)]
+        unit = measurements["predicted"] if panel == "accuracy" else 1.0
+        y = np.array([names.index(name) for name in measurements["control"]]) + (place - 1.5) * 0.19
+        mean, low, high = (measurements[column] / unit for column in ("measured", "low", "high"))
         look = ONE_ADAPTER if series == "one adapter" else look_of(series)
         style.points_across(axes, mean, y, low, high, look, series)

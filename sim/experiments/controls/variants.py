@@ -19,5 +19,5 @@ def libraries(parts: tuple[str, ...]) -> tuple[str, ...]:
 
 def unlinked(config: ReuseConfig) -> ReuseConfig:
     """The same with a base that is shown no answer to a question of more hops than one, and no trace."""
-    kept = tuple(pair for pair in config.pretraining.batch if not pair[0].startswith(("direct", "traces")))
-    return replace(config, pretraining=replace(config.pretraining, batch=kept))
+    batch = tuple(pair for pair in config.pretraining.batch if not pair[0].startswith(("direct", "traces")))
+    return replace(config, pretraining=replace(config.pretraining, batch=batch))

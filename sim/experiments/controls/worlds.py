@@ -60,7 +60,7 @@ def _parts(
     ``batches``: of the groups that the controls add to pretraining.
     """
     kind = kind_of(config)
-    alone = of_world(
+    parts_only = of_world(
         config,
         pretraining=with_batches(kind.pretraining, *batches),
         finetuning=with_batches(kind.finetuning, *FINETUNING),
@@ -68,7 +68,7 @@ def _parts(
         methods=("average", "sum"),
         losses=True,
     )
-    every = replace(alone, extras=("direct_expert", *libraries(world.PARTS)))
+    every = replace(parts_only, extras=("direct_expert", *libraries(world.PARTS)))
 
     def cell(template, identity):
         return world.Setting(template=template, identity=identity)
@@ -76,9 +76,9 @@ def _parts(
     yield plain(every, {"linked/none": cell("pretraining", "none")})
     # A part each: as many runs at once in all of them, so that what is compiled for one serves the others.
     for i in linked:
-        yield plain(alone, {f"linked/{i}": cell("pretraining", i)})
+        yield plain(parts_only, {f"linked/{i}": cell("pretraining", i)})
     for i in without:
-        yield plain(unlinked(alone), {f"unlinked/{i}": cell("none", i)})
+        yield plain(unlinked(parts_only), {f"unlinked/{i}": cell("none", i)})
 
 
 @experiment(**SIZES)
@@ -105,10 +105,10 @@ def atlas_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Pa
 
 
 def _collect(source: Source) -> pd.DataFrame:
-    found = [
+    tables = [
         against_nulls(source.summary(RUNS[name]), lines).assign(world=name) for name, lines in LINES.items()
     ]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 TITLES = {"math_word": "math word problems", "crosslingual": "cross-lingual code", "atlas": "atlas"}
@@ -137,8 +137,8 @@ def referee_worlds(rows: pd.DataFrame):
     picture, panels = style.figure(
         style.PAGE, 8.4, ncols=len(WORLDS), nrows=len(PANELS), sharey=True, sharex="row"
     )
-    held = set(rows["control"])
-    names = [line.name for line in LINES["atlas"] if line.name in held]
+    control_names = set(rows["control"])
+    names = [line.name for line in LINES["atlas"] if line.name in control_names]
     for row, (panel, (_, label)) in zip(panels, PANELS.items(), strict=True):
         for axes, world in zip(row, WORLDS, strict=True):
             draw_panel(axes, rows[rows["world"] == world], panel, names)
