@@ -52,22 +52,22 @@ SIMULATORS = ("one_layer", "merge", "worlds", "model", "twins", "reuse")
 
 def imported(path: Path) -> set[str]:
     """Every module a file imports, as dotted names; ``from theory import model`` gives theory.model."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = path.parent.relative_to(ROOT) if path.is_relative_to(ROOT) else Path()
             above = base.parts[: len(base.parts) - node.level + 1] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
             package = ROOT / module.replace(".", "/")
-            found |= {
+            modules |= {
                 f"{module}.{alias.name}"
                 if (package / f"{alias.name}.py").exists() or (package / alias.name).is_dir()
                 else module
                 for alias in node.names
             }
-    return found
+    return modules
 
 
 def name(path: Path) -> str:
@@ -96,8 +96,8 @@ def test_rooms_are_left_only_downwards(path):
 
 def _simulators() -> list[Path]:
     predicting = {ROOT / "sim" / part for part in PREDICTING}
-    found = [path for room in SIMULATORS for path in sorted((ROOT / "sim" / room).rglob("*.py"))]
-    return [path for path in found if path not in predicting]
+    paths = [path for room in SIMULATORS for path in sorted((ROOT / "sim" / room).rglob("*.py"))]
+    return [path for path in paths if path not in predicting]
 
 
 @pytest.mark.parametrize("path", _simulators(), ids=name)
@@ -119,9 +119,9 @@ def test_the_rule_sees_every_form_of_import(tmp_path):
     assert "sim.merge.registry" in imported(ROOT / "sim/merge/methods/linear.py")
 
 
-def test_simulators_are_found():
-    found = {name(path) for path in _simulators()}
-    assert {"sim/one_layer/two_hop.py", "sim/merge/methods/linear.py", "sim/reuse/library.py"} <= found
+def test_the_list_of_simulators_is_complete():
+    names = {name(path) for path in _simulators()}
+    assert {"sim/one_layer/two_hop.py", "sim/merge/methods/linear.py", "sim/reuse/library.py"} <= names
 
 
 @pytest.mark.parametrize("path", [*THEORY, *SIM, *sorted((ROOT / "tests").rglob("*.py"))], ids=name)
