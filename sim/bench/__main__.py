@@ -53,7 +53,7 @@ def main(command: BenchCommand) -> None:
             print(f"{record.name}: {record.summary}")
         return
     parallel.use_all_cores()
-    command.out.mkdir(parents=True, exist_ok=True)  # before the work, in case it cannot be
+    command.out.mkdir(parents=True, exist_ok=True)  # before the work, since it may fail
     for record in chosen:
         table = record.run()
         write(record.name, table, command.out)

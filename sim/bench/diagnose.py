@@ -1,4 +1,4 @@
-"""Diagnosis time a module, beside the same measures on whole factors, and beside the floor."""
+"""Diagnosis time a module, against the same measures on whole factors and against the floor."""
 
 from pathlib import Path
 

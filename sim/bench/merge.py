@@ -1,4 +1,4 @@
-"""Merge time beside PEFT's on the same adapters, and beside the floor in bytes and operations."""
+"""Merge time against PEFT's on the same adapters, and against the floor in bytes and operations."""
 
 import functools
 import importlib.util

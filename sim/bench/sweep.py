@@ -15,7 +15,7 @@ JOB = ("--rank", "4")
 
 
 def spent(words: list[str], folder: Path) -> dict[str, float]:
-    """Wall and processor seconds of a command with its cache in ``folder``, and the most memory it had.
+    """Wall and processor seconds of a command with its cache in ``folder``, and its peak memory.
 
     Raises:
         RuntimeError: the command failed, with its last words.
@@ -25,7 +25,7 @@ def spent(words: list[str], folder: Path) -> dict[str, float]:
         running = subprocess.Popen(
             words, env={**os.environ, "XDG_CACHE_HOME": str(folder)}, stdout=subprocess.DEVNULL, stderr=errors
         )
-        _, status, used = os.wait4(running.pid, 0)  # of this command alone, all its threads
+        _, status, used = os.wait4(running.pid, 0)  # of this command only, all its threads
         elapsed = time.perf_counter() - begin
         running.returncode = os.waitstatus_to_exitcode(status)
         if running.returncode:

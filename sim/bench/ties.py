@@ -1,4 +1,4 @@
-"""TIES of a pair of large modules beside plain NumPy on dense matrices, and beside the floor."""
+"""TIES of a pair of large modules, against plain NumPy on dense matrices and against the floor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -53,8 +53,8 @@ def ties() -> pd.DataFrame:
 
     The peers are plain NumPy on dense matrices, and SciPy's ``svds``, each run once. ``seconds`` of ours is
     the shortest of 3 runs, ``first`` one before with compilation. ``error`` is ours against the peer's: the
-    relative difference of the merges (rounding decides the trim or the vote of an entry in a million), and by
-    which share the truncation leaves more over.
+    relative difference of the merges (rounding decides the trim or the vote of an entry in a million), and
+    the relative excess of the truncation's residual.
     """
     size = {"out_dim": OUT, "in_dim": IN, "rank": RANK}
     updates = pair(**size)

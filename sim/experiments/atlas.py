@@ -70,8 +70,8 @@ METHODS = named(
     ("single", "country"),
     ("single", "currency"),
 )
-"""From the top of the main figure; a run has those that its profile makes. One adapter alone cannot compose:
-what it scores at once above a guess is what real facts give away."""
+"""Rows of the main figure, from the top. A profile makes only some of them. A single adapter cannot compose:
+if it scores above a guess at once, the real facts give the answer away."""
 
 DIRECT = "direct_given_among_answers"
 
@@ -133,7 +133,7 @@ QUESTIONS = {
     "cot3_answer": "capital, 3 hops",
     "history_cot": "historic state",
 }
-"""What is asked step by step, by metric."""
+"""Labels of the questions that are answered step by step, by metric."""
 
 REUSED = METHODS[:5]
 

@@ -1,4 +1,4 @@
-"""Traces of other entities in the adapters' own data: how many, worded how, on which base."""
+"""Traces of other entities in the adapters' own data: their number, their wording and the base."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ from sim.worlds.two_hop import WORDINGS, Setting
 def bridges(
     config: ReuseConfig, doses: tuple[int, ...], wordings: tuple[str, ...], templates: tuple[str, ...]
 ) -> Iterator[Part]:
-    """Dose of traces in both adapters' data: how many, worded how, on a base that knows them or not."""
+    """Traces in both adapters' data: their number, their wording, and whether the base knows them."""
     yield plain(
         config,
         {
@@ -89,7 +89,7 @@ def bridge_dose(rows: pd.DataFrame):
 RUNS = ("familiarity", "bridges", "rank")
 FIXED = "2026-11-29"
 OTHERS = (1, 2, 8, 16, 32)
-"""Ranks beside 4 of which the run has the double as well."""
+"""Ranks other than 4 for which the run also has twice the rank."""
 
 
 def _dosed(*doses: int, method: str = "sum", wording: str = "shared") -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""Cross-lingual code: is what one adapter knows of a language of use to another that knows new functions?"""
+"""Cross-lingual code: one adapter knows a new language, another new functions; can they be combined?"""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -34,7 +34,7 @@ DEFAULT = of_world(
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"), lambdas=(0.75,))
-"""The two adapters and the ceiling alone, for programs that compile quickly."""
+"""Only the two adapters and the joint one: for programs that must compile quickly."""
 
 
 @experiment(
@@ -52,7 +52,7 @@ SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"), lambdas=
     },
 )
 def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, ...], ...]) -> Iterator[Part]:
-    """New functions asked for in a new language: method against familiarity and template."""
+    """New functions in a new language: method against familiarity and template."""
     yield plain(config, {"/".join(cell): Setting(*cell) for cell in cells})
 
 
@@ -63,7 +63,7 @@ METHODS = named(
     ("single", "language"),
     ("single", "functions"),
 )
-"""Of the main figure, from the top."""
+"""Rows of the main figure, from the top."""
 
 SERIES = (
     ("familiar", "pivot", "both familiar"),
@@ -140,13 +140,13 @@ QUESTIONS = (
     ("direct_runs", "new function, at once"),
     ("cot_runs", "new function, by translation"),
 )
-"""(metric, label) of what is asked in N, from vocabulary alone to what needs both adapters."""
+"""(metric, label) of the questions in N, from vocabulary to questions that need both adapters."""
 
 SHOWN = named(("single", "language"), ("parts", "sum"), ("single", "joint"))
 
 
 def _parts(source: Source) -> pd.DataFrame:
-    """Panel "part": what is asked in N. Panel "cell": prediction and outcome of every cell and linear merge.
+    """Panel "part": the questions in N. Panel "cell": prediction and outcome of every cell and linear merge.
     Panel "error": ``prediction_errors`` over all of those cells."""
     pairs = tuple((library, method) for library, method, _ in SHOWN)
     questions = selected(source.summary("crosslingual"), tuple(metric for metric, _ in QUESTIONS), pairs)
@@ -173,7 +173,7 @@ FORECAST = (
     "untouched",
     "untouched_cot",
 )
-"""What is predicted of the linear merges, prompt by prompt."""
+"""Metrics that are predicted for the linear merges, prompt by prompt."""
 
 
 @figure(

@@ -1,4 +1,4 @@
-"""Math word problems: operations taught apart, asked together, by form of the solution, verbs and depth."""
+"""Math word problems that need two adapters' operations, by form of the solution, verbs and depth."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,10 +31,10 @@ DEFAULT = of_world(
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"), lambdas=(0.75,), oracle=False)
 
 SHARED = ("prose", "equation", "program")
-"""Forms in which both adapters are taught, and asked."""
+"""Forms of both adapters' data and of the questions."""
 
 MIXED = ("prose_program", "program_prose")
-"""Forms that differ between the adapters; asked is the first one's."""
+"""Forms that differ between the adapters; the questions have the first one's."""
 
 QUICK = (
     *(Setting("real", "both", form) for form in (*SHARED, *MIXED)),
@@ -48,7 +48,7 @@ PAPER = (
     *(Setting("real", "both", form) for form in MIXED),
     *(Setting("real", "both", form, dose) for form in ("prose", "program") for dose in (0, 256)),
 )
-"""Verbs that are not known need a template to be solved at all: they are asked where there is one."""
+"""Problems with unfamiliar verbs need a template, so these settings have one."""
 
 
 @experiment(quick={"config": SMALL, "settings": QUICK}, paper={"config": DEFAULT, "settings": PAPER})
@@ -72,13 +72,13 @@ METHODS = named(
     *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
     ("bridge", "sum"),
 )
-"""Of the main figure, from the top."""
+"""Rows of the main figure, from the top."""
 
 SOLVED, DIRECT = "cot_solved", "direct_given_among_answers"
 """The final quantity, as written or as the written program computes it; and as answered at once."""
 
 SEEN = {"real": "known, another meaning", "heard": "seen in distractors", "fake": "never seen"}
-"""What pretraining knows of the taught verbs."""
+"""Labels of the verbs: how pretraining used them."""
 
 UNSHARED = {
     "real/none/prose": "nowhere",
@@ -144,8 +144,8 @@ def word_problems(rows: pd.DataFrame):
 
 
 def _depths(source: Source) -> pd.DataFrame:
-    """Panel "depth": whole solutions that are right, beside the product of their steps' forecasts, for the
-    sum and the joint adapter. Panel "error": errors of the predictors over undecided cells."""
+    """Panel "depth": share of whole solutions that are right, and the product of their steps' forecasts, for
+    the sum and the joint adapter. Panel "error": errors of the predictors over undecided cells."""
     summary = source.summary("math_word")
     exact = {f"{name}_exact": depth for depth, name in ASKED.items()}
     rows = summary[summary["metric"].isin(exact) & summary["label"].isin(f"real/both/{f}" for f in SHARED)]

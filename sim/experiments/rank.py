@@ -28,7 +28,7 @@ KINDS = {
     "mlp": dict.fromkeys(MLP, 4) | dict.fromkeys(ATTENTION, 0),
     "attention": dict.fromkeys(ATTENTION, 4) | dict.fromkeys(MLP, 0),
 }
-"""LoRA of rank 4 on some kinds of matrices alone: kind -> rank."""
+"""LoRA of rank 4 on only some kinds of matrices: kind -> rank."""
 
 
 @experiment(
@@ -71,7 +71,8 @@ PLACES = {"mlp": "MLP", "attention": "attn."}
     panels=("LoRA of the rank shown on all matrices.", "LoRA of rank 4 on some matrices alone."),
 )
 def rank(rows: pd.DataFrame):
-    """Chain-of-thought accuracy against the adapters' rank, by method; MLP and attention alone beside it."""
+    """Chain-of-thought accuracy against the adapters' rank, by method; second panel: only MLP or
+    attention."""
     kinds = [label for label in PLACES if label in set(rows["label"])]
     wide = (2.6, 1) if kinds else (1,)
     picture, panels = style.figure(

@@ -14,7 +14,8 @@ from sim.worlds.two_hop import Setting
 
 
 def _shaped(layers: int, width: int) -> Part:
-    """The default cell at another depth or width; wide models need a smaller step: rate * width is kept."""
+    """The default cell at another depth or width; rate * width is constant, since wide models need a smaller
+    step."""
     rates = {
         name: replace(getattr(SMALL, name), rate=getattr(SMALL, name).rate * 64 / width)
         for name in ("pretraining", "finetuning")

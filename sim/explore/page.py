@@ -2,7 +2,7 @@
 
 The page computes in the reader's browser, so its formulas are written once more, in JavaScript. Three things
 hold them to ``theory``: the tests move its sliders in a real browser, the page itself compares its formulas
-with ``CHECKED`` settings that are computed here, and beside each number stands the Python that gives it.
+with ``CHECKED`` settings that are computed here, and each number is shown with the Python that gives it.
 """
 
 import json
@@ -28,7 +28,7 @@ SLIDERS = {
 """What each slider sets: label, smallest, largest, step, value at the start (two averaged overwrites)."""
 
 NEW, OLD = "#0072B2", "#D55E00"
-"""Colours of the two outcomes, told apart by colour-blind readers and dark enough for a line."""
+"""Colours of the two outcomes, distinct for colour-blind readers and dark enough for a line."""
 
 WHOLE = ("rank", "facts", "adapters")
 

@@ -1,5 +1,5 @@
-"""What stands under a figure and on the page of a folder of figures: claim, panels, methods, and where the
-numbers come from. Seeds, profile, cost and device are read from the table and from what made it."""
+"""Captions of figures and the page of a folder: claim, panels, methods, and the source of the numbers. Seeds,
+profile, cost and device are read from the table and from the record of its run."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,19 +12,19 @@ from sim.lab import files
 from sim.lab.figure import Figure
 
 RECORD = "tables.json"
-"""Of a folder: how each table that computes its own numbers was made."""
+"""File of a folder: the origin of each table that computes its own numbers."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """How numbers were made: the command, the profile, seconds in all, and on what (empty: not recorded)."""
+    """Origin of numbers: command, profile, seconds in all, and device (empty: not recorded)."""
 
     command: str
     profile: str
     seconds: float
     device: str
     options: str = ""
-    """What of the command says how much is computed."""
+    """The options of the command that set the amount of computing."""
 
     @property
     def cost(self) -> str:
@@ -34,7 +34,7 @@ class Origin:
 
 
 def of_run(folder: Path) -> Origin:
-    """Of the run in a folder, from its manifest; the command without where it wrote."""
+    """Origin of the run in a folder, from its manifest; the command is without its output folder."""
     manifest = json.loads((folder / "manifest.json").read_text())
     config = manifest["config"]
     options = "--profile paper" if config["profile"] == "paper" else f"--seeds {config['seeds']}"
@@ -43,21 +43,22 @@ def of_run(folder: Path) -> Origin:
 
 
 def recorded(folder: Path) -> dict[str, Origin]:
-    """Of the tables in a folder of figures, by name; those of experiments are with their runs."""
+    """Origins of the tables in a folder of figures, by name; those of experiments are in the folders of their
+    runs."""
     path = folder / RECORD
     entries = json.loads(path.read_text()) if path.exists() else {}
     return {name: Origin(**fields) for name, fields in entries.items()}
 
 
 def record(folder: Path, name: str, origin: Origin) -> None:
-    """Note how a table of a folder was made."""
+    """Record the origin of a table of a folder."""
     entries = recorded(folder) | {name: origin}
     text = json.dumps({key: asdict(entries[key]) for key in sorted(entries)}, indent=1)
     files.write_text(folder / RECORD, text + "\n")
 
 
 def origins(item: Figure, folder: Path, runs: Path) -> list[Origin]:
-    """Where the numbers of a figure come from, as far as it is known."""
+    """Origins of the numbers of a figure; empty if none is recorded."""
     if not item.experiments:
         return [origin for name, origin in recorded(folder).items() if name == item.name]
     return [of_run(runs / name) for name in item.experiments if (runs / name / "manifest.json").exists()]

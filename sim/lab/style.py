@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from sim.lab import files
 
 COLUMN = 3.25
-"""Width of one journal column, inches; of a figure that is asked for another page, see ``Page``."""
+"""Width of one journal column, inches; other pages: see ``Page``."""
 
 PAGE = 6.75
 """Width of two columns, inches."""
@@ -159,7 +159,7 @@ def levels(count: int) -> list[Look]:
 
 
 def points(axes, x, mean, low, high, series: int | Look, label: str | None = None, hollow: bool = False):
-    """Measurements with 95% bars, in the colour and marker of a series. The legend shows the marker alone."""
+    """Measurements with 95% bars, in the colour and marker of a series. The legend shows only the marker."""
     return _marked(axes.errorbar(x, mean, yerr=_bars(mean, low, high), **_marks(series, hollow)), label)
 
 
@@ -213,8 +213,8 @@ def unit(axes, names: str = "y") -> None:
 
 
 def rows(panels, names: Sequence[str]) -> None:
-    """Names of the rows, from the top, beside the first of the panels that share them; thin lines in all,
-    and above the first row a strip for the names of reference lines."""
+    """Name the rows, from the top, in the first of the panels that share them. All panels get thin lines, and
+    a strip above the first row for the names of reference lines."""
     for axes in panels:
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -1.2)
@@ -284,7 +284,7 @@ def fitted(picture: Figure) -> Figure:
     for axes in picture.axes:
         room = axes.get_window_extent()
         for text, length, most in (
-            (axes._left_title, "width", room.width),  # matplotlib hands out its words alone
+            (axes._left_title, "width", room.width),  # matplotlib's public method gives only its words
             (axes.xaxis.label, "width", 1.1 * room.width),
             (axes.yaxis.label, "height", 1.1 * room.height),
         ):
@@ -335,7 +335,7 @@ def _save_pgf(drawn: Figure, path: Path) -> None:
 
 
 def sizes(axes, ticks) -> None:
-    """A logarithmic x axis that is labelled at these places alone, with plain numbers."""
+    """A logarithmic x axis that is labelled only at these places, with plain numbers."""
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()

@@ -61,7 +61,8 @@ def main(args: Site) -> None:
         "-d",
         args.out.resolve(),
     ]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # the theme's advertisement of its successor
+    # Without the theme's advertisement of its successor.
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     if subprocess.run([str(word) for word in words], cwd=ROOT, env=environment).returncode:
         raise ValueError("mkdocs found the faults above")
     print(f"open {args.out / 'index.html'} in a browser")

@@ -23,7 +23,7 @@ def write(root: Path, docs: Path) -> list[dict[str, object]]:
 
 
 def _shown(path: Path) -> bool:
-    """A module that defines something or says something, and is no private one."""
+    """Whether a module is public and has definitions or a docstring."""
     if path.name.startswith("_") and path.name not in ("__init__.py", "__main__.py"):
         return False
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is not None

@@ -1,6 +1,6 @@
-"""``python -m sim.site.readme``: write what README.md shows from code and records, the example and the costs.
+"""``python -m sim.site.readme``: write the generated blocks of README.md, the example and the costs.
 
-They stand between markers; the rest of the page is a person's. Its picture is ``figures/example.svg``.
+They stand between markers; the rest of the page is written by hand. Its picture is ``figures/example.svg``.
 """
 
 import json
@@ -45,7 +45,7 @@ def sequences() -> str:
 
 
 def picture() -> str:
-    """The four sequences as SVG, each token in the colour of the adapter that an oracle router asks."""
+    """The four sequences as SVG, each token in the colour of its adapter under an oracle router."""
     questions, parts = example(), []
 
     def text(x: float, y: float, label: str, **look: object) -> None:
@@ -95,10 +95,11 @@ def picture() -> str:
 
 
 def costs(root: Path = ROOT) -> str:
-    """A row a job that was recorded, by ``sim.bench sweep --out figures/costs`` or in a committed manifest.
+    """A table of costs, one row a recorded job (``sim.bench sweep --out figures/costs``, or a committed
+    manifest).
 
-    Cold is on an empty cache, warm the same again; a manifest does not say what the cache held. What was not
-    recorded stays empty, and a column of nothing is left out.
+    Cold is on an empty cache, warm the same again; a manifest does not record the state of the cache. Missing
+    numbers are empty cells, and empty columns are left out.
     """
     rows = [_timed(json.loads(path.read_text())) for path in sorted((root / "figures/costs").glob("*.json"))]
     manifests = sorted((root / "figures" / "experiments").glob("*/manifest.json"))
@@ -123,7 +124,7 @@ def _ran(run: captions.Origin) -> tuple[str, ...]:
 
 
 def _device(devices: str) -> str:
-    """Cores for what a manifest calls devices of the kind cpu."""
+    """The devices of a manifest in words: "2 x cpu" is "2 cores"."""
     return re.sub(r"^(\d+) x cpu$", r"\1 cores", devices)
 
 

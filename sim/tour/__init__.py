@@ -1,4 +1,4 @@
-"""What the notebooks show, where it takes more than a few lines: one file a notebook, and what they share.
+"""Functions of the notebooks that take more than a few lines: one file a notebook, and shared ones.
 
 Each function returns a table or a picture (or plain numbers) made of ``theory`` and its twins; the notebooks
 call them, and say what to look at.

@@ -64,7 +64,7 @@ def by_rank(ranks: Sequence[int], facts: int, worlds: int, key: Array) -> tuple[
 
 
 def matched(runs: decoded.Run) -> pd.DataFrame:
-    """Rate of solved chains and its scatter over worlds beside Proposition 9a, from the step accuracies."""
+    """Rate of solved chains and its scatter over worlds, with Proposition 9a from the step accuracies."""
     forced = np.asarray(runs.forced)
     expected = np.array([chain.matched(row, forced.shape[2]) for row in forced.mean(axis=2)])
     rate = forced.all(axis=1).mean(axis=1)

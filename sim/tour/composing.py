@@ -29,7 +29,7 @@ class Inside:
 
 
 def two_first_hops(key: Array, entities: int = 8) -> tuple[Inside, pd.Series]:
-    """The same second-hop adapter summed with two first hops, s1 and s1 moved by one: what differs at p12."""
+    """One second-hop adapter summed with two first hops, s1 and s1 moved by one: their differences at p12."""
     config = model.ModelConfig(entities=entities, dim=4 * entities + 4, features=512)
     frozen, entity = model.make(config, jax.random.fold_in(key, 0)), jnp.arange(entities)
     first, second, both = (
@@ -77,7 +77,7 @@ def strengths(inside: Inside) -> pd.Series:
 
 
 def every_merge(sizes: Sequence[int], draws: int, key: Array) -> tuple[pd.DataFrame, Figure]:
-    """Direct two-hop accuracy of every merge at growing N, over all shifts of s1, beside 1/N; its spread."""
+    """Direct two-hop accuracy of every merge at growing N, over all shifts of s1, with 1/N; its spread."""
     accuracies = {method: [] for method in MERGES}
     measure = jax.jit(two_hop.measure, static_argnums=0)
     for size in sizes:
@@ -103,7 +103,7 @@ def every_merge(sizes: Sequence[int], draws: int, key: Array) -> tuple[pd.DataFr
 
 
 def lucky(sizes: Sequence[int], experiments: int = 4000) -> pd.DataFrame:
-    """A fixed guess against random bijections: accuracy and its deviation beside Corollary 2c."""
+    """A fixed guess against random bijections: accuracy and its deviation, with Corollary 2c."""
     rng, rows = np.random.default_rng(0), []
     for size in sizes:
         guess = np.arange(size)

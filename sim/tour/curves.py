@@ -1,4 +1,4 @@
-"""Laws as lines, their twins as points: most pictures of the notebooks, and the table beside them."""
+"""Laws as lines, their twins as points: most pictures of the notebooks, and their tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

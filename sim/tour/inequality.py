@@ -37,7 +37,8 @@ def draw_recall(rank: int, facts: int, overlap: float, margin: float, swing: flo
 
 
 def flips(margin: Sequence[float], swing: Sequence[float], key: Array) -> pd.DataFrame:
-    """Where each fact flips, by formula and by bisection, and the largest library that averaging keeps."""
+    """The λ at which each fact flips, by formula and by bisection, and the largest library whose average
+    answers new."""
     margin, swing = jnp.asarray(margin), jnp.asarray(swing)
     low, high = coverage.lambda_range(margin, swing)
     columns = {
@@ -92,7 +93,8 @@ def ranks(facts: int, adapters: int, key: Array) -> tuple[list[Curve], pd.DataFr
 
 @style.styled
 def decided(count: int, key: Array) -> tuple[Figure, int]:
-    """Memories with random lambda, kappa, rho, read one by one; how many the inequality called wrongly."""
+    """Memories with random lambda, kappa, rho, read one by one; the number of wrong predictions of the
+    inequality."""
     draws = (
         jax.random.uniform(jax.random.fold_in(key, index), (count,), jnp.float64) for index in (20, 21, 22)
     )
@@ -114,7 +116,7 @@ def decided(count: int, key: Array) -> tuple[Figure, int]:
 def best(
     edits: Float[np.ndarray, "2 e"], untouched: Float[np.ndarray, "2 k"], largest: float
 ) -> pd.DataFrame:
-    """The best common lambda from margins and swings alone, beside the best of a grid of 241."""
+    """The best common lambda computed from margins and swings, and the best of a grid of 241."""
     grid = np.linspace(0, largest, 241)[:, None]
     right = (grid * edits[1] > edits[0]).sum(1) + (grid * untouched[1] < untouched[0]).sum(1)
     lam, accuracy = coverage.best_lambda(*map(jnp.asarray, (*edits, *untouched)), largest=largest)

@@ -1,5 +1,4 @@
-"""What the two-hop experiments share: the points around which they vary one setting at a time, and how
-their figures choose rows and draw chance."""
+"""What the two-hop experiments share: default configurations, choice of rows, and the line of chance."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +28,7 @@ DEFAULT = of_world(
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"))
-"""The two hop adapters and the ceiling alone: for programs that must compile quickly."""
+"""Only the two hop adapters and the joint one: for programs that must compile quickly."""
 
 SETTING = "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices."
 
@@ -39,7 +38,7 @@ NAMES = {
     "half_fake_subject": "subject unseen",
     "fake": "both unseen",
 }
-"""Which names of the edited facts pretraining never saw, by ``Setting.entities``."""
+"""Labels of ``Setting.entities``: which names of the edited facts pretraining never saw."""
 
 Methods = Sequence[tuple[str, str, str]]
 """(library, method, label), in the order of a figure."""
@@ -71,8 +70,8 @@ def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
 
 
 def chance(axes, across: bool = False, label: str = "one-hop bound") -> None:
-    """The line of the most that a model without one of the hops can reach (theory/README.md, 2g), upright
-    where accuracy runs across."""
+    """A line at the highest accuracy of a model that lacks one of the hops (theory/README.md, 2g). It is
+    upright if accuracy is on the x axis."""
     style.reference(axes, edited_bound(DEFAULT.world.edits), label, across)
 
 
@@ -107,5 +106,5 @@ def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int
 
 
 def name_rows(panels, methods: Methods) -> None:
-    """Labels of the methods beside the first of the panels that share them, thin lines in all."""
+    """Label the methods in the first of the panels that share them; draw thin lines in all."""
     style.rows(panels, [label for _, _, label in methods])

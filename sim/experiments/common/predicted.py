@@ -1,4 +1,4 @@
-"""How far predictions from single adapters are from what their merges did: what experiments share."""
+"""Errors of predictions from single adapters, against the measured merges; shared by experiments."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from sim.lab import intervals, style
 from sim.lab.figure import make_row
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
-"""The last is what the others must beat: that merging does nothing."""
+"""The last is the baseline of the others: merging changes nothing."""
 
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
 OPEN = "open outcomes"
-"""Label of the undecided cells of all settings, in claims."""
+"""Label, in claims, of the undecided cells of all settings."""
 
 SLIGHT = 0.01
 """Mean absolute errors that differ by less count as equal."""
@@ -32,8 +32,8 @@ def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
 
 
 def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
-    """Mean absolute error over the undecided ``outcomes``, seed by seed, of the predictors that say something
-    of them."""
+    """Mean absolute error over the undecided ``outcomes``, seed by seed, of every predictor that has a value
+    for them."""
     rows = rows[rows["undecided"]]
     each = {name: (rows[name] - rows["measured"]).abs().groupby(rows["seed"]).mean() for name in predictors}
     return {name: of_seeds(values) for name, values in each.items() if values.notna().any()}

@@ -1,4 +1,4 @@
-"""The controls a referee asks for: what else might join two facts, asked of the same world and held to nulls.
+"""A referee's controls: other ways in which two facts might be joined, in the same world, against nulls.
 
 Cells "linked/I" have a base that was shown two-hop answers and traces, "unlinked/I" one that was not; I says
 where identities ("b IS b") occur. A world that offers controls (``sim.worlds.controls``) is one ``Part``.
@@ -56,7 +56,7 @@ ALL = replace(PARTS_ONLY, extras=("direct_expert", *libraries(PARTS), "compared"
     paper={"linked": ("pretraining", "data", "both"), "without": tuple(TEMPLATES)},
 )
 def controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
-    """Controls: known and compared facts, stand-ins, a direct expert, identities; chance of the loss."""
+    """Controls: facts that pretraining knows, comparisons, stand-ins, a direct expert, identities."""
     yield plain(ALL, {"linked/none": Setting()})
     yield plain(PARTS_ONLY, {f"linked/{i}": Setting(identity=i) for i in linked})
     yield plain(

@@ -1,4 +1,4 @@
-"""The lines of a referee's figure: who is asked what, what proves the null, or what a control takes away."""
+"""The lines of a referee's figure: models, question, theorem of the null, or the removed assumption."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,14 +20,14 @@ PANELS = {
     "gain": (probe.loss_gain, "null − loss, nats"),
     "over base": (probe.loss_gain_over_base, "the same, less the base's"),
 }
-"""panel: (metric of a probe, given which null the loss is held against; title)."""
+"""panel: (function of a probe and a null that gives the metric, title)."""
 
 LINK = "(i) of 2d"
-"""Assumption that no training sequence ties the bridge as written to the bridge as read. Without it 2d is
-silent: the base was shown two-hop answers, or identities are in pretraining or in the data."""
+"""The assumption that no training sequence shows the bridge both as an answer and as a subject. Without it 2d
+says nothing: the base saw two-hop answers, or identities are in pretraining or in the data."""
 
 LINK_AND_HOP = "(i) of 2d, the uniform first hop of 2a"
-"""The same, where the first hop is an old fact: what the base knows of it is no independent draw."""
+"""The same if the first hop is an old fact: the base's knowledge of it is not an independent draw."""
 
 NO_BRIDGE = "the last step of 2d's proof"
 """The right answer does not move as bridges are relabelled: nothing is composed."""
@@ -35,13 +35,13 @@ NO_BRIDGE = "the last step of 2d's proof"
 
 @dataclass(frozen=True)
 class Control:
-    """One line: who is asked what.
+    """One line: models and their question.
 
     models: (library, method) of each series, "" for a series that has none here; see ``SERIES``.
     theorem: of theory/README.md, section 2, that proves the null of the merges; "" where none does.
-    removes: what the control takes away from 2a to 2e, where it takes something.
-    lacks: the part, if any, whose knowledge is in no adapter and in no base: what is asked cannot be known.
-           Models are held against the null of who lacks it, where the world's probes have one.
+    removes: the assumption of 2a to 2e that the control removes, if any.
+    lacks: the part, if any, whose facts are in no adapter and in no base, so that nobody can know the answer.
+            The null is that of a model that lacks it, if the world's probes have one.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Control:
 
 
 def merged(library: str, single: str = "", base: bool = False) -> tuple[tuple[str, str], ...]:
-    """Sum and average of a library, and beside them a single adapter or the base, if named."""
+    """Sum and average of a library, then a single adapter and the base if named."""
     merges = ((library, "sum"), (library, "average")) if library else (("", ""), ("", ""))
     return (*merges, ("single", single) if single else ("", ""), ("single", "base") if base else ("", ""))
 
@@ -63,9 +63,10 @@ IDENTITIES = (("pretraining", "pretraining"), ("data", "the data"), ("both", "bo
 
 
 def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
-    """All lines in the order of the figure, from the top. Those that a run does not hold are left out.
+    """All lines in the order of the figure, from the top. ``against_nulls`` leaves out those that a run
+    lacks.
 
-    The joint adapter is the one in whose data both facts stand, in different documents.
+    The joint adapter's data hold both facts, in different documents.
 
     Args:
         parts: the world's two adapters, hop 1 and hop 2.
@@ -132,7 +133,7 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
 
 
 def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.DataFrame:
-    """One row a control, series and panel: what was measured beside its null."""
+    """One row a control, series and panel: measurement and null."""
     rows = summary[summary["predictor"] == "chance"]
     keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
     cells, table = dict(zip(keys, rows.to_dict("records"), strict=True)), []

@@ -44,8 +44,8 @@ SIZES = {
     "quick": {"linked": (), "without": ("none",)},
     "paper": {"linked": ("both",), "without": ("none", "both")},
 }
-"""Where identities occur: in cells whose base was shown two-hop answers (beside "none", with all libraries),
-and in those of a base that was not."""
+"""Where identities occur: in cells of a base that saw two-hop answers (besides "none", which has all
+libraries), and in cells of a base that did not."""
 
 
 def _parts(
@@ -55,7 +55,7 @@ def _parts(
     linked: Sequence[str],
     without: Sequence[str],
 ) -> Iterator[Part]:
-    """Familiar material; the adapters are taught facts alone.
+    """Familiar material; the adapters are taught nothing but facts.
 
     ``batches``: of the groups that the controls add to pretraining.
     """
@@ -157,7 +157,8 @@ OF_WHO_LACKS = (
 
 
 def _claim(number: str, world: str, subject: str, answers: int, history: str = "") -> None:
-    """Register that nobody composes where a hop is known to nobody, with or without ``OF_WHO_LACKS``."""
+    """Register the claim that no model composes if no model knows one of the hops, with or without
+    ``OF_WHO_LACKS``."""
     lines = [line for line in LINES[world] if line.lacks]
     cells = partial(cells_of, RUNS[world], lines, lacking=bool(history))
     claim(

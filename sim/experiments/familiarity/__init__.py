@@ -31,7 +31,7 @@ from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
     paper={"config": DEFAULT, "entities": tuple(ENTITIES), "templates": tuple(TEMPLATES)},
 )
 def familiarity(config: ReuseConfig, entities: tuple[str, ...], templates: tuple[str, ...]) -> Iterator[Part]:
-    """Library and method against who the facts are about and where the template occurs (main figure)."""
+    """Library and method against the familiarity of the entities and the template (main figure)."""
     yield plain(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
 
 
@@ -41,10 +41,10 @@ METHODS = named(
     ("bridge", "sum"),
     ("expert", "sum"),
 )
-"""Of the main figure, from the top."""
+"""Rows of the main figure, from the top."""
 
 DIRECT = "direct_given_among_answers"
-"""Accuracy of direct answers where the model gives an answer of some edited query: a guess has 1/edits."""
+"""Accuracy of direct answers among those that answer some edited query; a guess has 1/edits."""
 
 PANELS = (
     ("both", "cot_answer", "step by step,\nshared template"),
@@ -97,7 +97,7 @@ def library_and_familiarity(rows: pd.DataFrame):
 
 
 AS_BASE = "as the base answers"
-"""The predictor "base" in words, which is no model of the figure."""
+"""The predictor "base" in words; the base is not a model of the figure."""
 
 RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
 
@@ -117,8 +117,8 @@ def _forecasts(source: Source) -> pd.DataFrame:
 
 
 def outcomes(source: Source) -> pd.DataFrame:
-    """What was predicted of the linear merges and what they did, seed by seed; ``undecided``: whether the
-    cell's mean outcome lies between floor and ceiling."""
+    """Predictions and outcomes of the linear merges, seed by seed. ``undecided``: the cell's mean outcome
+    lies between floor and ceiling."""
     rows = source.summary("familiarity", "predictions")
     rows = rows[rows["method"].str.startswith("lambda=")]
     return undecided(rows)

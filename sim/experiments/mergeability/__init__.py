@@ -1,4 +1,4 @@
-"""Which of what can be known beforehand foretells a merge: forecasts, and published metrics of the pair."""
+"""What predicts the result of a merge: forecasts, and published metrics of the pair."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from theory import pairwise
 MERGES = replace(
     SMALL, methods=(), routers=(), oracle=False, interaction=True, lambdas=tuple(x for x in LAMBDAS if x <= 1)
 )
-"""The linear merges of the two hop adapters, and all that is said of them beforehand."""
+"""The linear merges of the two hop adapters, with all forecasts and metrics of them."""
 
 
 @experiment(
@@ -78,7 +78,7 @@ OURS = ("base", "tangent", "disentangled", *interaction.PREDICTORS)
 """Predictors that are fitted to nothing."""
 
 LOOKS = {name: style.look(place) for place, name in enumerate(OURS)} | {"base": look_of("base")}
-"""Of the predictors; the base's is the model's, whose answers it takes."""
+"""Looks of the predictors; the predictor "base" has the look of the model "base"."""
 
 WORDS = {"second_order": "second order"}
 
@@ -89,7 +89,7 @@ METRICS = {"published, data-free": pairwise.METRICS, "published, with prompts": 
 
 
 def outcomes(source: Source) -> pd.DataFrame:
-    """What was predicted of the merges and what they did, beside the metrics of the pair, seed by seed."""
+    """Predictions and outcomes of the merges with the metrics of the pair, seed by seed."""
     rows = undecided(source.summary("mergeability", "predictions"))
     rows = rows[rows["metric"] != "direct"]  # nothing that is asked at once is answered: at its floor
     of_pairs = source.summary("mergeability", "pairs")
@@ -97,7 +97,7 @@ def outcomes(source: Source) -> pd.DataFrame:
 
 
 def _calibration(source: Source) -> pd.DataFrame:
-    """Panel "calibration": outcome beyond λ = 1/2 where a predictor said about so much. "error": mean
+    """Panel "calibration": mean outcome beyond λ = 1/2 in bins of the prediction. "error": mean
     absolute error of every predictor at every lambda; "setting": the same by setting. "cost": ``cost``."""
     rows = outcomes(source)
     tables = [calibration(rows[rows["undecided"] & (rows["lam"] > 0.5)])]
@@ -114,8 +114,8 @@ BINS = np.linspace(0.0, 1.0, 9)
 
 
 def calibration(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean prediction and outcome, with a 95% bootstrap interval over seeds, of the rows that a predictor
-    puts into one of eight equal bins."""
+    """Mean prediction and mean outcome in eight equal bins of the prediction, with a 95% bootstrap interval
+    over seeds."""
     table = []
     for predictor in OURS:
         place = np.clip(np.digitize(rows[predictor], BINS) - 1, 0, len(BINS) - 2)
@@ -177,11 +177,11 @@ def _named(predictor: str) -> str:
 
 PUBLISHED = {name: group for group, names in METRICS.items() for name in names}
 FITS = {NULL: ()} | {name: (name,) for name in PUBLISHED} | {ALL: tuple(PUBLISHED)}
-"""Metrics that each fit takes, by its name."""
+"""Metrics of each fit, by its name."""
 
 
 def fit(name: str) -> str:
-    """Column of the outcome as fitted from metrics."""
+    """Name of the column with the fitted outcome."""
     return f"{name}, fitted"
 
 

@@ -1,4 +1,4 @@
-"""What forecasts of merges cost, in forward passes of a merge over the same prompts."""
+"""Cost of forecasts of merges, in forward passes of a merge over the same prompts."""
 
 import jax
 import jax.numpy as jnp
@@ -13,14 +13,14 @@ from sim.worlds import build
 from sim.worlds.two_hop import REAL
 
 STRENGTHS = (1, 2, 4, 8, 16)
-"""Numbers of coefficients an adapter is run at."""
+"""Numbers of coefficients an adapter."""
 
 
 def cost(config: ReuseConfig) -> pd.DataFrame:
-    """Forward passes that every predictor takes for all merges of a grid of strengths of two adapters.
+    """Forward passes of every predictor for all merges of a grid of strengths of two adapters.
 
-    From the compiler's count of operations of each ingredient, in those of one forward pass of a merge over
-    the same prompts (certain, so without an interval).
+    The compiler's count of operations of each ingredient, over that of one forward pass of a merge with the
+    same prompts. There is no sampling error, hence no interval.
     """
     each, table = ingredients(config), []
     for strengths in STRENGTHS:
@@ -41,9 +41,9 @@ def cost(config: ReuseConfig) -> pd.DataFrame:
 
 
 def ingredients(config: ReuseConfig) -> dict[str, float]:
-    """Operations of what predictors are made of, over those of one forward pass of a merge.
+    """Operations of the ingredients of predictors, over those of one forward pass of a merge.
 
-    tangent: a derivative in one direction, beside the value it is taken at. bend: a second one. readout:
+    tangent: a derivative in one direction, without the value at its point. bend: a second one. readout:
     logits from the stream. last_mlp: logits from what enters the last ReLU.
     """
     decoder = config.decoder
