@@ -68,8 +68,8 @@ def pytest_runtest_teardown(item, nextitem):
     """Give back what was compiled before there is too much of it."""
     within = nextitem is not None and nextitem.path == item.path
     if psutil.Process().memory_info().rss > MEMORY * (1.5 if within else 1):
-        for cached in (parallel.program, parallel.brief):
-            cached.cache_clear()
+        for cache in (parallel.program, parallel.brief):
+            cache.cache_clear()
         jax.clear_caches()
         gc.collect()
         with contextlib.suppress(AttributeError):  # where the C library is another than glibc

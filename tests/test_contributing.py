@@ -59,7 +59,7 @@ def house(tmp_path_factory):
     return place, run
 
 
-FOUND = """
+PROBE = """
 import dataclasses, jax, numpy as np
 import sim, theory
 assert theory.__file__.startswith({place!r}) and sim.__file__.startswith({place!r})
@@ -83,7 +83,7 @@ np.testing.assert_allclose(dense(merge("root_mean", updates)), wanted, atol=1e-1
 @pytest.mark.slow
 def test_registries_find_the_files(house):
     place, run = house
-    run("-c", FOUND.format(place=str(place)))
+    run("-c", PROBE.format(place=str(place)))
     help_text = " ".join(run("-m", "sim.sweep", "--help").replace("│", " ").split())
     assert "relays: Relays asked at once" in help_text
     assert "root_mean" in run("-m", "sim.merge", "--help")
@@ -114,9 +114,9 @@ def test_a_second_world_through_the_runner(house, relays):
     assert oracle["measured"].mean() > 0.9
     metrics = {"cot_exact", "cot_first", "cot_second_given_first", "cot_answer", "direct_among_answers"}
     assert metrics <= set(rows["metric"])
-    said = parts[(parts["predictor"] == "disentangled") & (parts["metric"] == "first")]
-    assert set(said["method"]) == {"average", "sum", "lambda=0.75"}
-    assert (said["predicted"] - said["measured"]).abs().mean() < 0.3
+    forecasts = parts[(parts["predictor"] == "disentangled") & (parts["metric"] == "first")]
+    assert set(forecasts["method"]) == {"average", "sum", "lambda=0.75"}
+    assert (forecasts["predicted"] - forecasts["measured"]).abs().mean() < 0.3
     given = rows[rows["metric"] == "direct_given_among_answers"]
     assert (given["predicted"] == 1 / 4).all() and set(given["predictor"]) == {"chance"}
     assert (place / "runs" / "relay.pdf").read_bytes().startswith(b"%PDF")

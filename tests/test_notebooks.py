@@ -76,14 +76,14 @@ def anchors() -> set[str]:
 def test_no_measurement_is_typed_into_the_text(path):
     """A number with decimals is a setting, which stands in the code as well, or one that theory proves."""
     cells = nbformat.read(path, as_version=4).cells
-    settings = {float(found) for cell in code_of(path) for found in NUMBER.findall(cell.source)}
+    settings = {float(number) for cell in code_of(path) for number in NUMBER.findall(cell.source)}
     for cell in cells:
         if cell.cell_type == "markdown" and not cell.source.startswith("**Try this.**"):
-            typed = {found for found in DECIMAL.findall(cell.source) if float(found) not in settings}
+            typed = {number for number in DECIMAL.findall(cell.source) if float(number) not in settings}
             assert typed <= anchors(), cell.source
 
 
-def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):
+def test_tables_load_from_any_folder(monkeypatch, tmp_path):
     """The line that every notebook starts with gives the same folder wherever it is run."""
     for path in NOTEBOOKS:
         assert re.search(r"^(figures = )?tour\.start\(\)$", code_of(path)[0].source, re.M)
@@ -99,9 +99,9 @@ def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
     for name, folder in (("A", "first"), ("B", "second")):
         (tmp_path / name).symlink_to(adapters / folder)
     monkeypatch.chdir(tmp_path)
-    found = {}
-    exec(code, found)
-    assert set(found["first"].modules) == set(found["second"].modules) != set()
+    namespace = {}
+    exec(code, namespace)
+    assert set(namespace["first"].modules) == set(namespace["second"].modules) != set()
 
 
 @pytest.mark.slow

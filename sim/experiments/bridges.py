@@ -1,4 +1,4 @@
-"""Traces of other entities in the adapters' own data: how many, worded how, on which base."""
+"""Traces of other entities in the adapters' own data: their number, their wording and the base."""
 
 from collections.abc import Iterator
 
@@ -28,7 +28,7 @@ from sim.worlds.two_hop import WORDINGS, Setting
 def bridges(
     config: ReuseConfig, doses: tuple[int, ...], wordings: tuple[str, ...], templates: tuple[str, ...]
 ) -> Iterator[Part]:
-    """Dose of traces in both adapters' data: how many, worded how, on a base that knows them or not."""
+    """Traces in both adapters' data: their number, their wording, and whether the base knows them."""
     yield plain(
         config,
         {
@@ -74,10 +74,10 @@ def bridge_dose(rows: pd.DataFrame):
     for series, (template, wording, method, label, hollow) in enumerate(SHOWN):
         worded = (rows["wording"] == wording) | (rows["bridges"] == 0)
         chosen = (rows["method"] == method) & (rows["template"] == template) & worded
-        found = rows[chosen].sort_values("bridges")
-        if not found.empty:
-            x = np.searchsorted(doses, found["bridges"]) + (series - 2) * 0.07
-            guide(axes, x, found, style.Look(look_of(method).colour, MARKS[series]), label, hollow)
+        curve = rows[chosen].sort_values("bridges")
+        if not curve.empty:
+            x = np.searchsorted(doses, curve["bridges"]) + (series - 2) * 0.07
+            guide(axes, x, curve, style.Look(look_of(method).colour, MARKS[series]), label, hollow)
     axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
     axes.set(xlabel="traces of other entities in each data set", ylabel="accuracy, step by step")
     style.unit(axes)
@@ -89,7 +89,7 @@ def bridge_dose(rows: pd.DataFrame):
 RUNS = ("familiarity", "bridges", "rank")
 FIXED = "2026-11-29"
 OTHERS = (1, 2, 8, 16, 32)
-"""Ranks beside 4 of which the run has the double as well."""
+"""Ranks other than 4 for which the run also has twice the rank."""
 
 
 def _dosed(*doses: int, method: str = "sum", wording: str = "shared") -> tuple[Cell, ...]:

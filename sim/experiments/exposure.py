@@ -56,9 +56,9 @@ def familiarity_dose(rows: pd.DataFrame):
     for axes, (metric, title) in zip(panels, titles, strict=True):
         for series, count in enumerate(facts):
             chosen = of_method(rows[rows["metric"] == metric], "parts", "sum")
-            found = chosen[chosen["facts_seen"] == count].sort_values("traces_seen")
-            x = np.searchsorted(traces, found["traces_seen"]) + (series - (len(facts) - 1) / 2) * 0.08
-            guide(axes, x, found, style.levels(len(facts))[series], f"{count:g}")
+            curve = chosen[chosen["facts_seen"] == count].sort_values("traces_seen")
+            x = np.searchsorted(traces, curve["traces_seen"]) + (series - (len(facts) - 1) / 2) * 0.08
+            guide(axes, x, curve, style.levels(len(facts))[series], f"{count:g}")
         axes.set_xticks(range(len(traces)), [f"{trace:g}" for trace in traces])
         axes.set_xlabel("traces per name")
         axes.set_title(title, loc="left")

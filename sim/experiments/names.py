@@ -58,10 +58,12 @@ def two_token_names(rows: pd.DataFrame):
     order = [entities for entities in NAMES if entities in set(rows["entities"])]
     for series, (library, method, metric, label, hollow) in enumerate(SHOWN):
         chosen = of_method(rows[rows["metric"] == metric], library, method)
-        found = chosen.set_index("entities").reindex(order).dropna(subset="measured")
-        y = [order.index(entities) + (series - 1.5) * 0.17 for entities in found.index]
+        accuracies = chosen.set_index("entities").reindex(order).dropna(subset="measured")
+        y = [order.index(entities) + (series - 1.5) * 0.17 for entities in accuracies.index]
         mark = style.Look(look_of(method).colour, MARKS[series])
-        style.points_across(axes, found["measured"], y, found["low"], found["high"], mark, label, hollow)
+        style.points_across(
+            axes, accuracies["measured"], y, accuracies["low"], accuracies["high"], mark, label, hollow
+        )
     style.unit(axes, "x")
     style.rows([axes], [NAMES[entities] for entities in order])
     chance(axes, across=True)

@@ -14,7 +14,8 @@ from sim.worlds.two_hop import Setting
 
 
 def _shaped(layers: int, width: int) -> Part:
-    """The default cell at another depth or width; wide models need a smaller step: rate * width is kept."""
+    """The default cell at another depth or width; rate * width is constant, since wide models need a smaller
+    step."""
     rates = {
         name: replace(getattr(SMALL, name), rate=getattr(SMALL, name).rate * 64 / width)
         for name in ("pretraining", "finetuning")
@@ -39,8 +40,8 @@ def width(widths: tuple[int, ...]) -> Iterator[Part]:
 
 def _sizes(source: Source) -> pd.DataFrame:
     methods = tuple((library, method) for library, method, _ in CEILINGS_AND_MERGES)
-    found = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
-    rows = pd.concat(found, ignore_index=True)
+    tables = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
+    rows = pd.concat(tables, ignore_index=True)
     size = rows["label"].str.extract(r"layers(?P<layers>\d+)/width(?P<width>\d+)").astype(int)
     return rows.assign(**size)
 

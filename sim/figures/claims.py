@@ -1,4 +1,4 @@
-"""One engine for all claims: rules, and what was measured of their cells, give verdicts. Pure functions.
+"""One engine for all claims: rules and measurements of their cells give verdicts. Pure functions.
 
 A rule holds if the 95% interval of every one of its numbers lies inside its region, fails if that of one lies
 wholly outside, and is undecided otherwise.
@@ -27,7 +27,7 @@ def difference(first: Interval, second: Interval, correlation: float = 0.0) -> I
         high = a - b + sqrt((a_high - a)^2 + (b - b_low)^2  - 2 r (a_high - a) (b - b_low))
 
     r is the correlation of the two over seeds. With Student's intervals of means this is exactly the interval
-    of the paired differences. r = 0, for runs that kept no values by seed, is the safe side where models of
+    of the paired differences. r = 0 is used for runs without values by seed; it is the safe side if models of
     one seed share their luck.
     """
     (a, a_low, a_high), (b, b_low, b_high) = first, second
@@ -75,7 +75,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Part:
-    """A rule and its lines. In a sentence it stands for the deciding one: the line with the least room."""
+    """A rule and its lines. In a sentence it stands for the deciding line, the one with the least room."""
 
     rule: Rule
     lines: tuple[Line, ...]
@@ -103,7 +103,7 @@ class Part:
 
     @property
     def to(self) -> Reading:
-        """What the cell of the deciding line is compared with."""
+        """The second cell of the deciding line's comparison."""
         return self.deciding.readings[1]
 
     @property
@@ -141,7 +141,7 @@ def judge(claim: Claim, source: Source) -> Judgement:
 
 
 def decide(claim: Claim, measured: Mapping[Cell, Reading]) -> Judgement:
-    """Judge a claim by what was measured of its cells."""
+    """Judge a claim by the measurements of its cells."""
     parts = tuple(
         Part(rule, tuple(line(rule, cells, measured) for cells in rule.comparisons)) for rule in claim.rules
     )
@@ -158,7 +158,7 @@ def whole(verdicts: Sequence[str]) -> str:
 
 
 def line(rule: Rule, cells: tuple[Cell, ...], measured: Mapping[Cell, Reading]) -> Line:
-    """Judge a cell, or a cell and what it is compared with."""
+    """Judge a comparison: one cell, or two."""
     values = tuple(measured[cell] for cell in cells)
     guess = cells[0] if rule.null == PREDICTED else rule.null
     null = measured[guess].predicted if isinstance(guess, Cell) else float(guess)

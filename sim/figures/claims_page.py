@@ -79,7 +79,7 @@ def ordered() -> list[Claim]:
 
 
 def _missing(item: Claim, source: Source) -> list[str]:
-    """The runs of a claim that are not there."""
+    """The missing runs of a claim."""
     return [name for name in item.experiments if not (source.runs / name / "summary.csv").exists()]
 
 
@@ -167,7 +167,7 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
 
 
 def _fold(summary: str) -> str:
-    """Opens what is shown on demand; ``markdown`` makes the site read the tables inside."""
+    """Begins a block that a reader can open; ``markdown`` makes the site format the tables inside."""
     return f'<details markdown="1"><summary>{summary}</summary>'
 
 
@@ -180,7 +180,7 @@ def _score(judgement: Judgement) -> str:
 
 
 def _table(part: Part) -> list[str]:
-    """What a part says, and a row a line."""
+    """The rule of a part, and a table with a row a line."""
     rule = part.rule
     lines = [f"**{part.verdict}**: {rule.says}.", ""]
     lines += ["| Cell | Number | Answers | Rule | |", "|---|---|---|---|---|"]
@@ -212,7 +212,7 @@ def cost(origins: list[captions.Origin]) -> str:
 
 
 def _theory(folder: Path) -> list[str]:
-    """The results of the theory beside their twins, if the folder has their table."""
+    """The results of the theory and of their twins, if the folder has their table."""
     path = folder / "fidelity.csv"
     if not path.exists():
         return []
@@ -235,7 +235,7 @@ def _theory(folder: Path) -> list[str]:
 
 
 def unlearned(source: Source) -> list[str]:
-    """The settings of runs that claims read, in which an adapter does not know what it was taught."""
+    """The settings of the claims' runs in which an adapter does not recall its own facts."""
     names = {name for item in CLAIMS.values() for name in item.experiments}
     tables = [source.summary(name) for name in sorted(names) if (source.runs / name / "summary.csv").exists()]
     rows = pd.concat(tables, ignore_index=True)

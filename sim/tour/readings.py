@@ -21,7 +21,7 @@ Cell = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Readings:
-    """What a run measured, cell by cell: the rows of its ``summary.csv``."""
+    """Measurements of a run, cell by cell: the rows of its ``summary.csv``."""
 
     rows: pd.DataFrame
 
@@ -52,13 +52,13 @@ class Readings:
         return rows.loc[rows["measured"].idxmax()]
 
     def weakest(self, label: str, method: str, factors: Sequence[str]) -> str:
-        """The factor of a chain with the smallest mean, of those that were ever asked: "cot_hop1 0.231
+        """The factor of a chain with the smallest mean, of those that the run measured: "cot_hop1 0.231
         [0.170, 0.304]"."""
         rows = self._cells(label, method, factors)
         cell = rows.loc[rows["measured"].idxmin()]
         return f"`{cell['metric']}` {number(cell)}"
 
-    def beside(self, label: str, method: str, other: str, metric: str = "cot_answer") -> str:
+    def compare(self, label: str, method: str, other: str, metric: str = "cot_answer") -> str:
         """ "sum 0.784 [0.732, 0.829], above average 0.037 [0.020, 0.068]"."""
         one, two = (self.cell(label, name, metric) for name in (method, other))
         return f"{method} {number(one)}, {against(one, two)} {other} {number(two)}"
@@ -82,21 +82,21 @@ def number(cell: Cell) -> str:
 
 
 def against(cell: Cell, other: Cell | float) -> str:
-    """Where a measurement lies beside another one, or beside a number: "above", "below", or "not
+    """Comparison of a measurement with another one or with a number: "above", "below", or "not
     distinguishable from" where the intervals meet."""
     low, high = (other, other) if isinstance(other, float) else (other["low"], other["high"])
     return "above" if cell["low"] > high else "below" if cell["high"] < low else "not distinguishable from"
 
 
 def pooled(guesses: pd.DataFrame) -> Cell:
-    """Share right of the answers in rows of a ``guesses.csv``, counted seed by seed, and how many: asked."""
+    """Share of right answers in rows of a ``guesses.csv``, pooled seed by seed; ``asked`` is their number."""
     by_seed = guesses.groupby("seed")[["right", "asked"]].sum()
     mean, low, high = intervals.proportion(by_seed["right"], by_seed["asked"])
     return {"measured": mean, "low": low, "high": high, "asked": by_seed["asked"].sum()}
 
 
 def at_once(guesses: pd.DataFrame, metric: str = "direct_given_among_answers") -> str:
-    """What the answers at once of data-free merges and routers come to, in rows of a ``guesses.csv``.
+    """A sentence on the answers at once of data-free merges and routers, from rows of a ``guesses.csv``.
 
     The rate of all and a guess's; how many methods lie above a guess, and how many of them above the better
     of the single parts as well, each of which lacks what the other was taught.

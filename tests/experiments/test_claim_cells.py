@@ -104,7 +104,7 @@ class TestReadings:
         pd.DataFrame(rows).to_csv(tmp_path / "run" / "counts.csv", index=False)
         assert read("a", "sum").by_seed == {0: 0.0, 1: 0.25, 2: 0.5} and read("a", "sum", GIVEN).by_seed == {}
 
-    def test_a_null_is_the_mean_over_answers(self):
+    def test_a_null_is_the_mean_of_answers(self):
         rows = pd.DataFrame(
             [guess(0, "sum", 1, 30), guess(0, "sum", 0, 10, predicted=0.5), guess(1, "sum", 0, 0)]
         )

@@ -82,8 +82,8 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
             if getattr(part.config.world, "controls", False):
                 controlled = dataclasses.replace(config.world, controls=True)
                 config = dataclasses.replace(config, world=controlled, extras=part.config.extras, losses=True)
-            asked = {name: getattr(part.config, name) for name in ("oracle", "interaction")}
-            config = dataclasses.replace(config, **asked)
+            options = {name: getattr(part.config, name) for name in ("oracle", "interaction")}
+            config = dataclasses.replace(config, **options)
             cells = [
                 (label, setting, tuple((kind, min(r, config.rank)) for kind, r in ranks) or (("q", 2),))
                 for label, setting, ranks in part.cells

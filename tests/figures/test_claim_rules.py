@@ -288,7 +288,7 @@ class TestNumbers:
         assert high == pytest.approx(0.75 * math.exp(math.hypot(math.log(7 / 6), math.log(8 / 7))))
         assert claims.ratio((0.0, 0.0, 0.1), (0.5, 0.4, 0.6))[:2] == (pytest.approx(0, abs=1e-9),) * 2
 
-    def test_correlation_is_over_the_seeds_of_both(self):
+    def test_correlation_takes_the_seeds_of_both(self):
         first, second = {0: 0.1, 1: 0.4, 2: 0.3, 9: 5.0}, {2: 0.2, 0: 0.3, 1: 0.9, 7: -5.0}
         expected = np.corrcoef([0.1, 0.4, 0.3], [0.3, 0.9, 0.2])[0, 1]
         assert claims.correlation(first, second) == pytest.approx(expected)

@@ -64,7 +64,7 @@ def test_claims_stand_in_the_order_of_the_paper():
 
 
 @pytest.mark.slow
-def test_setting_words_and_rules_are_said_first(page):
+def test_setting_words_and_rules_come_first(page):
     setting = page.split("## Setting")[1].split("## Words")[0]
     assert [line[:2] for line in setting.strip().splitlines()] == ["1.", "2.", "3.", "4.", "5."]
     rules = page.split("## How a claim is judged")[1].split("## A line a claim")[0]
@@ -121,7 +121,7 @@ def test_a_missing_cell_is_named(only):
         (Rule("a", "", (), within=0.05), 0.0, "to be between -0.05 and 0.05"),
     ],
 )
-def test_bounds_are_said_in_words(rule, null, words):
+def test_bounds_are_in_words(rule, null, words):
     line = claims.Line((), (Reading(),), (0, 0, 0), null, rule.region(null), None)
     assert claims_page.bound(rule, line) == words
 

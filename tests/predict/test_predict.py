@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 
 from sim.hf import extra
 from sim.hf.prompts import Prompt
@@ -255,7 +255,7 @@ def test_a_browser_shows_the_page(tmp_path):
     said = asked(leads, ["edits"] * 2 + ["untouched"] * 2, measured=np.array(leads))
     found = entry.Prediction(said, ("a <note>",))
     entry.write_page(found, tmp_path, found.figure(), {"base": "here"})
-    seen = told(tmp_path / "report.html", SEEN, tmp_path)
+    seen = run_script(tmp_path / "report.html", SEEN, tmp_path)
     assert seen["verdict"] == found.verdict and seen["doubts"] == "a <note>"
     assert seen["heads"][:4] == [
         "Adapters",

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 
 from sim.sweep import page as page_of_a_run
 from sim.sweep import report, table
@@ -139,7 +139,7 @@ return {
 
 @needs_browser
 def test_a_browser_shows_the_page(page, tmp_path):
-    found = told(page, SEEN, tmp_path)
+    found = run_script(page, SEEN, tmp_path)
     assert found["doubts"] == "main/real/seed000 failed: NaN <here>" and found["verdict"] == verdict(SUMMARY)
     assert found["heads"] == [
         ["label", "model", "seeds", "direct", "hop1"],

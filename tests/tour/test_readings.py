@@ -44,10 +44,11 @@ def test_the_best_is_data_free_and_the_weakest_is_the_smallest_factor():
 
 def test_an_outcome_follows_the_intervals():
     assert (
-        RUN.beside("both", "sum", "average") == "sum 0.500 [0.400, 0.600], above average 0.100 [0.050, 0.200]"
+        RUN.compare("both", "sum", "average")
+        == "sum 0.500 [0.400, 0.600], above average 0.100 [0.050, 0.200]"
     )
-    assert "below oracle" in RUN.beside("both", "sum", "oracle")
-    assert "not distinguishable from joint" in RUN.beside("both", "sum", "joint")
+    assert "below oracle" in RUN.compare("both", "sum", "oracle")
+    assert "not distinguishable from joint" in RUN.compare("both", "sum", "joint")
     cell = RUN.cell("both", "sum")
     verdicts = [against(cell, null) for null in (0.39, 0.4, 0.6, 0.61)]
     assert verdicts == ["above", "not distinguishable from", "not distinguishable from", "below"]
@@ -86,7 +87,7 @@ def test_what_is_above_a_guess_is_not_yet_above_what_one_adapter_has():
     assert "1 of 2 ways of reuse are above a guess, and 1 above the better" in at_once(guesses(*rows, *weak))
 
 
-def test_asked_at_once_no_merge_of_a_committed_run_is_beyond_what_one_adapter_has():
+def test_at_once_no_merge_of_a_committed_run_is_beyond_what_one_adapter_has():
     """The first answer of the README, whose words are not made from the tables."""
     for world in ("familiarity", "math_word", "crosslingual", "atlas"):
         table = Source(committed() / "experiments").summary(world, "guesses")

@@ -1,4 +1,4 @@
-"""What runs measured of the cells that claims compare."""
+"""Measurements of the cells that claims compare, read from runs."""
 
 import re
 from collections.abc import Iterable
@@ -12,19 +12,20 @@ from sim.lab.figure import Source
 from sim.lab.store import read_table
 
 AMONG, GIVEN = "_among_answers", "_given_among_answers"
-"""Ends of metrics: how often a model says one of the answers at all; how often such an answer is right."""
+"""Suffixes of metrics: the share of questions with one of the possible answers; the share of those that are
+right."""
 
 STEP_BY_STEP = ("cot_answer", "cot_solved", "cot_runs")
-"""Metrics of the questions that are asked at once as "direct"."""
+"""Metrics of the questions that are answered at once, as "direct" is."""
 
 NULLS = ("bound", "chance")
-"""Predictors that are nulls: the most that is reached without one of the steps, or else a guess."""
+"""Predictors that are nulls: the highest score without one of the steps, or else a guess."""
 
 KEYS = ["label", "library", "method", "metric"]
 
 
 def readings(source: Source, cells: Iterable[Cell]) -> dict[Cell, Reading]:
-    """What the runs of a source measured of these cells.
+    """The measurements of these cells in the runs of a source.
 
     Raises:
         ValueError: there is no such run, or it has no such cell.
@@ -55,7 +56,7 @@ class Run:
 
     @cached_property
     def by_seed(self) -> dict[tuple[str, ...], dict[int, float]]:
-        """Shares seed by seed, of the cells for which the run kept counts (``sim.sweep.run.counts``)."""
+        """Shares seed by seed, for the cells whose counts the run recorded (``sim.sweep.run.counts``)."""
         path = self.source.runs / self.experiment / "counts.csv"
         rows = read_table(path) if path.exists() else pd.DataFrame(columns=[*KEYS, "seed", "right", "trials"])
         shares = (rows["right"] / rows["trials"]).set_axis(rows["seed"])
@@ -63,8 +64,8 @@ class Run:
 
     @cached_property
     def questions(self) -> dict[str, float]:
-        """How many questions of a probe a seed is asked: the answers of a model in all settings, over the sum
-        of the shares of questions to which it gives one."""
+        """Number of questions of a probe for one seed: the number of answers of a model in all settings, over
+        the sum of the shares of questions that it answers."""
         shares = self.summary.reset_index()
         shares = shares[shares["metric"].str.endswith(AMONG) & ~shares["metric"].str.endswith(GIVEN)]
         shares = shares.assign(probe=shares["metric"].str.removesuffix(AMONG))
@@ -75,7 +76,7 @@ class Run:
         return dict(each.dropna().groupby("probe").median().round())
 
     def reading(self, cell: Cell) -> Reading:
-        """What was measured of one cell."""
+        """The measurement of one cell."""
         key = (cell.label, cell.library, cell.method, cell.metric)
         if cell.label == POOLED:
             return pooled(self.guesses[(self.guesses[KEYS[1:]] == list(key[1:])).all(axis=1)])
@@ -90,7 +91,7 @@ class Run:
         return Reading(*values, int(row["seeds"]), trials, self.by_seed.get(key, {}))
 
     def _trials(self, cell: Cell) -> int | None:
-        """The answers that a share is of; None for a real number."""
+        """Number of answers behind a share; None for a real number."""
         is_share = GIVEN in cell.metric or cell.metric in ("direct", *STEP_BY_STEP)
         probe = "direct" if cell.metric in STEP_BY_STEP else re.sub(f"{GIVEN}.*", "", cell.metric)
         among = (cell.label, cell.library, cell.method, probe + AMONG)
@@ -102,7 +103,7 @@ class Run:
 
 
 def pooled(guesses: pd.DataFrame) -> Reading:
-    """Answers counted together, seed by seed; the null is its mean over them."""
+    """Answers pooled seed by seed; the null is the mean null of these answers."""
     count = guesses.assign(null=guesses["predicted"] * guesses["asked"])
     count = count.groupby("seed")[["right", "asked", "null"]].sum()
     count = count[count["asked"] > 0]
@@ -115,6 +116,6 @@ def pooled(guesses: pd.DataFrame) -> Reading:
 
 
 def of_seeds(values: pd.Series) -> Reading:
-    """A real number of which there is one value a seed (its index)."""
+    """The mean of a real number with one value a seed (the index)."""
     values = values.dropna()
     return Reading(*intervals.mean(values), seeds=len(values), by_seed=dict(values))

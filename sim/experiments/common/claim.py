@@ -1,4 +1,4 @@
-"""Claims as data: which cells of which runs must lie on which side of what, and since when that is the rule.
+"""Claims as data: cells of runs, the bounds that they must keep, and the date of the rule.
 
 A claim stands in the file of the experiment that it reads. ``sim.figures.claims`` judges all of them alike.
 """
@@ -11,34 +11,34 @@ from sim.lab.figure import Source
 from sim.lab.registry import Registry
 
 NOTHING = 0.05
-"""Shares of questions that differ by less count as equal: a tenth or less of what the sum reaches step by
-step where it works, and about what 20 seeds of 16 questions can tell from nothing."""
+"""Shares of questions that differ by less count as equal. It is a tenth or less of what the sum reaches step
+by step where it works, and about the smallest effect that 20 seeds of 16 questions can show."""
 
 SHARE = 0.7
-"""Of the joint adapter: who reaches less has lost more than reuse is worth."""
+"""Share of the joint adapter's accuracy. A method below it loses more than reuse is worth."""
 
 QUARTER = 0.25
-"""Of what full composition would give: a model that has less of it does not compose."""
+"""Share of the effect of full composition. A model below it does not compose."""
 
 LEVEL = 0.025
 """One-sided error of a rule with one bound: rules read the ends of 95% intervals."""
 
 FEWEST = 20
-"""Answers without which no share is judged."""
+"""Fewest answers for which a share is judged."""
 
 METHODS = ("sum", "average", "arrow")
-"""What stands for data-free reuse, fixed beforehand: the sum in front; beside it the average and a router."""
+"""Methods that represent data-free reuse, fixed beforehand: first the sum, then the average and a router."""
 
 POOLED = "all settings"
-"""Label of cells in which the answers of all settings of a run are counted together."""
+"""Label of cells that pool the answers of all settings of a run."""
 
 PREDICTED = "predicted"
-"""The null that stands beside each cell in the tables of a run: what is scored there without composing."""
+"""The null in the column ``predicted`` of a run's tables: the score without composing."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement of a run: what a model scores by a metric in the setting ``label``."""
+    """Address of one measurement of a run: model, metric, and the setting ``label``."""
 
     experiment: str
     label: str
@@ -52,10 +52,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was measured of a cell: a mean with its 95% interval.
+    """The measurement of a cell: a mean with its 95% interval.
 
-    predicted: its null. trials: answers that a share is of, None for a real number.
-    by_seed:   the values seed by seed, where the run kept them.
+    predicted: its null. trials: number of answers behind a share, None for a real number.
+    by_seed:   the values seed by seed, if the run recorded them.
     """
 
     measured: float = math.nan
@@ -84,10 +84,10 @@ class Rule:
     """One part of a claim: a number of every cell of ``of`` must lie above null + ``above``, below null +
     ``below``, or no further than ``within`` from the null. Two-sided is ``within``, one-sided the others.
 
-    to:      what each cell is compared with, one for each or one for all; the number is of - times * to, or
-             of / to for a ``ratio``.
+    to:      the cells of the comparison, one for each or one for all; the number is of - times * to, or of /
+             to for a ``ratio``.
     null:    a number; ``PREDICTED``; or a cell whose predicted value it is.
-    answers: with fewer, a share is not judged.
+    answers: a share of fewer answers is not judged.
     history: what was seen before the rule was written. It stays for good.
     """
 

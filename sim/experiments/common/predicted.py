@@ -1,4 +1,4 @@
-"""How far predictions from single adapters are from what their merges did: what experiments share."""
+"""Errors of predictions from single adapters, against the measured merges; shared by experiments."""
 
 import math
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ import pandas as pd
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import Reading
 from sim.lab import intervals, style
-from sim.lab.figure import beside
+from sim.lab.figure import make_row
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
-"""The last is what the others must beat: that merging does nothing."""
+"""The last is the baseline of the others: merging changes nothing."""
 
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
 OPEN = "open outcomes"
-"""Label of the undecided cells of all settings, in claims."""
+"""Label, in claims, of the undecided cells of all settings."""
 
 SLIGHT = 0.01
 """Mean absolute errors that differ by less count as equal."""
@@ -32,8 +32,8 @@ def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
 
 
 def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
-    """Mean absolute error over the undecided ``outcomes``, seed by seed, of the predictors that say something
-    of them."""
+    """Mean absolute error over the undecided ``outcomes``, seed by seed, of every predictor that has a value
+    for them."""
     rows = rows[rows["undecided"]]
     each = {name: (rows[name] - rows["measured"]).abs().groupby(rows["seed"]).mean() for name in predictors}
     return {name: of_seeds(values) for name, values in each.items() if values.notna().any()}
@@ -49,16 +49,18 @@ def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS
             error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
             if len(error):
                 where = {"scope": scope, "predictor": predictor}
-                errors.append(beside(math.nan, intervals.bootstrap(error), len(error), **where))
+                errors.append(make_row(math.nan, intervals.bootstrap(error), len(error), **where))
     return pd.DataFrame(errors)
 
 
 def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: float = 0.0, hollow=False):
     """A row a predictor: its mean absolute error. ``shift`` sets series apart that share rows."""
     names = [name for name in PREDICTORS if name in set(errors["predictor"])]
-    found = errors.set_index("predictor").reindex(names)
+    by_predictor = errors.set_index("predictor").reindex(names)
     y = np.arange(len(names)) + shift
     dark = style.levels(1)[0]
-    style.points_across(axes, found["measured"], y, found["low"], found["high"], dark, label, hollow)
+    style.points_across(
+        axes, by_predictor["measured"], y, by_predictor["low"], by_predictor["high"], dark, label, hollow
+    )
     style.rows([axes], names)
     axes.set(xlabel="mean abs. error", xlim=(0, None))

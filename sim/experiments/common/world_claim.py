@@ -1,4 +1,4 @@
-"""Claim 4, one a world: what the two-hop world shows, asked of another world by one set of rules."""
+"""Claim 4, one a world: the results of the two-hop world, tested in another world by one set of rules."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,11 +25,12 @@ def world_claim(
     numbers: Mapping[str, Cell] | None = None,
     limits: str,
 ) -> None:
-    """Register that reuse in a world, whose experiment has its name, is as in the two-hop world.
+    """Register the claim that reuse in a world is as in the two-hop world. The world's experiment has its
+    name.
 
     Args:
         shared, unshared: settings with familiar entities, with a shared template and without.
-        unseen: {setting with the least familiar entities: the familiar one that it is set against}.
+        unseen: {setting with the least familiar entities: the familiar setting of the comparison}.
         metric: of the answer that is written step by step.
         at_once: questions that need both adapters and are answered at once.
     """

@@ -1,4 +1,4 @@
-"""The controls a referee asks for: what else might join two facts, asked of the same world and held to nulls.
+"""A referee's controls: other ways in which two facts might be joined, in the same world, against nulls.
 
 Cells "linked/I" have a base that was shown two-hop answers and traces, "unlinked/I" one that was not; I says
 where identities ("b IS b") occur. A world that offers controls (``sim.worlds.controls``) is one ``Part``.
@@ -32,8 +32,8 @@ from sim.worlds.two_hop import TEMPLATES, Setting
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop.writer import PARTS
 
-__all__ = ["ALL", "ALONE", "LINES", "controls", "referee", "worlds"]
-ALONE = replace(
+__all__ = ["ALL", "LINES", "PARTS_ONLY", "controls", "referee", "worlds"]
+PARTS_ONLY = replace(
     SMALL,
     world=two_hop.Config(controls=True),
     # Half as many steps more than elsewhere: comparisons are learned last.
@@ -47,7 +47,7 @@ ALONE = replace(
 )
 """The two hop adapters and the joint one, in a world with controls."""
 
-ALL = replace(ALONE, extras=("direct_expert", *libraries(PARTS), "compared", "kinds"))
+ALL = replace(PARTS_ONLY, extras=("direct_expert", *libraries(PARTS), "compared", "kinds"))
 """The same with every library that the world names."""
 
 
@@ -56,10 +56,12 @@ ALL = replace(ALONE, extras=("direct_expert", *libraries(PARTS), "compared", "ki
     paper={"linked": ("pretraining", "data", "both"), "without": tuple(TEMPLATES)},
 )
 def controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
-    """Controls: known and compared facts, stand-ins, a direct expert, identities; chance of the loss."""
+    """Controls: facts that pretraining knows, comparisons, stand-ins, a direct expert, identities."""
     yield plain(ALL, {"linked/none": Setting()})
-    yield plain(ALONE, {f"linked/{i}": Setting(identity=i) for i in linked})
-    yield plain(unlinked(ALONE), {f"unlinked/{i}": Setting(template="none", identity=i) for i in without})
+    yield plain(PARTS_ONLY, {f"linked/{i}": Setting(identity=i) for i in linked})
+    yield plain(
+        unlinked(PARTS_ONLY), {f"unlinked/{i}": Setting(template="none", identity=i) for i in without}
+    )
 
 
 LINES = controls_of(PARTS, proved=True)
@@ -114,13 +116,13 @@ claim(
             "composition",
             "models that have both hops, base without two-hop answers (2d)",
             _lines("2d"),
-            ALONE.world.edits,
+            PARTS_ONLY.world.edits,
         ),
         *rules_of(
             "instrument",
             "models of which nobody was taught one of the hops (2a)",
             _lines("2a"),
-            ALONE.world.edits,
+            PARTS_ONLY.world.edits,
         ),
     ),
     numbers={"linked": _gain("linked/none"), "unlinked": _gain("unlinked/none")},

@@ -44,8 +44,8 @@ SIZES = {
     "quick": {"linked": (), "without": ("none",)},
     "paper": {"linked": ("both",), "without": ("none", "both")},
 }
-"""Where identities occur: in cells whose base was shown two-hop answers (beside "none", with all libraries),
-and in those of a base that was not."""
+"""Where identities occur: in cells of a base that saw two-hop answers (besides "none", which has all
+libraries), and in cells of a base that did not."""
 
 
 def _parts(
@@ -55,12 +55,12 @@ def _parts(
     linked: Sequence[str],
     without: Sequence[str],
 ) -> Iterator[Part]:
-    """Familiar material; the adapters are taught facts alone.
+    """Familiar material; the adapters are taught nothing but facts.
 
     ``batches``: of the groups that the controls add to pretraining.
     """
     kind = kind_of(config)
-    alone = of_world(
+    parts_only = of_world(
         config,
         pretraining=with_batches(kind.pretraining, *batches),
         finetuning=with_batches(kind.finetuning, *FINETUNING),
@@ -68,7 +68,7 @@ def _parts(
         methods=("average", "sum"),
         losses=True,
     )
-    every = replace(alone, extras=("direct_expert", *libraries(world.PARTS)))
+    every = replace(parts_only, extras=("direct_expert", *libraries(world.PARTS)))
 
     def cell(template, identity):
         return world.Setting(template=template, identity=identity)
@@ -76,9 +76,9 @@ def _parts(
     yield plain(every, {"linked/none": cell("pretraining", "none")})
     # A part each: as many runs at once in all of them, so that what is compiled for one serves the others.
     for i in linked:
-        yield plain(alone, {f"linked/{i}": cell("pretraining", i)})
+        yield plain(parts_only, {f"linked/{i}": cell("pretraining", i)})
     for i in without:
-        yield plain(unlinked(alone), {f"unlinked/{i}": cell("none", i)})
+        yield plain(unlinked(parts_only), {f"unlinked/{i}": cell("none", i)})
 
 
 @experiment(**SIZES)
@@ -109,10 +109,10 @@ def atlas_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Pa
 
 
 def _collect(source: Source) -> pd.DataFrame:
-    found = [
+    tables = [
         against_nulls(source.summary(RUNS[name]), lines).assign(world=name) for name, lines in LINES.items()
     ]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 TITLES = {"math_word": "math word problems", "crosslingual": "cross-lingual code", "atlas": "atlas"}
@@ -141,8 +141,8 @@ def referee_worlds(rows: pd.DataFrame):
     picture, panels = style.figure(
         style.PAGE, 8.4, ncols=len(WORLDS), nrows=len(PANELS), sharey=True, sharex="row"
     )
-    held = set(rows["control"])
-    names = [line.name for line in LINES["atlas"] if line.name in held]
+    control_names = set(rows["control"])
+    names = [line.name for line in LINES["atlas"] if line.name in control_names]
     for row, (panel, (_, label)) in zip(panels, PANELS.items(), strict=True):
         for axes, world in zip(row, WORLDS, strict=True):
             draw_panel(axes, rows[rows["world"] == world], panel, names)
@@ -161,7 +161,8 @@ OF_WHO_LACKS = (
 
 
 def _claim(number: str, world: str, subject: str, answers: int, history: str = "") -> None:
-    """Register that nobody composes where a hop is known to nobody, with or without ``OF_WHO_LACKS``."""
+    """Register the claim that no model composes if no model knows one of the hops, with or without
+    ``OF_WHO_LACKS``."""
     lines = [line for line in LINES[world] if line.lacks]
     cells = partial(cells_of, RUNS[world], lines, lacking=bool(history))
     claim(

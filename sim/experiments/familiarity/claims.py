@@ -22,10 +22,10 @@ from sim.lab.figure import Source
 
 FIXED = "2026-11-29"
 TWO_HOP = ("bridges", "damage", "exposure", "familiarity", "names", "rank", "depth", "width")
-"""The runs of the paper's experiment on the two-hop world, each of which varies something."""
+"""The runs on the two-hop world; each varies one setting."""
 
 MARGIN = 0.02
-"""Of all answers at once together, of which there are many."""
+"""Margin for all answers at once pooled, of which there are many."""
 
 
 def _cell(label: str, method: str = "sum", metric: str = "cot_answer", library: str = "parts") -> Cell:
@@ -42,7 +42,7 @@ def _data_free(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def collect_at_once(source: Source) -> Mapping[Cell, Reading]:
-    """Answers at once of all runs counted together; and how many cells lie above their null."""
+    """The answers at once of all runs, pooled, and the number of cells above their null."""
     guesses = _data_free(pd.concat([source.summary(name, "guesses") for name in TWO_HOP]))
     guesses = guesses[guesses["metric"] == DIRECT]
     parts = guesses[guesses["library"] == "parts"]
@@ -62,7 +62,7 @@ WORKING = (
     _cell("real/both"),
     *(Cell("rank", f"rank{rank}", "sum") for rank in (1, 2, 4, 8, 16, 32, 64)),
 )
-"""Where pretraining knows entities and template, so that the sum can work step by step."""
+"""Settings in which pretraining knows entities and template, so that the sum can work step by step."""
 
 claim(
     "1a",

@@ -12,7 +12,7 @@ from sim.worlds.two_hop import ENTITIES, TEMPLATES
 FIXED = "2026-11-29"
 HALF, WHOLE = (name for _, _, name in RANGES[:2])
 CHAINS = "chains alone"
-"""Label of the open outcomes of which the product of step accuracies says something."""
+"""Label of the undecided outcomes that the product of step accuracies predicts."""
 
 
 def _error(predictor: str, *ranges: str, label: str = OPEN) -> tuple[Cell, ...]:
@@ -20,7 +20,8 @@ def _error(predictor: str, *ranges: str, label: str = OPEN) -> tuple[Cell, ...]:
 
 
 def collect_errors(source: Source) -> Mapping[Cell, Reading]:
-    """Errors of every predictor by range of λ: on all open outcomes, and on those that the product is of."""
+    """Errors of every predictor by range of λ: on all undecided outcomes, and on those that the product
+    predicts."""
     rows, measured = outcomes(source), {}
     for low, high, name in RANGES[:2]:
         part = rows[(rows["lam"] > low) & (rows["lam"] <= high)]
@@ -70,8 +71,8 @@ def _regret(label: str) -> Cell:
 
 
 def collect_regrets(source: Source) -> Mapping[Cell, Reading]:
-    """What the coefficient with the best mean forecast loses to the one that is measured best in the mean.
-    Best: in the mean of edited and untouched recall."""
+    """Loss of the coefficient with the best forecast against the coefficient with the best measurement. Best:
+    by the mean of edited and untouched recall."""
     recall = outcomes(source).set_index(["label", "lam", "seed", "metric"])[["disentangled", "measured"]]
     recall = recall.unstack("metric")
     liked = {of: (recall[of]["hop1"] + recall[of]["hop2"]) / 4 + recall[of]["untouched"] / 2

@@ -1,4 +1,4 @@
-"""Claims about forecasts that know what adapters do to each other, and about metrics of the pair."""
+"""Claims about forecasts that include the interaction of adapters, and about metrics of the pair."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,7 +13,7 @@ from sim.lab.figure import Source
 FIXED = "2026-11-29"
 HALF, WHOLE = (name for _, _, name in RANGES[:2])
 AIMS = {HALF: 0.03, WHOLE: 0.06}
-"""Mean absolute error that a forecast should keep to, by range of λ."""
+"""Largest mean absolute error allowed to a forecast, by range of λ."""
 
 
 def _error(forecast: str, *ranges: str) -> tuple[Cell, ...]:
@@ -34,7 +34,7 @@ def collect_errors(source: Source) -> Mapping[Cell, Reading]:
 
 
 def collect_fits(source: Source) -> Mapping[Cell, Reading]:
-    """The same, and errors of every fit to published metrics."""
+    """The same with the errors of every fit to published metrics."""
     return _errors(with_fits(outcomes(source)), (*OURS, *map(fit, FITS)))
 
 
