@@ -6,7 +6,7 @@
     unrelated     meanings of verbs that occur in distractors of pretraining only, and in no question
     identity      problems without a step: "Ann n apples . meanwhile Bob VERB . MARK she now has n"
 
-Everything is drawn from a generator of its own, so that a world without controls is what it was.
+The controls have their own random generator, so that they leave the rest of the world as it is.
 """
 
 import dataclasses

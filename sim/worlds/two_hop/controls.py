@@ -9,7 +9,7 @@
                   and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends in a word
                   of its own: after ANSWER, which ends the prompt of a fact, an edit would write a kind
 
-Everything is drawn from a generator of its own, so that a world without controls is what it was.
+The controls have their own random generator, so that they leave the rest of the world as it is.
 """
 
 import dataclasses
