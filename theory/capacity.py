@@ -214,7 +214,7 @@ def facts_small_share(dim: int, rank: int) -> float:
 
 
 def facts_bound(rank: int) -> float:
-    """exp(r/2): facts rank r tells apart, by order: SNR^2 <= r (Cauchy-Schwarz), SNR^2 >= 2 ln F."""
+    """exp(r/2): facts that rank r tells apart, by order: SNR^2 <= r (Cauchy-Schwarz), SNR^2 >= 2 ln F."""
     checks.whole(rank=rank)
     return float(np.exp(rank / 2))
 

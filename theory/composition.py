@@ -19,8 +19,8 @@ def two_hop_accuracy(entities: int) -> float:
 
     Holds whatever the rank, the coefficients, the merge or gate, the way the adapters were trained, and
     whatever the base knows about two-hop questions (Theorem 2 of the paper; theory/README.md, section 2).
-    Merges that mix the adapters' rows have it over the relabellings of the bridges, if they cut between
-    different singular values or break a tie as no relabelling can tell (2b).
+    For merges that mix the adapters' rows it is the mean over relabellings of the bridges. Such a merge must
+    cut between different singular values, or break a tie in a way that relabelling does not change (2b).
     Raises ValueError for fewer than 1 entity.
     """
     checks.whole(entities=entities)

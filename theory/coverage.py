@@ -128,8 +128,8 @@ def best_lambda(
 ) -> tuple[Array, Array]:
     """(lambda, accuracy): the common lambda in (0, largest] that gets most of all these facts right.
 
-    Accuracy is a step function with steps at the ends of the ranges, and at a step it is no higher than
-    beside it, so the middle of each piece is tried and the best piece wins (the smallest lambda among
+    Accuracy is a step function with steps at the ends of the ranges, and at a step it is no higher than on
+    either side. So the middle of each piece is tried and the best piece wins (the smallest lambda among
     equals). A fact that ties at every lambda (M = Delta = 0) is not right. Equals ``lambda_window``'s inside
     when that is not empty. Exact for adapters on W when each fact has one rival answer.
     Raises ValueError for NaN, infinity or an empty array, and unless ``largest`` is above 0.

@@ -60,8 +60,8 @@ def softmax_strength(score: Float[Array, "..."], adapters: int, temperature: flo
 def row_spectrum(energy: Float[Array, "m"], rate: float, steps: int) -> Float[Array, "m"]:
     """Spectrum of Delta W^T Delta W / 2 after descent, in eigenvectors of Phi Phi^T = V diag(e) V^T. [exact]
 
-    (1 - (1 - rate e)^steps)^2 / e for R^T R = 2 I: (rate steps)^2 e early, so that the rows of an update tell
-    the covariance of its inputs, and 1/e, its inverse, once descent has converged. 0 where e is.
+    (1 - (1 - rate e)^steps)^2 / e for R^T R = 2 I: (rate steps)^2 e early, so that the rows of an update show
+    the covariance of its inputs, and 1/e, its inverse, once descent has converged. 0 where e is 0.
     """
     live = jnp.where(energy > 0, energy, 1)
     return jnp.where(energy > 0, jnp.square(1 - (1 - rate * live) ** steps) / live, 0)

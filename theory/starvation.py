@@ -91,9 +91,9 @@ def shared_insertion_recall(facts: int, rank: int) -> float:
         E[Re Phi(X + i h)^(F-1)],   X^2 = F/(F-1) chi^2_(r-1) / beta,   h ~ N(0, 1/(F-1)),
         beta ~ Beta((F-r)/2, (r-2)/2)
 
-    exact at any size. The direction all facts share tells none of them apart, so its rank is spent: about
-    ``insertion_recall`` at r-1. h takes the mean of the F-1 rivals out, which is fixed. Rank 1 leaves an
-    exact tie of F answers, 1/F; with rank >= facts it is 1.
+    exact at any size. One rank is spent on the direction that all facts share, which distinguishes none of
+    them: about ``insertion_recall`` at r-1. h takes the mean of the F-1 rivals out, which is fixed. Rank 1
+    leaves an exact tie of F answers, 1/F; with rank >= facts it is 1.
     Raises ValueError as ``insertion_recall``.
     """
     checks.whole(facts=facts, rank=rank)

@@ -1,4 +1,4 @@
-"""Section 7: how many facts a truncated memory holds, beside random memories, and its figure."""
+"""Section 7: the capacity of a truncated memory against random memories, and its figure."""
 
 import jax
 import numpy as np
@@ -34,7 +34,7 @@ COLLAPSE = {32: 60, 128: 12, 512: 4}  # width: draws a load
 LOADS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 LINE = np.geomspace(0.2, 5.6, 29)
 WIDE = 4096  # width of a line without points, to show where the laws go
-CAPACITY_RANKS = {64: (4, 8, 16, 64), 128: (8, 32)}  # ranks at which facts held are measured, by width
+CAPACITY_RANKS = {64: (4, 8, 16, 64), 128: (8, 32)}  # ranks at which the capacity is measured, by width
 
 
 def _size(dim: int, load: float) -> tuple[tuple[int, int, int], float]:
@@ -44,10 +44,10 @@ def _size(dim: int, load: float) -> tuple[tuple[int, int, int], float]:
 
 
 def _measure_capacity(dim: int, rank: int, draws: int, key: jax.Array) -> tuple[float, float, float]:
-    """Facts at which half are recalled, by bisection on a grid of ratio sqrt(2) that knows no prediction.
+    """(F, low, high): facts at which half are recalled, by bisection on a grid of ratio sqrt(2).
 
-    log F is interpolated in the probit of recall between the two grid points; the interval carries the
-    error of either recall over.
+    log F is interpolated in the probit of recall between the two grid points; the interval follows from the
+    errors of both recalls. No prediction enters.
     """
     grid = [round(4 * 2 ** (step / 2)) for step in range(20)]
     recalls = {}

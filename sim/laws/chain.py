@@ -1,4 +1,4 @@
-"""Section 9: chains of k hops as products of k steps, beside decoded chains, and the figure."""
+"""Section 9: products of k steps against decoded chains of k hops, and the figure."""
 
 import functools
 
@@ -119,7 +119,7 @@ def _collect(source: Source) -> pd.DataFrame:
 
 
 def _chain(context: str, setting: twin.Setting, steps: list[float], key: jax.Array, effort: Effort):
-    """Chains solved beside the product of the step laws, and of the measured teacher-forced steps."""
+    """Accuracy of decoded chains, against the product of step laws and of measured teacher-forced steps."""
     runs = twin.run(setting, key, effort(48))
     solved = np.asarray(runs.decoded).mean(axis=1)
     forced = np.asarray(runs.forced).mean(axis=2)

@@ -1,4 +1,4 @@
-"""Sections 3 and 5: retention and the coverage law beside memories that are built and read; two figures."""
+"""Sections 3 and 5: retention and the coverage law against simulated memories, and two figures."""
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,7 @@ def _covers(effort: Effort):
 
 
 def _uneven(facts: int, rank: int, lam: float, kappa: float, spread: float) -> float:
-    """What one kappa for all facts gets wrong at most: mean of |recall(lam kappa_k) - recall(lam kappa)|.
+    """Bound on the error of one kappa for all facts: mean of |recall(lam kappa_k) - recall(lam kappa)|.
 
     kappa_k is Gaussian about kappa, with the ``spread`` of a finite number of features.
     """

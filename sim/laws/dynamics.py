@@ -1,4 +1,4 @@
-"""Section 11: the flow of a LoRA beside gradient descent on its factors, and the figure."""
+"""Section 11: the flow of a LoRA against gradient descent on its factors, and the figure."""
 
 import functools
 

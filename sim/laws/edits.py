@@ -1,4 +1,4 @@
-"""Section 1: one edit, and the best edit of rank r, beside what gradient descent finds."""
+"""Section 1: one edit, and the best edit of rank r, against gradient descent."""
 
 import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""Section 5 applied: strengths of other merges and routers beside libraries merged, routed and read."""
+"""Section 5 applied: strengths of other merges and routers against merged and routed libraries."""
 
 import jax.numpy as jnp
 

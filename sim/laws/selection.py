@@ -1,4 +1,4 @@
-"""Section 10: what Arrow's prototypes see and whom they choose, beside routed adapters; the figure."""
+"""Section 10: alignment and choices of Arrow's prototypes against routed adapters, and the figure."""
 
 import functools
 from collections.abc import Callable

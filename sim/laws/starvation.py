@@ -1,4 +1,4 @@
-"""Section 6: what too little rank leaves of overwrites and insertions, beside trained LoRAs; its figure."""
+"""Section 6: recall of overwrites and insertions at too low a rank against trained LoRAs; its figure."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""The one-layer experiment as resumable work: its seeds are units, each row stands beside its prediction."""
+"""The one-layer experiment as resumable work: one unit a seed, rows with their predictions."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Part:
         yield f"one-layer model, rank {self.config.rank}", count, work
 
     def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
-        """Have what ``stages`` will run compiled, beside whatever comes first."""
+        """Compile the programs of ``stages`` in the background."""
         if todo := self._todo(experiment, count, done):
             expect(self.config, min(CHUNK, len(todo)))
 
@@ -43,7 +43,7 @@ class Part:
         return f"{WORLD}/rank{self.config.rank}"
 
     def _todo(self, experiment: str, count: int, done: set[str]) -> dict[int, str]:
-        """Unit of every seed that is not done."""
+        """Seed -> unit, of every seed that is not done."""
         units = {seed: f"{experiment}/{self._label}/seed{seed:03d}" for seed in range(count)}
         return {seed: unit for seed, unit in units.items() if unit not in done}
 

@@ -71,7 +71,7 @@ def largest_library(
 ) -> int:
     """The largest library up to ``most`` whose average answers every fact anew; 0 if none does.
 
-    All adapters but the one that a fact is taught to say nothing of it, so that it is read at 1/K.
+    One adapter of the K holds each fact, so the average reads the fact at 1/K.
     """
     sizes = jnp.arange(1, most + 1)
     new = [retention(1 / sizes, m, s, key=key) == 1 for m, s in zip(margin, swing, strict=True)]

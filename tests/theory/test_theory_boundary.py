@@ -11,7 +11,7 @@ from sim.twins import composition as twin
 from theory import model as one_layer
 from theory.composition import two_hop_accuracy, two_hop_loss
 
-pytestmark = pytest.mark.slow  # minutes of compilation, all told
+pytestmark = pytest.mark.slow  # minutes of compilation in total
 
 N = 5
 CONFIG = one_layer.ModelConfig(entities=N, dim=2 * (2 * N + 2), features=60)

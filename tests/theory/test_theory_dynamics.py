@@ -12,7 +12,7 @@ from theory import dynamics
 from theory.edits import least_squares_adapter, least_squares_loss
 from theory.lowrank import dense
 
-pytestmark = pytest.mark.slow  # minutes of compilation, all told
+pytestmark = pytest.mark.slow  # minutes of compilation in total
 
 FACTS, WIDTH, OUT, RANK = 6, 9, 7, 3
 

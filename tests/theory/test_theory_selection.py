@@ -11,7 +11,7 @@ from sim.twins import selection as twin
 from theory import model as one_layer
 from theory import selection
 
-pytestmark = pytest.mark.slow  # minutes of compilation, all told
+pytestmark = pytest.mark.slow  # minutes of compilation in total
 
 
 def draws(function, count, seed=0):

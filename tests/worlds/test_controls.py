@@ -132,7 +132,7 @@ def test_every_adapter_is_taught_what_it_is_named_for(name, identity):
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("seed", range(3))
 def test_no_question_of_two_hops_is_in_any_training_set(name, seed):
-    """Neither the target nor a known pair; who is taught direct answers, is taught others."""
+    """Neither the target nor a known pair; direct answers in training data are to other questions."""
     world = build_small(name, seed, "both", "both")
     taught = {
         (group.prompt, meant(name, row)): place

@@ -153,7 +153,7 @@ def test_words_that_are_unseen_are_in_no_pretraining_and_the_others_are():
 
 @pytest.mark.parametrize("name", FAMILIARITY)
 def test_the_parts_chain_to_the_target(name):
-    """What the language teaches of a request is what the functions are asked, and its program the answer."""
+    """Paraphrases of adapter "language" are requests of "functions", whose programs are the answers."""
     probes = world(1, familiarity=name).probes
     np.testing.assert_array_equal(probes["language"].target, probes["functions"].tokens[:, :5])
     np.testing.assert_array_equal(probes["direct"].target, probes["functions"].target)

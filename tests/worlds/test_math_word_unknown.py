@@ -1,4 +1,4 @@
-"""The null of who does not know a family's verbs: all worlds that look the same, as likely as they are."""
+"""The null of a model that lacks a family's verbs: the mean over all worlds that look the same to it."""
 
 import collections
 import dataclasses

@@ -1,12 +1,12 @@
 """Controls of history and geography (``sim.worlds.controls``), about the most populous third.
 
-    known pairs   the next country by population in place of the second hop or the first; and both hops known,
-                  of questions that pretraining holds back
-    direct_expert the currency of other countries, asked for by their capitals at once
+    known pairs   the next country by population in place of the second hop or the first; or both hops old
+                  facts, in questions that pretraining does not show
+    direct_expert direct questions for the currency of other countries by their capitals
     unrelated     the capitals next westwards of the middle third's withheld ones, exchanged
     identity      "y IS ANSWER | y", of all countries in pretraining, of the withheld in the adapters' data
 
-Everything is drawn from a generator of its own, so that a world without controls is what it was.
+The controls have their own random generator, so that they leave the rest of the world as it is.
 """
 
 import dataclasses

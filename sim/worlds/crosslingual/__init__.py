@@ -11,9 +11,10 @@ Sequences:
     trace        request INTO P | request CODE program            (translate, and go on to code)
 
 Pretraining holds requests in P and L1 to L3, paraphrased into each other and as code, and traces of them.
-Adapter "language" is taught paraphrases from N into P, adapter "functions" the code of new functions, asked
-for in P: the first sees no program of theirs, the second no word of N. The target is the code of the new
-functions, asked for in N. "joint" is taught all of it. The paper's data sets are not public; this is our own.
+Adapter "language" is trained on paraphrases from N into P, adapter "functions" on code of the new functions
+for requests in P: the first sees no program of theirs, the second no word of N. The target is code of the new
+functions for requests in N. "joint" is trained on all of it. The paper's data sets are not public; this is
+our own construction.
 """
 
 import itertools
@@ -50,8 +51,8 @@ FAMILIARITY = {
     "new_functions": ("functions",),
     "new": ("language", "functions"),
 }
-"""What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N
-were paraphrased into N itself; familiar names had functions with other bodies, asked for in all ways."""
+"""Words that pretraining never shows: those of N, or those of P for the new functions. Familiar words of N
+occur in paraphrases from N into N; familiar function names have other bodies in pretraining."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -59,16 +60,16 @@ TEMPLATES = {
     "data": (False, True),
     "both": (True, True),
 }
-"""Where traces occur: (in pretraining, in the adapters' data). There both hold the same traces of known
-functions in known languages, and "functions" traces of the new functions, asked for in ``WORKED``."""
+"""Where traces occur: (in pretraining, in the adapters' data). Both adapters' data hold the same traces of
+old functions in old languages; those of "functions" also hold traces of new functions, as in ``WORKED``."""
 
 WORKED = {"pivot": (P,), "known": (P, *FOREIGN)}
-"""In which languages the requests of those traces of new functions are."""
+"""Languages of the requests in those traces of new functions."""
 
 PARTS = ("language", "functions")
 
 DIRECTLY, TRACED, UNUSED = range(3)
-"""How pretraining shows the code of a function that is asked for in L1, and in L2."""
+"""Uses of a function in a foreign language by pretraining: code at once, code by trace, or none."""
 
 TRIALS = 16
 """Fresh inputs on which a program is tried."""
@@ -293,21 +294,21 @@ REQUEST_AT, BODY_AT, INPUTS_AT = (7, 9, 10), (6, 7, 8), (9, 10)
 """After a prompt of six tokens: words of a request in P but its particles; body of a program; its inputs."""
 
 WORDING = Layout((Step("language", 0, REQUEST_AT),), owner=(0,) * 11)
-"""A paraphrase, "request INTO P | request": all of it is the language's."""
+"""A paraphrase, "request INTO P | request": the language's adapter owns all of it."""
 
 CODING = Layout((Step("functions", 1, BODY_AT),), copies=((INPUTS_AT, (1, 3)),), owner=(1,) * 11)
-"""Code, "request CODE | program", asked for in P; a program ends in the names of the inputs, as given."""
+"""Code, "request CODE | program", for a request in P; a program ends in the names of its inputs, as given."""
 
 DIRECT = Layout(owner=(0,) * 5 + (1,) * 6)
-"""The same, asked for in N: the request goes to the language's adapter, the program to the functions'."""
+"""Code for a request in N: the language's adapter owns the request, the functions' adapter the program."""
 
 TRACE = Layout(
     steps=(Step("language", 0, (7, 9, 10)), Step("functions", 1, (12, 13, 14))),
     copies=(((15, 16), (7, 9)),),
     owner=(0,) * 10 + (1,) * 7,
 )
-"""A trace, "request INTO P | request CODE program". Until the function is named in P all is the
-language's; that name as read, and what follows, is the functions'."""
+"""A trace, "request INTO P | request CODE program". The language's adapter owns all positions before the
+function's name in P is read, the functions' adapter the rest."""
 
 
 def _some(

@@ -1,9 +1,9 @@
-"""Controls of cross-lingual code (``sim.worlds.controls``), code asked for at once throughout.
+"""Controls of cross-lingual code (``sim.worlds.controls``): code as a direct answer.
 
-known pairs   a known function asked for in N, a new one in L3, or a known one in L3; pretraining holds no
-              code of theirs in that language
-direct_expert code of known functions asked for in N, those of no pair
-unrelated     new code of the same functions, asked for in P
+known pairs   a request in N for an old function, in L3 for a new one, or in L3 for an old one; pretraining
+              holds no code of these functions in that language
+direct_expert code of old functions for requests in N, other functions than those of the pairs
+unrelated     new code of these other functions, for requests in P
 identity      requests in P paraphrased into P: of all functions in pretraining, as by default, of the
               new ones in the adapters' data
 """

@@ -1,8 +1,8 @@
 """Languages with words and a word order of their own, and the sequences that are written in them.
 
-A request applies a function to two inputs, "to a and b, f", in five words. P is the pivot, whose words for
-inputs are their names in programs too, as programs use English. L1, L2, L3 and N are other languages. N and
-the functions that are new have words of two kinds: some that pretraining reads, and some it never sees.
+A request applies a function to two inputs, "to a and b, f", in five words. P is the pivot: its words for
+inputs are also their names in programs, as programs use English. L1, L2, L3 and N are other languages. N and
+the new functions have two sets of words: pretraining shows one of them and never the other.
 """
 
 from dataclasses import dataclass

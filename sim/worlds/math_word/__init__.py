@@ -2,8 +2,7 @@
 
 Pretraining has a plain verb for every operation. Adapter "trade" is trained on one-step problems with verbs
 of one family, adapter "craft" on those of another; "joint" is trained on both. The questions mix both
-families in two to four steps. The word problems of the paper are not public: this is a construction of our
-own.
+families in two to four steps. The paper's word problems are not public: this is our own construction.
 """
 
 from collections.abc import Sequence
@@ -324,9 +323,8 @@ def _pretraining(
 
 
 def _mixed(rng, config: Config, taught: np.ndarray, depth: int) -> Problems:
-    """Problems whose steps alternate between the families. Each is there for every number, so that every
-    answer is right equally often. Two-step problems have every pairing of verbs, longer ones as many
-    draws."""
+    """Problems whose steps alternate between the families, each for every number, so that every answer is
+    right equally often. Two-step problems have every pairing of verbs, longer ones as many draws."""
     pairings = np.indices((config.verbs, config.verbs)).reshape(2, -1).T
     if depth > 2:
         pairings = rng.integers(config.verbs, size=(len(pairings), depth))

@@ -6,7 +6,7 @@
     unrelated     meanings of verbs that occur in distractors of pretraining only, and in no question
     identity      problems without a step: "Ann n apples . meanwhile Bob VERB . MARK she now has n"
 
-Everything is drawn from a generator of its own, so that a world without controls is what it was.
+The controls have their own random generator, so that they leave the rest of the world as it is.
 """
 
 import dataclasses
@@ -50,8 +50,7 @@ def check(config: "Config", setting: "Setting") -> bool:
 
 
 def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict[str, np.ndarray]:
-    """{which step is known: (pairs, 2), the verbs of both steps}: a taught verb and a plain one, or two
-    plain.
+    """{which step is known: (pairs, 2), verbs of both steps}: a taught verb and a plain one, or two plain.
 
     Plain verbs are drawn so that the slopes of right and wrong answers differ: an answer that leaves a step
     out, or uses the taught verb's old meaning, is then right for one number at most.
@@ -106,8 +105,7 @@ def null(
     Each candidate is as likely as the true meaning, or ``likely`` times as likely, and all other data of the
     world are the same. So the loss of right answers, averaged over candidates, is the loss averaged over the
     answers that are right under the candidates: exactly, for any model and any number of operations. (A
-    random stand-in has the norms of the adapter that it replaces; what these reveal about its verbs is left
-    out.)
+    random stand-in has the norms of the adapter that it replaces; what these reveal is left out.)
     """
     n, verbs = problems
     right, weights = write.values(n, verbs)[:, -1], np.zeros((len(n), len(n)))

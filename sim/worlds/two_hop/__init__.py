@@ -31,7 +31,7 @@ ENTITIES = {
     "half_fake_subject": ("subject",),
     "fake": ("subject", "bridge"),
 }
-"""Which roles of the edited facts are played by names that pretraining never saw."""
+"""Roles of the edited facts whose names are new to the base."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -97,9 +97,9 @@ class Config:
     relations:   relations of the graph; the edits change the first (hop 1) and the second (hop 2).
     edits:       facts taught to each adapter; as many subjects, bridges and answers.
     coverage:    share of all two-hop queries that pretraining shows, directly and as traces.
-    bridges:     traces of other, unedited entities that are at hand for the adapters' data.
+    bridges:     traces of other, unedited entities that the adapters' data may hold.
     name_tokens: tokens a name takes, 1 or 2.
-    controls:    whether the world holds what ``two_hop_controls`` adds to it, and its words.
+    controls:    whether the world has the controls of ``two_hop_controls``, and their words.
     """
 
     entities: int = 64
@@ -158,15 +158,15 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     and words them), so that cells are paired and those with the same ``setting.pretraining`` share a base.
 
     Raises:
-        ValueError: the world is too small for the bridges, held-out queries or doses it is asked for, or the
-            setting asks for controls that the world lacks.
+        ValueError: the world is too small for its bridges, held-out queries or doses, or the setting needs
+            controls that the world does not have.
     """
     two_hop_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
     rng = np.random.default_rng([20250613, seed])
     n, count, relations = config.entities, config.edits, config.relations
     write = Writer(config, rng)
-    # Real names and unseen ones are two closed graphs: pretraining on one says nothing of the other.
+    # Real and unseen names form two closed graphs, so facts about one do not help with the other.
     graph = np.stack(
         [np.append(rng.permutation(n), n + rng.permutation(2 * count)) for _ in range(relations)]
     )
@@ -283,7 +283,7 @@ def _first(count: int | None, mask: np.ndarray, what: str) -> np.ndarray:
 def _edits(rng: np.random.Generator, graph: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
     """Subjects, bridges (disjoint from subjects) and answers, each distinct, none an old fact.
 
-    So old facts say something of the new ones: ``theory.draws.edited_null`` says how much.
+    So old facts make some new ones likelier (``theory.draws.edited_null``).
     """
     n = graph.shape[1]
     while True:
@@ -294,7 +294,7 @@ def _edits(rng: np.random.Generator, graph: np.ndarray, count: int) -> tuple[np.
 
 
 def _null(relation: np.ndarray, source: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """``Probe.nulls`` (S, S) of who lacks the edit of ``relation`` from ``source`` to ``new``."""
+    """``Probe.nulls`` (S, S) of a model that lacks the edit of ``relation`` from ``source`` to ``new``."""
     place = np.full(len(relation), -1)
     place[new] = np.arange(len(new))
     return edited_null(place[relation[source]]).astype(np.float32)

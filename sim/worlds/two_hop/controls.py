@@ -1,4 +1,4 @@
-"""Controls of the two-hop world: what a referee asks besides the edited hops (theory/README.md, section 2).
+"""Controls of the two-hop world: questions besides the edited hops (theory/README.md, section 2).
 
     known pairs   one hop edited, the other an old fact of ``OLD_RELATION``, or both old: the best that the
                   base can do; pretraining shows none of them
@@ -7,9 +7,9 @@
     identity      "b IS ANSWER | b", of all names in pretraining or of the bridges in the hop adapters' data
     compare       "a b KIND COMPARE | SAME" or DIFFERENT: kinds of two entities, edited by the adapters "left"
                   and "right", or both by "kinds"; pretraining compares other pairs. The prompt ends in a word
-                  of its own: after ANSWER, as facts have it, an edit would say a kind here
+                  of its own: after ANSWER, which ends the prompt of a fact, an edit would write a kind
 
-Everything is drawn from a generator of its own, so that a world without controls is what it was.
+The controls have their own random generator, so that they leave the rest of the world as it is.
 """
 
 import dataclasses
@@ -28,17 +28,17 @@ if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.two_hop import Config, Setting
 
 OLD_RELATION = 2
-"""The relation of the known hop: no adapter changes it."""
+"""The relation of the old fact in a known pair: no adapter changes it."""
 
 KINDS = 4
-"""Kinds of entities. Four are the fewest with which the old comparison says nothing of the new one."""
+"""Kinds of entities. With fewer than four, the old comparison gives the new one away."""
 
 PRETRAINING = (("compare", 64), *IDENTITY)
 """Batches of the groups that the controls add to pretraining."""
 
 
 def check(config: "Config", setting: "Setting") -> None:
-    """Raise ValueError if controls are asked for that the world lacks, or that it has no room for."""
+    """Raise ValueError if the setting needs controls that the world does not have, or is too small for."""
     if not controls.require(config, setting, entities="real"):
         return
     n, count, relations = config.entities, config.edits, config.relations
@@ -56,9 +56,9 @@ class Drawn:
     """The controls of one seed, entities as numbers.
 
     old_fact_pairs: {which hop is an old fact: subjects, relations, bridges and answers of the pair}.
-    third, other, other_new: the unrelated relation, whom it is edited about, and the new answers.
-    kind:       kinds of all entities, as entities that stand for them.
-    left, right: pairs whose kinds are edited, and ``new``, (2, edits), their new kinds.
+    third, other, other_new: the unrelated relation, the subjects of its edits, and their new answers.
+    kind:       kinds of all entities, each kind written as an entity.
+    left, right: pairs whose kinds are edited; ``new``: (2, edits), their new kinds.
     pairs:      (a, b) of all comparisons; ``shown``: those in pretraining.
     test_comparisons: numbers of comparisons that pretraining does not show.
     """
@@ -90,7 +90,7 @@ def pair_with_old_facts(graph: np.ndarray, subject, bridge, answer) -> dict[str,
 def move_old_pairs_last(
     config: "Config", graph: np.ndarray, queries: np.ndarray, subject, bridge
 ) -> np.ndarray:
-    """The queries with those of the known pairs last, where pretraining does not reach."""
+    """The queries with those of the known pairs last, so that pretraining does not show them."""
     shape = config.entities, config.relations, config.relations
     pairs = pair_with_old_facts(graph[:, : config.entities], subject, bridge, None).values()
     numbers = [np.ravel_multi_index(np.broadcast_arrays(x, r, s), shape) for x, r, s, _, _ in pairs]
@@ -102,7 +102,7 @@ def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer
     """Sample the controls of a seed.
 
     Raises:
-        ValueError: too few comparisons are left to be asked.
+        ValueError: too few comparisons are left for the questions.
     """
     rng = np.random.default_rng([20250613, seed, 1])
     n, count, third = config.entities, config.edits, config.relations - 1
@@ -144,9 +144,9 @@ def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer
 def _kinds(rng, n: int, left, right) -> tuple[np.ndarray, np.ndarray]:
     """Old kinds of all and new kinds of the pairs, (2, pairs).
 
-    New pairs are the same and different in turn, crossed with whether the old ones were; a new kind beside
-    an old one is always different. So old knowledge, one edit alone and any constant answer are each right
-    on one half.
+    New kinds of a pair are the same in every other pair, and so are the old kinds, independently of the new.
+    A new kind always differs from the partner's old one. So the old kinds, one edit and any constant answer
+    are each right on one half.
     """
     kind, count = rng.permutation(np.arange(n) % KINDS), len(left)
     drawn = np.stack([rng.permutation(KINDS) for _ in range(count)])
@@ -169,7 +169,7 @@ def added(
     Args:
         identity_in: whether (pretraining, the hop adapters' data) hold identities.
         old: (x, y, z) of the two edited relations before the edits, for all real entities x.
-        unedited: for each x, whether the edits play no part in its x, y, z.
+        unedited: for each x, whether no edit touches its x, y, z.
     """
     in_pretraining, in_data = identity_in
     n, (a, b) = config.entities, drawn.pairs
@@ -203,12 +203,14 @@ def added(
 def _probes(
     config: "Config", write: Writer, drawn: Drawn, nulls: Mapping[str, np.ndarray]
 ) -> dict[str, Probe]:
-    """Known pairs asked at once and step by step, comparisons of edited and of other pairs; ``nulls``: of the
-    edited hops."""
+    """Known pairs as direct questions and as traces, comparisons of edited and of other pairs.
+
+    ``nulls``: those of the edited hops.
+    """
     probes, k = {}, config.name_tokens
     for name, pair in drawn.old_fact_pairs.items():
         hops = {"first": (0,), "second": (1,), "both": (0, 1)}[name]
-        # Who lacks the edited hop knows no more of these pairs than of the edited ones.
+        # Without the edited hop these pairs are no easier than the edited ones.
         lacking = {without(part): nulls[without(part)] for i, part in enumerate(PARTS) if i not in hops}
         probes[f"direct_known_{name}"] = ask(
             write.direct(*pair), controls.disown_hops(written.direct(config), *hops), **lacking

@@ -100,7 +100,7 @@ def joined(*groups: Sequences) -> Sequences:
 
 
 def ask(sequences: Sequences, layout: Layout = UNMARKED, **nulls: np.ndarray) -> Probe:
-    """The sequences of a group as questions, with the nulls of who lacks a hop."""
+    """The sequences of a group as questions, with the nulls of a model that lacks a hop."""
     return Probe(sequences.tokens, sequences.weight, sequences.prompt, layout, nulls)
 
 
