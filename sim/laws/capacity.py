@@ -7,7 +7,7 @@ from scipy import special
 
 from sim.lab import intervals, seeds, style
 from sim.lab.check import average, check
-from sim.lab.figure import LINES, Source, figure, gap, law, line, make_row, point, points
+from sim.lab.figure import LINES, Source, build_row, figure, gap, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.twins import capacity as twin
 from theory import capacity as closed
@@ -93,7 +93,7 @@ def _collect(source: Source) -> pd.DataFrame:
     for dim, rank in effort.some([(dim, rank) for dim, ranks in HELD.items() for rank in ranks]):
         draws, predicted = effort(8), closed.facts_at_recall(dim, rank)
         setting = {"panel": "held", "dim": dim, "rank": rank, "parameters": rank * dim}
-        rows.append(make_row(predicted, _held(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting))
+        rows.append(build_row(predicted, _held(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting))
     for place, (dim, draws) in effort.some(
         list(enumerate(((16, 400), (32, 200), (64, 80), (128, 24), (256, 6))))
     ):
