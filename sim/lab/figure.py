@@ -116,21 +116,21 @@ def law(predicted: float, **setting) -> dict:
 
 def point(predicted: float, values, **setting) -> dict:
     """A prediction and the mean of one real value a seed, with its 95% interval (``intervals.mean``)."""
-    return make_row(predicted, intervals.mean(values), len(values), **setting)
+    return build_row(predicted, intervals.mean(values), len(values), **setting)
 
 
 def share(predicted: float, shares, trials: int, **setting) -> dict:
     """A prediction and a success rate: one share of ``trials`` a seed (``intervals.proportion``)."""
     right = [value * trials for value in shares]
-    return make_row(predicted, intervals.proportion(right, [trials] * len(right)), len(right), **setting)
+    return build_row(predicted, intervals.proportion(right, [trials] * len(right)), len(right), **setting)
 
 
 def certain(predicted: float, measured: float, **setting) -> dict:
     """A prediction and one number that has no sampling error."""
-    return make_row(predicted, (float(measured),) * 3, 1, **setting)
+    return build_row(predicted, (float(measured),) * 3, 1, **setting)
 
 
-def make_row(predicted: float, interval: tuple[float, float, float], seeds: int, **setting) -> dict:
+def build_row(predicted: float, interval: tuple[float, float, float], seeds: int, **setting) -> dict:
     """A row of a table: a prediction and a measurement (mean, low, high) from ``seeds`` seeds."""
     measured, low, high = interval
     columns = {"measured": measured, "low": low, "high": high, "seeds": seeds}

@@ -7,7 +7,7 @@ from scipy import special
 
 from sim.lab import intervals, seeds, style
 from sim.lab.check import average, check
-from sim.lab.figure import LINES, Source, figure, gap, law, line, make_row, point, points
+from sim.lab.figure import LINES, Source, build_row, figure, gap, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.twins import capacity as twin
 from theory import capacity as closed
@@ -94,7 +94,7 @@ def _collect(source: Source) -> pd.DataFrame:
         draws, predicted = effort(8), closed.facts_at_recall(dim, rank)
         setting = {"panel": "held", "dim": dim, "rank": rank, "parameters": rank * dim}
         rows.append(
-            make_row(
+            build_row(
                 predicted, _measure_capacity(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting
             )
         )

@@ -46,7 +46,7 @@ def sequences() -> str:
 
 def picture() -> str:
     """The four sequences as SVG, each token in the colour of its adapter under an oracle router."""
-    questions, parts = example(), []
+    examples, parts = example(), []
 
     def text(x: float, y: float, label: str, **look: object) -> None:
         given = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in look.items())
@@ -61,7 +61,7 @@ def picture() -> str:
 
     def tokens(name: str, x: float, y: float) -> float:
         """One sequence, a bar where its prompt ends; returns where it ends."""
-        sequence, probe = questions[name]
+        sequence, probe = examples[name]
         for place, (word, owner) in enumerate(zip(sequence, probe.layout.owner, strict=True)):
             if place == probe.prompt:
                 line(f"M{x + 2:g} {y - 18:g}v26")

@@ -115,9 +115,9 @@ def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, ca
     command.main(command.Draw(runs=tmp_path))
     drawn = {path.stem for path in tmp_path.glob("*.png")}
     assert drawn == {other.name for other in EXPERIMENTS if other.experiments == item.experiments}
-    output = capsys.readouterr().out
-    assert "arrow left out: it computes its own numbers" in output
-    assert all(f"{other.name} left out" in output for other in FIGURES.values() if other.name not in drawn)
+    text = capsys.readouterr().out
+    assert "arrow left out: it computes its own numbers" in text
+    assert all(f"{other.name} left out" in text for other in FIGURES.values() if other.name not in drawn)
     ours, theirs = (pd.read_csv(folder / f"{item.name}.csv") for folder in (tmp_path, committed()))
     assert ours["measured"].max() == pytest.approx(theirs["measured"].max() / 2, rel=1e-3)
     assert f"python -m sim.sweep {experiment} " in (tmp_path / f"{item.name}.md").read_text()

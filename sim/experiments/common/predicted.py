@@ -9,7 +9,7 @@ import pandas as pd
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import Reading
 from sim.lab import intervals, style
-from sim.lab.figure import make_row
+from sim.lab.figure import build_row
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
 """The last is the baseline of the others: merging changes nothing."""
@@ -49,7 +49,7 @@ def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS
             error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
             if len(error):
                 where = {"scope": scope, "predictor": predictor}
-                errors.append(make_row(math.nan, intervals.bootstrap(error), len(error), **where))
+                errors.append(build_row(math.nan, intervals.bootstrap(error), len(error), **where))
     return pd.DataFrame(errors)
 
 

@@ -136,7 +136,7 @@ def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.Data
     """One row a control, series and panel: measurement and null."""
     rows = summary[summary["predictor"] == "chance"]
     keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
-    cells, table = dict(zip(keys, rows.to_dict("records"), strict=True)), []
+    rows_by_key, table = dict(zip(keys, rows.to_dict("records"), strict=True)), []
     for control in controls:
         about = {"control": control.name, "theorem": control.theorem}
         about |= {"removes": control.removes, "lacking": bool(control.lacks)}
@@ -144,7 +144,7 @@ def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.Data
         for panel, (metric_of, _) in PANELS.items():
             for series, model in zip(SERIES, control.models, strict=True):
                 candidates = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
-                row = next((cells[key] for key in candidates if key in cells), None)
+                row = next((rows_by_key[key] for key in candidates if key in rows_by_key), None)
                 if row and (panel, series) != ("over base", "base"):
                     columns = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
                     where = about | {"series": series, "panel": panel}

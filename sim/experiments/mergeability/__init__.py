@@ -14,7 +14,7 @@ from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
 from sim.lab import intervals, style
-from sim.lab.figure import Source, figure, make_row
+from sim.lab.figure import Source, build_row, figure
 from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
 from sim.reuse import interaction, pairs
@@ -123,7 +123,7 @@ def calibration(rows: pd.DataFrame) -> pd.DataFrame:
             by_seed = part.groupby("seed")["measured"].mean()
             where = {"panel": "calibration", "predictor": predictor, "bin": index, "rows": len(part)}
             table.append(
-                make_row(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where)
+                build_row(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where)
             )
     return pd.DataFrame(table)
 
@@ -205,13 +205,13 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
         where = {"predictor": name, "group": group}
         if name in fits:  # the number itself, not a fit
             ranked = rank_correlation(fits, name)
-            table.append(make_row(np.nan, ranked, fits["seed"].nunique(), quantity="rank", **where))
+            table.append(build_row(np.nan, ranked, fits["seed"].nunique(), quantity="rank", **where))
         for low, high, words in RANGES[:2]:
             part = fits[(fits["lam"] > low) & (fits["lam"] <= high)]
             error = (part[forecast] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
             if len(error):
                 where |= {"quantity": f"error, {words}", "rows": len(part)}
-                table.append(make_row(np.nan, intervals.bootstrap(error), len(error), **where))
+                table.append(build_row(np.nan, intervals.bootstrap(error), len(error), **where))
     return pd.DataFrame(table)
 
 

@@ -88,15 +88,15 @@ def ingredients(config: ReuseConfig) -> dict[str, float]:
             return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
     parts, states = [part, part], jax.eval_shape(seen, params, [part, part], one)
-    forward, unembedding = operations(seen, params, parts, one), operations(readout, params, states)
+    body, unembedding = operations(seen, params, parts, one), operations(readout, params, states)
     tangent = operations(slope, params, parts, one, one)
     counted = {
-        "tangent": tangent - forward,
-        "bend": operations(bend, params, parts, one, one) - forward,
+        "tangent": tangent - body,
+        "bend": operations(bend, params, parts, one, one) - body,
         "readout": unembedding,
         "last_mlp": operations(last_mlp, params, parts, one, states),
     }
-    return {name: count / (forward + unembedding) for name, count in counted.items()}
+    return {name: count / (body + unembedding) for name, count in counted.items()}
 
 
 def _empty(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
