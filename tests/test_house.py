@@ -1,6 +1,7 @@
 """The house: imports go one way, simulators see no prediction, files stay small, importing is quiet."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,6 +135,11 @@ def test_no_folder_is_crowded():
     crowded = {name(folder): len(list(folder.glob("*.py"))) for folder in folders}
     dozen = 12 + 1  # and the __init__.py
     assert {folder: count for folder, count in crowded.items() if count > dozen} == {}
+
+
+def test_ci_ends_with_the_test_command_of_the_readme():
+    (command,) = re.findall(r"^python -m pytest.*$", (ROOT / "README.md").read_text(), re.M)
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == command
 
 
 QUIET = """

@@ -1,4 +1,4 @@
-"""The faults of mutation.py on a small module, and whether the modules of mutation.toml exist."""
+"""What mutation.py makes of a small module, and that the files named in mutation.toml exist."""
 
 import mutation
 import pytest

@@ -88,7 +88,10 @@ def require_fit(modules: dict[str, torch.nn.Module], base: Path, adapter: Adapte
             )
         module = modules.get(name)
         if not hasattr(module, "weight"):
-            raise ValueError(f"{adapter.path} adapts {name}, which {base} lacks: it is for another base")
+            raise ValueError(
+                f"{adapter.path} adapts {name}, which {base} lacks: it is for another base, or names "
+                "its modules in another layout (--rename OLD=NEW)"
+            )
         shape, own = (update.b.shape[0], update.a.shape[1]), tuple(module.weight.shape)
         if isinstance(module, Conv1D):
             own = own[::-1]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sim.lab import files
+from sim.merge.peft.contents import BEGINNING, identify
 
 CONFIG = "config.json"
 
@@ -19,7 +20,7 @@ SAFE = ("model.safetensors", "model.safetensors.index.json")
 
 
 def require_base(base: Path) -> None:
-    """Raise ValueError unless a folder is that of a model, with no adapter's files in it."""
+    """Raise ValueError unless a folder is that of a model, with no adapter's files, pointers or web pages in it."""
     adapter = (base / "adapter_config.json").is_file()
     if not (base / CONFIG).is_file():
         other = "an adapter's folder: give that of its base" if adapter else f"it holds no {CONFIG}"
@@ -29,6 +30,13 @@ def require_base(base: Path) -> None:
             f"{base} holds an adapter's adapter_config.json beside the base: transformers would load both "
             "as the base; move the adapter_* files to a folder of their own"
         )
+    for path in sorted(base.iterdir()):
+        if path.suffix in SUFFIXES and path.is_file():
+            with path.open("rb") as file:
+                head = file.read(BEGINNING)
+            # A pointer or a page; a sound file begins with neither letter.
+            if head[:1] in (b"v", b"<") and (meaning := identify(head)):
+                raise ValueError(f"{path} {meaning}")
 
 
 def contents(base: Path) -> dict[str, str]:

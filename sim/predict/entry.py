@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from sim.hf.tokens import Question, batch, questions
 from sim.lab import files, report, style
 from sim.lab.entry.shown import Shown
 from sim.lab.store.identity import environment, plain, versions
-from sim.merge import Adapter, aligned, read_adapter
+from sim.merge import Adapter, aligned
+from sim.merge.layouts import read_adapters
 from sim.predict.draw import draw
 from sim.predict.run import Judge, answered, require_own
 from sim.predict.tables import Asked, prediction_table, prompt_table
@@ -71,6 +72,7 @@ def predict(
     batch_size: int = 8,
     dtype: str | None = None,
     device: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Prediction:
     """Predict every linear merge of two or more PEFT adapters on a base, from each adapter run alone.
 
@@ -79,6 +81,7 @@ def predict(
         prompts: JSON lines, {"prompt": ..., "answer": ..., "group": ...} (``read_prompts``).
         out: what is written, and resumed. lams: strengths (``grid``). most: as ``weights`` takes it.
         check: run the merges as well. batch_size, dtype, device: as ``sim.hf`` takes them.
+        rename: prefixes of module names to replace, {old: new}, where adapters have another layout.
 
     Raises: ValueError, one line, for bad input, a missing extra, or a folder of another configuration.
     """
@@ -88,12 +91,12 @@ def predict(
         raise ValueError(f"a merge has at least two adapters, not {len(adapters)}")
     if batch_size < 1:
         raise ValueError(f"--batch-size is {batch_size}: give 1 or more")
-    library = [read_adapter(path) for path in adapters]
+    library = read_adapters(adapters, rename)
     notes = [adapter.note for adapter in aligned(library) if adapter.note]
     lines, lams = read_prompts(prompts), grid(len(library), lams)
     each = weights(len(library), lams, most)
     model = with_extra("sim.hf._model")
-    config = _config(library, base, prompts, lams, each, dtype)
+    config = _config(library, base, prompts, lams, each, dtype) | ({"rename": dict(rename)} if rename else {})
     require_own(out, config)
     loaded = model.load(base, library, dtype, device)
     items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)

@@ -12,7 +12,8 @@ from sim.hf.extra import with_extra
 from sim.hf.prompts import groups, read_prompts
 from sim.hf.tokens import batch, batches, questions
 from sim.lab import files
-from sim.merge import aligned, read_adapter
+from sim.merge import aligned
+from sim.merge.layouts import read_adapters
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,18 @@ def record(
     batch_size: int = 8,
     dtype: str | None = None,
     device: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Recording:
     """Write what enters each module that some adapter changes, where an answer token is decided on the base.
 
     own: the group of each adapter's own training prompts; they are recorded under "<module>@<i>" as well.
-    most: tokens kept of each set, spread evenly over it. Float32.
+    most: tokens kept of each set, spread evenly over it. Float32. rename: prefixes of module names to
+    replace, {old: new}, where adapters have another layout than the base.
 
     Raises: ValueError, one line, for bad input or a missing extra; OSError if ``out`` cannot be written.
     """
     _check(adapters, own, most, batch_size)
-    library = [read_adapter(path) for path in adapters]
+    library = read_adapters(adapters, rename)
     same = aligned(library)
     names, lines = list(same[0].modules), read_prompts(prompts)
     for group in own:

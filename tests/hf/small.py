@@ -87,8 +87,8 @@ def weights(base):
         return _base.load_base(base, None)[1].state_dict()
 
 
-def answers(folder, adapters, strengths=(1.0, 0.5), base="base"):
+def answers(folder, adapters, strengths=(1.0, 0.5), base="base", dtype=None):
     """Logits at the questions with the adapters of these folders, and what was loaded."""
-    loaded = _model.load(folder / base, [read_adapter(folder / name) for name in adapters], None, "cpu")
+    loaded = _model.load(folder / base, [read_adapter(folder / name) for name in adapters], dtype, "cpu")
     items, _ = questions(loaded.tokenizer, read_prompts(folder / "prompts.jsonl"), None, loaded.rows)
     return _run.answer_logits(loaded, batch(items), strengths).numpy(), loaded

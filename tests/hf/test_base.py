@@ -182,6 +182,20 @@ class TestWhole:
         assert "it holds no config.json" in refusal(tmp_path)
 
 
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+@pytest.mark.parametrize(
+    ("text", "meaning"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a Git LFS pointer, not the file"),
+        ("<!DOCTYPE html><html></html>", "is a web page, not the file: download the raw file"),
+    ],
+)
+def test_a_pointer_or_a_page_is_named(models, tmp_path, file, text, meaning):
+    base = shutil.copytree(models["llama"] / "base", tmp_path / "base")
+    (base / file).write_text(text)
+    assert refusal(base).startswith(f"{base / file} {meaning}")
+
+
 def test_both_commands_refuse_a_base_of_other_names_and_write_nothing(models, tmp_path, command):
     folder = models["llama"]
     base = altered(folder / "base", tmp_path / "base", with_prefix("_orig_mod."))

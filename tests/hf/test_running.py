@@ -150,13 +150,18 @@ def faulty(models, tmp_path_factory):
     token, embedding = torch.ones(small.VOCAB, 1), "model.embed_tokens.weight"
     token[5] = torch.inf
     altered(folder / "base", folder / "one", lambda t: t | {embedding: t[embedding] * token})
-    altered(
-        folder / "a",
-        folder / "huge",
-        lambda t: {name: value * 1e7 for name, value in t.items()},
-        "adapter_model.safetensors",
-    )
+    source = reconfigured(folder / "a", folder / "source", target_modules=["q_proj", "k_proj", "down_proj"])
+    file = "adapter_model.safetensors"
+    altered(source, folder / "huge", lambda t: {k: 1e7 * v for k, v in with_keys(t).items()}, file)
+    altered(source, folder / "large", lambda t: {k: 1e3 * v for k, v in with_keys(t).items()}, file)
     return folder
+
+
+def with_keys(tensors):
+    """Factors of q_proj for k_proj as well, which has half its rows."""
+    queries = {name: value for name, value in tensors.items() if "q_proj" in name}
+    keys = {name: value[:8] if "lora_B" in name else value for name, value in queries.items()}
+    return tensors | {name.replace("q_proj", "k_proj"): value for name, value in keys.items()}
 
 
 class TestFinite:
@@ -175,12 +180,18 @@ class TestFinite:
         assert "prompt of line 2 are not finite, first behind model.embed_tokens, whose weights" in text
 
     def test_the_adapter_is_named_with_its_strength(self, faulty):
+        """Queries and keys of 1e44 give scores that float32 does not hold."""
         text = self.message(faulty, ("huge", "b"), (1e30, 0.0))
-        assert text.startswith(
-            f"{faulty}/base with {faulty}/huge at 1e+30: the logits for the prompt of line "
-        )
+        start = f"{faulty}/base with {faulty}/huge at 1e+30: the logits for the prompt of line "
+        assert text.startswith(start)
         assert "first behind model.layers.0.self_attn.o_proj: the change is too large" in text
         assert answers(faulty, ("huge", "b"), (0.0, 1.0))[0].shape == (3, small.VOCAB)
+
+    def test_half_precision_is_named_where_it_is_the_reason(self, faulty):
+        """Queries of 1e6 are beyond the largest number of float16, 65,504."""
+        text = self.message(faulty, ("b", "large"), (0.0, 1.0), dtype="float16")
+        assert f"{faulty}/large at 1: " in text and text.endswith(": use --dtype bfloat16 or float32")
+        assert np.isfinite(answers(faulty, ("b", "large"), (0.0, 1.0))[0]).all()
 
     def test_activations_are_refused_where_the_logits_are_finite(self, faulty):
         """A hook that puts 0 for NaN behind the next matrix hides them from the logits."""

@@ -22,6 +22,10 @@ SLOW = (
     "cross entropy: merged recall from single margins",
     "two-hop accuracy, adapters anywhere",
     "two-hop accuracy, every relabelling",
+    "two-hop accuracy, every bijection",
+    "LoRA flow: size of the update",
+    "least-squares adapter, loss",
+    "depth: wrong layer order",
     "whitened overlap",
 )
 """Checks whose programs take longest to compile."""

@@ -78,6 +78,7 @@ def test_a_number_too_large_for_the_type_is_refused(tmp_path, command):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [name for name, record in METHODS.items() if record.data_free])
 def test_an_absent_module_is_merged_as_a_zero_update(method, tmp_path):
     """Also where it is the first adapter that lacks it, and for every method."""

@@ -50,6 +50,7 @@ OTHERS = {
     "encoder and decoder": ("encoder.block.0.layer.0.q", "decoder.block.0.layer.0.q"),
     "tower beside tower": ("model.vision_tower.layers.0.q", "model.language_model.layers.0.q"),
     "expert": ("model.layers.0.mlp.gate_proj", "model.layers.0.mlp.experts.0.gate_proj"),
+    "words inside": ("model.layers.0.experts.0.gate_proj", "model.layers.0.mlp.experts.0.gate_proj"),
     "part of a word": ("model.layers.0.q", "my_model.layers.0.q"),
 }
 

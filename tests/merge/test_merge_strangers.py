@@ -135,11 +135,14 @@ def test_usual_patterns_are_matched_and_broken_ones_named():
     names = ["model.layers.0.self_attn.q_proj", "model.layers.11.mlp.up_proj", "lm_head"]
     unsloth = r"(?:.*?(?:self_attn|mlp).*?(?:q_proj|up_proj).*?)|(?:\bmodel\.layers\.[\d]{1,}\.(?:k_proj))"
     usual = {unsloth: unsloth, "plain": r"model.layers.0.self_attn.q_proj|lm_head", "none": ".*(?<=z)"}
-    assert patterns.match(usual, names, "fullmatch") == {
+    beginnings = {text: text for text in ("model", r"model\.layers\.\d+")}
+    assert patterns.match({**usual, **beginnings}, names, "fullmatch") == {
         unsloth: set(names[:2]),
         "plain": {names[0], names[2]},
         "none": set(),
+        **{key: set() for key in beginnings},
     }
+    assert patterns.match(beginnings, names) == {key: set(names[:2]) for key in beginnings}
     assert patterns.match({"layers": "model.layers"}, names) == {"layers": set(names[:2])}
     assert patterns.match({}, names) == {}
     for broken, reason in (
