@@ -76,11 +76,11 @@ def anchors() -> set[str]:
 def test_no_measurement_is_typed_into_the_text(path):
     """A number with decimals is a setting, which stands in the code as well, or one that theory proves."""
     cells = nbformat.read(path, as_version=4).cells
-    settings = {float(number) for cell in code_of(path) for number in NUMBER.findall(cell.source)}
+    settings = {float(word) for cell in code_of(path) for word in NUMBER.findall(cell.source)}
     for cell in cells:
         if cell.cell_type == "markdown" and not cell.source.startswith("**Try this.**"):
-            typed = {number for number in DECIMAL.findall(cell.source) if float(number) not in settings}
-            assert typed <= anchors(), cell.source
+            numbers = {word for word in DECIMAL.findall(cell.source) if float(word) not in settings}
+            assert numbers <= anchors(), cell.source
 
 
 def test_tables_load_from_any_folder(monkeypatch, tmp_path):

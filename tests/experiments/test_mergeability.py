@@ -8,6 +8,7 @@ from scipy import stats
 from sim.experiments import mergeability
 from sim.experiments.mergeability import fitted
 from sim.experiments.mergeability.cost import STRENGTHS, cost, ingredients
+from sim.lab import intervals
 from sim.reuse import pairs
 from sim.sweep.run import pairs as table_of_pairs
 
@@ -68,9 +69,17 @@ def test_a_feature_that_does_not_vary_is_left_out():
 def test_ranks_are_spearmans_and_know_no_difference_between_strata():
     rows = cells(2)
     one = rows[rows["lam"] == 1.0]
-    correlation, low, high = fitted.rank_correlation(one, "other")
-    assert correlation == pytest.approx(stats.spearmanr(one["other"], one["measured"]).statistic)
-    assert low <= correlation <= high
+    value, low, high = fitted.rank_correlation(one, "other")
+    assert value == pytest.approx(stats.spearmanr(one["other"], one["measured"]).statistic)
+    assert low <= value <= high
+    # ranks are of the whole sample; a seed that is redrawn twice counts twice
+    ranks = one[["other", "measured"]].rank() - (len(one) + 1) / 2
+    products = np.stack([ranks.prod(axis=1), ranks["other"] ** 2, ranks["measured"] ** 2], axis=1)
+    sums = np.array([products[one["seed"].eq(seed)].sum(0) for seed in one["seed"].unique()])
+    redrawn = np.random.default_rng(0).integers(0, len(sums), (intervals.RESAMPLES, len(sums)))
+    xy, xx, yy = sums[redrawn].sum(1).T
+    np.testing.assert_allclose([low, high], np.quantile(xy / np.sqrt(xx * yy), (0.025, 0.975)))
+    assert low < value - 0.01 and value + 0.01 < high
     assert fitted.rank_correlation(one, "x") == pytest.approx((-1, -1, -1))
     # In one stratum the outcome rises with x, in the other it falls.
     assert fitted.rank_correlation(rows, "x")[0] == pytest.approx(0, abs=1e-9)

@@ -15,6 +15,7 @@ RUN = Readings(
             ("both", "parts", "average", "cot_answer", 0.1, 0.05, 0.2),
             ("both", "parts", "oracle", "cot_answer", 0.9, 0.8, 0.95),
             ("both", "bridge", "sum", "cot_answer", 0.55, 0.3, 0.8),
+            ("both", "single", "sum", "cot_answer", 0.2, 0.1, 0.3),
             ("both", "single", "joint", "cot_answer", 0.7, 0.5, 0.9),
             ("both", "parts", "sum", "cot_copied", 0.9, 0.8, 1.0),
             ("both", "parts", "sum", "cot_hop1", 0.6, 0.5, 0.7),
@@ -74,7 +75,9 @@ def test_what_is_above_a_guess_is_not_yet_above_what_one_adapter_has():
     rows += [(seed, "parts", "oracle", 900, 1000) for seed in seeds]
     rows += [(seed, "single", name, 950, 1000) for seed in seeds for name in ("base", "joint")]
     rows += [(seed, "single", "silent", 0, 0) for seed in seeds]
-    half = [(seed, "single", "hop1", 200, 1000) for seed in seeds]
+    half = [
+        (seed, "single", name, right, 1000) for seed in seeds for name, right in (("hop1", 200), ("hop2", 50))
+    ]
     sentence = at_once(guesses(*rows, *half))
     every = intervals.proportion([300] * 6, [2000] * 6)
     assert (
@@ -82,7 +85,8 @@ def test_what_is_above_a_guess_is_not_yet_above_what_one_adapter_has():
         in sentence
     )
     assert "1 of 2 ways of reuse are above a guess, and 0 above the better of the adapters alone" in sentence
-    assert sentence.endswith(f"half each: {number(pooled(guesses(*half)))}.")
+    numbers = ", ".join(number(pooled(guesses(*half[part::2]))) for part in (0, 1))
+    assert sentence.endswith(f"half each: {numbers}.")
     weak = [(seed, "single", "hop1", 100, 1000) for seed in seeds]
     assert "1 of 2 ways of reuse are above a guess, and 1 above the better" in at_once(guesses(*rows, *weak))
 
