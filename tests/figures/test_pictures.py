@@ -19,7 +19,7 @@ def picture(name):
 
 @pytest.fixture(scope="module", params=list(FIGURES))
 def drawn(request):
-    """A figure and its picture on the default page, drawn in the house style without setting it for others."""
+    """A figure and its picture on the default page; drawing it sets no style for others."""
     before = dict(rcParams)
     measured = Measured(picture(request.param))
     assert dict(rcParams) == before
