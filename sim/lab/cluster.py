@@ -1,9 +1,9 @@
 """Dask workers that compute the runs of a command: of this machine, of Slurm, or of anybody's scheduler.
 
-The only file that knows Dask, which is an extra. This process keeps everything that is not computing: what is
-done and what is not, the store, the progress bar. A worker is sent a chunk of jobs, computes it, and sends the
-results back; it lives as long as the run and keeps what it has compiled. A worker that dies costs its chunk,
-which another one does again.
+The only file that knows Dask, which is an extra. This process keeps everything that is not computing: what
+is done and what is not, the store, the progress bar. A worker is sent a chunk of jobs, computes it, and sends
+the results back; it lives as long as the run and keeps what it has compiled. A worker that dies costs its
+chunk, which another one does again.
 """
 
 import contextlib
@@ -183,7 +183,7 @@ def require_same_workers(worker: dict, expected: dict) -> None:
 
 @functools.cache
 def set_up(use_cache: bool, gpus: tuple[str, ...]) -> dict:
-    """In a worker, once: a GPU of its own if there are ``gpus``, else a CPU device for each of its threads."""
+    """In a worker, once: take a GPU of its own, or a CPU device for each of its threads."""
     import distributed
 
     worker = distributed.get_worker()

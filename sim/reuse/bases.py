@@ -68,7 +68,7 @@ def train_bases(
 
 
 def precompile_bases(context: RunContext, config: ReuseConfig, cells: Sequence[Cell]) -> None:
-    """Begin to compile the program that trains bases, unless the first one, and so most of them, is cached."""
+    """Begin to compile the program that trains bases, unless the first one, and so most, is cached."""
     wanted = list(dict.fromkeys(base_of(cell) for cell in cells))
     shown = build(config.world, wanted[0][1], wanted[0][0]).pretraining
     if not context.use_cache or not path_of(context, made_of(config, wanted[0][1], shown)).exists():

@@ -1,5 +1,6 @@
 """Run parts into a store, stage by stage, with a progress bar each."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -60,11 +61,14 @@ def run(
     identity = config | {"parts": [part.config for part in parts], "cells": [_cells(part) for part in parts]}
     device = "{} x {}".format(*context.devices)
     with Store(folder, identity, columns(parts), command, device) as store:
+
+        def precompile(part: Part) -> None:
+            part.precompile(context, name, seeds(part), store.done)
+
+        precompile(parts[0])
+        coming = [*(functools.partial(precompile, part) for part in parts[1:]), precompile_next]
         for index, part in enumerate(parts):
-            for coming in parts[index : index + 2]:
-                coming.precompile(context, name, seeds(coming), store.done)
-            if part is parts[-1]:
-                precompile_next()
+            coming[index]()
             place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
             for label, total, work in part.stages(context, name, seeds(part), store.done):
                 with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:

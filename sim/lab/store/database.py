@@ -1,8 +1,8 @@
 """The units of a run in one SQLite file: writing some costs the same however many there are.
 
 A unit's rows are one JSON text, so that every cell comes back as it went in: whole numbers, floats to the
-last bit, "" and NaN. What is written together is there whole or not at all, whenever the process is interrupted or
-killed or the power fails (SQLite's rollback journal).
+last bit, "" and NaN. What is written together is there whole or not at all, whenever the process is
+interrupted or killed or the power fails (SQLite's rollback journal).
 """
 
 import contextlib
