@@ -8,6 +8,7 @@ A package, as the command is one: processes of workers import the main file if i
 """
 
 import atexit
+import signal
 import sys
 
 import jax
@@ -62,18 +63,12 @@ def tiny():
 
 
 class Counted(Part):
-    """A part of "again": what it traces is counted as that, also while "tiny" runs."""
+    """A part of "again": what is traced once it was begun or asked to be precompiled is counted as that."""
 
-    def expect(self, *given):
-        global running
-        before, running = running, "again"
-        super().expect(*given)
-        running = before
-
-    def stages(self, *given):
+    def precompile(self, *arguments):
         global running
         running = "again"
-        yield from super().stages(*given)
+        super().precompile(*arguments)
 
 
 @experiment(quick={}, paper={})
@@ -87,5 +82,5 @@ if __name__ == "__main__":
     jax.monitoring.register_event_listener(note)
     jax.monitoring.register_event_duration_secs_listener(note)
     atexit.register(told)
-    interrupt._watch()  # as a command of the toolkit is
+    signal.signal(signal.SIGINT, interrupt.end_import)  # as a command of the toolkit has it
     cli.run_command(Sweep, main, "sim.sweep", cli.RESUME)
