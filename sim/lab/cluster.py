@@ -202,13 +202,17 @@ def run_chunk(use_cache: bool, gpus: tuple[str, ...], stages: Callable, jobs: li
     return worker, [result for _, results in parallel.map_runs(stages, jobs) for result in results]
 
 
-def start_local(workers: int | None, gpus: int):
-    """Processes of this machine, one a GPU or else one a core."""
+@contextlib.contextmanager
+def start_local(workers: int | None, gpus: int) -> Iterator:
+    """Processes of this machine, one a GPU or else one a core; they end with this one, however it ends."""
     import distributed
 
     if gpus and workers and workers > gpus:
         raise ValueError(f"--workers is {workers}, more than the GPUs of this machine, {gpus}")
-    return distributed.LocalCluster(
+    # The process that removes what others leave behind is not to report that after Ctrl-C.
+    filters = filter(None, [os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker"])
+    os.environ["PYTHONWARNINGS"] = ",".join(filters)
+    cluster = distributed.LocalCluster(
         n_workers=workers or gpus or os.cpu_count(),
         threads_per_worker=1,
         memory_limit=0,
@@ -217,7 +221,13 @@ def start_local(workers: int | None, gpus: int):
         local_directory=tempfile.gettempdir(),
         silence_logs=logging.CRITICAL,
         env={"TQDM_DISABLE": "1"},
+        preload="import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)",  # Ctrl-C is for this process
     )
+    try:
+        yield cluster
+    finally:
+        if not isinstance(sys.exception(), KeyboardInterrupt):  # Dask would wait for what workers compute
+            cluster.close()
 
 
 def find_gpus() -> tuple[str, ...]:

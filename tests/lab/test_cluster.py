@@ -164,7 +164,7 @@ def test_every_worker_has_a_gpu_of_its_own():
         tasks = [client.submit(gpu_of_worker, ("5", "7"), workers=[name], pure=False) for name in (0, 1)]
         assert client.gather(tasks) == [("5", "1"), ("7", "1")]
     with pytest.raises(ValueError, match="--workers is 3, more than the GPUs of this machine, 2"):
-        cluster.start_local(3, 2)
+        cluster.start_local(3, 2).__enter__()
 
 
 def test_gpus_have_the_names_they_were_given(monkeypatch):
