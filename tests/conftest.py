@@ -60,8 +60,7 @@ def pytest_runtest_teardown(item, nextitem):
     """Give back what was compiled before there is too much of it."""
     maps = pathlib.Path("/proc/self/maps")
     if next(ENDED) % OFTEN == 0 and maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
-        for made in (parallel.program, parallel.brief):
-            made.cache_clear()
+        parallel.programs.cache_clear()
         jax.clear_caches()
         gc.collect()
 

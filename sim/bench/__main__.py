@@ -28,14 +28,14 @@ class BenchCommand:
 def machine() -> dict[str, str | int | None]:
     """Where the numbers come from: processor, cores, JAX's devices, and versions of what was timed."""
     count, kind = parallel.devices()
-    found = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    found["device"] = f"{count} x {kind}"
+    facts = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    facts["device"] = f"{count} x {kind}"
     for package in ("jax", "numpy", "torch", "peft"):
         try:
-            found[package] = version(package)
+            facts[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            facts[package] = None
+    return facts
 
 
 def write(name: str, table: pd.DataFrame, out: Path) -> None:

@@ -34,6 +34,7 @@ DELAY = 2.0
 """Seconds of compiling from which on a bar shows it."""
 
 COMPILERS = ThreadPoolExecutor(os.cpu_count(), "compile")
+LOCK = threading.Lock()
 TRACER, RUNNER = ThreadPoolExecutor(1, "trace"), ThreadPoolExecutor(1, "run")
 
 
@@ -151,16 +152,17 @@ class Program:
         return jax.tree.map(lambda leaf: Planned(leaf.shape, leaf.dtype, planned.programs), results)
 
 
-@functools.cache
-def program(function: Callable, *static) -> Program:
-    """The one ``Program`` of a function and its static arguments in this process."""
-    return Program(function, *static)
+programs = functools.cache(Program)
 
 
-@functools.cache
-def brief(function: Callable, *static) -> Program:
-    """``program`` of a function that runs for milliseconds: compiled with little effort."""
-    return Program(function, *static, effort=0)
+def program(function: Callable, *static, effort: int = 1) -> Program:
+    """The one ``Program`` of a function and its static arguments in this process, whatever thread asks."""
+    with LOCK:
+        return programs(function, *static, effort=effort)
+
+
+brief = functools.partial(program, effort=0)
+"""``program`` of a function that runs for milliseconds: compiled with little effort."""
 
 
 def default_width(runs: int, backend: str, devices: int) -> int:

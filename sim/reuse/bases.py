@@ -101,10 +101,10 @@ def made_of(config: ReuseConfig, seed: int, groups: Mapping[str, Sequences]) -> 
 
 def corpus(group: Sequences) -> str:
     """Hash of a group's tokens, weights and length of the prompt: the same in every process."""
-    told = hashlib.sha256(f"{group.prompt} {group.tokens.shape}".encode())
+    content = hashlib.sha256(f"{group.prompt} {group.tokens.shape}".encode())
     for values, kind in ((group.tokens, "<i4"), (group.weight, "<f4")):
-        told.update(np.ascontiguousarray(values, kind).tobytes())
-    return told.hexdigest()
+        content.update(np.ascontiguousarray(values, kind).tobytes())
+    return content.hexdigest()
 
 
 def chunk_of_bases(config: ReuseConfig, job: dict) -> tuple[Params, np.ndarray]:

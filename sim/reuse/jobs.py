@@ -98,8 +98,8 @@ def _job(config: ReuseConfig, cell: Cell, base: Params, varied: bool) -> dict:
 def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failed:
     try:
         for family, adapters in result["training"].items():
-            for name, made in adapters.items():
-                require_finite(made["losses"], f"{family} adapter {name} of {cell.unit}")
+            for name, training in adapters.items():
+                require_finite(training["losses"], f"{family} adapter {name} of {cell.unit}")
     except FloatingPointError as error:
         return Failed(str(error))
     return rows_of(config, cell, world, result)

@@ -121,9 +121,9 @@ def compilations(monkeypatch):
             return parallel.ThreadPoolExecutor(1).submit(lambda: event.wait() and compilation())
 
     monkeypatch.setattr(parallel, "COMPILERS", Compilers())
-    program.cache_clear()
+    parallel.programs.cache_clear()
     yield begun, event
-    program.cache_clear()
+    parallel.programs.cache_clear()
 
 
 def test_programs_are_compiled_before_the_first_chunk_and_once(compilations):
@@ -143,14 +143,21 @@ def test_programs_are_compiled_before_the_first_chunk_and_once(compilations):
     assert len(begun) == 4
 
 
-def test_a_program_that_two_threads_ask_for_is_traced_once():
-    traced = []
+def test_a_program_that_two_threads_ask_for_is_traced_once(monkeypatch):
+    traced, create = [], Program.__init__
 
     def slow(x):
         traced.append(time.sleep(0.2))
         return x
 
-    stages = Program(slow)
+    def create_slowly(*arguments, **options):
+        time.sleep(0.2)
+        create(*arguments, **options)
+
+    def stages(x):
+        return program(slow)(x)
+
+    monkeypatch.setattr(Program, "__init__", create_slowly)
     with parallel.ThreadPoolExecutor(2) as threads:
         plans = [threads.submit(parallel.plan, stages, np.float64(0), 1) for _ in range(2)]
     assert len(traced) == 1 and plans[0].result() == plans[1].result()

@@ -29,21 +29,21 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     numbers = rows[["predicted", "measured", "trials"]].astype(float)
     rows = rows.assign(**numbers, error=(numbers["predicted"] - numbers["measured"]).abs())
     groups = rows.groupby(keys, sort=False, dropna=False)
-    found = groups.agg(
+    summary = groups.agg(
         predicted=("predicted", "mean"),
         seeds=("seed", "nunique"),
         error=("error", "mean"),
-        of=("trials", "min"),
+        trials=("trials", "min"),
     )
     place = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
-    shape = len(found), max(place[1], default=0) + 1  # seeds that a cell lacks asked nothing
-    right, asked, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
-    trials = numbers["trials"].fillna(0.0)
-    right[place], asked[place], values[place] = numbers["measured"] * trials, trials, numbers["measured"]
-    counted = found["of"].notna().to_numpy()
-    intervals_ = np.empty((len(found), 3))
-    intervals_[counted] = np.stack(intervals.proportions(right[counted], asked[counted]), axis=1)
-    for row in np.flatnonzero(~counted):
-        intervals_[row] = intervals.mean(values[row][~np.isnan(values[row])])
-    found[["measured", "low", "high"]] = intervals_
-    return found.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
+    shape = len(summary), max(place[1], default=0) + 1  # a cell may lack seeds: they count no trial
+    right, trials, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
+    counts = numbers["trials"].fillna(0.0)
+    right[place], trials[place], values[place] = numbers["measured"] * counts, counts, numbers["measured"]
+    rates = summary["trials"].notna().to_numpy()
+    bounds = np.empty((len(summary), 3))
+    bounds[rates] = np.stack(intervals.proportions(right[rates], trials[rates]), axis=1)
+    for row in np.flatnonzero(~rates):
+        bounds[row] = intervals.mean(values[row][~np.isnan(values[row])])
+    summary[["measured", "low", "high"]] = bounds
+    return summary.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
