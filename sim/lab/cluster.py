@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -245,10 +246,12 @@ def start_slurm(workers: int | None, gpus: int) -> Iterator:
     """Jobs of one worker each, as Dask's own configuration (jobqueue.yaml) says; cancelled in the end."""
     import dask
 
+    handler = signal.getsignal(signal.SIGINT)
     try:
         from dask_jobqueue import SLURMCluster
     except ModuleNotFoundError as error:
         raise ValueError(MISSING) from error
+    signal.signal(signal.SIGINT, handler)  # that import has Ctrl-C exit in silence
     if workers is None:
         raise ValueError("--cluster slurm needs --workers: how many jobs to ask for, each one worker")
     if not shutil.which("sbatch"):
