@@ -11,9 +11,8 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from sim.hf.tokens import Question, batches
-from sim.lab.store.database import Database
+from sim.lab.store.database import Database, explain_disk_errors
 from sim.lab.store.identity import plain, require_same
-from sim.lab.store.trouble import told
 
 Judge = Callable[[list[Question]], Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]]
 """(questions of a batch) -> {predictor: (log-likelihoods, leads) of every merge}."""
@@ -54,10 +53,10 @@ def answered(
     Raises: ValueError if the folder holds another configuration or an answer is not finite (nothing of its
     batch is written then), OSError if it cannot be written.
     """
-    with told(folder):
+    with explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _opened(folder, config) as database:
-        if not database.known():
+        if not database.properties():
             database.write({}, config=plain(config))
         done, answers = database.done(), {}
         for name, judge in judges.items():
@@ -88,7 +87,7 @@ def require_own(folder: Path, config: Mapping[str, Any]) -> None:
 def _opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
     database = Database(folder / NAME)
     try:
-        if known := database.known():
+        if known := database.properties():
             require_same(known["config"], plain(config), folder)
         yield database
     finally:

@@ -1,7 +1,5 @@
 """Training, batching and decoding: what is drawn, what is learned, and that batching changes nothing."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,12 +128,6 @@ def run(job):
     return training.fit(logits, init(DECODER, key), data, Schedule(15, 1e-2, (("facts", 8),)), key)
 
 
-@functools.cache
-def mapped(width):
-    """One compiled program for all tests that share a width."""
-    return parallel.chunked(run, width=width)
-
-
 def jobs(count):
     rng = np.random.default_rng(3)
     return [
@@ -144,9 +136,9 @@ def jobs(count):
     ]
 
 
-def results(program, work):
+def results(width, work):
     out = {}
-    for positions, values in program(work):
+    for positions, values in parallel.map_runs(parallel.program(run), work, width):
         out |= dict(zip(positions, values, strict=True))
     return [out[i] for i in range(len(work))]
 
@@ -154,8 +146,8 @@ def results(program, work):
 @pytest.mark.parametrize("width", [1, 3])
 def test_batch_chunk_and_device_change_no_bit(width):
     work = jobs(5)
-    together = results(mapped(width), work)
-    alone = [results(mapped(width), [job])[0] for job in work]
+    together = results(width, work)
+    alone = [results(width, [job])[0] for job in work]
     jax.tree.map(np.testing.assert_array_equal, together, alone)
 
 
@@ -163,9 +155,7 @@ def test_batch_chunk_and_device_change_no_bit(width):
 def test_batched_equals_single_to_rounding(width):
     work = jobs(3)
     single = [jax.jit(run)(job) for job in work]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), results(mapped(width), work), single
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), results(width, work), single)
 
 
 def test_nothing_is_traced_twice():
@@ -175,9 +165,9 @@ def test_nothing_is_traced_twice():
         traces.append(1)
         return job["key"].sum()
 
-    program = parallel.chunked(counted, width=2)
-    list(program(jobs(5)))
-    list(program(jobs(1)))
+    program = parallel.program(counted)
+    list(parallel.map_runs(program, jobs(5), 2))
+    list(parallel.map_runs(program, jobs(1), 2))
     assert len(traces) == 1
 
 

@@ -145,19 +145,16 @@ def check_rows(rows, summary, out):
 
 def diverging(monkeypatch, spoil):
     """Let losses be NaN: ``spoil(index, job, result)`` writes it into the result of a job."""
-    original = parallel.in_stages
+    original = parallel.map_runs
 
-    def spoilt(stages):
-        def run(inputs):
-            for positions, results in original(stages)(inputs):
-                results = jax.tree.map(np.array, results)
-                for position, result in zip(positions, results, strict=True):
-                    spoil(position, inputs[position], result)
-                yield positions, results
+    def spoilt(stages, inputs):
+        for positions, results in original(stages, inputs):
+            results = jax.tree.map(np.array, results)
+            for position, result in zip(positions, results, strict=True):
+                spoil(position, inputs[position], result)
+            yield positions, results
 
-        return run
-
-    monkeypatch.setattr(parallel, "in_stages", spoilt)
+    monkeypatch.setattr(parallel, "map_runs", spoilt)
 
 
 @pytest.mark.slow
@@ -210,14 +207,16 @@ def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
         config: str = "toy"
         setting: type = two_hop.Setting
 
-        def stages(self, experiment, count, use_cache, done, meanwhile):
+        def precompile(self, *arguments):
+            pass
+
+        def stages(self, context, experiment, count, done):
             yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
 
     monkeypatch.setattr(main_job, "parts", lambda *options: [Part()])
     monkeypatch.setattr(main_job, "seeds", lambda *options: 1)
     monkeypatch.setattr(type(EXPERIMENTS["rank"]), "parts", lambda self, profile: [Part()])
     monkeypatch.setattr(parallel, "use_all_cores", lambda: None)
-    monkeypatch.setattr(parallel, "keep_compiled", lambda: None)
     for words, folder, name in (((), "", "main"), (("rank", "damage"), "rank", "rank")):
         code, out, err = command("sim.sweep", *words, "--out", tmp_path / "run")
         manifest = tmp_path / "run" / folder / "manifest.json"
@@ -258,7 +257,7 @@ def test_killed_in_the_middle_and_run_again(tmp_path):
     assert rows["unit"].tolist() == [unit for unit in sorted(after) for _ in after[unit]]
 
 
-def test_the_next_experiment_is_expected_unless_it_was_begun(command, monkeypatch, tmp_path):
+def test_the_next_experiment_is_precompiled_unless_it_was_begun(command, monkeypatch, tmp_path):
     events = []
 
     @dataclasses.dataclass(frozen=True)
@@ -266,17 +265,18 @@ def test_the_next_experiment_is_expected_unless_it_was_begun(command, monkeypatc
         config: str
         setting: type = two_hop.Setting
 
-        def stages(self, experiment, count, use_cache, done, meanwhile):
-            meanwhile()
+        def stages(self, context, experiment, count, done):
             events.append(f"run {self.config}")
             yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
 
-        def expect(self, experiment, count, use_cache, done):
-            events.append(f"expect {self.config} as {experiment}, {count} seeds, {sorted(done)}")
+        def precompile(self, context, experiment, count, done):
+            events.append(f"precompile {self.config} as {experiment}, {count} seeds, {sorted(done)}")
 
     monkeypatch.setattr(type(EXPERIMENTS["rank"]), "parts", lambda self, profile: [Part(self.name)])
     monkeypatch.setattr(parallel, "use_all_cores", lambda: None)
-    monkeypatch.setattr(parallel, "keep_compiled", lambda: None)
     (tmp_path / "run" / "damage").mkdir(parents=True)
     command("sim.sweep", "rank", "damage", "names", "--seeds", "3", "--out", tmp_path / "run")
-    assert events == ["run rank", "expect names as names, 3 seeds, []", "run damage", "run names"]
+    first, *others, again = [
+        f"precompile {name} as {name}, 3 seeds, []" for name in ("rank", "damage", "names", "names")
+    ]
+    assert events == [first, "run rank", others[0], others[1], "run damage", again, "run names"]
