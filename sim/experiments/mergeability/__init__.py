@@ -116,14 +116,14 @@ BINS = np.linspace(0.0, 1.0, 9)
 def calibration(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean prediction and outcome, with a 95% bootstrap interval over seeds, of the rows that a predictor
     puts into one of eight equal bins."""
-    found = []
+    points = []
     for predictor in OURS:
         place = np.clip(np.digitize(rows[predictor], BINS) - 1, 0, len(BINS) - 2)
         for index, part in rows.groupby(place):
             by_seed = part.groupby("seed")["measured"].mean()
             where = {"panel": "calibration", "predictor": predictor, "bin": index, "rows": len(part)}
-            found.append(beside(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where))
-    return pd.DataFrame(found)
+            points.append(beside(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where))
+    return pd.DataFrame(points)
 
 
 CALIBRATED = ("disentangled", "crossed", "composed")
