@@ -54,7 +54,7 @@ hypothesis.settings.register_profile("toolkit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("toolkit")
 jax.config.update("jax_num_cpu_devices", 2)  # so that sharding is tested
 
-MEMORY = 1.4e9
+MEMORY = 1.2e9
 """Bytes after which a worker gives back what it has compiled: between two files, or at half as much again."""
 
 
