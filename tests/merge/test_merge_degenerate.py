@@ -37,6 +37,7 @@ def opposed(dtype):
     return update, negative._replace(scale=update.scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("name", CANCELLING)
 def test_opposed_adapters_merge_to_nothing(name, dtype):
