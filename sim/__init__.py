@@ -7,7 +7,7 @@ can be called (``sim.lab.entry.called``), imported when they are first asked for
 import importlib
 from types import ModuleType
 
-from sim.lab.interrupt import watch_command
+from sim.lab.entry.interrupt import watch_command
 
 watch_command()  # before the imports that take time
 

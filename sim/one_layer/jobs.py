@@ -1,4 +1,4 @@
-"""The one-layer experiment as resumable work: its seeds are units, each row stands beside its prediction."""
+"""The one-layer experiment as resumable work: one unit a seed, rows with their predictions."""
 
 import math
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ class Part:
         return f"{WORLD}/rank{self.config.rank}"
 
     def _todo(self, experiment: str, count: int, done: set[str]) -> dict[int, str]:
-        """Unit of every seed that is not done."""
+        """Seed -> unit, of every seed that is not done."""
         units = {seed: f"{experiment}/{self._label}/seed{seed:03d}" for seed in range(count)}
         return {seed: unit for seed, unit in units.items() if unit not in done}
 
