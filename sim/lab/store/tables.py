@@ -43,21 +43,21 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
         of=("trials", "min"),
     )
     place = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
-    shape = len(cells), max(place[1], default=0) + 1  # seeds that a cell lacks asked nothing
-    right, asked, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
+    shape = len(cells), max(place[1], default=0) + 1  # a cell may lack seeds: they have no trials
+    right, total, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
     trials = numbers["trials"].fillna(0.0)
-    right[place], asked[place], values[place] = numbers["measured"] * trials, trials, numbers["measured"]
-    counted = cells["of"].notna().to_numpy()
+    right[place], total[place], values[place] = numbers["measured"] * trials, trials, numbers["measured"]
+    rates = cells["of"].notna().to_numpy()
     ends = np.empty((len(cells), 3))
-    counts = right[counted], asked[counted]
-    ends[counted] = np.stack(intervals.proportions(*counts, _pool(cells.index[counted], *counts)), axis=1)
-    for row in np.flatnonzero(~counted):
+    counts = right[rates], total[rates]
+    ends[rates] = np.stack(intervals.proportions(*counts, _pool(cells.index[rates], *counts)), axis=1)
+    for row in np.flatnonzero(~rates):
         ends[row] = intervals.mean(values[row][~np.isnan(values[row])])
     cells[["measured", "low", "high"]] = ends
     return cells.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
 
 
-def _pool(cells: pd.MultiIndex, right: np.ndarray, asked: np.ndarray) -> intervals.Correlation | None:
+def _pool(cells: pd.MultiIndex, right: np.ndarray, total: np.ndarray) -> intervals.Correlation | None:
     """What the cells of ``KINDS`` show of the correlation within a seed; None where a column is missing."""
     if not {SETTING, *KINDS[0]} <= set(cells.names):
         return None
@@ -66,4 +66,4 @@ def _pool(cells: pd.MultiIndex, right: np.ndarray, asked: np.ndarray) -> interva
     kinds = [
         np.ravel_multi_index([codes[name] for name in kind], [sizes[name] for name in kind]) for kind in KINDS
     ]
-    return intervals.correlation(right, asked, *kinds, setting=codes[SETTING])
+    return intervals.correlation(right, total, *kinds, setting=codes[SETTING])
