@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sim.lab import intervals
-from sim.lab.store import Failed, Store, digest, folder, identity, read_table, summarise, unfinished
+from sim.lab.store import Failure, Store, digest, folder, identity, is_unfinished, read_table, summarise
 from sim.lab.store.database import Database
 
 COLUMNS = ("seed", "method", "metric", "predicted", "measured", "trials")
@@ -160,9 +160,9 @@ class TestStore:
     def test_a_run_is_finished_when_it_says_so(self, tmp_path):
         with opened(tmp_path) as store:
             store.add({"a": [row(0, 0.1)]})
-            assert manifest(tmp_path)["finished"] is False and unfinished(tmp_path)
+            assert manifest(tmp_path)["finished"] is False and is_unfinished(tmp_path)
             store.finish()
-            assert manifest(tmp_path)["finished"] is True and not unfinished(tmp_path)
+            assert manifest(tmp_path)["finished"] is True and not is_unfinished(tmp_path)
         with opened(tmp_path) as store:
             assert store.done == {"a"} and manifest(tmp_path)["finished"] is True
             store.add({"b": [row(1, 0.1)]})  # units that a newer version added, say
@@ -181,7 +181,7 @@ class TestStore:
 
     def test_a_failed_unit_is_reported_left_out_and_tried_again(self, tmp_path):
         with opened(tmp_path) as store:
-            store.add({"a": [row(0, 0.1)], "b": Failed("NaN at step 3"), "c": Failed("NaN")})
+            store.add({"a": [row(0, 0.1)], "b": Failure("NaN at step 3"), "c": Failure("NaN")})
             assert store.done == {"a"} and store.failed == {"b": "NaN at step 3", "c": "NaN"}
             assert len(store.finish()[0]) == 1
         assert read_table(tmp_path / "results.csv")["unit"].tolist() == ["a"]
@@ -189,7 +189,7 @@ class TestStore:
         assert manifest(tmp_path)["finished"] is False
         with opened(tmp_path) as store:
             assert store.done == {"a"}
-            store.add({"b": [row(1, 0.2)], "c": Failed("again")})
+            store.add({"b": [row(1, 0.2)], "c": Failure("again")})
             assert store.failed == {"c": "again"}
             store.add({"c": [row(2, 0.3)]})
             store.finish()
@@ -199,7 +199,7 @@ class TestStore:
     @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, RuntimeError])
     def test_whatever_stops_a_run_what_was_finished_can_be_read(self, tmp_path, error):
         with pytest.raises(error), opened(tmp_path) as store:
-            store.add({"b": [row(1, 0.25)], "c": Failed("NaN")})
+            store.add({"b": [row(1, 0.25)], "c": Failure("NaN")})
             store.add({"a": [row(0, 0.75)]})
             assert not (tmp_path / "results.csv").exists()  # a chunk costs no more for what is there
             raise error

@@ -211,7 +211,7 @@ def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
             pass
 
         def stages(self, context, experiment, count, done):
-            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failure("NaN; lower the rate")}, 1)])
 
     monkeypatch.setattr(main_job, "parts", lambda *options: [Part()])
     monkeypatch.setattr(main_job, "seeds", lambda *options: 1)
@@ -267,7 +267,7 @@ def test_the_next_experiment_is_precompiled_unless_it_was_begun(command, monkeyp
 
         def stages(self, context, experiment, count, done):
             events.append(f"run {self.config}")
-            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failure("NaN; lower the rate")}, 1)])
 
         def precompile(self, context, experiment, count, done):
             events.append(f"precompile {self.config} as {experiment}, {count} seeds, {sorted(done)}")
