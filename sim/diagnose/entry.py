@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.diagnose.draw import draw
-from sim.diagnose.page import said
+from sim.diagnose.page import as_text
 from sim.diagnose.report import diagnose
 from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
@@ -47,7 +47,7 @@ class Diagnosis(Result):
         write(self.report, Path(out))
 
     def __str__(self) -> str:
-        return said(self.report)
+        return as_text(self.report)
 
 
 def diagnose_folders(

@@ -70,8 +70,8 @@ def main(command: PredictCommand) -> None:
     )
     for note in prediction.notes:
         print(f"note: {note}")
-    beside = "predictions.csv, prompts.csv, prediction.pdf, .png and manifest.json"
-    print(f"{prediction}\n\nread {command.out / 'report.html'}; beside it are {beside}")
+    outputs = "predictions.csv, prompts.csv, prediction.pdf, .png and manifest.json"
+    print(f"{prediction}\n\nread {command.out / 'report.html'}; beside it are {outputs}")
 
 
 if __name__ == "__main__":

@@ -87,8 +87,8 @@ def require_own(folder: Path, config: Mapping[str, Any]) -> None:
 def _opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
     database = Database(folder / NAME)
     try:
-        if known := database.properties():
-            require_same(known["config"], plain(config), folder)
+        if record := database.properties():
+            require_same(record["config"], plain(config), folder)
         yield database
     finally:
         database.close()
@@ -107,9 +107,9 @@ def _require_finite(
             )
 
 
-def _rows(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: int) -> list[list]:
+def _rows(judgement: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: int) -> list[list]:
     """A question's part of a batch: one row a predictor, (predictor, log-likelihoods, leads)."""
     return [
         [name, *([float(f"{merge[side][number]:.{SIGNIFICANT}g}") for merge in each] for side in (0, 1))]
-        for name, each in said.items()
+        for name, each in judgement.items()
     ]

@@ -113,7 +113,7 @@ def test_a_job_precompiles_chunks_of_the_size_it_runs():
 
         def map_runs(self, stages, inputs):
             counts.append(len(inputs))
-            return iter(())
+            yield range(len(inputs)), np.zeros((len(inputs), len(one_layer.rows(CONFIG))))
 
     part, context = jobs.Part(CONFIG), Recorder()
     for count, done in (

@@ -110,6 +110,7 @@ def scene(tiny_world):
     return config, params, parts, dataclasses.replace(tiny_world, probes=probes)
 
 
+@pytest.mark.slow
 class TestForecast:
     """Against a loop over prompts that knows nothing of the library's own functions but the decoder."""
 
