@@ -70,7 +70,7 @@ def pytest_runtest_teardown(item, nextitem):
     """Give back what was compiled before there is too much of it."""
     within = nextitem is not None and nextitem.path == item.path
     if psutil.Process().memory_info().rss > MEMORY * (1.5 if within else 1):
-        parallel.programs.cache_clear()
+        parallel.PROGRAMS.cache_clear()
         jax.clear_caches()
         gc.collect()
         with contextlib.suppress(AttributeError):  # where the C library is another than glibc

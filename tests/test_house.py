@@ -150,8 +150,8 @@ BANNED = {
 """Names that do not say what a thing is."""
 
 PENDING = {
-    *("sim/lab", "sim/model", "sim/reuse", "sim/sweep"),
-    *("tests/lab", "tests/model", "tests/reuse", "tests/sweep"),
+    *("sim/lab", "sim/model", "sim/reuse"),
+    *("tests/lab", "tests/model", "tests/reuse"),
 }
 """Rooms that still hold banned names. Only to be shortened."""
 

@@ -25,7 +25,7 @@ class Part(Protocol):
         """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced).
 
         The first of these is what needs no computing: units of an earlier run, bases in the cache. A unit
-        that failed has a ``sim.lab.store.Failed`` in place of its rows.
+        that failed has a ``sim.lab.store.Failure`` in place of its rows.
         """
 
     def precompile(self, context: RunContext, experiment: str, count: int, done: set[str]) -> None:

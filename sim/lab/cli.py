@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import tyro
 
-from sim.lab import interrupt
+from sim.lab.entry import interrupt
 
 Config = TypeVar("Config")
 
@@ -25,7 +25,7 @@ def run_command(
 
     Exit codes: 0 done; 2 bad usage (ValueError) or files that cannot be read or written (OSError); 1 training
     that diverged (FloatingPointError), each with one line on stderr that names the thing and the remedy;
-    130 interrupted (``sim.lab.interrupt``). Programming errors keep their traceback.
+    130 interrupted (``sim.lab.entry.interrupt``). Programming errors keep their traceback.
     """
     line = f"interrupted: {interrupted}"
     parsed = tyro.cli(config, prog=f"python -m {program}", description=config.__doc__)

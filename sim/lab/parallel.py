@@ -92,7 +92,7 @@ def compiler_options(effort: int) -> dict[str, int | bool]:
 
 
 @dataclass(frozen=True)
-class Planned:
+class Placeholder:
     """Stands for an array of a chunk before there is one, so that ``stages`` can be run to see what it calls.
 
     programs: every compilation that this led to, with the program's name.
@@ -116,52 +116,52 @@ class Program:
             effort: see ``compiler_options``.
         """
 
-        def on_device(*stacked):
-            if jax.tree.leaves(stacked)[0].shape[0] == 1:
-                single = function(*static, *jax.tree.map(lambda leaf: leaf[0], stacked))
-                return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], single)
-            return jax.vmap(functools.partial(function, *static))(*stacked)
+        def on_device(*runs):
+            if jax.tree.leaves(runs)[0].shape[0] == 1:
+                result = function(*static, *jax.tree.map(lambda leaf: leaf[0], runs))
+                return jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], result)
+            return jax.vmap(functools.partial(function, *static))(*runs)
 
         name = getattr(getattr(function, "func", function), "__name__", "program").strip("_")
         self.name = on_device.__name__ = on_device.__qualname__ = name
         shards = PartitionSpec(RUNS)
-        sharded = jax.shard_map(on_device, mesh=mesh(), in_specs=shards, out_specs=shards, check_vma=False)
-        self._jitted = jax.jit(sharded, compiler_options=compiler_options(effort))
-        self._compiled: dict[Any, tuple[Any, Future]] = {}
+        on_mesh = jax.shard_map(on_device, mesh=mesh(), in_specs=shards, out_specs=shards, check_vma=False)
+        self._function = jax.jit(on_mesh, compiler_options=compiler_options(effort))
+        self._compilations: dict[Any, tuple[Any, Future]] = {}
         self._lock = threading.Lock()
 
-    def __call__(self, *stacked):
+    def __call__(self, *runs):
         """The function of every run: pytrees of arrays with equal first axes, a multiple of the devices.
 
-        Of ``Planned`` arrays no result is computed: they are returned for the results, too.
+        Of ``Placeholder`` arrays no result is computed: they are returned for the results, too.
         """
-        leaves, tree = jax.tree.flatten(stacked)
+        leaves, tree = jax.tree.flatten(runs)
         shapes = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
         with self._lock:
-            if shapes not in self._compiled:
+            if shapes not in self._compilations:
                 sharding = NamedSharding(mesh(), PartitionSpec(RUNS))
                 arrays = [jax.ShapeDtypeStruct(*leaf, sharding=sharding) for leaf in shapes[1]]
-                traced = self._jitted.trace(*jax.tree.unflatten(tree, arrays))
-                compiled = COMPILERS.submit(lambda: traced.lower().compile())
-                self._compiled[shapes] = traced.out_info, compiled
-            results, compiled = self._compiled[shapes]
-        planned = next((leaf for leaf in leaves if isinstance(leaf, Planned)), None)
-        if planned is None:
-            return compiled.result()(*stacked)
-        planned.programs[compiled] = self.name
-        return jax.tree.map(lambda leaf: Planned(leaf.shape, leaf.dtype, planned.programs), results)
+                trace = self._function.trace(*jax.tree.unflatten(tree, arrays))
+                compilation = COMPILERS.submit(lambda: trace.lower().compile())
+                self._compilations[shapes] = trace.out_info, compilation
+            results, compilation = self._compilations[shapes]
+        placeholder = next((leaf for leaf in leaves if isinstance(leaf, Placeholder)), None)
+        if placeholder is None:
+            return compilation.result()(*runs)
+        placeholder.programs[compilation] = self.name
+        return jax.tree.map(lambda leaf: Placeholder(leaf.shape, leaf.dtype, placeholder.programs), results)
 
 
-programs = functools.cache(Program)
+PROGRAMS = functools.cache(Program)
 
 
 def program(function: Callable, *static, effort: int = 1) -> Program:
     """The one ``Program`` of a function and its static arguments in this process, whatever thread asks."""
     with LOCK:
-        return programs(function, *static, effort=effort)
+        return PROGRAMS(function, *static, effort=effort)
 
 
-brief = functools.partial(program, effort=0)
+brief_program = functools.partial(program, effort=0)
 """``program`` of a function that runs for milliseconds: compiled with little effort."""
 
 
@@ -181,11 +181,11 @@ def plan(stages: Callable, job, width: int) -> dict[Future, str]:
     """Begin to compile every program that ``stages`` calls for chunks of jobs like this, and name them."""
     programs: dict[Future, str] = {}
 
-    def planned(leaf):
+    def placeholder(leaf):
         leaf = np.asarray(leaf)
-        return Planned((width * jax.device_count(), *leaf.shape), leaf.dtype, programs)
+        return Placeholder((width * jax.device_count(), *leaf.shape), leaf.dtype, programs)
 
-    stages(jax.tree.map(planned, job))
+    stages(jax.tree.map(placeholder, job))
     return programs
 
 
@@ -195,9 +195,9 @@ def precompile(stages: Callable, job, width: int) -> int:
     waiting = list(getattr(tqdm, "_instances", ()))
     bar = tqdm(as_completed(programs), "compiling", len(programs), unit="program", delay=DELAY)
     needed = 0
-    for compiled in bar:
-        bar.set_postfix_str(programs[compiled], refresh=False)
-        memory = compiled.result().memory_analysis()
+    for compilation in bar:
+        bar.set_postfix_str(programs[compilation], refresh=False)
+        memory = compilation.result().memory_analysis()
         size = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
         needed = max(needed, size)
     for other in waiting:
@@ -234,9 +234,9 @@ def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator
     sharding = NamedSharding(mesh(), PartitionSpec(RUNS))
 
     def start(chunk: list) -> Future:
-        padded = chunk + chunk[-1:] * (size - len(chunk))
-        stacked = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *padded)
-        return RUNNER.submit(lambda: stages(jax.device_put(stacked, sharding)))
+        chunk = chunk + chunk[-1:] * (size - len(chunk))
+        runs = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *chunk)
+        return RUNNER.submit(lambda: stages(jax.device_put(runs, sharding)))
 
     def finish(first: int, running: Future) -> tuple[list[int], list]:
         values = RUNNER.submit(jax.device_get, running.result()).result()
@@ -253,7 +253,7 @@ def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator
     yield finish(*previous)
 
 
-def over(function: Callable, inputs: list) -> np.ndarray:
+def map_arrays(function: Callable, inputs: list) -> np.ndarray:
     """``function`` (array -> array) of every input, stacked along a new first axis (``map_runs``)."""
     return np.concatenate([np.stack(values) for _, values in map_runs(Program(function), inputs)])
 

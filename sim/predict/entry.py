@@ -18,7 +18,7 @@ from sim.hf.extra import releases, with_extra
 from sim.hf.prompts import read_prompts
 from sim.hf.tokens import Question, batch, questions
 from sim.lab import files, report, style
-from sim.lab.entry.shown import Shown
+from sim.lab.entry.result import Result
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.layouts import read_adapters
@@ -33,7 +33,7 @@ MOST = 128
 
 
 @dataclass(frozen=True, repr=False)
-class Prediction(Shown):
+class Prediction(Result):
     """What is predicted of every linear merge of a library, on a base and prompts of one's own."""
 
     results: Results
@@ -61,7 +61,7 @@ class Prediction(Shown):
         return prompt_table(self.results)
 
 
-def predict(
+def predict_merges(
     *adapters: str | Path,
     base: str | Path,
     prompts: str | Path,

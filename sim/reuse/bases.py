@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from sim.lab import files, parallel, seeds
 from sim.lab.parallel import RunContext
-from sim.lab.store import Failed, digest
+from sim.lab.store import Failure, digest
 from sim.model.sequences import Sequences
 from sim.model.training import require_finite
 from sim.model.transformer import Decoder, init
@@ -28,7 +28,7 @@ Base = tuple[Any, int]
 Params = dict[str, np.ndarray]
 """Parameters of a decoder."""
 
-Work = Iterator[tuple[dict[str, list[dict] | Failed], int]]
+Work = Iterator[tuple[dict[str, list[dict] | Failure], int]]
 """Yields ({unit: its rows, or why it failed}, how many units more are done)."""
 
 
@@ -38,7 +38,7 @@ def base_of(cell: Cell) -> Base:
 
 
 def train_bases(
-    context: RunContext, config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, Params | Failed]
+    context: RunContext, config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, Params | Failure]
 ) -> Work:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
 
@@ -59,7 +59,7 @@ def train_bases(
             try:
                 require_finite(losses, f"base of {base[0]}, seed {base[1]}")
             except FloatingPointError as error:
-                ready[base] = Failed(str(error))
+                ready[base] = Failure(str(error))
                 continue
             ready[base] = params
             if context.use_cache:

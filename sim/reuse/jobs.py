@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sim.lab.parallel import RunContext
-from sim.lab.store import Failed
+from sim.lab.store import Failure
 from sim.model.training import require_finite
 from sim.reuse.bases import Base, Params, Work, base_of, key_data, like_base, precompile_bases, train_bases
 from sim.reuse.cell import run as chunk_of_cells
@@ -37,7 +37,7 @@ class Part:
     ) -> Iterator[tuple[str, int, Work]]:
         """(label, number of units, work) of the bases that are needed, then of all cells."""
         todo = self._todo(experiment, count, done)
-        ready: dict[Base, Params | Failed] = {}
+        ready: dict[Base, Params | Failure] = {}
         wanted = len({base_of(cell) for cell in todo})
         yield "pretraining", wanted, train_bases(context, self.config, todo, ready)
         whole = count * len(self.cells)
@@ -68,14 +68,14 @@ def run(
     context: RunContext,
     config: ReuseConfig,
     cells: Sequence[Cell],
-    ready: Mapping[Base, Params | Failed],
+    ready: Mapping[Base, Params | Failure],
     done: int = 0,
 ) -> Work:
     """Run cells of one configuration, chunk by chunk; ``done`` others are there already.
 
     A cell fails if its base did, or if the loss of an adapter becomes NaN or infinite.
     """
-    lost = {cell.unit: base for cell in cells if isinstance(base := ready[base_of(cell)], Failed)}
+    lost = {cell.unit: base for cell in cells if isinstance(base := ready[base_of(cell)], Failure)}
     yield lost, len(lost) + done
     cells = [cell for cell in cells if cell.unit not in lost]
     varied = any(cell.ranks for cell in cells)
@@ -95,13 +95,13 @@ def _job(config: ReuseConfig, cell: Cell, base: Params, varied: bool) -> dict:
     return job | ({"ranks": _ranks(config, cell)} if varied else {})
 
 
-def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failed:
+def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failure:
     try:
         for family, adapters in result["training"].items():
             for name, training in adapters.items():
                 require_finite(training["losses"], f"{family} adapter {name} of {cell.unit}")
     except FloatingPointError as error:
-        return Failed(str(error))
+        return Failure(str(error))
     return rows_of(config, cell, world, result)
 
 

@@ -105,11 +105,11 @@ def predictions(rows: pd.DataFrame) -> pd.DataFrame:
 
     A column for each predictor that comes from base and single adapters; empty if there are none.
     """
-    predicted = rows[~rows["predictor"].isin(("", "law", "chance", "bound")) & rows["predicted"].notna()]
+    forecasts = rows[~rows["predictor"].isin(("", "law", "chance", "bound")) & rows["predicted"].notna()]
     keys = ["world", "label", "seed", "adapter", "library", "method", "lam", "metric", "measured"]
-    if predicted.empty:
-        return predicted
-    wide = predicted.pivot(index=keys, columns="predictor", values="predicted")
+    if forecasts.empty:
+        return forecasts
+    wide = forecasts.pivot(index=keys, columns="predictor", values="predicted")
     return wide.reset_index().rename_axis(columns=None)
 
 

@@ -29,7 +29,7 @@ from sim.hf.tokens import batch, question  # noqa: E402
 from sim.merge import read_adapter  # noqa: E402
 from sim.model import lora  # noqa: E402
 from sim.model.transformer import completion_logits, hidden, init, rms_norm  # noqa: E402
-from sim.predict import predict  # noqa: E402
+from sim.predict import predict_merges  # noqa: E402
 from sim.predict.tables import MEASURED  # noqa: E402
 from sim.predict.verdict import errors  # noqa: E402
 from sim.reuse import forecast  # noqa: E402
@@ -56,7 +56,7 @@ def scene(tmp_path_factory, tiny_world):
 
 
 def predicted(folder, out, **how):
-    return predict(
+    return predict_merges(
         *(folder / part for part in PARTS),
         base=folder / "base",
         prompts=folder / "prompts.jsonl",

@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import units_on_disk
 
-from sim.lab import interrupt
+from sim.lab.entry import interrupt
 from sim.lab.store import read_table
 from sim.lab.store.database import Database
 
@@ -175,7 +175,8 @@ def test_ctrl_c_at_every_stage_of_a_run(tmp_path):
 STUBBORN = """
 import signal, sys, time
 from dataclasses import dataclass
-from sim.lab import cli, interrupt
+from sim.lab import cli
+from sim.lab.entry import interrupt
 
 @dataclass
 class Command:

@@ -87,9 +87,9 @@ def test_a_chunk_is_handed_over_when_it_is_done():
     assert set(taken) == set(range(2 * size))
 
 
-def test_over_stacks_every_result():
+def test_every_result_is_stacked():
     inputs = [np.arange(3.0) + i for i in range(5)]
-    np.testing.assert_array_equal(parallel.over(lambda x: 2 * x, inputs), 2 * np.stack(inputs))
+    np.testing.assert_array_equal(parallel.map_arrays(lambda x: 2 * x, inputs), 2 * np.stack(inputs))
 
 
 def first_stage(scale, x):
@@ -121,9 +121,9 @@ def compilations(monkeypatch):
             return parallel.ThreadPoolExecutor(1).submit(lambda: event.wait() and compilation())
 
     monkeypatch.setattr(parallel, "COMPILERS", Compilers())
-    parallel.programs.cache_clear()
+    parallel.PROGRAMS.cache_clear()
     yield begun, event
-    parallel.programs.cache_clear()
+    parallel.PROGRAMS.cache_clear()
 
 
 def test_programs_are_compiled_before_the_first_chunk_and_once(compilations):
@@ -219,7 +219,7 @@ jax.monitoring.register_event_listener(
 size = int(sys.argv[1])
 job = {"x": np.arange(4.0 * size * size).reshape(4, size, size) + np.eye(size), "n": np.arange(4)}
 result = parallel.program(module.function, 3)(job)
-factors = [parallel.over(lambda x, by=by: by * x, [np.float32(1)])[0].item() for by in (2, 3)]
+factors = [parallel.map_arrays(lambda x, by=by: by * x, [np.float32(1)])[0].item() for by in (2, 3)]
 assert factors == [2, 3], factors
 print(json.dumps([len(compiled), np.abs(result["r"]).tolist(), result["n"].tolist()]))
 """

@@ -10,7 +10,7 @@ import pytest
 from conftest import tiny
 
 from sim.lab import seeds
-from sim.lab.store import Failed
+from sim.lab.store import Failure
 from sim.reuse import bases, jobs
 from sim.reuse.config import Cell
 from sim.worlds import build
@@ -200,11 +200,11 @@ def test_what_diverges_fails_alone(monkeypatch):
         )
     )
     assert finished == {
-        "toy/0/seed000": Failed(lost),
-        "toy/1/seed000": Failed(lost),
+        "toy/0/seed000": Failure(lost),
+        "toy/1/seed000": Failure(lost),
         "toy/2/seed000": [{"seed": 0}],
         "toy/0/seed001": [{"seed": 1}],
-        "toy/1/seed001": Failed(own),
+        "toy/1/seed001": Failure(own),
         "toy/2/seed001": [{"seed": 1}],
     }
     assert len(saved) == 3

@@ -54,8 +54,8 @@ def test_words_that_cannot_be_parsed_exit_2(command):
 def test_labels_are_what_tells_settings_apart():
     from sim.worlds.two_hop import Setting
 
-    found = main_job.labels([Setting("real", "none"), Setting("fake", "none")])
-    assert list(found) == ["real", "fake"] and found["fake"].entities == "fake"
+    labels = main_job.labels([Setting("real", "none"), Setting("fake", "none")])
+    assert list(labels) == ["real", "fake"] and labels["fake"].entities == "fake"
     assert list(main_job.labels([Setting("real", "none")])) == ["only"]
 
 
@@ -126,8 +126,8 @@ def check_rows(rows, summary, out):
     assert set(exact["method"]) == {"hop1", "hop2", "average", "sum", "concat"}
     np.testing.assert_allclose(exact["predicted"], exact["measured"], atol=1e-12)
     # The disentangled prediction stands beside the merged transformers.
-    said = rows[(rows["predictor"] == "disentangled") & (rows["metric"] == "hop1")]
-    assert set(said["method"]) == {"average", "sum", "concat"} and set(said["adapter"]) == {"lora"}
+    forecasts = rows[(rows["predictor"] == "disentangled") & (rows["metric"] == "hop1")]
+    assert set(forecasts["method"]) == {"average", "sum", "concat"} and set(forecasts["adapter"]) == {"lora"}
     given = rows[(rows["metric"] == "direct_given_among_answers") & (rows["predictor"] == "chance")]
     assert (given["predicted"] == 1 / 6).all() and len(given) > 10
     # sum and concat are the same update: the same answers, to the last one
@@ -159,7 +159,7 @@ def diverging(monkeypatch, spoil):
 
 @pytest.mark.slow
 def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeypatch, tmp_path):
-    """One base and one adapter diverge: their units are told and left out, and done when run again."""
+    """One base and one adapter diverge: their units are reported and left out, and done when run again."""
     whole, out = tmp_path / "whole", tmp_path / "run"
     words = ["sim.sweep", "--rank", 2, "--world", "two_hop", "--no-cache", "--out"]
     assert command(*words, whole)[0] == 0
@@ -176,10 +176,10 @@ def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeyp
         code, printed, err = command(*words, out)
     lost = [f"main/two_hop/rank2/{e}/pretraining/seed000" for e in ("fake", "real")]
     lost.append("main/two_hop/rank2/fake/none/seed001")
-    told = json.loads((out / "manifest.json").read_text())
-    assert sorted(told["failed"]) == sorted(lost) and told["finished"] is False
-    assert told["failed"][lost[0]].startswith("base of Setting(")
-    assert told["failed"][lost[2]].startswith(
+    content = json.loads((out / "manifest.json").read_text())
+    assert sorted(content["failed"]) == sorted(lost) and content["finished"] is False
+    assert content["failed"][lost[0]].startswith("base of Setting(")
+    assert content["failed"][lost[2]].startswith(
         f"lora adapter hop2 of {lost[2]}: the loss is not finite at step 2"
     )
     rows = store.read_table(out / "results.csv")
@@ -190,13 +190,13 @@ def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeyp
     assert code == 1 and line.startswith(f"error: 3 units failed, listed in {out}/manifest.json, the first ")
     assert "the loss is not finite at step" in line and "lower the learning rate" in line
     assert line.endswith("the others are finished, and the same command tries these again")
-    assert "cot_answer" in printed  # the others are told
+    assert "cot_answer" in printed  # the others are in the table
 
     assert command(*words, out)[0] == 0
     for name in ("results.csv", "summary.csv", "predictions.csv", "guesses.csv"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
-    told = json.loads((out / "manifest.json").read_text())
-    assert told["failed"] == {} and told["finished"] is True
+    content = json.loads((out / "manifest.json").read_text())
+    assert content["failed"] == {} and content["finished"] is True
 
 
 def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
@@ -211,7 +211,7 @@ def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
             pass
 
         def stages(self, context, experiment, count, done):
-            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failure("NaN; lower the rate")}, 1)])
 
     monkeypatch.setattr(main_job, "parts", lambda *options: [Part()])
     monkeypatch.setattr(main_job, "seeds", lambda *options: 1)
@@ -243,9 +243,9 @@ def test_killed_in_the_middle_and_run_again(tmp_path):
 
     def units():
         database = Database(out / "results.sqlite")
-        found = database.rows()
+        rows = database.rows()
         database.close()
-        return {unit: [repr(row) for row in found if row[0] == unit] for unit in {row[0] for row in found}}
+        return {unit: [repr(row) for row in rows if row[0] == unit] for unit in {row[0] for row in rows}}
 
     before = units()
     subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -267,7 +267,7 @@ def test_the_next_experiment_is_precompiled_unless_it_was_begun(command, monkeyp
 
         def stages(self, context, experiment, count, done):
             events.append(f"run {self.config}")
-            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failure("NaN; lower the rate")}, 1)])
 
         def precompile(self, context, experiment, count, done):
             events.append(f"precompile {self.config} as {experiment}, {count} seeds, {sorted(done)}")

@@ -54,11 +54,11 @@ class Run:
 
     def until(self, reached):
         deadline = time.monotonic() + 300
-        while not (found := reached()):
+        while not (value := reached()):
             assert self.process.poll() is None, self.errors.read_text()[-2000:]
             assert time.monotonic() < deadline, self.errors.read_text()[-2000:]
             time.sleep(0.02)
-        return found
+        return value
 
     def units(self):
         return units_on_disk(self.out / "tiny")
@@ -66,8 +66,8 @@ class Run:
     def workers(self):
         """Processes of the workers, the oldest first; none while they are being started anew."""
         with contextlib.suppress(psutil.Error):
-            found = psutil.Process(self.process.pid).children()
-            return sorted((p for p in found if "spawn_main" in " ".join(p.cmdline())), key=lambda p: p.pid)
+            children = psutil.Process(self.process.pid).children()
+            return sorted((p for p in children if "spawn_main" in " ".join(p.cmdline())), key=lambda p: p.pid)
         return []
 
     def kill_workers(self):

@@ -36,7 +36,7 @@ CODES = {
 
 
 @dataclass(frozen=True)
-class Failed:
+class Failure:
     """In place of a unit's rows: why there are none."""
 
     reason: str
@@ -69,7 +69,7 @@ class Database:
                 elif tables != set(SCHEMA):
                     raise ValueError(f"{path} holds something else; move it away or choose another --out")
                 elif execute("PRAGMA quick_check(1)").fetchone() != ("ok",):  # now, not after hours of work
-                    raise damaged(path)
+                    raise damage_error(path)
         except BaseException:
             self.close()
             raise
@@ -81,7 +81,7 @@ class Database:
             self._connection.execute("BEGIN EXCLUSIVE")
             yield self._connection.execute
 
-    def write(self, units: Mapping[str, Sequence | Failed], **properties: object) -> None:
+    def write(self, units: Mapping[str, Sequence | Failure], **properties: object) -> None:
         """Add units, each with its rows or why it has none, and set properties of the run.
 
         A unit that failed before may be added again; one with rows may not (sqlite3.IntegrityError).
@@ -89,7 +89,7 @@ class Database:
         with self._transaction() as execute:
             for unit, rows in units.items():
                 execute("DELETE FROM failed WHERE unit = ?", (unit,))
-                if isinstance(rows, Failed):
+                if isinstance(rows, Failure):
                     execute("INSERT INTO failed VALUES (?, ?)", (unit, rows.reason))
                 else:
                     execute("INSERT INTO units VALUES (?, ?)", (unit, _text(rows)))
@@ -142,7 +142,7 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
             line = "in use by another run; wait until it ends or choose another --out"
             raise BlockingIOError(errno.EAGAIN, line, str(path)) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise damaged(path) from error
+            raise damage_error(path) from error
         number = error.errno if isinstance(error, OSError) else CODES.get(code)
         if number is None:
             raise  # a fault of ours keeps its traceback
@@ -150,6 +150,6 @@ def explain_disk_errors(path: Path) -> Iterator[None]:
         raise OSError(number, f"{text}; {ROOM if number in FULL else ELSEWHERE}", str(path)) from error
 
 
-def damaged(path: Path) -> ValueError:
+def damage_error(path: Path) -> ValueError:
     """What to raise for a file that cannot be understood."""
     return ValueError(f"{path} is damaged; move it away or choose another --out")

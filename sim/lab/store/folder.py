@@ -15,7 +15,7 @@ from typing import Self
 import pandas as pd
 
 from sim.lab import files
-from sim.lab.store.database import Database, Failed, damaged, explain_disk_errors
+from sim.lab.store.database import Database, Failure, damage_error, explain_disk_errors
 from sim.lab.store.identity import environment, plain, require_same
 from sim.lab.store.tables import read_table, summarise
 
@@ -72,7 +72,7 @@ class Store:
             try:
                 rows = read_table(results)
             except (ValueError, pd.errors.ParserError) as error:
-                raise damaged(results) from error
+                raise damage_error(results) from error
             if list(rows.columns) != ["unit", *self.columns]:
                 raise ValueError(f"{results} has other columns; move it away or choose another --out")
             for unit, *row in rows.to_dict("split", index=False)["data"]:
@@ -111,7 +111,7 @@ class Store:
         """All rows, sorted by unit: neither the order of work nor the size of chunks shows."""
         return pd.DataFrame(self._database.rows(), columns=["unit", *self.columns])
 
-    def add(self, units: Mapping[str, Sequence[Mapping] | Failed]) -> None:
+    def add(self, units: Mapping[str, Sequence[Mapping] | Failure]) -> None:
         """Put finished units on disk, all of them at once: the rows of each, or why it failed.
 
         Values are text, numbers, booleans or None; a column that a row lacks stays empty.
@@ -123,7 +123,7 @@ class Store:
             self._record(finished=False)
         cells = {
             unit: rows
-            if isinstance(rows, Failed)
+            if isinstance(rows, Failure)
             else [[row.get(column, math.nan) for column in self.columns] for row in rows]
             for unit, rows in units.items()
         }
@@ -168,10 +168,10 @@ def read_manifest(folder: Path) -> dict | None:
         manifest = json.loads(path.read_text())
         return {key: manifest[key] for key in ("config", "seconds", "finished")}
     except (ValueError, KeyError, TypeError) as error:
-        raise damaged(path) from error
+        raise damage_error(path) from error
 
 
-def unfinished(folder: Path) -> bool:
+def is_unfinished(folder: Path) -> bool:
     """Whether the tables of a run folder lack units: it was stopped and not run again, or units failed."""
     manifest = read_manifest(folder)
     return manifest is not None and not manifest["finished"]
