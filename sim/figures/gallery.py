@@ -107,7 +107,7 @@ def draw_all(
     runs: Path | None = None,
     formats: Sequence[str] = style.DEFAULT_FORMATS,
 ) -> None:
-    """``draw`` each figure and write the folder's page. The repository's own: compress its runs' tables, too."""
+    """``draw`` each figure and write the folder's page. In the repository: compress tables of runs."""
     for item in items:
         draw(item, folder, effort, runs, formats)
     if folder == committed():  # claims are judged on the committed runs only
