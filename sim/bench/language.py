@@ -18,6 +18,9 @@ TINY = Llama(512, 2, 64, 4, 2, 16, 128)
 RANK, BATCH, TOKENS, ANSWER, RATE = 8, 32, 48, 24, 1e-3
 STEPS, REPEATS = 10, 3
 
+AT_ONCE = 16
+"""Adapters that a device trains at once."""
+
 
 def random_params(model: Llama, dtype) -> Params:
     """Weights of the size that a trained model has; time does not depend on them."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.bench import BENCHMARKS, diagnose, language, merge, scale, store, sweep, ties, train
+from sim.bench import BENCHMARKS, diagnose, language, merge, scale, store, strong, sweep, ties, train
 from theory.lowrank import LowRank
 
 
@@ -145,6 +145,17 @@ def test_scaling_counts_configurations_and_devices(monkeypatch):
     rows = scale.scale()
     assert calls == [("all", 1), ("all", 10), ("all", 10)]
     assert rows["devices"].tolist() == [2, 2, 1] and rows["ratio_to_ours"].tolist() == [10.0, 1.0, 1.5]
+
+
+def test_strong_scaling_is_against_one_device(monkeypatch):
+    def on_devices(devices, function, arguments):
+        return {"seconds": {1: 8.0, 2: 5.0}[devices], "process": 9.0}
+
+    monkeypatch.setattr(strong, "on_devices", on_devices)
+    monkeypatch.setattr(strong, "device_counts", lambda: [1, 2])
+    rows = strong.strong()
+    assert rows["devices"].tolist() == [1, 2] * len(strong.cases())
+    assert rows["speedup"].tolist()[:2] == [1.0, 1.6] and rows["efficiency"].tolist()[:2] == [1.0, 0.8]
 
 
 def test_a_job_that_fails_is_not_timed(tmp_path):
