@@ -23,7 +23,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
         forecasts: {family: {predictor: {metric: (S,) for each of ``strengths``}}}: ``forecast.forecast``.
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
         pairs:     {family: {metric: number}} of ``pairs.METRICS``, if the configuration asks for interaction.
-        training:  {family: {adapter: {"losses" (steps,), "cycles", "recall"}}}: ``library.Made``.
+        training:  {family: {adapter: {"losses" (steps,), "steps", "recall"}}}: ``library.Made``.
         losses:    {model as in outcomes: {probe: ``ask.Losses``}} if asked for.
     """
     decoder, base, world, ranks = config.decoder, job["base"], job["world"], job.get("ranks")
@@ -47,7 +47,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
             for place, name in enumerate(config.adapters(world))
         }
         training[family] = {
-            name: {"losses": each.losses, "cycles": each.cycles, "recall": each.recall}
+            name: {"losses": each.losses, "steps": each.steps, "recall": each.recall}
             for name, each in made.items()
         }
         factors = {name: each.factors for name, each in made.items()}
