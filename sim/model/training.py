@@ -34,9 +34,9 @@ LOOK = 25
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with linear warm-up, a constant rate, and linear decay to zero over the last ``cooling`` steps.
+    """Linear warm-up, a constant rate, and linear decay to zero over the last ``cooling`` steps.
 
-    Nothing but the decay depends on the length of training, so that it may end when enough is known.
+    Nothing but that decay depends on the length of training, so that it may end when enough is known.
 
     steps:   at most so many, a multiple of ``LOOK``.
     batch:   at most how many sequences of each group a step takes, by group name (``batches.deal``).
@@ -144,6 +144,7 @@ def fit(
     schedule: Schedule,
     key: Array,
     answers: Logits | None = None,
+    optimiser: optax.GradientTransformation | None = None,
 ) -> Fit[Trainable]:
     """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
 
@@ -156,6 +157,7 @@ def fit(
         groups: sequences to learn; a group whose weights are all zero costs nothing and teaches nothing.
         key: randomness of the order of sequences; group g of the schedule uses fold_in(key, g).
         answers: as ``logits``, of the model whose answers count, if not ``logits`` itself.
+        optimiser: of rate 1, if not ``schedule.optimiser()``.
 
     Returns:
         ``Fit``. Check the losses with ``require_finite``: a run ends soon after one that is not finite.
@@ -164,7 +166,7 @@ def fit(
         name: batches.shuffle(groups[name].weight, jax.random.fold_in(key, index))
         for index, (name, _) in enumerate(schedule.batch)
     }
-    optimiser = schedule.optimiser()
+    optimiser = optimiser or schedule.optimiser()
 
     def step(carry, index, end):
         value, state = carry

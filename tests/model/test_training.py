@@ -33,6 +33,27 @@ def test_a_lead_is_that_of_the_weakest_token():
     np.testing.assert_allclose(training.lead(logits, sequences), [1.0, -1.0])
 
 
+def test_recall_counts_what_is_taught():
+    """Sequences with a weight, however large, of which every token leads by the margin."""
+    tokens = jnp.asarray([[0, 1, 1], [0, 1, 2], [0, 2, 1], [0, 1, 1], [0, 1, 1]])
+
+    def recall(weight):
+        sequences, answer = group(tokens, weight), jax.nn.one_hot(1, 5)
+
+        def logits(part):
+            by = jnp.where(jnp.arange(len(part.tokens)) == 0, 0.5, 3.0)  # the first of a tile hardly leads
+            return by[:, None, None] * jnp.broadcast_to(answer, (len(by), 2, 5))
+
+        deck = batches.Deck(jnp.argsort(sequences.weight == 0), jnp.sum(sequences.weight > 0), None)
+        every = batches.all_of(deck, sequences.weight)
+        return training.recall(logits, sequences, every, jnp.asarray([0.0, 1.0]), 2).tolist()
+
+    assert recall([1.0, 1.0, 0.0, 0.0, 0.0]) == [0.5, 0.0]
+    assert recall([7.0, 0.0, 1.0, 0.5, 0.0]) == pytest.approx([2 / 3, 0.0])
+    assert recall([1.0, 0.0, 0.0, 1.0, 1.0]) == pytest.approx([1.0, 1 / 3])
+    assert np.isnan(recall([0.0] * 5)).all()
+
+
 COUNTS = np.asarray([1.0, 2.0, 0.0, 4.0, 1.5], np.float32)
 """How often each of five sequences is to be learned."""
 
