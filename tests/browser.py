@@ -28,17 +28,17 @@ addEventListener("error", event => errors.push(event.message || event.target.src
 </script>"""
 TELL = """<script>
 addEventListener("load", async () => {
-  let found = null;
-  try { found = await (async () => { %s })(); } catch (error) { errors.push(String(error)); }
-  const told = document.createElement("pre");
-  told.id = "told";
-  told.textContent = JSON.stringify({found, errors});
-  document.body.append(told);
+  let result = null;
+  try { result = await (async () => { %s })(); } catch (error) { errors.push(String(error)); }
+  const report = document.createElement("pre");
+  report.id = "report";
+  report.textContent = JSON.stringify({result, errors});
+  document.body.append(report);
 });
 </script>"""
 
 
-def told(page: Path, script: str, scratch: Path, width: int = 1200) -> object:
+def run_script(page: Path, script: str, scratch: Path, width: int = 1200) -> object:
     """What a script returns that runs in the loaded page: in a copy beside it, with the script at its end.
 
     Fails if the page, or anything in it, met an error (a picture that does not load is one).
@@ -50,8 +50,8 @@ def told(page: Path, script: str, scratch: Path, width: int = 1200) -> object:
     words = [PROGRAM, *FLAGS, f"--user-data-dir={scratch / 'profile'}", f"--window-size={width},900"]
     words += ["--virtual-time-budget=20000", "--dump-dom", copy.resolve().as_uri()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    match = re.search(r'<pre id="told">(.*?)</pre>', done.stdout, re.S)
-    assert match, f"the page told nothing: {done.stderr[-2000:]}"
+    match = re.search(r'<pre id="report">(.*?)</pre>', done.stdout, re.S)
+    assert match, f"the page reported nothing: {done.stderr[-2000:]}"
     answer = json.loads(unescape(match[1]))
     assert answer["errors"] == [], answer["errors"]
-    return answer["found"]
+    return answer["result"]

@@ -1,9 +1,10 @@
 """What every test shares: strict numerics, tiny worlds and decoders, and commands run in this process."""
 
+import collections
 import contextlib
+import ctypes
 import dataclasses
 import gc
-import itertools
 import os
 import pathlib
 import runpy
@@ -15,6 +16,7 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 import pytest
 
 import theory  # noqa: F401  (turns on float64)
@@ -49,22 +51,29 @@ hypothesis.settings.register_profile("toolkit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("toolkit")
 jax.config.update("jax_num_cpu_devices", 2)  # so that sharding is tested
 
-MAPS, OFTEN = 25_000, 20
-"""Linux gives a process 65,530 pieces of memory, and every compiled program takes some: a worker that has
-compiled for hundreds of tests would be ended in the middle of one. Looked at every so many tests."""
+MEMORY = 1.4e9
+"""Bytes after which a worker gives back what it has compiled: between two files, or at half as much again."""
 
 
-ENDED = itertools.count(1)
+def pytest_collection_modifyitems(items):
+    """The tests of a file share a worker, as they share programs; files with slow tests come first."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 def pytest_runtest_teardown(item, nextitem):
     """Give back what was compiled before there is too much of it."""
-    maps = pathlib.Path("/proc/self/maps")
-    if next(ENDED) % OFTEN == 0 and maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
-        for made in (parallel.program, parallel.brief):
-            made.cache_clear()
+    within = nextitem is not None and nextitem.path == item.path
+    if psutil.Process().memory_info().rss > MEMORY * (1.5 if within else 1):
+        for cache in (parallel.program, parallel.brief):
+            cache.cache_clear()
         jax.clear_caches()
         gc.collect()
+        with contextlib.suppress(AttributeError):  # where the C library is another than glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

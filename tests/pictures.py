@@ -26,10 +26,10 @@ class Measured:
 
     def texts(self):
         """Every text that is seen."""
-        found = [text for axes in self.picture.axes for text in self.of_axes(axes)]
+        texts = [text for axes in self.picture.axes for text in self.of_axes(axes)]
         for legend in self.legends():
-            found += [*legend.get_texts(), legend.get_title()]
-        return [text for text in found if text.get_visible() and text.get_text().strip()]
+            texts += [*legend.get_texts(), legend.get_title()]
+        return [text for text in texts if text.get_visible() and text.get_text().strip()]
 
     def of_axes(self, axes):
         ticks = [label for name in ("x", "y") for label in self.ticks(axes, name)]
@@ -51,18 +51,18 @@ class Measured:
 
     def marks(self, axes):
         """Boxes of the markers, and the ends of the error bars, of a panel."""
-        found = []
+        boxes = []
         for line in axes.lines:
             if line.get_marker() not in ("", "None", None, "|", "_", 1, 2, 3, 0) and line.get_label() != "":
                 half = line.get_markersize() / 2 * self.picture.dpi / 72
                 at = axes.transData.transform(np.column_stack(line.get_data()).astype(float))
-                found += [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in at]
+                boxes += [Bbox.from_extents(x - half, y - half, x + half, y + half) for x, y in at]
         for bars in axes.collections:
             if isinstance(bars, LineCollection):
                 for segment in bars.get_segments():
                     ends = axes.transData.transform(segment)
-                    found.append(Bbox.from_extents(*ends.min(0) - 0.5, *ends.max(0) + 0.5))
-        return [box for box in found if np.isfinite(box.extents).all()]
+                    boxes.append(Bbox.from_extents(*ends.min(0) - 0.5, *ends.max(0) + 0.5))
+        return [box for box in boxes if np.isfinite(box.extents).all()]
 
 
 def crossing(boxes, others=None, slack=0.5):
@@ -73,33 +73,33 @@ def crossing(boxes, others=None, slack=0.5):
         else itertools.product(range(len(boxes)), range(len(others)))
     )
     others = boxes if others is None else others
-    found = []
+    crossings = []
     for i, j in pairs:
         a, b = boxes[i], others[j]
         wide = min(a.x1, b.x1) - max(a.x0, b.x0)
         high = min(a.y1, b.y1) - max(a.y0, b.y0)
         if wide > slack and high > slack:
-            found.append((i, j))
-    return found
+            crossings.append((i, j))
+    return crossings
 
 
-def check(found):
+def check(layout):
     """What a reader would stumble over, in words."""
-    texts = found.texts()
-    boxes = [found.box(text) for text in texts]
+    texts = layout.texts()
+    boxes = [layout.box(text) for text in texts]
     words = [text.get_text() for text in texts]
     wrong = [f"{words[i]!r} over {words[j]!r}" for i, j in crossing(boxes)]
-    frame = found.picture.bbox
+    frame = layout.picture.bbox
     wrong += [
         f"{word!r} is cut"
         for word, box in zip(words, boxes, strict=True)
         if box.x0 < -1 or box.y0 < -1 or box.x1 > frame.x1 + 1 or box.y1 > frame.y1 + 1
     ]
-    for axes in found.panels:
-        marks, notes = found.marks(axes), [text for text in axes.texts if text.get_text()]
-        over = crossing([found.box(note) for note in notes], marks)
-        wrong += [f"{notes[i].get_text()!r} over a point" for i in sorted({i for i, _ in over})]
-        for legend in found.legends():
-            if crossing([found.box(legend)], [*marks, *([] if legend.axes is axes else [axes.bbox])]):
+    for axes in layout.panels:
+        marks, notes = layout.marks(axes), [text for text in axes.texts if text.get_text()]
+        hits = crossing([layout.box(note) for note in notes], marks)
+        wrong += [f"{notes[i].get_text()!r} over a point" for i in sorted({i for i, _ in hits})]
+        for legend in layout.legends():
+            if crossing([layout.box(legend)], [*marks, *([] if legend.axes is axes else [axes.bbox])]):
                 wrong.append("a legend over data")
     return wrong

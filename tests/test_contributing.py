@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md says that a world, an experiment, a merge method and a law are new files and nothing else.
+"""CONTRIBUTING.md says that a world, an experiment, a claim, a merge method, a law are new files, no more.
 
 Its files are written into a copy of the packages, and the commands it names are run there.
 """
@@ -21,10 +21,11 @@ BLOCK = re.compile(r"^`([\w/]+\.py)`\n\n```python\n(.*?)^```$", re.M | re.S)
 FILES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
 
 
-def test_the_page_holds_the_four():
+def test_the_page_holds_the_five():
     assert set(FILES) == {
         "sim/worlds/relay.py",
         "sim/experiments/relays.py",
+        "sim/experiments/relay_claim.py",
         "sim/merge/methods/root.py",
         "theory/shrinkage.py",
         "sim/twins/shrinkage.py",
@@ -41,6 +42,11 @@ def house(tmp_path_factory):
         shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
     for path, text in FILES.items():
         (place / path).write_text(text)
+    for folder in ("figures", "figures/experiments"):  # the committed tables, and room for a run
+        (place / folder).mkdir()
+        for path in (ROOT / folder).iterdir():
+            if path.name != "experiments":
+                (place / folder / path.name).symlink_to(path)
 
     def run(*words):
         environment = {**os.environ, "PYTHONPATH": str(place), "XDG_CACHE_HOME": str(place / "cache")}
@@ -53,7 +59,7 @@ def house(tmp_path_factory):
     return place, run
 
 
-FOUND = """
+PROBE = """
 import dataclasses, jax, numpy as np
 import sim, theory
 assert theory.__file__.startswith({place!r}) and sim.__file__.startswith({place!r})
@@ -77,17 +83,24 @@ np.testing.assert_allclose(dense(merge("root_mean", updates)), wanted, atol=1e-1
 @pytest.mark.slow
 def test_registries_find_the_files(house):
     place, run = house
-    run("-c", FOUND.format(place=str(place)))
+    run("-c", PROBE.format(place=str(place)))
     help_text = " ".join(run("-m", "sim.sweep", "--help").replace("│", " ").split())
     assert "relays: Relays asked at once" in help_text
     assert "root_mean" in run("-m", "sim.merge", "--help")
 
 
-@pytest.mark.slow
-def test_a_second_world_through_the_runner(house):
-    """Runner, decoding, scores, forecasts, oracle and figure on a world that is not in this repository."""
+@pytest.fixture(scope="module")
+def relays(house):
+    """The folder with the run of the page's experiment."""
     place, run = house
     run("-m", "sim.sweep", "relays", "--seeds", 2, "--out", place / "runs")
+    return place / "runs" / "relays"
+
+
+@pytest.mark.slow
+def test_a_second_world_through_the_runner(house, relays):
+    """Runner, decoding, scores, forecasts, oracle and figure on a world that is not in this repository."""
+    place, _ = house
     rows = read_table(place / "runs" / "relays" / "results.csv")
     assert set(rows["world"]) == {"relay"} and set(rows["traces"]) == {True, False}
     assert rows["unit"].nunique() == 4
@@ -101,12 +114,45 @@ def test_a_second_world_through_the_runner(house):
     assert oracle["measured"].mean() > 0.9
     metrics = {"cot_exact", "cot_first", "cot_second_given_first", "cot_answer", "direct_among_answers"}
     assert metrics <= set(rows["metric"])
-    said = parts[(parts["predictor"] == "disentangled") & (parts["metric"] == "first")]
-    assert set(said["method"]) == {"average", "sum", "lambda=0.75"}
-    assert (said["predicted"] - said["measured"]).abs().mean() < 0.3
+    forecasts = parts[(parts["predictor"] == "disentangled") & (parts["metric"] == "first")]
+    assert set(forecasts["method"]) == {"average", "sum", "lambda=0.75"}
+    assert (forecasts["predicted"] - forecasts["measured"]).abs().mean() < 0.3
     given = rows[rows["metric"] == "direct_given_among_answers"]
     assert (given["predicted"] == 1 / 4).all() and set(given["predictor"]) == {"chance"}
     assert (place / "runs" / "relay.pdf").read_bytes().startswith(b"%PDF")
+
+
+CLAIMED = """
+from sim.figures import claims_page, gallery
+from sim.lab.figure import Source, committed
+
+source = Source(committed() / "experiments")
+assert str(committed()) == {place!r} + "/figures"
+drawn, left_out = gallery.chosen(())
+assert ("relay" in [item.name for item in drawn]) == {run}
+assert [line.split()[0] for line in left_out] == ([] if {run} else ["relay"])
+print(claims_page.page(source, committed()), end="")
+"""
+
+
+@pytest.mark.slow
+def test_an_experiment_changes_no_claim_but_its_own(house, relays):
+    """The page with the example's run in the committed tables is the page without, but for the example's own
+    claim: a line and a section."""
+    place, run = house
+    pages = [run("-c", CLAIMED.format(place=str(place), run=False))]
+    shutil.copytree(relays, place / "figures" / "experiments" / "relays")
+    pages.append(run("-c", CLAIMED.format(place=str(place), run=True)))
+    for page, verdict in zip(
+        pages, (r"not run", r"holds|holds in part|does not hold|undecided"), strict=True
+    ):
+        line = re.search(rf"^\| \[6\]\(#claim-6\) \| .* \| \*\*({verdict})\*\* \|.*\n", page, re.M)[0]
+        section = re.search(r'<a id="claim-6"></a>.*?(?=^## )', page, re.M | re.S)[0]
+        assert "### 6. A relay survives the sum if it is written down" in section
+        assert page.replace(line, "").replace(section, "") == (ROOT / "figures" / "CLAIMS.md").read_text()
+    counts = read_table(relays / "counts.csv")
+    assert set(counts["method"]) == {"sum", "joint"} and (counts["right"] <= counts["trials"]).all()
+    assert counts.groupby(["label", "library", "method", "metric"])["seed"].nunique().max() == 2
 
 
 @pytest.mark.slow

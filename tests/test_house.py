@@ -1,6 +1,7 @@
 """The house: imports go one way, simulators see no prediction, files stay small, importing is quiet."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 ROOT = Path(__file__).parent.parent
 THEORY = sorted((ROOT / "theory").rglob("*.py"))
 SIM = sorted((ROOT / "sim").rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
 LIBRARIES = {"jax", "numpy", "scipy", "jaxtyping", "theory"}
 
-ALGEBRA = {"theory", "theory.lowrank", "theory.model", "theory.edits", "theory.checks"}
-"""Not predictions: the algebra, the model itself, and the closed-form adapter it is given."""
+ALGEBRA = {"theory", "theory.lowrank", "theory.model", "theory.edits", "theory.checks", "theory.draws"}
+"""Not predictions: the algebra, the model itself, the closed-form adapter it is given, the law of a draw."""
 
 BELOW = {
     "lab": set(),
@@ -29,6 +31,7 @@ BELOW = {
     "hf": {"lab", "model", "merge"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf"},
     "record": {"lab", "merge", "hf"},
+    "lm": {"lab", "hf"},
     "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
@@ -51,22 +54,22 @@ SIMULATORS = ("one_layer", "merge", "worlds", "model", "twins", "reuse")
 
 def imported(path: Path) -> set[str]:
     """Every module a file imports, as dotted names; ``from theory import model`` gives theory.model."""
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = path.parent.relative_to(ROOT) if path.is_relative_to(ROOT) else Path()
             above = base.parts[: len(base.parts) - node.level + 1] if node.level else ()
             module = ".".join([*above, *([node.module] if node.module else [])])
             package = ROOT / module.replace(".", "/")
-            found |= {
+            modules |= {
                 f"{module}.{alias.name}"
                 if (package / f"{alias.name}.py").exists() or (package / alias.name).is_dir()
                 else module
                 for alias in node.names
             }
-    return found
+    return modules
 
 
 def name(path: Path) -> str:
@@ -95,8 +98,8 @@ def test_rooms_are_left_only_downwards(path):
 
 def _simulators() -> list[Path]:
     predicting = {ROOT / "sim" / part for part in PREDICTING}
-    found = [path for room in SIMULATORS for path in sorted((ROOT / "sim" / room).rglob("*.py"))]
-    return [path for path in found if path not in predicting]
+    paths = [path for room in SIMULATORS for path in sorted((ROOT / "sim" / room).rglob("*.py"))]
+    return [path for path in paths if path not in predicting]
 
 
 @pytest.mark.parametrize("path", _simulators(), ids=name)
@@ -118,12 +121,12 @@ def test_the_rule_sees_every_form_of_import(tmp_path):
     assert "sim.merge.registry" in imported(ROOT / "sim/merge/methods/linear.py")
 
 
-def test_simulators_are_found():
-    found = {name(path) for path in _simulators()}
-    assert {"sim/one_layer/two_hop.py", "sim/merge/methods/linear.py", "sim/reuse/library.py"} <= found
+def test_the_list_of_simulators_is_complete():
+    names = {name(path) for path in _simulators()}
+    assert {"sim/one_layer/two_hop.py", "sim/merge/methods/linear.py", "sim/reuse/library.py"} <= names
 
 
-@pytest.mark.parametrize("path", [*THEORY, *SIM, *sorted((ROOT / "tests").rglob("*.py"))], ids=name)
+@pytest.mark.parametrize("path", [*THEORY, *SIM, *TESTS], ids=name)
 def test_no_file_is_long(path):
     assert len(path.read_text().splitlines()) <= 400
 
@@ -133,6 +136,70 @@ def test_no_folder_is_crowded():
     crowded = {name(folder): len(list(folder.glob("*.py"))) for folder in folders}
     dozen = 12 + 1  # and the __init__.py
     assert {folder: count for folder, count in crowded.items() if count > dozen} == {}
+
+
+def test_ci_ends_with_the_test_command_of_the_readme():
+    (command,) = re.findall(r"^python -m pytest.*$", (ROOT / "README.md").read_text(), re.M)
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == command
+
+
+BANNED = {
+    *("found", "told", "said", "held", "known", "kept", "made"),
+    *("met", "asked", "alone", "beside", "apart", "over"),
+}
+"""Names that do not say what a thing is."""
+
+PENDING = {
+    *("sim/diagnose", "sim/hf", "sim/lab", "sim/laws", "sim/merge", "sim/model", "sim/one_layer"),
+    *("sim/predict", "sim/reuse", "sim/sweep", "sim/twins", "sim/worlds", "theory"),
+    *("tests/diagnose", "tests/hf", "tests/lab", "tests/laws", "tests/merge", "tests/model"),
+    *("tests/one_layer", "tests/predict", "tests/reuse", "tests/sweep", "tests/theory", "tests/worlds"),
+}
+"""Rooms that still hold banned names. Only to be shortened."""
+
+
+def given_names(source: str) -> set[str]:
+    """Every name that a file gives: variables, fields, arguments, functions, classes, aliases."""
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=text, ctx=ast.Store()) | ast.Attribute(attr=text, ctx=ast.Store()):
+                names.add(text)
+            case ast.arg(arg=text) | ast.alias(asname=str(text)) | ast.ExceptHandler(name=str(text)):
+                names.add(text)
+            case ast.FunctionDef(name=text) | ast.AsyncFunctionDef(name=text) | ast.ClassDef(name=text):
+                names.add(text)
+            case ast.MatchAs(name=str(text)) | ast.MatchStar(name=str(text)):
+                names.add(text)
+    return names
+
+
+def banned(source: str) -> set[str]:
+    """The given names that are banned, whatever their case and the underscores around them."""
+    return {text for text in given_names(source) if text.strip("_").lower() in BANNED}
+
+
+@pytest.mark.parametrize("path", [*THEORY, *SIM, *TESTS], ids=name)
+def test_no_name_is_banned(path):
+    if not any(path.is_relative_to(ROOT / room) for room in PENDING):
+        assert banned(path.read_text()) == set()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("found = 1", "x.kept = 1", "for told in x: pass", "def f(alone): pass", "lambda *, over: 0"),
+        *("def _made(): pass", "class Held: pass", "class A:\n    asked: int", "import os as apart"),
+        *("[met for met in x]", "(said := 1)", "with x as _known: pass", "BESIDE = 1"),
+        *("try: pass\nexcept E as found: pass", "match x:\n    case [*kept]: pass", "async def told(): pass"),
+    ],
+)
+def test_a_banned_name_is_seen(source):
+    assert len(banned(source)) == 1
+
+
+def test_a_name_that_is_only_used_is_not_seen():
+    assert banned("found(x.kept, over=made)  # told") == set()
 
 
 QUIET = """

@@ -7,18 +7,21 @@ import re
 import sys
 from pathlib import Path
 
+import jax.numpy as jnp
 import matplotlib
 import nbformat
 import pytest
 
 from sim import tour
 from sim.site._notebooks import executed
+from theory import crosstalk, model
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: int(path.stem.partition("_")[0]))
 ALLOWED = {"numpy", "pandas", "matplotlib", "jax", "IPython", "theory", "sim"} | set(sys.stdlib_module_names)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 SECONDS, LINES = 120, 22
+NUMBER, DECIMAL = re.compile(r"(?<![\w.])\d*\.?\d+"), re.compile(r"(?<![\w.])\d*\.\d+")
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -60,7 +63,27 @@ def test_no_cell_is_long_and_the_end_is_an_exercise(path):
     assert len(tries) == 1 and tries[0].source.count("?") >= 2
 
 
-def test_tables_are_found_from_any_folder(monkeypatch, tmp_path):
+def anchors() -> set[str]:
+    """Numbers that theory proves and the text may name: kernels of notebook 1, to three digits."""
+    config, entity = model.ModelConfig(entities=3, dim=20, features=1), jnp.arange(2)
+    stored, other = model.prompt1(config, entity)
+    question = model.prompt12(config, entity)[0]
+    overlaps = [crosstalk.prompt_kappa(config, stored, prompt) for prompt in (other, question)]
+    return {f"{float(value):.3f}" for value in (*overlaps, crosstalk.arc_cosine(0.0))}
+
+
+@every_notebook
+def test_no_measurement_is_typed_into_the_text(path):
+    """A number with decimals is a setting, which stands in the code as well, or one that theory proves."""
+    cells = nbformat.read(path, as_version=4).cells
+    settings = {float(word) for cell in code_of(path) for word in NUMBER.findall(cell.source)}
+    for cell in cells:
+        if cell.cell_type == "markdown" and not cell.source.startswith("**Try this.**"):
+            numbers = {word for word in DECIMAL.findall(cell.source) if float(word) not in settings}
+            assert numbers <= anchors(), cell.source
+
+
+def test_tables_load_from_any_folder(monkeypatch, tmp_path):
     """The line that every notebook starts with gives the same folder wherever it is run."""
     for path in NOTEBOOKS:
         assert re.search(r"^(figures = )?tour\.start\(\)$", code_of(path)[0].source, re.M)
@@ -76,9 +99,9 @@ def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
     for name, folder in (("A", "first"), ("B", "second")):
         (tmp_path / name).symlink_to(adapters / folder)
     monkeypatch.chdir(tmp_path)
-    found = {}
-    exec(code, found)
-    assert set(found["first"].modules) == set(found["second"].modules) != set()
+    namespace = {}
+    exec(code, namespace)
+    assert set(namespace["first"].modules) == set(namespace["second"].modules) != set()
 
 
 @pytest.mark.slow

@@ -154,12 +154,12 @@ def recall(facts: float, dim: int, rank: int, candidates: float | None = None) -
     number in 1..dim, or fewer than 1 candidate.
     """
     _check(facts, dim, rank, candidates)
-    load, kept = facts / dim, min(rank, facts)
+    load, dimension = facts / dim, min(rank, facts)
     moments = traces(load, rank / dim)
     size = facts * moments.signal**2
-    excess = max(moments.energy * kept / size - 1, 0.0)
+    excess = max(moments.energy * dimension / size - 1, 0.0)
     noise = max(moments.energy - moments.square, 0.0) / size
-    unequal = max(2 * (moments.square * kept / size - 1) / kept, 0.0)  # 4/w
+    unequal = max(2 * (moments.square * dimension / size - 1) / dimension, 0.0)  # 4/w
 
     # chi^2_w / w by Wilson and Hilferty: smooth in w, and 1 where all kept singular values are equal.
     normal, mass = quadrature.normal(7)
@@ -168,14 +168,14 @@ def recall(facts: float, dim: int, rank: int, candidates: float | None = None) -
     lengths_mass = np.outer(mass, mass).ravel()
     rivals = (1 / value + (1 + load) / (key * value**2)) / (2 + load)
 
-    own, own_mass = (np.ones(1),) * 2 if kept == facts else quadrature.chi_squared(kept, 48)
-    held = own / (own + facts - kept)
-    spilt, spilt_mass = quadrature.beta((facts - kept) / 2, (kept - 1) / 2, 24)
+    own, own_mass = (np.ones(1),) * 2 if dimension == facts else quadrature.chi_squared(dimension, 48)
+    share = own / (own + facts - dimension)
+    spilt, spilt_mass = quadrature.beta((facts - dimension) / 2, (dimension - 1) / 2, 24)
     swing, swing_mass = quadrature.normal(20)
 
-    held = held[:, None, None]
-    lead = (spilt[:, None] / own[:, None, None] + excess * rivals / (facts * held)) ** -0.5
-    jitter = np.sqrt(noise * kept / (facts * held * key * value))
+    share = share[:, None, None]
+    lead = (spilt[:, None] / own[:, None, None] + excess * rivals / (facts * share)) ** -0.5
+    jitter = np.sqrt(noise * dimension / (facts * share * key * value))
     x = lead[..., None] * (1 + jitter[..., None] * swing)
     hit = special.ndtr(x) ** ((facts if candidates is None else candidates) - 1)
     return min(float(own_mass @ (hit @ swing_mass @ lengths_mass) @ spilt_mass), 1.0)
@@ -214,7 +214,7 @@ def facts_small_share(dim: int, rank: int) -> float:
 
 
 def facts_bound(rank: int) -> float:
-    """exp(r/2): facts rank r tells apart, by order: SNR^2 <= r (Cauchy-Schwarz), SNR^2 >= 2 ln F."""
+    """exp(r/2): facts that rank r tells apart, by order: SNR^2 <= r (Cauchy-Schwarz), SNR^2 >= 2 ln F."""
     checks.whole(rank=rank)
     return float(np.exp(rank / 2))
 

@@ -64,13 +64,13 @@ def step_accuracy(
     low, high = (np.asarray(end) for end in coverage.lambda_range(margin, push))
 
     def above(share):
-        """P(rho > share): 1 at 0, where nothing is asked for, and 0 at infinity."""
+        """P(rho > share): 1 at 0, where no share is needed, and 0 at infinity."""
         inside = (share > 0) & np.isfinite(share)
         law = starvation.overwrite_recall(facts, rank, 0.5 / np.where(inside, share, 1.0))
         return np.where(inside, law, np.where(share > 0, 0.0, 1.0))
 
-    kept = above(low) - above(high)
-    return float(np.mean(np.where((margin == 0) & (push == 0), 0.5, kept)))
+    accuracy = above(low) - above(high)
+    return float(np.mean(np.where((margin == 0) & (push == 0), 0.5, accuracy)))
 
 
 def matched(steps: Float[np.ndarray, "hops"], facts: int) -> tuple[float, float]:
@@ -79,7 +79,7 @@ def matched(steps: Float[np.ndarray, "hops"], facts: int) -> tuple[float, float]
     ``steps`` are the shares of the F facts of each hop that are right. Survivors after each hop are
     hypergeometric, H_l | H_{l-1} ~ Hyp(F, H_{l-1}, n_l) with n_l = F p_l: the mean is the plain product, and
     E[H_l (H_l - 1)] = E[H_{l-1} (H_{l-1} - 1)] n_l (n_l - 1) / (F (F - 1)). Exact when the step events do not
-    depend on who meets whom. Two hops: variance p q (1-p) (1-q) / (F - 1).
+    depend on which facts meet. Two hops: variance p q (1-p) (1-q) / (F - 1).
     Raises ValueError for fewer than 2 facts or a share outside [0, 1].
     """
     steps = np.asarray(steps, np.float64)

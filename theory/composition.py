@@ -10,6 +10,8 @@ from jaxtyping import Float
 from scipy import special
 
 from theory import checks
+from theory.draws import edited_bound as edited_bound
+from theory.draws import edited_null as edited_null
 
 
 def two_hop_accuracy(entities: int) -> float:
@@ -17,6 +19,8 @@ def two_hop_accuracy(entities: int) -> float:
 
     Holds whatever the rank, the coefficients, the merge or gate, the way the adapters were trained, and
     whatever the base knows about two-hop questions (Theorem 2 of the paper; theory/README.md, section 2).
+    For merges that mix the adapters' rows it is the mean over relabellings of the bridges. Such a merge must
+    cut between different singular values, or break a tie in a way that relabelling does not change (2b).
     Raises ValueError for fewer than 1 entity.
     """
     checks.whole(entities=entities)
@@ -26,10 +30,10 @@ def two_hop_accuracy(entities: int) -> float:
 def two_hop_loss(logits: Float[np.ndarray, "... answers"]) -> Float[np.ndarray, "..."]:
     """E[-log p(right answer)] over the answers, in nats: log sum_c exp(l_c) - mean_c l_c (Corollary 2f).
 
-    ``logits`` are those of the N answers at the two-hop prompt. Where they do not depend on the first hop the
-    right answer is each c equally often, so this is the mean loss exactly: at least log N, with equality for
-    equal logits. A loss below it is knowledge of which answer belongs where, of any size, even where the
-    most likely answer shows none. Raises ValueError for logits that are not finite.
+    ``logits`` are those of the N answers at the two-hop prompt. Where their differences do not depend on the
+    first hop the right answer is each c equally often, so this is the mean loss exactly: at least log N, with
+    equality for equal logits. A loss below it is knowledge of which answer belongs where, of any size, even
+    where the most likely answer shows none. Raises ValueError for logits that are not finite.
     """
     logits = np.asarray(logits, np.float64)
     checks.finite(logits=logits)

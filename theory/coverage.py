@@ -64,29 +64,33 @@ def retention(
     return jnp.where(tie, 0.5, jnp.where(push > margin, 1.0, 0.0))
 
 
-def largest_library(critical: float | Float[Array, "facts"] = 0.5) -> int:
-    """The largest K whose uniform average (lambda = 1/K) keeps every fact: K < 1 / max_k lambda_c.
+def largest_library(
+    critical: float | Float[Array, "facts"] = 0.5, upper: float | Float[Array, "facts"] = math.inf
+) -> int:
+    """The largest K whose uniform average keeps every fact: max_k low_k < 1/K < min_k high_k; 0 for none.
 
-    1 for exact overwrites: a library of two is a tie and of three a loss. Adapters that overshoot
-    (swing Delta over margin M) allow K = ceil(Delta / M) - 1. 0 means that not even the adapter
-    alone holds. Facts with an upper end (``lambda_range``) need K > 1/high besides. Raises ValueError for a
-    negative lambda_c, for NaN, and when every fact has lambda_c = 0, for which no largest K exists.
+    ``critical`` and ``upper`` are the ends low, high of ``lambda_range``, lambda_c and infinity unless M < 0
+    and Delta < 0. 1 for exact overwrites: a library of two is a tie and of three a loss. Adapters that
+    overshoot (swing Delta over margin M > 0) allow K = ceil(Delta / M) - 1. Facts with an upper end need
+    K > 1/high: of (M, Delta) = (-1, -2) the adapter alone keeps nothing, and three or more do. Raises
+    ValueError for a negative end, for NaN, and when every lambda_c is 0, for which no largest K exists.
     """
-    checks.within(0, math.inf, critical=critical)
-    worst = float(jnp.max(jnp.asarray(critical, jnp.float64)))
-    if worst == 0:
-        raise ValueError("critical lambda is 0 for every fact: a library of any size keeps them")
-    if math.isinf(worst):
-        return 0
-    # Rounding: 1/worst within 1e-9 of a whole number is that number, which is a tie and so a loss.
-    return math.ceil(1.0 / worst - 1e-9) - 1
+    checks.within(0, math.inf, critical=critical, upper=upper)
+    low, high = (jnp.asarray(end, jnp.float64) for end in (critical, upper))
+    if float(jnp.max(low)) == 0:
+        raise ValueError(
+            "critical lambda is 0 for every fact: libraries have no largest size that keeps them"
+        )
+    # Rounding: 1/low within 1e-9 of a whole number is that number, which is a tie and so a loss.
+    size = math.ceil(1.0 / float(jnp.max(low)) - 1e-9) - 1
+    return size if size > 0 and size * float(jnp.min(high)) > 1 + 1e-9 else 0
 
 
 def lambda_window(
     edit_margin: Float[Array, "edits"],
     edit_swing: Float[Array, "edits"],
-    kept_margin: Float[Array, "kept"],
-    kept_swing: Float[Array, "kept"],
+    untouched_margin: Float[Array, "untouched"],
+    untouched_swing: Float[Array, "untouched"],
 ) -> tuple[Array, Array]:
     """(low, high): every common lambda strictly between keeps all edits and gets every untouched fact right.
 
@@ -95,19 +99,22 @@ def lambda_window(
     (best wrong - right). For M > 0 everywhere low = max M/Delta, high = min M/D. Empty when low >= high.
     Raises ValueError for NaN, infinity or an empty array.
     """
-    low, high = _ranges(edit_margin, edit_swing, kept_margin, kept_swing)
+    low, high = _ranges(edit_margin, edit_swing, untouched_margin, untouched_swing)
     return jnp.max(low), jnp.min(high)
 
 
-def _ranges(edit_margin, edit_swing, kept_margin, kept_swing) -> tuple[Array, Array]:
+def _ranges(edit_margin, edit_swing, untouched_margin, untouched_swing) -> tuple[Array, Array]:
     """(low, high) of every fact, the edits first."""
     checks.finite(
-        edit_margin=edit_margin, edit_swing=edit_swing, kept_margin=kept_margin, kept_swing=kept_swing
+        edit_margin=edit_margin,
+        edit_swing=edit_swing,
+        untouched_margin=untouched_margin,
+        untouched_swing=untouched_swing,
     )
     edits = lambda_range(edit_margin, edit_swing)
-    kept = lambda_range(-jnp.asarray(kept_margin), -jnp.asarray(kept_swing))
+    untouched = lambda_range(-jnp.asarray(untouched_margin), -jnp.asarray(untouched_swing))
     low, high = (
-        jnp.concatenate([jnp.atleast_1d(a), jnp.atleast_1d(b)]) for a, b in zip(edits, kept, strict=True)
+        jnp.concatenate([jnp.atleast_1d(a), jnp.atleast_1d(b)]) for a, b in zip(edits, untouched, strict=True)
     )
     return low, high
 
@@ -115,20 +122,20 @@ def _ranges(edit_margin, edit_swing, kept_margin, kept_swing) -> tuple[Array, Ar
 def best_lambda(
     edit_margin: Float[Array, "edits"],
     edit_swing: Float[Array, "edits"],
-    kept_margin: Float[Array, "kept"],
-    kept_swing: Float[Array, "kept"],
+    untouched_margin: Float[Array, "untouched"],
+    untouched_swing: Float[Array, "untouched"],
     largest: float = 1.0,
 ) -> tuple[Array, Array]:
     """(lambda, accuracy): the common lambda in (0, largest] that gets most of all these facts right.
 
-    Accuracy is a step function with steps at the ends of the ranges, and at a step it is no higher than
-    beside it, so the middle of each piece is tried and the best piece wins (the smallest lambda among
+    Accuracy is a step function with steps at the ends of the ranges, and at a step it is no higher than on
+    either side. So the middle of each piece is tried and the best piece wins (the smallest lambda among
     equals). A fact that ties at every lambda (M = Delta = 0) is not right. Equals ``lambda_window``'s inside
     when that is not empty. Exact for adapters on W when each fact has one rival answer.
     Raises ValueError for NaN, infinity or an empty array, and unless ``largest`` is above 0.
     """
     checks.above(0, largest=largest)
-    low, high = _ranges(edit_margin, edit_swing, kept_margin, kept_swing)
+    low, high = _ranges(edit_margin, edit_swing, untouched_margin, untouched_swing)
     edges = jnp.concatenate([low, high, jnp.asarray([0.0, largest])])
     edges = jnp.sort(jnp.clip(edges, 0.0, largest))
     middles = (edges[:-1] + edges[1:]) / 2

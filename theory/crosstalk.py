@@ -33,7 +33,8 @@ def kappa(
 
         relu:      (|v| / |u|) * arc_cosine(cos(u, v))      identity:  <u, v> / |u|^2
 
-    The limit m -> infinity of <phi(u), phi(v)> / |phi(u)|^2 for Gaussian U; the error is O(1/sqrt(m)).
+    The limit in probability, m -> infinity, of <phi(u), phi(v)> / |phi(u)|^2 for Gaussian U; the error is
+    O_P(1/sqrt(m)).
     A zero vector is read at strength 0. Raises ValueError for NaN, a zero stored vector or an activation
     that is neither.
     """

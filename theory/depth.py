@@ -19,7 +19,7 @@ from theory.capacity import recall_at_snr
 
 @dataclass(frozen=True)
 class Noise:
-    """Moments of the score matrix K at the coefficient asked for.
+    """Moments of the score matrix K at a coefficient.
 
     signal: mean right score;  rival: s^2, variance of a rival's score;  own: s_self^2, variance of the right
     score;  ratio, spread: mean and standard deviation over facts of (right score) / (its rivals' deviation).

@@ -42,9 +42,9 @@ def _whitened(keys: Array, residual: Array) -> tuple[Array, Array]:
     R Q, and Delta W = X S^-1 P^T. Directions of Phi below the rounding cut-off carry no facts and are cut.
     """
     q, s, pt = jnp.linalg.svd(keys, full_matrices=False)
-    kept = s > s[..., :1] * jnp.finfo(s.dtype).eps * max(keys.shape[-2:])
-    inverse = jnp.where(kept, 1.0 / jnp.where(kept, s, 1.0), 0.0)
-    target = jnp.where(kept[..., :, None], jnp.swapaxes(q, -1, -2) @ residual, 0.0)
+    mask = s > s[..., :1] * jnp.finfo(s.dtype).eps * max(keys.shape[-2:])
+    inverse = jnp.where(mask, 1.0 / jnp.where(mask, s, 1.0), 0.0)
+    target = jnp.where(mask[..., :, None], jnp.swapaxes(q, -1, -2) @ residual, 0.0)
     return target, inverse[..., :, None] * pt
 
 
@@ -126,7 +126,8 @@ def shares(update: LowRank, keys: Float[Array, "facts m"], residual: Float[Array
 
     1 for an adapter that fits the fact. For a least-squares adapter with independent keys it equals
     |P_r R_k|^2 / |R_k|^2, whose mean over facts of equal |R_k| is the explained energy
-    sum_{i<=r} sigma_i^2 / |R|^2, and r/F when all singular values tie (theory/README.md, section 5).
+    sum_{i<=r} sigma_i^2 / |R|^2, at least min(r, F)/F, and that when all singular values tie or r >= F
+    (theory/README.md, section 5).
     Facts whose residual is zero (nothing to change) get share 1. Raises ValueError for NaN or no
     facts.
     """

@@ -42,8 +42,8 @@ def principal_cosines(left: Float[Array, "d r"], right: Float[Array, "d q"]) -> 
 def interference(of: LowRank, reads: Float[Array, "in r"]) -> Float[Array, ""]:
     """|Delta W_j V_i|_F: what adapter j writes on the inputs that adapter i reads (V_i orthonormal columns).
 
-    0 when the row spaces are at right angles: then the sum serves each adapter's own inputs as it alone
-    would. Divide by |Delta W_i|_F for the strength relative to what i itself writes there.
+    0 when the row spaces are at right angles: on each adapter's inputs the sum then equals that adapter.
+    Divide by |Delta W_i|_F for the strength relative to what i itself writes there.
     """
     return jnp.linalg.norm(apply(of, reads.T))
 
@@ -61,8 +61,8 @@ def retained(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
     return jnp.sum(moved * u.T, axis=-1) / jnp.where(s > 0, s, jnp.nan)
 
 
-def beside(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
-    """p_k = |(1 - u_k u_k^T) (sum_j Delta W_j) v_k| / s_k: what the sum writes at v_k across u_k.
+def leakage(updates: Sequence[LowRank], adapter: int) -> Float[Array, "r"]:
+    """p_k = |(1 - u_k u_k^T) (sum_j Delta W_j) v_k| / s_k: the sum's output at v_k at right angles to u_k.
 
     Take direction k as one exact overwrite, s_k u_k standing for i_new - i_old of length sqrt 2. A third
     answer leads the new one by lambda (sqrt 2 p_k (w_t - w_new) - g_k) with |w| = 1 and w_new = w_old, and

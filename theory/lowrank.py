@@ -67,9 +67,9 @@ def from_singular(u: Array, s: Array, vt: Array) -> LowRank:
 def supported(s: Float[Array, "r"], size: float | Array = 0.0, eps: float | None = None) -> Array:
     """Which singular values (largest first) stand above rounding: s > 10 eps max(r s_1, size).
 
-    ``size`` is the norm of what the matrix was computed from. Where that cancels, as in a sum of opposed
-    updates, all of s is rounding and only ``size`` can tell. ``eps``: the relative rounding of what was
-    given, where it is coarser than that of s.
+    ``size`` is the norm of the terms that the matrix was computed from. Where they cancel, as in a sum of
+    opposed updates, all of s is rounding and only ``size`` shows it. ``eps``: relative rounding of the input,
+    where it is coarser than that of s.
     """
     eps = jnp.finfo(s.dtype).eps if eps is None else eps
     return s > 10 * eps * jnp.maximum(s.shape[0] * s[0], size)

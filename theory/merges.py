@@ -26,7 +26,10 @@ def svc_strength(holders: int, adapters: int, alpha: float = 1.0) -> float:
     """lambda of singular value calibration for a fact that h of K adapters were taught alike. [exact]
 
     h K / (h max(alpha, h) + (K - h) alpha): at alpha = 1 it is 1 for a fact of one adapter (the sum's own
-    value) and for a fact of all (the average's), and above 1 between. Raises ValueError unless 1 <= h <= K.
+    value) and for a fact of all (the average's), and above 1 between. The fact's singular value in the sum
+    must be that of no fact which another set of adapters holds: where two are equal the SVD mixes them, and
+    for h = 1 the strength lies anywhere from 1 to this, which at alpha = 1 is 1 too. Raises ValueError unless
+    1 <= h <= K.
     """
     checks.whole(holders=holders, adapters=adapters)
     checks.above(0, alpha=alpha)
@@ -57,8 +60,8 @@ def softmax_strength(score: Float[Array, "..."], adapters: int, temperature: flo
 def row_spectrum(energy: Float[Array, "m"], rate: float, steps: int) -> Float[Array, "m"]:
     """Spectrum of Delta W^T Delta W / 2 after descent, in eigenvectors of Phi Phi^T = V diag(e) V^T. [exact]
 
-    (1 - (1 - rate e)^steps)^2 / e for R^T R = 2 I: (rate steps)^2 e early, so that the rows of an update tell
-    the covariance of its inputs, and 1/e, its inverse, once descent has converged. 0 where e is.
+    (1 - (1 - rate e)^steps)^2 / e for R^T R = 2 I: (rate steps)^2 e early, so that the rows of an update show
+    the covariance of its inputs, and 1/e, its inverse, once descent has converged. 0 where e is 0.
     """
     live = jnp.where(energy > 0, energy, 1)
     return jnp.where(energy > 0, jnp.square(1 - (1 - rate * live) ** steps) / live, 0)
@@ -66,5 +69,5 @@ def row_spectrum(energy: Float[Array, "m"], rate: float, steps: int) -> Float[Ar
 
 def row_alignment(energy: Float[Array, "m"], rate: float, steps: int) -> Array:
     """Cosine (Frobenius) of Delta W^T Delta W with Phi Phi^T: how right ACE's estimate is. [exact]"""
-    found = row_spectrum(energy, rate, steps)
-    return jnp.sum(found * energy) / jnp.sqrt(jnp.sum(jnp.square(found)) * jnp.sum(jnp.square(energy)))
+    spectrum = row_spectrum(energy, rate, steps)
+    return jnp.sum(spectrum * energy) / jnp.sqrt(jnp.sum(jnp.square(spectrum)) * jnp.sum(jnp.square(energy)))

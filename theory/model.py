@@ -50,9 +50,9 @@ class ModelConfig:
     def __post_init__(self):
         checks.whole(entities=self.entities, dim=self.dim, features=self.features)
         checks.whole(0, fillers=self.fillers)
-        for name, known in _CHOICES.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use {' or '.join(known)}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; use {' or '.join(choices)}")
         if self.window is not None:
             checks.whole(window=self.window)
         if self.embeddings == "orthonormal" and self.dim < 2 * self.tokens:

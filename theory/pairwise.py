@@ -78,11 +78,11 @@ def measure(left: Adapter, right: Adapter) -> dict[str, Float[Array, ""]]:
         raise ValueError(
             f"adapters of different matrices: {', '.join(sorted(set(left) ^ set(right)))} is in one only"
         )
-    found = _of_modules(left, right)
-    changed = found["count"] > 0
+    terms = _of_modules(left, right)
+    changed = terms["count"] > 0
     sizes = jnp.asarray([left[name].b.shape[-2] * left[name].a.shape[-1] for name in left], jnp.float64)
-    weight = jnp.sum(jnp.sqrt(jnp.stack([found["gram"][:, i, i] for i in range(2)])), axis=0)
-    gram = jnp.sum(found["gram"], axis=0)
+    weight = jnp.sum(jnp.sqrt(jnp.stack([terms["gram"][:, i, i] for i in range(2)])), axis=0)
+    gram = jnp.sum(terms["gram"], axis=0)
     norms, (first, second) = jnp.sqrt(jnp.stack([gram[0, 0], gram[1, 1]])), stacked_spectrum(gram)
     cosine = jnp.clip(_share(gram[0, 1], norms[0] * norms[1]), -1.0, 1.0)
 
@@ -90,7 +90,7 @@ def measure(left: Adapter, right: Adapter) -> dict[str, Float[Array, ""]]:
         of = jnp.where(changed, of, 0.0)
         return _share(jnp.sum(jnp.where(changed, values, 0.0) * of), jnp.sum(of))
 
-    at_least_one = jnp.maximum(found["count"], 1.0)
+    at_least_one = jnp.maximum(terms["count"], 1.0)
     return {
         "cosine": cosine,
         "angle": jnp.degrees(jnp.arccos(cosine)),
@@ -98,16 +98,16 @@ def measure(left: Adapter, right: Adapter) -> dict[str, Float[Array, ""]]:
         "distance": jnp.sqrt(jnp.maximum(gram[0, 0] + gram[1, 1] - 2 * gram[0, 1], 0.0)),
         "norm": jnp.mean(norms),
         "magnitude_ratio": _share(jnp.min(norms), jnp.max(norms)),
-        "sign_agreement": mean(found["signs"], sizes),
+        "sign_agreement": mean(terms["signs"], sizes),
         "effective_rank": effective_rank(jnp.stack([first, second])),
-        "layer_effective_rank": mean(effective_rank(stacked_spectrum(found["gram"])), weight),
+        "layer_effective_rank": mean(effective_rank(stacked_spectrum(terms["gram"])), weight),
         "stable_rank": _share(jnp.square(first + second), jnp.square(first) + jnp.square(second)),
         "spectral_gap": 1 - _share(second, first),
         "singular_ratio": _share(second, first),
-        "spectrum_overlap": mean(found["spectra"]),
-        "left_overlap": mean(jnp.sqrt(found["columns2"] / at_least_one)),
-        "right_overlap": mean(jnp.sqrt(found["rows2"] / at_least_one)),
-        "interaction_overlap": mean(found["rows2"] / at_least_one),
+        "spectrum_overlap": mean(terms["spectra"]),
+        "left_overlap": mean(jnp.sqrt(terms["columns2"] / at_least_one)),
+        "right_overlap": mean(jnp.sqrt(terms["rows2"] / at_least_one)),
+        "interaction_overlap": mean(terms["rows2"] / at_least_one),
     }
 
 
@@ -118,15 +118,15 @@ def _of_modules(left: Adapter, right: Adapter) -> dict[str, Array]:
     for name in left:
         key = tuple(x.shape for update in (left[name], right[name]) for x in (update.b, update.a))
         shapes.setdefault(key, []).append(name)
-    found = {}
+    terms = {}
     for names in shapes.values():
         pairs = [
             tuple(jax.tree.map(jnp.asarray, adapter[name]) for adapter in (left, right)) for name in names
         ]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
         values = jax.lax.map(lambda pair: of_module(*pair), stacked)
-        found |= {name: jax.tree.map(lambda x, i=i: x[i], values) for i, name in enumerate(names)}
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(found[name] for name in left))
+        terms |= {name: jax.tree.map(lambda x, i=i: x[i], values) for i, name in enumerate(names)}
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(terms[name] for name in left))
 
 
 def _share(part: Array, whole: Array) -> Array:

@@ -163,7 +163,7 @@ def selection(
 @functools.cache
 def _normals(count: int) -> Float[np.ndarray, "points adapters"]:
     """Standard normal draws of ``count`` scores that fill the space evenly: Sobol points, always the same."""
-    from scipy.stats import qmc  # half a second, for those who ask for expectations alone
+    from scipy.stats import qmc  # the import takes half a second; only expectations need it
 
     points = qmc.Sobol(count, scramble=False).random(_POINTS)
     return special.ndtri(points + 0.5 / _POINTS)

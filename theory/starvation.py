@@ -91,9 +91,9 @@ def shared_insertion_recall(facts: int, rank: int) -> float:
         E[Re Phi(X + i h)^(F-1)],   X^2 = F/(F-1) chi^2_(r-1) / beta,   h ~ N(0, 1/(F-1)),
         beta ~ Beta((F-r)/2, (r-2)/2)
 
-    exact at any size. The direction all facts share tells none of them apart, so its rank is spent: about
-    ``insertion_recall`` at r-1. h takes the mean of the F-1 rivals out, which is fixed. Rank 1 leaves an
-    exact tie of F answers, 1/F; with rank >= facts it is 1.
+    exact at any size. One rank is spent on the direction that all facts share, which distinguishes none of
+    them: about ``insertion_recall`` at r-1. h takes the mean of the F-1 rivals out, which is fixed. Rank 1
+    leaves an exact tie of F answers, 1/F; with rank >= facts it is 1.
     Raises ValueError as ``insertion_recall``.
     """
     checks.whole(facts=facts, rank=rank)
@@ -107,10 +107,10 @@ def shared_insertion_recall(facts: int, rank: int) -> float:
     return min(float(mass @ (special.ndtr(x) ** (facts - 1)).real @ weight), 1.0)
 
 
-def _lead(kept: int, lost: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes, weights of X = sqrt(chi^2_kept / beta), beta ~ Beta(lost/2, (kept-1)/2), 1 for kept = 1."""
-    own, own_mass = quadrature.chi_squared(kept, _NODES)
-    beta, beta_mass = quadrature.beta(lost / 2, (kept - 1) / 2, _NODES)
+def _lead(rank: int, lost: int) -> tuple[np.ndarray, np.ndarray]:
+    """Nodes, weights of X = sqrt(chi^2_rank / beta), beta ~ Beta(lost/2, (rank-1)/2), 1 for rank = 1."""
+    own, own_mass = quadrature.chi_squared(rank, _NODES)
+    beta, beta_mass = quadrature.beta(lost / 2, (rank - 1) / 2, _NODES)
     return np.sqrt(own[:, None] / beta[None, :]).ravel(), np.outer(own_mass, beta_mass).ravel()
 
 

@@ -1,6 +1,6 @@
 """Benchmarks behind one registry: a new one is a file here with a function under ``@benchmark``.
 
-The function runs the work, by ours and by a peer's tool where installed, and returns one row a measurement.
+The function runs our code, and a peer's tool if it is installed. It returns one row a measurement.
 """
 
 from sim.bench.clock import BENCHMARKS, Benchmark, benchmark

@@ -28,14 +28,14 @@ class BenchCommand:
 def machine() -> dict[str, str | int | None]:
     """Where the numbers come from: processor, cores, JAX's devices, and versions of what was timed."""
     count, kind = parallel.devices()
-    found = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    found["device"] = f"{count} x {kind}"
+    description = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    description["device"] = f"{count} x {kind}"
     for package in ("jax", "numpy", "torch", "peft"):
         try:
-            found[package] = version(package)
+            description[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            description[package] = None
+    return description
 
 
 def write(name: str, table: pd.DataFrame, out: Path) -> None:
@@ -53,7 +53,7 @@ def main(command: BenchCommand) -> None:
             print(f"{record.name}: {record.summary}")
         return
     parallel.use_all_cores()
-    command.out.mkdir(parents=True, exist_ok=True)  # before the work, in case it cannot be
+    command.out.mkdir(parents=True, exist_ok=True)  # before the work, since it may fail
     for record in chosen:
         table = record.run()
         write(record.name, table, command.out)

@@ -100,13 +100,13 @@ def many_at_once(
     }
     optimiser = torch.optim.AdamW(stacked.values(), rate, betas=(0.9, 0.98), weight_decay=0.0)
 
-    def alone(adapter: dict, drawn: torch.Tensor) -> torch.Tensor:
+    def batch_loss(adapter: dict, drawn: torch.Tensor) -> torch.Tensor:
         return loss(torch.func.functional_call(model, (frozen, adapter), (drawn, prompt)), drawn, prompt)
 
     def run(steps: int) -> float:
         for _ in range(steps):
             drawn = tokens[torch.randint(len(tokens), (adapters, len(tokens)), device=tokens.device)]
-            now = torch.vmap(alone)(stacked, drawn).sum()
+            now = torch.vmap(batch_loss)(stacked, drawn).sum()
             optimiser.zero_grad()
             now.backward()
             optimiser.step()

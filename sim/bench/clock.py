@@ -1,4 +1,4 @@
-"""The registry of benchmarks, and the machine's own speed to hold their times against."""
+"""The registry of benchmarks, and the machine's own speed for comparison."""
 
 import inspect
 import time
@@ -45,10 +45,10 @@ def seconds(call: Callable[[], object], repeats: int = 3) -> float:
 
 
 def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of one call until what it returned is there, and that."""
+    """(seconds of one call until its result is ready, result)."""
     start = time.perf_counter()
-    found = jax.block_until_ready(call())
-    return time.perf_counter() - start, found
+    result = jax.block_until_ready(call())
+    return time.perf_counter() - start, result
 
 
 def machine_speed() -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Diagnosis time a module, beside the same measures on whole factors, and beside the floor."""
+"""Diagnosis time a module, against the same measures on whole factors and against the floor."""
 
 from pathlib import Path
 
@@ -62,11 +62,11 @@ def diagnose() -> pd.DataFrame:
         case |= {"floor_seconds": max(moved / bandwidth, operations / speed)}
         first, report = clocked(lambda: diagnosed(adapters))  # noqa: B023
         ours = seconds(lambda: diagnosed(adapters), 1)  # noqa: B023
-        found = np.array(next(iter(report["modules"].values()))["inner"])
+        inner = np.array(next(iter(report["modules"].values()))["inner"])
         first_whole, exact = clocked(lambda: on_whole_factors(adapters)["inner"])  # noqa: B023
         whole = modules * seconds(lambda: on_whole_factors(adapters))  # noqa: B023
         for tool, timed, elapsed, cold, error in (
-            ("ours", modules, ours, first, float(np.abs(found - exact).max() / np.abs(exact).max())),
+            ("ours", modules, ours, first, float(np.abs(inner - exact).max() / np.abs(exact).max())),
             ("whole factors", 1, whole, first_whole, np.nan),
         ):
             row = {"tool": tool, "timed": timed, "seconds": elapsed, "first": cold, "error": error}

@@ -1,4 +1,4 @@
-"""Merge time beside PEFT's on the same adapters, and beside the floor in bytes and operations."""
+"""Merge time against PEFT's on the same adapters, and against the floor in bytes and operations."""
 
 import functools
 import importlib.util
@@ -86,14 +86,14 @@ def peft_seconds(
         return elapsed, model.base_model.model.layers[0].get_delta_weight("merged0").numpy()
 
 
-def error(adapters: Sequence[Adapter], method: str, found: np.ndarray) -> float:
+def error(adapters: Sequence[Adapter], method: str, delta: np.ndarray) -> float:
     """Relative error of the first module's merged Delta W against dense float64."""
     first = [next(iter(adapter.modules.values())) for adapter in adapters]
     exact = sum(update.scale * update.b.astype(np.float64) @ update.a.astype(np.float64) for update in first)
     if method == "svd":
         u, s, vt = np.linalg.svd(exact)
         exact = (u[:, :RANK] * s[:RANK]) @ vt[:RANK]
-    return float(np.linalg.norm(found - exact) / np.linalg.norm(exact))
+    return float(np.linalg.norm(delta - exact) / np.linalg.norm(exact))
 
 
 @benchmark

@@ -1,4 +1,4 @@
-"""Cost of a configuration against how many are run at once, and against the number of devices."""
+"""Cost of a configuration against the number that runs at once, and against the number of devices."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def timed(count: int) -> dict[str, float]:
 
 
 def on_devices(devices: int, count: int) -> dict[str, float]:
-    """``timed`` in a process of its own, which sees the first ``devices`` devices alone."""
+    """``timed`` in a process of its own that sees only the first ``devices`` devices."""
     ids = ",".join(map(str, range(devices)))
     limit = {"JAX_NUM_CPU_DEVICES": str(devices)} if on_cpu() else {"CUDA_VISIBLE_DEVICES": ids}
     code = f"import json; from sim.bench import scale; print(json.dumps(scale.timed({count})))"

@@ -1,4 +1,4 @@
-"""Time to put a chunk of rows on disk against the rows that are there, beside rewriting the whole table."""
+"""Time to put a chunk of rows on disk against the rows that are there, and to rewrite the whole table."""
 
 import contextlib
 import math

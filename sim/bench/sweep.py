@@ -15,22 +15,22 @@ JOB = ("--rank", "4")
 
 
 def spent(words: list[str], folder: Path) -> dict[str, float]:
-    """Wall and processor seconds of a command with its cache in ``folder``, and the most memory it had.
+    """Wall and processor seconds of a command with its cache in ``folder``, and its peak memory.
 
     Raises:
         RuntimeError: the command failed, with its last words.
     """
     begin = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as errors:
         running = subprocess.Popen(
-            words, env={**os.environ, "XDG_CACHE_HOME": str(folder)}, stdout=subprocess.DEVNULL, stderr=said
+            words, env={**os.environ, "XDG_CACHE_HOME": str(folder)}, stdout=subprocess.DEVNULL, stderr=errors
         )
-        _, status, used = os.wait4(running.pid, 0)  # of this command alone, all its threads
+        _, status, used = os.wait4(running.pid, 0)  # of this command only, all its threads
         elapsed = time.perf_counter() - begin
         running.returncode = os.waitstatus_to_exitcode(status)
         if running.returncode:
-            said.seek(0)
-            raise RuntimeError(f"{' '.join(words)} ended with {running.returncode}: {said.read()[-500:]}")
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(words)} ended with {running.returncode}: {errors.read()[-500:]}")
     unit = 1 if sys.platform == "darwin" else 1024
     return {
         "seconds": elapsed,
@@ -51,7 +51,7 @@ def sweep() -> pd.DataFrame:
         place = Path(scratch)
         for state in ("cold", "warm", "start"):
             options = ["--help"] if state == "start" else [*JOB, "--out", str(place / state)]
-            found = spent([sys.executable, "-m", "sim.sweep", *options], place / "cache")
-            rows.append({"job": f"sim.sweep {' '.join(JOB)}", "state": state, **found})
+            costs = spent([sys.executable, "-m", "sim.sweep", *options], place / "cache")
+            rows.append({"job": f"sim.sweep {' '.join(JOB)}", "state": state, **costs})
     table = pd.DataFrame(rows)
     return table.assign(ratio_to_ours=table["seconds"] / table["seconds"][1])

@@ -1,4 +1,4 @@
-"""TIES of a pair of large modules beside plain NumPy on dense matrices, and beside the floor."""
+"""TIES of a pair of large modules, against plain NumPy on dense matrices and against the floor."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -53,40 +53,40 @@ def ties() -> pd.DataFrame:
 
     The peers are plain NumPy on dense matrices, and SciPy's ``svds``, each run once. ``seconds`` of ours is
     the shortest of 3 runs, ``first`` one before with compilation. ``error`` is ours against the peer's: the
-    relative difference of the merges (rounding decides the trim or the vote of an entry in a million), and by
-    which share the truncation leaves more over.
+    relative difference of the merges (rounding decides the trim or the vote of an entry in a million), and
+    the relative excess of the truncation's residual.
     """
     size = {"out_dim": OUT, "in_dim": IN, "rank": RANK}
     updates = pair(**size)
     bandwidth, speed = machine_speed()
 
-    def row(step: str, tool: str, elapsed: float, ours: float, **found: float) -> dict[str, Any]:
+    def row(step: str, tool: str, elapsed: float, ours: float, **columns: float) -> dict[str, Any]:
         moved, operations = floor(step, **size)
         case = {"tool": tool, "step": step, **size, "seconds": elapsed, "first": np.nan, "error": np.nan}
         case |= {"floor_bytes": moved, "floor_operations": operations}
         case |= {"floor_seconds": max(moved / bandwidth, operations / speed)}
-        return case | {"ratio_to_ours": elapsed / ours} | found
+        return case | {"ratio_to_ours": elapsed / ours} | columns
 
     def merged() -> jax.Array:
         return merge("ties", updates, density=DENSITY)
 
-    first, found = clocked(merged)
+    first, dense_merge = clocked(merged)
     ours, peers = seconds(lambda: jax.block_until_ready(merged())), clocked(lambda: dense_ties(updates))
-    apart = np.linalg.norm(found - peers[1]) / np.linalg.norm(peers[1])
-    rows = [row("merge", "ours", ours, ours, first=first, error=float(apart))]
+    difference = np.linalg.norm(dense_merge - peers[1]) / np.linalg.norm(peers[1])
+    rows = [row("merge", "ours", ours, ours, first=first, error=float(difference))]
     rows += [row("merge", "numpy", peers[0], ours)]
 
     def truncated() -> LowRank:
-        return truncated_dense(found, 2 * RANK)
+        return truncated_dense(dense_merge, 2 * RANK)
 
-    first, kept = clocked(truncated)
-    dense = np.asarray(found)
+    first, truncation = clocked(truncated)
+    dense = np.asarray(dense_merge)
     ours, peers = (
         seconds(lambda: jax.block_until_ready(truncated())),
         clocked(lambda: scipy.sparse.linalg.svds(dense, 2 * RANK)),
     )
     u, s, vt = peers[1]
-    left = np.linalg.norm(dense - kept.b @ kept.a) / np.linalg.norm(dense - (u * s) @ vt)
+    left = np.linalg.norm(dense - truncation.b @ truncation.a) / np.linalg.norm(dense - (u * s) @ vt)
     rows += [row("truncate", "ours", ours, ours, first=first, error=float(left - 1))]
     rows += [row("truncate", "scipy svds", peers[0], ours)]
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""Time of an adapter step beside PyTorch with PEFT, one adapter at a time, and beside ``torch.func.vmap``."""
+"""Time of an adapter step, against PyTorch: PEFT one adapter at a time, and ``torch.func.vmap``."""
 
 import importlib.util
 
@@ -23,7 +23,7 @@ RATE = 2e-3
 
 
 def sizes() -> tuple[int, int]:
-    """(adapters trained at once, steps): what a GPU has room for, or two a core."""
+    """(adapters trained at once, steps): as many as a GPU has room for, or two a core."""
     return (2 * jax.device_count(), 100) if jax.default_backend() == "cpu" else (512, 200)
 
 
@@ -72,7 +72,7 @@ def floor(width: int, layers: int = 2) -> tuple[float, float]:
     """(bytes, operations) of one adapter step, whatever the program.
 
     Operations: two a weight and token forward, two backward to the inputs, none for frozen weights, and six a
-    number of the factors; the last layer's queries, output and MLP and the readout at the completion alone.
+    number of the factors; the last layer's queries, output and MLP and the readout only at the completion.
     Bytes: the factors, their gradients and two moments, read and written once.
     """
     every, last = BATCH * (TOKENS - 1), BATCH * (TOKENS - PROMPT)
@@ -125,7 +125,7 @@ def peers(width: int, adapters: int, steps: int) -> list[dict]:
 
     torch.manual_seed(0)
     decoder, params, tokens = material(width)
-    found = []
+    rows = []
     for name, count in (("torch + peft", 1), ("torch.func.vmap", adapters)):
         model = peer.with_adapter(decoder, params, RANK)
         given = torch.as_tensor(tokens, dtype=torch.long, device=next(model.parameters()).device)
@@ -135,5 +135,5 @@ def peers(width: int, adapters: int, steps: int) -> list[dict]:
         run = make(model, given, PROMPT, RATE, *([count] if count > 1 else []))
         first = seconds(lambda run=run: run(1), 1)
         each = 1e6 * seconds(lambda run=run: run(steps)) / (count * steps)
-        found.append({"tool": name, "microseconds": each, "first": first, "loss": loss})
-    return found
+        rows.append({"tool": name, "microseconds": each, "first": first, "loss": loss})
+    return rows

@@ -7,6 +7,7 @@ import tyro
 
 from sim.diagnose.entry import diagnose_folders
 from sim.lab.cli import run_command
+from sim.merge.layouts import parse_renames
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,19 @@ class DiagnoseCommand:
     """A safetensors file of activations at the inputs of the adapted modules, on prompts of your own: one
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts.
     python -m sim.record writes it."""
+    rename: tuple[str, ...] = ()
+    """Prefixes of module names to replace in the adapters that have them, as OLD=NEW, for example
+    model.language_model=model: for adapters that name one model's modules in two layouts."""
     out: Path = Path("runs/diagnose")
     """Folder for report.html, diagnosis.csv, .json and the figure .pdf, .png; an earlier run's go."""
 
 
 def main(command: DiagnoseCommand) -> None:
     """Read, measure, write the files, print the verdict and the short tables. ValueError for bad input."""
-    found = diagnose_folders(*command.adapters, features=command.features)
-    found.write(command.out)
-    print(found)
+    rename = parse_renames(command.rename)
+    diagnosis = diagnose_folders(*command.adapters, features=command.features, rename=rename)
+    diagnosis.write(command.out)
+    print(diagnosis)
     print(f"\nread {command.out / 'report.html'}; beside it are diagnosis.csv, .json, .pdf and .png")
 
 

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from sim.diagnose.draw import draw
 from sim.diagnose.page import said
@@ -18,7 +15,8 @@ from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
 from sim.diagnose.write import write
 from sim.lab.entry.shown import Shown
-from sim.merge import read_adapter
+from sim.merge.layouts import read_adapters
+from sim.merge.peft.tensors import read_tensors
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,19 +50,14 @@ class Diagnosis(Shown):
         return said(self.report)
 
 
-def diagnose_folders(*adapters: str | Path, features: str | Path | None = None) -> Diagnosis:
+def diagnose_folders(
+    *adapters: str | Path, features: str | Path | None = None, rename: Mapping[str, str] | None = None
+) -> Diagnosis:
     """Will merging these PEFT adapters work? Reads their folders, and a file of features if there is one.
 
-    features: as ``python -m sim.record`` writes it, or by ``report.diagnose``'s names.
+    features: as ``python -m sim.record`` writes it, or by ``report.diagnose``'s names. rename: prefixes of
+    module names to replace, {old: new}, for adapters in two layouts of one model.
     Raises: ValueError, one line, for anything that cannot be read or does not fit together.
     """
-    read = [read_adapter(path) for path in adapters]
-    return Diagnosis(diagnose(read, read_features(Path(features)) if features else None))
-
-
-def read_features(path: Path) -> dict[str, np.ndarray]:
-    """Activations by module name. Raises ValueError, one line, for a file that is not whole safetensors."""
-    try:
-        return load_file(path)
-    except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"{path} is not a whole safetensors file ({error}); write it again") from None
+    read = read_adapters(adapters, rename)
+    return Diagnosis(diagnose(read, read_tensors(Path(features)) if features else None))

@@ -103,7 +103,7 @@ def measure_module(updates: Sequence[LowRank]) -> dict[str, Any]:
         "critical_lambda": [
             jnp.where(jnp.isnan(g), jnp.nan, coverage.critical_lambda(1.0, 2.0 * g)) for g in retained
         ],
-        "beside": [interference.beside(updates, i) for i in range(count)],
+        "beside": [interference.leakage(updates, i) for i in range(count)],
         "rival": [interference.rival(updates, i) for i in range(count)],
         "sum2": jnp.square(norm(total)),
         "svd_kept2": jnp.sum(jnp.square(directions(total)[1][:rank])),

@@ -17,6 +17,7 @@ from sim.diagnose.measure import measure_features, measure_module, shared_cores
 from sim.diagnose.recommend import gathered, recommend
 from sim.diagnose.warnings import said_first
 from sim.merge import Adapter, aligned
+from sim.merge.layouts import disjoint_pairs
 from theory import coverage
 from theory.lowrank import LowRank
 
@@ -29,7 +30,8 @@ def natural(name: str) -> list[Any]:
 def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
     """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ..., ...}, plain data only.
 
-    "warnings": what makes the rest doubtful, in sentences (``said_first``); "total" holds the recommendation.
+    "warnings": what makes the rest doubtful, in sentences (``said_first``); "total" holds the recommendation;
+    "disjoint" the pairs of adapters, from 0, that change no module in common.
     A module that an adapter does not have counts as Delta W = 0 in it.
 
     "zero" maps each module in which some adapter has Delta W = 0 to those adapters, counted from 0. There
@@ -66,6 +68,7 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
     zero = {name: np.flatnonzero(found["norm2"] == 0) for name, found in modules.items()}
     report = {"adapters": [str(adapter.path) for adapter in adapters], "modules": modules}
     report["zero"] = {name: at for name, at in zero.items() if len(at)}
+    report["disjoint"] = disjoint_pairs(adapters)
     report["total"] = _total(list(modules.values()))
     report["warnings"] = said_first(adapters, report)
     return _plain(report)

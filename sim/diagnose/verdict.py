@@ -12,6 +12,10 @@ ASSUMED = (
     "write beside it wins nothing (theory, sections 3 and 5); cross entropy overshoots and needs less lambda"
 )
 TWO = "answers that need two adapters in one step"
+UNMET = (
+    "no two adapters change one module, so that none overwrites another in any matrix, and what they do to "
+    "each other through the layers between is not in their files"
+)
 CERTAIN = (
     "the base's margin M and each adapter's own swing Delta at lambda = 1, on your prompts: an edit stays "
     "iff lambda kappa rho Delta > M"
@@ -51,20 +55,23 @@ def _promised(found: Mapping[str, Any]) -> str:
 
 def _lost(report: Mapping[str, Any]) -> str:
     """What the recommendation costs, the adapter that pays most first."""
-    found = report["total"]["recommendation"]
-    merged = f"{_most_lost(found['kept'])} of the adapters' energy"
-    if found["action"] in ("average", "sum"):
-        worst = f"{_most_lost(found['certain'])} if all that is written beside an edit falls on one answer"
-        return f"{merged} at lambda = {found['lam']:.3g}, {worst}, and {TWO}"
-    routed = f"{_most_lost(found['routed'])} where another adapter answers louder"
-    if found["action"] == "route":
+    count = len(report["adapters"])
+    if len(report["disjoint"]) == count * (count - 1) // 2:
+        return f"not known: {UNMET}, and {TWO}"
+    advice = report["total"]["recommendation"]
+    merged = f"{_most_lost(advice['kept'])} of the adapters' energy"
+    if advice["action"] in ("average", "sum"):
+        worst = f"{_most_lost(advice['certain'])} if all that is written beside an edit falls on one answer"
+        return f"{merged} at lambda = {advice['lam']:.3g}, {worst}, and {TWO}"
+    routed = f"{_most_lost(advice['routed'])} where another adapter answers louder"
+    if advice["action"] == "route":
         return f"by the average {merged}; by routing {routed}, and {TWO}"
     return f"by the average {merged}; by routing {routed}; by one adapter nothing but its training"
 
 
-def _most_lost(held: Sequence[float]) -> str:
-    least = int(np.argmin(held))
-    return f"up to {1 - held[least]:.0%} (adapter {least + 1})"
+def _most_lost(shares: Sequence[float]) -> str:
+    least = int(np.argmin(shares))
+    return f"up to {1 - shares[least]:.0%} (adapter {least + 1})"
 
 
 def _certain(report: Mapping[str, Any]) -> str:

@@ -6,15 +6,18 @@ from typing import Any
 import numpy as np
 
 from sim.merge import Adapter
+from sim.merge.layouts import disjoint_note
 
 BFLOAT16 = 2.0**-8
 """Relative rounding of bfloat16, the coarsest type that adapters are kept in: less is not seen in a file."""
 
 
 def said_first(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
-    """Sentences on base models that differ, adapters near zero or alike, modules that some leave alone."""
+    """Sentences on other base models, adapters without a common module, near zero or alike, idle modules."""
     notes = [f"note: {adapter.note}" for adapter in adapters if adapter.note]
-    return [*_bases(adapters), *_near_zero(report), *_alike(report), *_zero_modules(adapters, report), *notes]
+    disjoint = [disjoint_note(report["disjoint"])] if report["disjoint"] else []
+    doubts = [*_bases(adapters), *disjoint, *_near_zero(report), *_alike(report)]
+    return [*doubts, *_zero_modules(adapters, report), *notes]
 
 
 def _bases(adapters: Sequence[Adapter]) -> list[str]:

@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, across, name_rows, named, selected, shown
+from sim.experiments.common.claim import POOLED, Cell
 from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
+from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, point
@@ -68,8 +70,8 @@ METHODS = named(
     ("single", "country"),
     ("single", "currency"),
 )
-"""From the top of the main figure; a run has those that its profile makes. One adapter alone cannot compose:
-what it scores at once above a guess is what real facts give away."""
+"""Rows of the main figure, from the top. A profile makes only some of them. A single adapter cannot compose:
+if it scores above a guess at once, the real facts give the answer away."""
 
 DIRECT = "direct_given_among_answers"
 
@@ -112,9 +114,11 @@ def atlas_library(rows: pd.DataFrame):
     for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
         for series, (third, name) in enumerate(THIRDS.items()):
-            found = chosen[chosen["familiarity"] == third]
-            if not found.empty:
-                across(axes, found, methods, (series - 1) * 0.22, style.levels(len(THIRDS))[series], name)
+            accuracies = chosen[chosen["familiarity"] == third]
+            if not accuracies.empty:
+                across(
+                    axes, accuracies, methods, (series - 1) * 0.22, style.levels(len(THIRDS))[series], name
+                )
         style.reference(axes, 1 / FULL.world.edits, f"guess 1/{FULL.world.edits}", across=True)
         style.unit(axes, "x")
         axes.set_xlabel("questions answered")
@@ -129,7 +133,7 @@ QUESTIONS = {
     "cot3_answer": "capital, 3 hops",
     "history_cot": "historic state",
 }
-"""What is asked step by step, by metric."""
+"""Labels of the questions that are answered step by step, by metric."""
 
 REUSED = METHODS[:5]
 
@@ -139,16 +143,19 @@ def _prediction(source: Source) -> pd.DataFrame:
     prediction and outcome of every cell. Panel "error": ``prediction_errors`` of the same."""
     pairs = tuple((library, method) for library, method, _ in REUSED)
     rows = selected(source.summary("atlas"), tuple(QUESTIONS), pairs)
-    asked = rows[rows["label"] == "head/both"].assign(panel="question")
-    said = source.summary("atlas", "predictions")
-    said, where = said[said["method"].str.startswith("lambda=")], ["label", "lam", "metric"]
-    found = [
+    questions = rows[rows["label"] == "head/both"].assign(panel="question")
+    predictions = source.summary("atlas", "predictions")
+    predictions, where = (
+        predictions[predictions["method"].str.startswith("lambda=")],
+        ["label", "lam", "metric"],
+    )
+    cells = [
         point(part["disentangled"].mean(), part["measured"], panel="cell")
-        for _, part in said.dropna(subset="disentangled").groupby(where)
+        for _, part in predictions.dropna(subset="disentangled").groupby(where)
     ]
-    errors = prediction_errors(undecided(said)).assign(panel="error")
-    kept = ["panel", "library", "method", "metric", "predicted", "measured", "low", "high", "seeds"]
-    return pd.concat([asked[kept], pd.DataFrame(found), errors], ignore_index=True)
+    errors = prediction_errors(undecided(predictions)).assign(panel="error")
+    columns = ["panel", "library", "method", "metric", "predicted", "measured", "low", "high", "seeds"]
+    return pd.concat([questions[columns], pd.DataFrame(cells), errors], ignore_index=True)
 
 
 @figure(
@@ -169,12 +176,16 @@ def _prediction(source: Source) -> pd.DataFrame:
 def atlas_prediction(rows: pd.DataFrame):
     """Questions of other kinds by method; calibration of the disentangled predictor; errors of all."""
     picture, (left, middle, right) = style.figure(style.PAGE, 2.8, ncols=3)
-    asked = rows[rows["panel"] == "question"]
+    questions = rows[rows["panel"] == "question"]
     for series, (library, method, name) in enumerate(REUSED):
-        found = asked[(asked["library"] == library) & (asked["method"] == method)].set_index("metric")
-        found, y = found.reindex(list(QUESTIONS)), np.arange(len(QUESTIONS)) + (series - 2) * 0.15
+        accuracies = questions[(questions["library"] == library) & (questions["method"] == method)].set_index(
+            "metric"
+        )
+        accuracies, y = accuracies.reindex(list(QUESTIONS)), np.arange(len(QUESTIONS)) + (series - 2) * 0.15
         look = look_of(method)
-        style.points_across(left, found["measured"], y, found["low"], found["high"], look, name)
+        style.points_across(
+            left, accuracies["measured"], y, accuracies["low"], accuracies["high"], look, name
+        )
     style.rows([left], list(QUESTIONS.values()))
     style.unit(left, "x")
     left.set_xlabel("answered step by step")
@@ -191,3 +202,23 @@ def atlas_prediction(rows: pd.DataFrame):
     style.key(picture, [left], "(a)", "left", 0.6)
     style.key(picture, [middle, right], "(b, c)", "right", 0.4)
     return picture
+
+
+THREE_HOPS = "direct3_given_among_answers"
+
+world_claim(
+    "4c",
+    "atlas",
+    "history and geography, on real facts",
+    "atlas_library",
+    shared=("head/both",),
+    unshared=("head/none",),
+    unseen={"tail/both": "head/both"},
+    at_once=("direct", "direct3", "history"),
+    numbers={
+        "base": Cell("atlas", POOLED, "base", THREE_HOPS, "single"),
+        "average3": Cell("atlas", POOLED, "average", THREE_HOPS),
+    },
+    limits="Real facts are no guess to the base: to questions of three hops it is right in {base} of such "
+    "answers before any adapter, the average in {average3}.",
+)

@@ -1,4 +1,4 @@
-"""What gentler training keeps: retention against damage."""
+"""Gentler training: retention of edits against damage to other facts."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from sim.worlds.two_hop import Setting
 
 @experiment(quick={"steps": (100,)}, paper={"steps": (50, 100, 200, 400)})
 def damage(steps: tuple[int, ...]) -> Iterator[Part]:
-    """What gentler training keeps: steps 50 to 400 at one rate, retention against damage."""
+    """Gentler training: retention against damage after 50 to 400 steps at one rate."""
     for count in steps:
         # All steps whatever is known: how much training there is, is what varies.
         schedule = replace(SMALL.finetuning, steps=count, margin=None)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, of_method, selected
+from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
@@ -46,7 +47,7 @@ def _names(source: Source) -> pd.DataFrame:
     "Reuse falls with familiarity, fake below half fake below real, when a name is a pair of known pieces.",
     SETTING.replace("Two-hop world", "Two-hop world with names of two tokens").replace("2 layers", "3 layers")
     + " Template in pretraining and in both data sets. Points: share of queries, with 95% intervals; dashed: "
-    "a guess among the edited answers.",
+    "the most that one hop allows.",
     "experiment names",
     _names,
     ("names",),
@@ -57,13 +58,52 @@ def two_token_names(rows: pd.DataFrame):
     order = [entities for entities in NAMES if entities in set(rows["entities"])]
     for series, (library, method, metric, label, hollow) in enumerate(SHOWN):
         chosen = of_method(rows[rows["metric"] == metric], library, method)
-        found = chosen.set_index("entities").reindex(order).dropna(subset="measured")
-        y = [order.index(entities) + (series - 1.5) * 0.17 for entities in found.index]
+        accuracies = chosen.set_index("entities").reindex(order).dropna(subset="measured")
+        y = [order.index(entities) + (series - 1.5) * 0.17 for entities in accuracies.index]
         mark = style.Look(look_of(method).colour, MARKS[series])
-        style.points_across(axes, found["measured"], y, found["low"], found["high"], mark, label, hollow)
+        style.points_across(
+            axes, accuracies["measured"], y, accuracies["low"], accuracies["high"], mark, label, hollow
+        )
     style.unit(axes, "x")
     style.rows([axes], [NAMES[entities] for entities in order])
     chance(axes, across=True)
     axes.set_xlabel("share of queries")
     style.key(picture, [axes])
     return picture
+
+
+def _sum(entities: str, metric: str = "cot_answer") -> tuple[Cell]:
+    return (Cell("names", entities, "sum", metric),)
+
+
+HALVES = (*_sum("half_fake"), *_sum("half_fake_subject"))
+
+claim(
+    "2b",
+    "fake < half fake < real",
+    "two_token_names",
+    "names",
+    fixed="2026-11-29",
+    rules=(
+        Rule(
+            "ends",
+            "accuracy step by step of the sum: both names real, less both unseen",
+            _sum("real"),
+            _sum("fake"),
+            above=NOTHING,
+        ),
+        Rule(
+            "upper", "both real, less one unseen (bridge; subject)", _sum("real") * 2, HALVES, above=NOTHING
+        ),
+        Rule("lower", "one unseen (bridge; subject), less both", HALVES, _sum("fake"), above=NOTHING),
+    ),
+    numbers={
+        "bridge": HALVES[0],
+        "subject": HALVES[1],
+        "copied": _sum("real", "cot_copied")[0],
+        "copied_fake": _sum("fake", "cot_copied")[0],
+    },
+    evidence="Where a name is two known tokens, the sum answers {ends.of} with real names, {bridge} with the "
+    "bridge unseen, {subject} with the subject unseen and {ends.to} with both. Of its chains {copied} copy "
+    "real names, {copied_fake} unseen ones.",
+)

@@ -28,7 +28,7 @@ KINDS = {
     "mlp": dict.fromkeys(MLP, 4) | dict.fromkeys(ATTENTION, 0),
     "attention": dict.fromkeys(ATTENTION, 4) | dict.fromkeys(MLP, 0),
 }
-"""LoRA of rank 4 on some kinds of matrices alone: kind -> rank."""
+"""LoRA of rank 4 on only some kinds of matrices: kind -> rank."""
 
 
 @experiment(
@@ -64,14 +64,15 @@ PLACES = {"mlp": "MLP", "attention": "attn."}
     "the best data-free merge changes with the rank, and Arrow gains from it throughout.",
     SETTING.replace("rank 4 on all matrices", "LoRA as shown")
     + " Real entities, template in pretraining and data. Points: accuracy step by step, with 95% intervals; "
-    "thin lines guide the eye; dashed: a guess among the edited answers.",
+    "thin lines guide the eye; dashed: the most that one hop allows.",
     "experiment rank",
     _rank,
     ("rank",),
     panels=("LoRA of the rank shown on all matrices.", "LoRA of rank 4 on some matrices alone."),
 )
 def rank(rows: pd.DataFrame):
-    """Chain-of-thought accuracy against the adapters' rank, by method; MLP and attention alone beside it."""
+    """Chain-of-thought accuracy against the adapters' rank, by method; second panel: only MLP or
+    attention."""
     kinds = [label for label in PLACES if label in set(rows["label"])]
     wide = (2.6, 1) if kinds else (1,)
     picture, panels = style.figure(
@@ -83,11 +84,17 @@ def rank(rows: pd.DataFrame):
     axes.set_title("all matrices", loc="left")
     for place, kind in enumerate(kinds):
         for series, (library, method, label) in enumerate(CEILINGS_AND_MERGES):
-            found = of_method(rows[rows["label"] == kind], library, method)
-            x = [place + (series - 2) * 0.12] * len(found)
+            accuracies = of_method(rows[rows["label"] == kind], library, method)
+            x = [place + (series - 2) * 0.12] * len(accuracies)
             panels[0][1].set_xlim(-0.5, len(kinds) - 0.5)
             style.points(
-                panels[0][1], x, found["measured"], found["low"], found["high"], look_of(method), label
+                panels[0][1],
+                x,
+                accuracies["measured"],
+                accuracies["low"],
+                accuracies["high"],
+                look_of(method),
+                label,
             )
     chance(panels[0][-1])
     if kinds:

@@ -25,13 +25,14 @@ class Part(Protocol):
     ) -> Iterator:
         """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced).
 
-        The first of these is what needs no computing: units of an earlier run, bases that are kept. A unit
+        The first stage needs no computing: units of an earlier run, cached bases. A unit
         that failed has a ``sim.lab.store.Failed`` in place of its rows. ``meanwhile`` is called once, while
         the part's own programs are compiled.
         """
 
     def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
-        """Have programs compiled that ``stages`` of the same arguments will need, while another part runs."""
+        """Start to compile the programs that ``stages`` of the same arguments will need, while another part
+        runs."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from sim.worlds.two_hop import Setting
 
 
 def _shaped(layers: int, width: int) -> Part:
-    """The default cell at another depth or width; wide models need a smaller step: rate * width is kept."""
+    """The default cell at another depth or width; rate * width is constant, since wide models need a smaller
+    step."""
     rates = {
         name: replace(getattr(SMALL, name), rate=getattr(SMALL, name).rate * 64 / width)
         for name in ("pretraining", "finetuning")
@@ -39,8 +40,8 @@ def width(widths: tuple[int, ...]) -> Iterator[Part]:
 
 def _sizes(source: Source) -> pd.DataFrame:
     methods = tuple((library, method) for library, method, _ in CEILINGS_AND_MERGES)
-    found = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
-    rows = pd.concat(found, ignore_index=True)
+    tables = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
+    rows = pd.concat(tables, ignore_index=True)
     size = rows["label"].str.extract(r"layers(?P<layers>\d+)/width(?P<width>\d+)").astype(int)
     return rows.assign(**size)
 
@@ -50,7 +51,7 @@ def _sizes(source: Source) -> pd.DataFrame:
     "trace, for the joint adapter as for the merges, and wider ones for the merges.",
     SETTING.replace("2 layers of width 64", "depth or width as shown")
     + " Template in pretraining and data. Points: accuracy step by step, with 95% intervals; thin lines "
-    "guide the eye; dashed: a guess among the edited answers.",
+    "guide the eye; dashed: the most that one hop allows.",
     "experiments depth, width",
     _sizes,
     ("depth", "width"),

@@ -2,7 +2,7 @@
 
 The page computes in the reader's browser, so its formulas are written once more, in JavaScript. Three things
 hold them to ``theory``: the tests move its sliders in a real browser, the page itself compares its formulas
-with ``CHECKED`` settings that are computed here, and beside each number stands the Python that gives it.
+with ``CHECKED`` settings that are computed here, and each number is shown with the Python that gives it.
 """
 
 import json
@@ -27,8 +27,8 @@ SLIDERS = {
 }
 """What each slider sets: label, smallest, largest, step, value at the start (two averaged overwrites)."""
 
-KEPT, LOST = "#0072B2", "#D55E00"
-"""Colours of the two outcomes, told apart by colour-blind readers and dark enough for a line."""
+NEW, OLD = "#0072B2", "#D55E00"
+"""Colours of the two outcomes, distinct for colour-blind readers and dark enough for a line."""
 
 WHOLE = ("rank", "facts", "adapters")
 
@@ -36,14 +36,14 @@ WHOLE = ("rank", "facts", "adapters")
 def random_settings(count: int, seed: int) -> list[dict[str, Any]]:
     """Settings on the sliders' own grids; "shared": whether the keys share a direction."""
     rng = np.random.default_rng(seed)
-    found = []
+    settings = []
     for _ in range(count):
         setting: dict[str, Any] = {}
         for name, (_, low, high, step, _) in SLIDERS.items():
             value = low + step * int(rng.integers(round((high - low) / step) + 1))
             setting[name] = int(value) if name in WHOLE else round(value, 10)
-        found.append(setting | {"shared": bool(rng.integers(2))})
-    return found
+        settings.append(setting | {"shared": bool(rng.integers(2))})
+    return settings
 
 
 def numbers(setting: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def numbers(setting: dict[str, Any]) -> dict[str, Any]:
     critical = float(coverage.critical_lambda(s["margin"], s["overlap"] * share * s["swing"]))
     recall = starvation.shared_overwrite_recall if s["shared"] else starvation.overwrite_recall
 
-    def kept(lam: float) -> float:
+    def recall_at(lam: float) -> float:
         return float(recall(s["facts"], s["rank"], lam * s["overlap"] * s["swing"] / (2 * s["margin"])))
 
     return {
@@ -67,8 +67,8 @@ def numbers(setting: dict[str, Any]) -> dict[str, Any]:
         "decides": bool(coverage.decides(s["lam"], s["overlap"], share, s["margin"], s["swing"])),
         "critical": critical if np.isfinite(critical) else None,
         "library": coverage.largest_library(critical),
-        "kept": kept(s["lam"]),
-        "kept_average": kept(1 / s["adapters"]),
+        "kept": recall_at(s["lam"]),
+        "kept_average": recall_at(1 / s["adapters"]),
     }
 
 
@@ -81,7 +81,7 @@ def page() -> str:
             name: dict(zip(("label", "min", "max", "step", "value"), given, strict=True))
             for name, given in SLIDERS.items()
         },
-        "colours": [KEPT, LOST],
+        "colours": [NEW, OLD],
         "checked": [{"setting": setting, "numbers": numbers(setting)} for setting in settings],
     }
     return template.replace("/* DATA */ null", json.dumps(data, ensure_ascii=False))

@@ -1,17 +1,15 @@
-"""figures/CLAIMS.md: the setting, the words, a line a claim, and a section each with evidence and cost."""
+"""figures/CLAIMS.md: the setting, the words, how claims are judged, a line a claim, and its evidence."""
 
-import re
-from collections import Counter
+import math
 from itertools import groupby
 from pathlib import Path
-from string import ascii_lowercase
 
 import pandas as pd
 
-from sim.experiments import EXPERIMENTS
 from sim.experiments.common import DEFAULT
+from sim.experiments.common.claim import CLAIMS, FEWEST, LEVEL, NOTHING, Claim, Rule
 from sim.figures import captions
-from sim.figures.claims import CLAIMS, Claim, Evidence, Runs
+from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
 from sim.lab import files
 from sim.lab.figure import Source
@@ -23,13 +21,16 @@ GLOSSARY = {
     "the two adapters know one hop each",
     "trace, template": "a solution written step by step, and the form in which it is written",
     "at once, step by step": "the answer directly after the question, or after a trace (chain of thought)",
-    "real, unseen": "whether pretraining saw the entities of the edited facts",
+    "real, unseen (fake)": "whether pretraining saw the entities of the edited facts",
     "parts": "the library of the two adapters; `bridge` and `expert` add one on other traces or facts",
     "sum, average, λ": "the two updates added with coefficient 1, ½, or λ each",
-    "Arrow, oracle": "a router by the adapters' own directions, and one that is told whose step it is",
+    "Arrow, oracle": "a router by the adapters' own directions, and one that knows whose step it is",
     "joint": "one adapter that is taught both data sets: the ceiling",
     "base": "the model before any adapter",
-    "κ": "how strongly an edit acts inside a trace, over how strongly at its own prompt",
+    "null": "what is reached without composing: a guess among the answers, unless a rule says otherwise",
+    "κ": "how strongly an edit acts inside a trace, relative to its own prompt",
+    "setting": "one variant of the data, named by entities/template: `real/both` has real entities and the "
+    "template in pretraining and in both data sets",
 }
 
 
@@ -37,72 +38,98 @@ def write(source: Source, folder: Path) -> None:
     """Write CLAIMS.md into ``folder`` from the runs of ``source`` and the tables of the folder.
 
     Raises:
-        ValueError: a run, or a cell that a claim reads, is missing.
+        ValueError: a cell that a claim reads is missing.
     """
-    files.write_text(folder / "CLAIMS.md", page(Runs(source), folder))
+    files.write_text(folder / "CLAIMS.md", page(source, folder))
 
 
-def page(runs: Runs, folder: Path) -> str:
+def page(source: Source, folder: Path) -> str:
     """The whole page as Markdown."""
-    found = [(name, item, Evidence(*item.evidence(runs))) for name, item in _named(CLAIMS)]
+    judgements = [(item, _judged(item, source)) for item in ordered()]
     lines = ["# The paper's claims, measured in miniature", ""]
     lines += ["Written by `python -m sim.figures` from the tables beside it; no number is typed by hand.", ""]
-    lines += ["## Setting", "", *_setting(runs), "", "## Words", ""]
+    lines += ["## Setting", "", *_setting(source), "", "## Words", ""]
     lines += [f"* **{word}**: {meaning}." for word, meaning in GLOSSARY.items()]
+    lines += ["", "## How a claim is judged", "", *_judging(), "", "## A line a claim", ""]
     lines += [
-        "",
-        "## A line a claim",
-        "",
-        "| # | Claim | Verdict | Number | Figure |",
+        "| # | Claim | Verdict | Number that decides the first part | Figure |",
         "|---|---|---|---|---|",
     ]
-    for name, item, evidence in found:
+    for item, judgement in judgements:
+        first = judgement.parts[0] if judgement else None
+        number = f"{first.deciding}, {bound(first.rule, first.deciding)}" if first else ""
         row = (
-            f"[{name}](#{_anchor(name)})",
+            f"[{item.number}](#{_anchor(item)})",
             item.statement,
-            evidence.verdict,
-            _number(evidence),
+            _verdict(judgement),
+            number,
             _figure(item),
         )
         lines.append(f"| {' | '.join(row)} |")
     lines += ["", "## Evidence", ""]
-    for name, item, evidence in found:
-        lines += _section(name, item, evidence, runs)
+    for item, judgement in judgements:
+        lines += _section(item, judgement, source)
     lines += [*_theory(folder), "## Adapters that do not know their own facts after all cycles", ""]
-    return "\n".join([*lines, f"{unlearned(runs)}.", ""])
+    return "\n".join([*lines, *unlearned(source), ""])
 
 
-def _named(claims: list[Claim]) -> list[tuple[str, Claim]]:
-    """Each claim with its number, and a letter where several share one."""
-    count, seen, found = Counter(item.number for item in claims), Counter(), []
-    for item in claims:
-        letter = ascii_lowercase[seen[item.number]] if count[item.number] > 1 else ""
-        seen[item.number] += 1
-        found.append((item.number + letter, item))
-    return found
+def ordered() -> list[Claim]:
+    """All claims by number: 1a, 1b, 1+a, 2a, ..."""
+    return sorted(CLAIMS.values(), key=lambda item: (item.number[0], "+" in item.number, item.number))
 
 
-def _number(evidence: Evidence) -> str:
-    """The number that says most, or else the first with an interval in the text."""
-    first = re.search(r"[^.;:(]*\d\.\d+ \[[^]]*\]", evidence.text)
-    return evidence.number or (first[0].strip() if first else "")
+def _missing(item: Claim, source: Source) -> list[str]:
+    """The missing runs of a claim."""
+    return [name for name in item.experiments if not (source.runs / name / "summary.csv").exists()]
 
 
-def _anchor(name: str) -> str:
-    return f"claim-{name.replace('+', '-plus')}"
+def _judged(item: Claim, source: Source) -> Judgement | None:
+    return None if _missing(item, source) else judge(item, source)
 
 
-def _setting(runs: Runs) -> list[str]:
-    seeds, world = int(runs.table("familiarity")["seeds"].max()), DEFAULT.world
+def _verdict(judgement: Judgement | None) -> str:
+    return f"**{judgement.verdict}**" if judgement else "**not run**"
+
+
+def _anchor(item: Claim) -> str:
+    return f"claim-{item.number.replace('+', '-plus')}"
+
+
+def _setting(source: Source) -> list[str]:
+    seeds, world = int(source.summary("familiarity")["seeds"].max()), DEFAULT.world
     return [
         f"1. A decoder of {DEFAULT.layers} layers and width {DEFAULT.width} is pretrained on facts about "
         f"{world.entities} entities, on answers to some two-hop questions, and on solutions of others.",
         f"2. Two adapters (LoRA of rank {DEFAULT.rank} on every matrix) are taught {world.edits} edited "
         f"facts each, one the first hops and one the second, until each answers {KNOWN:.0%} of its own.",
         "3. They are merged or routed without any data, and asked the two-hop questions that need both.",
-        f"4. A guess among the edited answers is right in 1/{world.edits}.",
-        f"5. Numbers are means with 95% intervals over {seeds} seeds where a claim does not say otherwise; a "
-        "claim holds by a rule on intervals.",
+        "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
+        f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
+        f"other "
+        "worlds.",
+    ]
+
+
+def _judging() -> list[str]:
+    return [
+        "A claim has parts. A part is a rule, written down as data beside its experiment: a number of every "
+        "cell named in it must lie above a bound, below it, or within two.",
+        "",
+        "* A part **holds** if the whole 95% interval of every cell lies on the right side, **does not "
+        "hold** if that of one lies wholly on the wrong side, and is **undecided** otherwise. Rules with one "
+        "bound are "
+        f"one-sided, at {LEVEL:g}.",
+        "* That nothing is there is shown by an upper end below a null plus a margin, not by an interval "
+        "that "
+        f"reaches the null. An effect must exceed {NOTHING:g} of the questions.",
+        "* A claim **holds** if all its parts do, and **holds in part** if some do. It **does not hold** if "
+        "none does and one fails; with neither it is **undecided**.",
+        f"* Shares of fewer than {FEWEST} answers are not judged. Models of one seed are one trial: "
+        f"intervals are "
+        "over seeds. Two models are compared seed by seed where the run kept counts by seed (`counts.csv`), "
+        "and otherwise as if independent, which is wider.",
+        "* Each rule has a date. The runs on this page are older than the rules of 2026-11-29, which were "
+        "written with their results known; only later runs are judged beforehand.",
     ]
 
 
@@ -110,15 +137,68 @@ def _figure(item: Claim) -> str:
     return f"[{item.figure}]({item.figure}.pdf)" if item.figure else ""
 
 
-def _section(name: str, item: Claim, evidence: Evidence, runs: Runs) -> list[str]:
-    lines = [f'<a id="{_anchor(name)}"></a>', "", f"### {name}. {item.statement}", ""]
-    lines += [f"{evidence.verdict}. {evidence.text}", ""]
-    if evidence.exception:
-        lines += [f"*Exception.* {evidence.exception}", ""]
-    origins = [captions.of_run(runs.source.runs / name) for name in item.experiments]
+def bound(rule: Rule, line: Line) -> str:
+    """ "to be below 0.0825 (null 0.0625 + 0.02)"."""
+    lower, upper = line.region
+    if math.isfinite(lower) and math.isfinite(upper):
+        return f"to be between {lower:.4g} and {upper:.4g}"
+    side, end, margin = ("above", lower, rule.above) if math.isfinite(lower) else ("below", upper, rule.below)
+    origin = f" (null {line.null:.4f} + {margin:g})" if line.null and margin else ""
+    return f"to be {side} {end:.4g}{origin}"
+
+
+def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[str]:
+    lines = [f'<a id="{_anchor(item)}"></a>', "", f"### {item.number}. {item.statement}", ""]
+    if judgement is None:
+        name = _missing(item, source)[0]
+        return [*lines, f"{_verdict(None)}: make it with `python -m sim.sweep {name} --profile paper`.", ""]
+    lines += [f"{_verdict(judgement)}{_score(judgement)}. {judgement.evidence}", ""]
+    lines += [f"*Limits.* {judgement.limits}", ""] if judgement.limits else []
+    history = dict.fromkeys(rule.history for rule in item.rules if rule.history)
+    lines += [f"*History.* {' '.join(history)}", ""] if history else []
+    lines += [_fold(f"Parts, cells and counts (rules of {item.fixed})"), ""]
+    for part in judgement.parts:
+        lines += _table(part)
+    lines += ["</details>", ""]
+    origins = [captions.of_run(source.runs / name) for name in item.experiments]
     options = " ".join(dict.fromkeys(origin.options for origin in origins))
     command = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
     return [*lines, f"Figure {_figure(item)}. `{command}`: {cost(origins)}.", ""]
+
+
+def _fold(summary: str) -> str:
+    """Begins a block that a reader can open; ``markdown`` makes the site format the tables inside."""
+    return f'<details markdown="1"><summary>{summary}</summary>'
+
+
+def _score(judgement: Judgement) -> str:
+    """ " (parts that hold: 2 of 4; undecided: 1)"; empty for a single part."""
+    verdicts = [part.verdict for part in judgement.parts]
+    undecided = f"; undecided: {verdicts.count(UNDECIDED)}" if UNDECIDED in verdicts else ""
+    score = f" (parts that hold: {verdicts.count(HOLDS)} of {len(verdicts)}{undecided})"
+    return score if len(verdicts) > 1 else ""
+
+
+def _table(part: Part) -> list[str]:
+    """The rule of a part, and a table with a row a line."""
+    rule = part.rule
+    lines = [f"**{part.verdict}**: {rule.says}.", ""]
+    lines += ["| Cell | Number | Answers | Rule | |", "|---|---|---|---|---|"]
+    for line in part.lines:
+        count = "; ".join(filter(None, (reading.count for reading in line.readings)))
+        words = line.verdict or f"fewer than {rule.answers} answers"
+        number = "" if math.isnan(line.interval[0]) else "{:.3f} [{:.3f}, {:.3f}]".format(*line.interval)
+        to_be = bound(rule, line) if line.verdict else ""
+        lines.append(f"| {_cells(rule, line)} | {number} | {count} | {to_be} | {words} |")
+    return [*lines, ""]
+
+
+def _cells(rule: Rule, line: Line) -> str:
+    first, *second = (f"`{cell}`" for cell in line.cells)
+    if not second:
+        return first
+    factor = "" if rule.times == 1 else f"{rule.times:g} × "
+    return f"{first} {'/' if rule.ratio else '−'} {factor}{second[0]}"
 
 
 def cost(origins: list[captions.Origin]) -> str:
@@ -132,34 +212,45 @@ def cost(origins: list[captions.Origin]) -> str:
 
 
 def _theory(folder: Path) -> list[str]:
-    """The results of the theory beside their twins, if the folder has their table."""
+    """The results of the theory and of their twins, if the folder has their table."""
     path = folder / "fidelity.csv"
     if not path.exists():
         return []
-    found = summary(pd.read_csv(path, dtype={"section": str}))
-    made = captions.recorded(folder).get("fidelity")
+    results = summary(pd.read_csv(path, dtype={"section": str}))
+    origin = captions.recorded(folder).get("fidelity")
     lines = ["## Theory against its twins", ""]
     lines += [
-        f"{found['inside'].sum()} of {found['rows'].sum()} predictions lie in the interval of their "
+        f"{results['inside'].sum()} of {results['rows'].sum()} predictions lie in the interval of their "
         "measurement, which for asymptotic results and models is widened by their stated finite-size "
         "error; for exact results it is the stated tolerance. Figure [fidelity](fidelity.pdf)."
-        + (f" `{made.command}`: {made.cost}." if made else ""),
+        + (f" `{origin.command}`: {origin.cost}." if origin else ""),
         "",
         "| Result | Section | Kind | Inside | 1 - R² |",
         "|---|---|---|---|---|",
     ]
-    for row in found.itertuples():
+    for row in results.itertuples():
         error = f"{1 - row.r2:.1e}" if 1 - row.r2 > 1e-8 else "below 1e-8"
         lines.append(f"| {row.result} | {row.section} | {row.tag} | {row.inside}/{row.rows} | {error} |")
     return [*lines, ""]
 
 
-def unlearned(runs: Runs) -> str:
-    """The cells in which an adapter does not know its own facts after all its cycles."""
-    lines = []
-    for name in EXPERIMENTS:
-        rows = runs.table(name)
-        rows = rows[(rows["metric"] == "own_recall") & (rows["measured"] < KNOWN)]
-        rows = rows[~rows["method"].isin(("bridge", "expert"))]
-        lines += [f"{name} {row.label}: {row.method} {row.measured:.2f}" for row in rows.itertuples()]
-    return "; ".join(lines) or "none"
+def unlearned(source: Source) -> list[str]:
+    """The settings of the claims' runs in which an adapter does not recall its own facts."""
+    names = {name for item in CLAIMS.values() for name in item.experiments}
+    tables = [source.summary(name) for name in sorted(names) if (source.runs / name / "summary.csv").exists()]
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[(rows["metric"] == "own_recall") & (rows["measured"] < KNOWN)]
+    lines = [
+        f"Training ends when an adapter answers {KNOWN:.0%} of what it was taught, or after a few cycles. "
+        f"These "
+        "ended below: what they cannot do may be too little training. `bridge` is taught traces alone.",
+        "",
+        _fold("Settings and recall"),
+        "",
+        "| Run | Adapter | Setting: share of its own facts or traces |",
+        "|---|---|---|",
+    ]
+    for (name, method), part in rows.groupby(["experiment", "method"]):
+        each = ", ".join(f"`{row.label}` {row.measured:.2f}" for row in part.itertuples())
+        lines.append(f"| {name} | {method} | {each} |")
+    return [*lines, "", "</details>"] if len(rows) else ["None."]

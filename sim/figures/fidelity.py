@@ -1,4 +1,4 @@
-"""The figure of all results: what the closed forms predict against what their twins measure."""
+"""The figure of all results: predictions of closed forms against measurements of their twins."""
 
 import re
 
@@ -54,15 +54,15 @@ def r_squared(predicted, measured) -> float:
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
     """One row a result, in order: section, tag, number of rows, rows inside their interval, R^2."""
-    found = []
+    results = []
     for name, rows in table.groupby("result", sort=False):
         first, error = rows.iloc[0], r_squared(rows["predicted"], rows["measured"])
-        found.append((name, first["section"], first["tag"], len(rows), int(rows["inside"].sum()), error))
-    return pd.DataFrame(found, columns=["result", "section", "tag", "rows", "inside", "r2"])
+        results.append((name, first["section"], first["tag"], len(rows), int(rows["inside"].sum()), error))
+    return pd.DataFrame(results, columns=["result", "section", "tag", "rows", "inside", "r2"])
 
 
 def off(table: pd.DataFrame) -> pd.Series:
-    """How far a prediction is from its measurement, in units of the interval's arm on that side.
+    """Distance of a prediction from its measurement, in units of the interval's arm on that side.
 
     The arm is widened by the stated slack, so that at most 1 is within; 0 where both are the same number.
     """
@@ -73,7 +73,7 @@ def off(table: pd.DataFrame) -> pd.Series:
 
 
 FAR = 1.8
-"""Where predictions that are farther off are drawn."""
+"""Limit of the axis; predictions that are farther off are drawn there."""
 
 
 @figure(
@@ -91,7 +91,7 @@ FAR = 1.8
     ),
 )
 def fidelity(table: pd.DataFrame):
-    """Predicted against measured for all results, and how far each is off, section by section."""
+    """Predicted against measured for all results, and their distances, section by section."""
     picture, (left, right) = style.figure(style.PAGE, 3.6, ncols=2)
     largest = table.groupby("result")["predicted"].transform(lambda values: max(1.0, values.abs().max()))
     style.diagonal(left)

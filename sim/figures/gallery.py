@@ -27,36 +27,41 @@ def ordered() -> list[Figure]:
 def chosen(names: Sequence[str], runs: Path | None = None) -> tuple[list[Figure], list[str]]:
     """(figures to draw, a line for each that is left out).
 
-    All of them if there are no names. From a folder of runs, those whose experiments it holds: the others
-    are left out, or if they were asked for by name, an error.
+    Without names these are all figures. With a folder of runs they are the figures of its experiments: the
+    others are left out, or an error if named. Without a folder, experiments that have no committed run are
+    left out.
 
     Raises:
-        ValueError: a name that is no figure's, or a named figure that the runs cannot give.
+        ValueError: a name is not that of a figure, or a named figure's run is missing.
     """
-    found = [FIGURES[name] for name in names] or ordered()
-    if runs is None:
-        return found, []
-    wanting = {item.name: _wanting(item, runs) for item in found}
+    items = [FIGURES[name] for name in names] or ordered()
+    if runs is None and names:
+        return items, []
+    missing = {item.name: _missing(item, runs) for item in items}
     for name in names:
-        if wanting[name]:
-            raise ValueError(f"{name} cannot be drawn from {runs}: {wanting[name]}")
-    left_out = [f"{name} left out: {what}" for name, what in wanting.items() if what]
-    return [item for item in found if not wanting[item.name]], left_out
+        if missing[name]:
+            raise ValueError(f"{name} cannot be drawn from {runs}: {missing[name]}")
+    left_out = [f"{name} left out: {what}" for name, what in missing.items() if what]
+    return [item for item in items if not missing[item.name]], left_out
 
 
-def _wanting(item: Figure, runs: Path) -> str:
+def _missing(item: Figure, runs: Path | None) -> str:
+    """What is missing for a figure, in a folder of runs or among the committed ones; empty if nothing is."""
+    if runs is None and (not item.experiments or (committed() / f"{item.name}.csv").exists()):
+        return ""
     if not item.experiments:
         return "it computes its own numbers; draw it without --from"
-    missing = [name for name in item.experiments if not (runs / name / "summary.csv").exists()]
-    if missing:
-        summaries = ", ".join(f"{name}/summary.csv" for name in missing)
-        return f"{summaries} missing; make it with: python -m sim.sweep {missing[0]}"
-    part = [name for name in item.experiments if unfinished(runs / name)]
+    folder = runs or committed() / "experiments"
+    names = [name for name in item.experiments if not (folder / name / "summary.csv").exists()]
+    if names:
+        summaries = ", ".join(f"{name}/summary.csv" for name in names)
+        return f"{summaries} missing; make it with: python -m sim.sweep {names[0]}"
+    part = [name for name in item.experiments if unfinished(folder / name)]
     return f"{', '.join(part)} not finished; go on with: python -m sim.sweep {part[0]}" if part else ""
 
 
 def home() -> Path:
-    """Where figures are drawn by default: the figures of the checkout, or ``figures`` where one stands."""
+    """Default folder of figures: that of the checkout, or ``figures`` in the working folder."""
     return TABLES if committed() == TABLES and TABLES.exists() else Path("figures")
 
 
@@ -72,24 +77,24 @@ def draw(
     The table is the one in the folder, or else the committed one. It is collected anew if an ``effort`` or a
     folder of ``runs`` is given, or where there is none.
     """
-    path, kept = folder / f"{item.name}.csv", committed() / f"{item.name}.csv"
+    path, fallback = folder / f"{item.name}.csv", committed() / f"{item.name}.csv"
     source = Source(runs or committed() / "experiments", effort or EFFORTS["quick"])
-    if effort is None and runs is None and not path.exists() and kept.exists():
-        files.write_text(path, kept.read_text())
-        if item.name in (known := captions.recorded(committed())):
-            captions.record(folder, item.name, known[item.name])
+    if effort is None and runs is None and not path.exists() and fallback.exists():
+        files.write_text(path, fallback.read_text())
+        if item.name in (origins := captions.recorded(committed())):
+            captions.record(folder, item.name, origins[item.name])
     elif effort is not None or runs is not None or not path.exists():
         start = time.monotonic()
         files.write_text(path, item.collect(source).to_csv(index=False, float_format="%.5g"))
         if not item.experiments:
-            captions.record(folder, item.name, _made(item, source, time.monotonic() - start))
+            captions.record(folder, item.name, _origin(item, source, time.monotonic() - start))
     table = pd.read_csv(path)
     style.save(item.draw(table), path.with_suffix(""), formats)
-    found = captions.origins(item, folder, source.runs)
-    files.write_text(path.with_suffix(".md"), captions.caption(item, table, found))
+    sources = captions.origins(item, folder, source.runs)
+    files.write_text(path.with_suffix(".md"), captions.caption(item, table, sources))
 
 
-def _made(item: Figure, source: Source, seconds: float) -> captions.Origin:
+def _origin(item: Figure, source: Source, seconds: float) -> captions.Origin:
     profile, (count, kind) = source.effort.name, parallel.devices()
     command = f"python -m sim.figures {item.name} --recompute --profile {profile}"
     return captions.Origin(command, profile, round(seconds, 1), f"{count} x {kind}")
@@ -105,7 +110,7 @@ def draw_all(
     """``draw`` each figure, and then write the page of the folder."""
     for item in items:
         draw(item, folder, effort, runs, formats)
-    if folder == committed():  # the claims are told of the committed runs alone
+    if folder == committed():  # claims are judged on the committed runs only
         claims_page.write(Source(folder / "experiments"), folder)
     page = captions.page(ordered(), folder, runs or committed() / "experiments")
     files.write_text(folder / "README.md", page)

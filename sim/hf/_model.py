@@ -1,174 +1,170 @@
-"""A base of Hugging Face with PEFT adapters, run with each adapter at a strength of its own.
+"""A base of Hugging Face with PEFT adapters on it, each with the factors that were read from its files.
 
-PEFT computes W x + sum_i s_i B_i (A_i x) for the adapters that are active; an adapter at strength lambda has
-its s_i multiplied by lambda (``LoraLayer.scaling``). Several active adapters are their linear merge.
+PEFT computes W x + sum_i s_i B_i (A_i x) for the adapters that are active. PEFT itself leaves factors at
+random whose names it does not know (wrappers', for example), and those of modules that a file lacks.
 """
 
-import contextlib
-import inspect
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peft
 import torch
-import transformers
 from peft.tuners.lora import LoraLayer
-from safetensors import SafetensorError
+from transformers.pytorch_utils import Conv1D
 
-from sim.hf.tokens import Batch
+from sim.hf._base import load_base, quiet, reading
 from sim.merge import Adapter
-
-Strengths = Sequence[float]
-"""One number an adapter; 0 leaves it out."""
+from sim.merge.peft.keys import PREFIX, WRAPPERS
 
 
 @dataclass(frozen=True)
 class Loaded:
     """A base with K adapters in evaluation mode.
 
-    scaling: (layer, adapter's name, its own scale) of every adapted layer. longest: tokens it can read.
+    paths: their folders. scaling: (layer, adapter's name, its own scale) of every adapted layer. longest:
+    tokens it can read. rows: token ids that it has embeddings and logits for. notes: what was read otherwise
+    than it stands.
     """
 
+    base: Path
+    paths: tuple[Path, ...]
     model: Any
     tokenizer: Any
-    count: int
     scaling: tuple[tuple[LoraLayer, str, float], ...]
     longest: int | None
+    rows: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """K, the number of adapters."""
+        return len(self.paths)
 
 
 def load(base: Path, adapters: Sequence[Adapter], dtype: str | None, device: str | None) -> Loaded:
     """The model of a folder with its adapters beside it; nothing is fetched from anywhere.
 
     dtype: of the base, None for that of its files. device: None for the GPU if there is one, else the CPU.
-    Raises: ValueError for a folder that is no model, or adapters that do not fit it.
+    Raises: ValueError for a folder that is no whole model (``load_base``), or adapters that do not fit it.
     """
-    if not (base / "config.json").is_file():
-        raise ValueError(f"{base} is not the folder of a model: it holds no config.json")
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    with _quiet():
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(base, local_files_only=True)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                base, local_files_only=True, dtype=getattr(torch, dtype) if dtype else "auto"
-            )
-        except (OSError, ValueError, ImportError, RuntimeError, KeyError, SafetensorError) as error:
-            raise ValueError(f"{base} cannot be loaded as a causal language model: {error}") from None
-        longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    with quiet():
+        tokenizer, model = load_base(base, dtype)
+        ends = (model.get_input_embeddings(), model.get_output_embeddings())
+        rows = min(_rows(end) for end in ends if end is not None)
+        modules = dict(model.named_modules())
         for adapter in adapters:
-            require_fit(model, base, adapter)
+            require_fit(modules, base, adapter)
+        notes = [note for adapter in adapters if (note := _layout(modules, adapter))]
         for number, adapter in enumerate(adapters):
-            if number:
-                model.load_adapter(adapter.path, adapter_name=str(number))
-            else:
-                model = peft.PeftModel.from_pretrained(model, adapter.path, adapter_name="0")
+            with reading(f"PEFT cannot put {adapter.path} on {base}"):
+                if number:
+                    model.load_adapter(adapter.path, adapter_name=str(number))
+                else:
+                    model = peft.PeftModel.from_pretrained(model, adapter.path, adapter_name="0")
+            set_factors(model, adapter, str(number))
     model.eval().to(device)
     layers = [layer for layer in model.modules() if isinstance(layer, LoraLayer)]
     scaling = [(layer, name, scale) for layer in layers for name, scale in layer.scaling.items()]
-    return Loaded(model, tokenizer, len(adapters), tuple(scaling), longest)
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    paths = tuple(adapter.path for adapter in adapters)
+    return Loaded(base, paths, model, tokenizer, tuple(scaling), longest, rows, tuple(notes))
 
 
-def require_fit(model: torch.nn.Module, base: Path, adapter: Adapter) -> None:
-    """Raise ValueError unless every module that the adapter changes is in the model, at its shape."""
-    held = dict(model.named_modules())
+def require_fit(modules: dict[str, torch.nn.Module], base: Path, adapter: Adapter) -> None:
+    """Raise ValueError unless every module that the adapter changes is in the model, at its shape.
+
+    ``fan_in_fan_out`` decides nothing: PEFT goes by the layer, and so does this. Copies of the base's weights
+    in the adapter's files must be the base's, because PEFT puts them in their place.
+    """
     for name, update in adapter.modules.items():
         if "[" in name:
             raise ValueError(
                 f"{adapter.path} adapts fused experts ({name}), of which PEFT runs one adapter at a time: "
                 "not supported here"
             )
-        module = held.get(name)
+        module = modules.get(name)
         if not hasattr(module, "weight"):
-            raise ValueError(f"{adapter.path} adapts {name}, which {base} lacks: it is for another base")
-        shape, found = (update.b.shape[0], update.a.shape[1]), tuple(module.weight.shape)
-        if hasattr(module, "out_features"):  # the weight itself may be packed, four bits a number
-            found = (module.out_features, module.in_features)
-        if found not in (shape, shape[::-1] if adapter.config.get("fan_in_fan_out") else shape):
             raise ValueError(
-                f"{adapter.path} changes {name} as {shape} (out, in), in {base} it is {found}: "
+                f"{adapter.path} adapts {name}, which {base} lacks: it is for another base, or names "
+                "its modules in another layout (--rename OLD=NEW)"
+            )
+        shape, own = (update.b.shape[0], update.a.shape[1]), tuple(module.weight.shape)
+        if isinstance(module, Conv1D):
+            own = own[::-1]
+        elif hasattr(module, "out_features"):  # the weight itself may be packed, four bits a number
+            own = (module.out_features, module.in_features)
+        if own != shape:
+            raise ValueError(
+                f"{adapter.path} changes {name} as {shape} (out, in), in {base} it is {own}: "
                 "it is for another base"
+            )
+    for key, copy in adapter.copies.items():
+        bare = ".".join(part for part in key.split(".") if part not in WRAPPERS)
+        module, _, side = bare.removeprefix(PREFIX).rpartition(".base_layer.")
+        own = getattr(modules.get(module), side, None)
+        if own is None or not _same(own, copy):
+            raise ValueError(
+                f"{adapter.path} brings {module}.{side} along, and it is not that of {base}: the adapter is "
+                "for another base, or its vocabulary was resized; give the base that it was trained on"
             )
 
 
-def set_strengths(loaded: Loaded, strengths: Strengths) -> None:
-    """Give each adapter its strength from now on."""
-    active = [str(number) for number, strength in enumerate(strengths) if strength]
-    if active:
-        loaded.model.base_model.set_adapter(active)
-    for layer, name, scale in loaded.scaling:
-        layer.scaling[name] = scale * strengths[int(name)]
+def _rows(end: torch.nn.Module) -> int:
+    """Rows of an embedding, or of the matrix of the logits, whose weight may be packed."""
+    sizes = (getattr(end, name, None) for name in ("num_embeddings", "out_features"))
+    return next((size for size in sizes if size), None) or end.weight.shape[0]
 
 
-def answer_logits(loaded: Loaded, batch: Batch, strengths: Strengths) -> torch.Tensor:
-    """Logits (N, V), float32, that decide each answer token of a batch, the right ones given before it."""
-    set_strengths(loaded, strengths)
-    model = loaded.model
-    with contextlib.nullcontext() if any(strengths) else model.disable_adapter(), torch.inference_mode():
-        row, position, tokens, mask = (
-            torch.as_tensor(part, device=model.device)
-            for part in (batch.row, batch.position, batch.tokens, batch.mask)
-        )
-        if "logits_to_keep" in inspect.signature(model.get_base_model().forward).parameters:
-            kept, position = torch.unique(position, return_inverse=True)
-            found = model(input_ids=tokens, attention_mask=mask, use_cache=False, logits_to_keep=kept)
-        else:
-            found = model(input_ids=tokens, attention_mask=mask, use_cache=False)
-        return found.logits[row, position].float()
-
-
-def module_inputs(loaded: Loaded, batch: Batch, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """What enters each named module of the base where an answer token is decided: (N, in), float32.
-
-    Raises: ValueError for a module that is not given all tokens of every question.
-    """
-    found: dict[str, torch.Tensor] = {}
-    row, position = (
-        torch.as_tensor(part, device=loaded.model.device) for part in (batch.row, batch.position)
+def _layout(modules: dict[str, torch.nn.Module], adapter: Adapter) -> str:
+    """What to say of ``fan_in_fan_out: false`` on layers with weights (in, out); empty where they agree."""
+    stored = [name for name in adapter.modules if isinstance(modules[name], Conv1D)]
+    if not stored or adapter.config.get("fan_in_fan_out"):
+        return ""
+    return (
+        f"{adapter.path}: its adapter_config.json says fan_in_fan_out: false, but {stored[0]} is a Conv1D, "
+        "which keeps its weight as (in, out): run as true, as PEFT does"
     )
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            if inputs[0].shape[:2] != batch.tokens.shape:
-                raise ValueError(f"{name} does not read the tokens in a row (an expert?): not supported")
-            found[name] = inputs[0][row, position].float()
 
-        return hook
+def set_factors(model: Any, adapter: Adapter, name: str) -> None:
+    """Give PEFT's layers the factors and scales that were read, and no change to all modules without any.
 
-    base = loaded.model.get_base_model()
-    hooks = [base.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
-    try:
-        answer_logits(loaded, batch, [0.0] * loaded.count)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
-
-
-@contextlib.contextmanager
-def fitting() -> Iterator[None]:
-    """Want of memory in the block as a ValueError that names the remedy."""
-    try:
-        yield
-    except torch.OutOfMemoryError:
-        raise ValueError(
-            "the device has too little memory: use a smaller --batch-size or --dtype bfloat16; what was "
-            "answered is kept"
-        ) from None
+    Raises: ValueError where PEFT has no layer, or one of another rank, for a module of the adapter.
+    """
+    layers = {
+        key.removeprefix(PREFIX): layer
+        for key, layer in model.named_modules()
+        if isinstance(layer, LoraLayer) and name in layer.lora_A
+    }
+    for module, update in adapter.modules.items():
+        layer = layers.get(module)
+        sides = [(layer.lora_A[name], update.a), (layer.lora_B[name], update.b)] if layer else []
+        if not sides or any(side.weight.shape != factor.shape for side, factor in sides):
+            raise ValueError(
+                f"{adapter.path} holds factors of {module} that its adapter_config.json does not describe: "
+                "target_modules, r and rank_pattern must be those of its tensors"
+            )
+        for side, factor in sides:
+            side.weight.data = _like(side.weight, factor)
+        layer.scaling[name] = float(update.scale)
+    for module in layers.keys() - adapter.modules.keys():
+        layers[module].lora_B[name].weight.data.zero_()
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars and no advice of the libraries: what is wrong is raised."""
-    level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        transformers.logging.set_verbosity(level)
-        if bars:
-            transformers.logging.enable_progress_bar()
+def _same(weight: torch.Tensor, copy: np.ndarray) -> bool:
+    """Whether an array is a copy of a weight, up to the rounding of the coarser of their types."""
+    if weight.shape != copy.shape:
+        return False
+    wide, kind = _like(weight, copy), getattr(torch, copy.dtype.name)
+    return torch.equal(wide, weight) or torch.equal(wide.to(kind), weight.to(kind))
+
+
+def _like(weight: torch.Tensor, values: np.ndarray) -> torch.Tensor:
+    """Values in the type and on the device of a weight."""
+    if values.dtype.itemsize < 4:  # torch knows no bfloat16 of NumPy
+        values = values.astype(np.float32)
+    return torch.as_tensor(values).to(weight)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from sim.hf._model import Loaded, Strengths, answer_logits
+from sim.hf._model import Loaded
+from sim.hf._run import Strengths, answer_logits
 from sim.hf.tokens import Batch
 
 NEAR = {"rtol": 1e-3, "atol": 1e-3}

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+from importlib import metadata
 from types import ModuleType
 
 PACKAGES = ("torch", "transformers", "peft")
@@ -10,6 +11,11 @@ PACKAGES = ("torch", "transformers", "peft")
 def installed() -> bool:
     """Whether the extra is there."""
     return all(importlib.util.find_spec(name) for name in PACKAGES)
+
+
+def releases() -> dict[str, str]:
+    """The release of each package, without the name of its build: 2.14.1 of 2.14.1+cu130."""
+    return {name: metadata.version(name).partition("+")[0] for name in PACKAGES}
 
 
 def with_extra(module: str) -> ModuleType:

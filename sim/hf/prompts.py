@@ -54,19 +54,21 @@ def groups(prompts: Sequence[Prompt]) -> list[str]:
 def _read(path: Path, number: int, line: str) -> Prompt:
     where = f"{path}, line {number}"
     try:
-        found: Any = json.loads(line)
+        item: Any = json.loads(line)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} is not JSON ({error.msg} at column {error.colno})") from None
-    if not isinstance(found, dict):
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, brackets without end
+        raise ValueError(f"{where} is not JSON of texts ({error})") from None
+    if not isinstance(item, dict):
         raise ValueError(f'{where} is not an object: write {{"prompt": ..., "answer": ...}}')
     for name in ("prompt", "answer"):
-        if name not in found:
+        if name not in item:
             raise ValueError(f"{where} has no {name!r}")
-    for name, value in found.items():
+    for name, value in item.items():
         if name not in FIELDS:
             raise ValueError(f"{where} has a field {name!r}; known are {', '.join(FIELDS)}")
         if not isinstance(value, str):
             raise ValueError(f"{where}: {name!r} must be a text, found {json.dumps(value)}")
-    if not found["answer"]:
+    if not item["answer"]:
         raise ValueError(f"{where} has an empty answer: there is nothing to predict")
-    return Prompt(found["prompt"], found["answer"], found.get("group") or EDITS, number)
+    return Prompt(item["prompt"], item["answer"], item.get("group") or EDITS, number)

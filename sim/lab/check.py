@@ -72,8 +72,8 @@ def exact(setting: str, predicted: float, measured: float, tolerance: float, see
 def rate(setting: str, predicted: float, shares, trials: int, slack: float = 0.0) -> Row:
     """A row whose measurement is a success rate: one share of ``trials`` trials a seed, pooled over seeds."""
     shares = np.asarray(shares, np.float64)
-    found = intervals.proportion(shares * trials, np.full(shares.shape, trials))
-    return Row(setting, float(predicted), *found, shares.size, slack)
+    interval = intervals.proportion(shares * trials, np.full(shares.shape, trials))
+    return Row(setting, float(predicted), *interval, shares.size, slack)
 
 
 def average(setting: str, predicted: float, values, slack: float = 0.0) -> Row:

@@ -1,8 +1,8 @@
-"""Figures: where the numbers come from and how they are drawn, kept apart.
+"""Figures: their numbers and their drawing, in two separate functions.
 
 A figure is a ``collect`` function (numbers, from theory, twins or runs) and a ``draw`` function (a picture,
-from that table alone). Its table has the common columns predicted, measured, low, high and seeds beside its
-setting; ``law``, ``point``, ``share``, ``certain`` and ``gap`` make such rows.
+from that table alone). Its table has the columns of its setting and the common ones: predicted, measured,
+low, high, seeds; ``law``, ``point``, ``share``, ``certain`` and ``gap`` make such rows.
 """
 
 import functools
@@ -25,12 +25,12 @@ LINES = " Lines: theory; points: measurement with 95% intervals."
 """Ends the setting of a figure for which it is true."""
 
 COMMON = ("predicted", "measured", "low", "high", "seeds")
-"""Columns of every figure's table; the others say which point it is."""
+"""Columns of every figure's table; the others identify the point."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """What a figure may collect from: an amount of computing, and a folder of runs.
+    """Sources of a figure's numbers: an amount of computing, and a folder of runs.
 
     runs: holds one run folder an experiment, as ``python -m sim.sweep NAME --out RUNS`` writes them.
     """
@@ -115,26 +115,26 @@ def law(predicted: float, **setting) -> dict:
 
 
 def point(predicted: float, values, **setting) -> dict:
-    """A prediction beside the mean of one real value a seed, with its 95% interval (``intervals.mean``)."""
-    return beside(predicted, intervals.mean(values), len(values), **setting)
+    """A prediction and the mean of one real value a seed, with its 95% interval (``intervals.mean``)."""
+    return build_row(predicted, intervals.mean(values), len(values), **setting)
 
 
 def share(predicted: float, shares, trials: int, **setting) -> dict:
-    """A prediction beside a success rate: one share of ``trials`` a seed (``intervals.proportion``)."""
+    """A prediction and a success rate: one share of ``trials`` a seed (``intervals.proportion``)."""
     right = [value * trials for value in shares]
-    return beside(predicted, intervals.proportion(right, [trials] * len(right)), len(right), **setting)
+    return build_row(predicted, intervals.proportion(right, [trials] * len(right)), len(right), **setting)
 
 
 def certain(predicted: float, measured: float, **setting) -> dict:
-    """A prediction beside one number that has no sampling error."""
-    return beside(predicted, (float(measured),) * 3, 1, **setting)
+    """A prediction and one number that has no sampling error."""
+    return build_row(predicted, (float(measured),) * 3, 1, **setting)
 
 
-def beside(predicted: float, interval: tuple[float, float, float], seeds: int, **setting) -> dict:
-    """A prediction beside a measurement (mean, low, high) from ``seeds`` seeds."""
+def build_row(predicted: float, interval: tuple[float, float, float], seeds: int, **setting) -> dict:
+    """A row of a table: a prediction and a measurement (mean, low, high) from ``seeds`` seeds."""
     measured, low, high = interval
-    found = {"measured": measured, "low": low, "high": high, "seeds": seeds}
-    return {**setting, "predicted": float(predicted), **found}
+    columns = {"measured": measured, "low": low, "high": high, "seeds": seeds}
+    return {**setting, "predicted": float(predicted), **columns}
 
 
 def gap(predicted: float, values, **setting) -> dict:

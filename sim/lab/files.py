@@ -1,12 +1,18 @@
-"""Files that are whole or absent: everything the toolkit writes goes through ``replacing``."""
+"""Files written whole or not at all (``replacing``), and identified by their contents (``digests``)."""
 
 import contextlib
+import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from tqdm import tqdm
+
 from sim.lab import interrupt
+
+CHUNK = 1 << 22
+"""Bytes that are read at a time."""
 
 
 @contextlib.contextmanager
@@ -36,6 +42,25 @@ def write_text(path: Path, text: str) -> None:
     """Replace ``path`` by a file holding ``text``, whole or not at all (``replacing``)."""
     with replacing(path) as part:
         part.write_text(text)
+
+
+def digests(paths: Iterable[Path]) -> dict[str, str]:
+    """{name: hash of its contents} of files, by name; folders are left out. A bar shows after two seconds.
+
+    The hash is the first 64 bits of SHA-256: about a second a GB.
+    Raises: OSError for a file that cannot be read.
+    """
+    paths = sorted(path for path in paths if path.is_file())
+    total, content = sum(path.stat().st_size for path in paths), {}
+    with tqdm(total=total, desc="reading files", unit="B", unit_scale=True, delay=2) as bar:
+        for path in paths:
+            digest = hashlib.sha256()
+            with path.open("rb") as stream:
+                while chunk := stream.read(CHUNK):
+                    digest.update(chunk)
+                    bar.update(len(chunk))
+            content[path.name] = digest.hexdigest()[:16]
+    return content
 
 
 def _to_disk(path: Path) -> None:

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from sim.lab import files
 
 COLUMN = 3.25
-"""Width of one journal column, inches; of a figure that is asked for another page, see ``Page``."""
+"""Width of one journal column, inches; other pages: see ``Page``."""
 
 PAGE = 6.75
 """Width of two columns, inches."""
@@ -159,7 +159,7 @@ def levels(count: int) -> list[Look]:
 
 
 def points(axes, x, mean, low, high, series: int | Look, label: str | None = None, hollow: bool = False):
-    """Measurements with 95% bars, in the colour and marker of a series. The legend shows the marker alone."""
+    """Measurements with 95% bars, in the colour and marker of a series. The legend shows only the marker."""
     return _marked(axes.errorbar(x, mean, yerr=_bars(mean, low, high), **_marks(series, hollow)), label)
 
 
@@ -187,12 +187,12 @@ SIZES = {"*": 5.5, "X": 4.2, "P": 4.2, "p": 4.2}
 
 
 def _marks(series: int | Look, hollow: bool) -> dict:
-    found = look(series)
+    own = look(series)
     return {
-        "fmt": found.marker,
-        "color": found.colour,
-        "markerfacecolor": "white" if hollow else found.colour,
-        "markersize": SIZES.get(found.marker, 3.5),
+        "fmt": own.marker,
+        "color": own.colour,
+        "markerfacecolor": "white" if hollow else own.colour,
+        "markersize": SIZES.get(own.marker, 3.5),
         "elinewidth": 0.8,
         "capsize": 1.5,
     }
@@ -200,8 +200,8 @@ def _marks(series: int | Look, hollow: bool) -> dict:
 
 def cloud(axes, x, y, series: int | Look, label: str | None = None) -> None:
     """Many small points without bars."""
-    found = look(series)
-    axes.plot(x, y, found.marker, color=found.colour, markersize=2.5, alpha=0.6, label=label)
+    own = look(series)
+    axes.plot(x, y, own.marker, color=own.colour, markersize=2.5, alpha=0.6, label=label)
 
 
 def unit(axes, names: str = "y") -> None:
@@ -213,8 +213,8 @@ def unit(axes, names: str = "y") -> None:
 
 
 def rows(panels, names: Sequence[str]) -> None:
-    """Names of the rows, from the top, beside the first of the panels that share them; thin lines in all,
-    and above the first row a strip for the names of reference lines."""
+    """Name the rows, from the top, in the first of the panels that share them. All panels get thin lines, and
+    a strip above the first row for the names of reference lines."""
     for axes in panels:
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -1.2)
@@ -247,15 +247,15 @@ def key(picture: Figure, panels, title: str | None = None, place: str = "center"
 
     place: "left", "center" or "right".
     """
-    found: dict = {}
+    handles: dict = {}
     for axes in panels:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
+            handles.setdefault(label, handle)
     drawer = FigureCanvasAgg(picture).get_renderer()
-    for columns in range(len(found), 0, -1):
+    for columns in range(len(handles), 0, -1):
         legend = picture.legend(
-            found.values(),
-            found.keys(),
+            handles.values(),
+            handles.keys(),
             loc=f"outside lower {place}",
             ncols=columns,
             title=title,
@@ -284,7 +284,7 @@ def fitted(picture: Figure) -> Figure:
     for axes in picture.axes:
         room = axes.get_window_extent()
         for text, length, most in (
-            (axes._left_title, "width", room.width),  # matplotlib hands out its words alone
+            (axes._left_title, "width", room.width),  # matplotlib's public method gives only its words
             (axes.xaxis.label, "width", 1.1 * room.width),
             (axes.yaxis.label, "height", 1.1 * room.height),
         ):
@@ -298,10 +298,10 @@ def _broken(text: str, lines: int) -> str:
     """A text in so many lines, about equally long, or in more where its words are long."""
     words = " ".join(text.split())
     for letters in range(len(words) // lines, len(words)):
-        found = textwrap.wrap(words, letters, break_long_words=False)
-        if len(found) <= lines:
+        pieces = textwrap.wrap(words, letters, break_long_words=False)
+        if len(pieces) <= lines:
             break
-    return "\n".join(found)
+    return "\n".join(pieces)
 
 
 def save(drawn: Figure, stem: Path, formats: Sequence[str] = DEFAULT_FORMATS) -> None:
@@ -335,7 +335,7 @@ def _save_pgf(drawn: Figure, path: Path) -> None:
 
 
 def sizes(axes, ticks) -> None:
-    """A logarithmic x axis that is labelled at these places alone, with plain numbers."""
+    """A logarithmic x axis that is labelled only at these places, with plain numbers."""
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()

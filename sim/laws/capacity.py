@@ -1,4 +1,4 @@
-"""Section 7: how many facts a truncated memory holds, beside random memories, and its figure."""
+"""Section 7: the capacity of a truncated memory against random memories, and its figure."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ from scipy import special
 
 from sim.lab import intervals, seeds, style
 from sim.lab.check import average, check
-from sim.lab.figure import LINES, Source, beside, figure, gap, law, line, point, points
+from sim.lab.figure import LINES, Source, build_row, figure, gap, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.twins import capacity as twin
 from theory import capacity as closed
@@ -34,7 +34,7 @@ COLLAPSE = {32: 60, 128: 12, 512: 4}  # width: draws a load
 LOADS = (0.25, 0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)
 LINE = np.geomspace(0.2, 5.6, 29)
 WIDE = 4096  # width of a line without points, to show where the laws go
-HELD = {64: (4, 8, 16, 64), 128: (8, 32)}  # ranks at which facts held are measured, by width
+CAPACITY_RANKS = {64: (4, 8, 16, 64), 128: (8, 32)}  # ranks at which the capacity is measured, by width
 
 
 def _size(dim: int, load: float) -> tuple[tuple[int, int, int], float]:
@@ -43,20 +43,20 @@ def _size(dim: int, load: float) -> tuple[tuple[int, int, int], float]:
     return (facts, dim, rank), 2 * facts * np.log(facts) / (closed.captured(SHARE) * dim**2)
 
 
-def _held(dim: int, rank: int, draws: int, key: jax.Array) -> tuple[float, float, float]:
-    """Facts at which half are recalled, by bisection on a grid of ratio sqrt(2) that knows no prediction.
+def _measure_capacity(dim: int, rank: int, draws: int, key: jax.Array) -> tuple[float, float, float]:
+    """(F, low, high): facts at which half are recalled, by bisection on a grid of ratio sqrt(2).
 
-    log F is interpolated in the probit of recall between the two grid points; the interval carries the
-    error of either recall over.
+    log F is interpolated in the probit of recall between the two grid points; the interval follows from the
+    errors of both recalls. No prediction enters.
     """
     grid = [round(4 * 2 ** (step / 2)) for step in range(20)]
-    found = {}
+    recalls = {}
 
     def at(place):
-        if place not in found:
+        if place not in recalls:
             runs = np.asarray(twin.recall(grid[place], dim, rank, key=key, draws=draws))
-            found[place] = (runs.mean(), runs.std(ddof=1) / draws**0.5)
-        return found[place]
+            recalls[place] = (runs.mean(), runs.std(ddof=1) / draws**0.5)
+        return recalls[place]
 
     low, high = 0, len(grid) - 1
     while high - low > 1:
@@ -85,15 +85,19 @@ def _collect(source: Source) -> pd.DataFrame:
     for load in effort.some(LINE):
         size = _size(WIDE, load)[0]
         rows.append(law(closed.recall(*size), panel="recall", dim=WIDE, load=load, facts=size[0]))
-    for dim, ranks in HELD.items():
+    for dim, ranks in CAPACITY_RANKS.items():
         for rank in effort.some(np.unique(np.geomspace(ranks[0], ranks[-1], 17).round().astype(int))):
             setting = {"dim": dim, "rank": rank, "parameters": rank * dim}
             rows.append(law(closed.facts_at_recall(dim, rank), panel="held", **setting))
             rows.append(law(closed.facts_small_share(dim, rank), panel="count", **setting))
-    for dim, rank in effort.some([(dim, rank) for dim, ranks in HELD.items() for rank in ranks]):
+    for dim, rank in effort.some([(dim, rank) for dim, ranks in CAPACITY_RANKS.items() for rank in ranks]):
         draws, predicted = effort(8), closed.facts_at_recall(dim, rank)
         setting = {"panel": "held", "dim": dim, "rank": rank, "parameters": rank * dim}
-        rows.append(beside(predicted, _held(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting))
+        rows.append(
+            build_row(
+                predicted, _measure_capacity(dim, rank, draws, seeds.key(1, dim, rank)), draws, **setting
+            )
+        )
     for place, (dim, draws) in effort.some(
         list(enumerate(((16, 400), (32, 200), (64, 80), (128, 24), (256, 6))))
     ):
@@ -135,7 +139,7 @@ def capacity(rows: pd.DataFrame):
     left.set(xlabel="load  2 F ln F / (f d²)", ylabel="recall")
     left.set_title("collapse", loc="left")
     style.unit(left)
-    for dim in HELD:
+    for dim in CAPACITY_RANKS:
         part = rows[(rows["panel"] == "held") & (rows["dim"] == dim)]
         line(middle, part, "parameters", looks[dim])
         points(middle, part, "parameters", looks[dim], f"d = {dim}")

@@ -1,4 +1,4 @@
-"""Section 9: chains of k hops as products of k steps, beside decoded chains, and the figure."""
+"""Section 9: products of k steps against decoded chains of k hops, and the figure."""
 
 import functools
 
@@ -76,14 +76,14 @@ def contexts(setting: twin.Setting, key: jax.Array) -> tuple[jax.Array, jax.Arra
     old, new = twin.graph(setting, key)
     path = twin.follow(new, edited)
     groups = twin.base_facts(setting, old)
-    known = [prompts for prompts, _ in groups]
+    base_prompts = [prompts for prompts, _ in groups]
     targets = one_layer.one_hot(jnp.concatenate([rows for _, rows in groups]), setting.hops * size)
     overlaps, margins = [], []
     for hop in range(setting.hops):
         read = one_layer.trace_prompt(layout, path[:, : hop + 1])
         stored = [one_layer.plain_prompt(layout, hop, edited)]
         overlaps.append(closed.kernel_overlap(setting.model, stored, read)[path[:, hop], edited])
-        base = targets.T @ closed.kernel_overlap(setting.model, known, read)
+        base = targets.T @ closed.kernel_overlap(setting.model, base_prompts, read)
         rows = hop * size + old[hop][path[:, hop]], hop * size + path[:, hop + 1]
         margins.append(base[rows[0], edited] - base[rows[1], edited])
     return jnp.stack(overlaps), jnp.stack(margins)
@@ -94,7 +94,7 @@ FEATURES = 1024
 
 
 @functools.cache
-def _known(hops: int) -> tuple[np.ndarray, np.ndarray]:
+def _context_limits(hops: int) -> tuple[np.ndarray, np.ndarray]:
     """kappa and margins in traces; full rank, because they do not depend on it."""
     setting = twin.Setting(FACTS, hops, FACTS, 0.5, features=FEATURES)
     overlap, margin = contexts(setting, seeds.key(5, hops))
@@ -108,7 +108,10 @@ def _collect(source: Source) -> pd.DataFrame:
         steps = [closed.step_accuracy(FACTS, rank, 1.0)] * hops
         rows += _chain("plain", plain, steps, seeds.key(6, hops, rank, 1), effort)
         traced = twin.Setting(FACTS, hops, rank, 0.5, None, True, FEATURES)
-        steps = [closed.step_accuracy(FACTS, rank, 0.5, *where) for where in zip(*_known(hops), strict=True)]
+        steps = [
+            closed.step_accuracy(FACTS, rank, 0.5, *where)
+            for where in zip(*_context_limits(hops), strict=True)
+        ]
         rows += _chain("in context", traced, steps, seeds.key(6, hops, rank, 0), effort)
     for features in effort.some((256, 512, 1024, 2048, 4096)):
         rows += _overlap(features, effort)
@@ -116,7 +119,7 @@ def _collect(source: Source) -> pd.DataFrame:
 
 
 def _chain(context: str, setting: twin.Setting, steps: list[float], key: jax.Array, effort: Effort):
-    """Chains solved beside the product of the step laws, and of the measured teacher-forced steps."""
+    """Accuracy of decoded chains, against the product of step laws and of measured teacher-forced steps."""
     runs = twin.run(setting, key, effort(48))
     solved = np.asarray(runs.decoded).mean(axis=1)
     forced = np.asarray(runs.forced).mean(axis=2)
@@ -133,9 +136,11 @@ def _overlap(features: int, effort: Effort) -> list[dict]:
     setting, key = twin.Setting(FACTS, 2, FACTS, 0.5, features=features), seeds.key(7, features)
     runs = twin.run(setting, key, effort(12))
     # The mean over chains is the same for every graph; single facts differ in which token repeats.
-    limit = _known(2)[0].mean(axis=1)
-    found = np.abs(np.asarray(runs.swing).mean(axis=2) / 2 - limit)
-    return [point(0.0, found[:, hop], panel="overlap", features=features, hops=hop + 1) for hop in range(2)]
+    limit = _context_limits(2)[0].mean(axis=1)
+    distance = np.abs(np.asarray(runs.swing).mean(axis=2) / 2 - limit)
+    return [
+        point(0.0, distance[:, hop], panel="overlap", features=features, hops=hop + 1) for hop in range(2)
+    ]
 
 
 @figure(

@@ -16,6 +16,7 @@ from sim.one_layer import two_hop
 from sim.twins import chain as decoded
 from sim.twins import composition as twin
 from theory import composition as closed
+from theory import draws
 from theory.model import ModelConfig
 
 CASES = (
@@ -34,9 +35,9 @@ CASES = (
 @check("two-hop accuracy, every bijection", "2a", "exact")
 def _two_hop(effort: Effort):
     for index, (entities, name, options, rank) in effort.some(list(enumerate(CASES))):
-        right, asked = twin.two_hop_accuracy(entities, key=seeds.key(3, index), rank=rank, **options)
+        right, trials = twin.two_hop_accuracy(entities, key=seeds.key(3, index), rank=rank, **options)
         predicted = closed.two_hop_accuracy(entities)
-        yield exact(f"N={entities}, r={rank}, {name}", predicted, right / asked, 1e-12)
+        yield exact(f"N={entities}, r={rank}, {name}", predicted, right / trials, 1e-12)
 
 
 MIXING = (
@@ -53,9 +54,9 @@ def _relabelled(effort: Effort):
         [(n, case) for n in (3, 4, 5) for case in enumerate(MIXING)]
     ):
         key = seeds.key(4, index)
-        right, asked = twin.two_hop_accuracy(entities, key=key, rank=2, relabel=True, **option)
+        right, trials = twin.two_hop_accuracy(entities, key=key, rank=2, relabel=True, **option)
         predicted = closed.two_hop_accuracy(entities)
-        yield exact(f"N={entities}, r=2, {name}", predicted, right / asked, 1e-12)
+        yield exact(f"N={entities}, r=2, {name}", predicted, right / trials, 1e-12)
 
 
 @check("two-hop accuracy, adapters anywhere", "2d", "exact")
@@ -69,6 +70,21 @@ def _anywhere(effort: Effort):
         hits = [run(seeds.key(5, draw)).two_hop.mean() for draw in range(draws)]
         text = f"N={entities}, adapters on {module}, {base} base"
         yield exact(text, closed.two_hop_accuracy(entities), np.mean(hits), 1e-12, draws)
+
+
+OLD = (
+    *((1, -1), (-1, -1, -1), (1, 0, -1), (0, -1, -1, 1), (1, 2, 3, 0), (3, -1, 0, -1, -1)),
+    *((2, 0, 1, -1, 5, 4), (5, 4, 3, 2, 1, 0), (-1, -1, 6, -1, -1, 2, -1)),
+)
+"""Numbers of the old bridges among the edited ones, -1 for none of them."""
+
+
+@check("edited facts, given the old ones", "2g", "exact")
+def _edited(effort: Effort):
+    for old in effort.some(list(OLD)):
+        frequency, predicted = twin.edited_null(np.array(old)), draws.edited_null(np.array(old))
+        place = np.unravel_index(np.argmax(frequency), frequency.shape)
+        yield exact(f"old bridges {old}, likeliest pair", predicted[place], frequency[place], 1e-12)
 
 
 SIZES = (4, 8, 16, 32)
@@ -95,7 +111,7 @@ def _collect(source: Source) -> pd.DataFrame:
         routed = [
             twin.two_hop_accuracy(entities, key=seeds.key(place, seed), **options) for seed in range(count)
         ]
-        accuracy = [right / asked for right, asked in routed]
+        accuracy = [right / trials for right, trials in routed]
         rows.append(point(predicted, accuracy, entities=entities, method="arrow"))
         setting = decoded.Setting(half, 2, half, 0.5, features=2048)
         solved = np.asarray(decoded.run(setting, seeds.key(place, 1000), chains).decoded).mean(axis=1)

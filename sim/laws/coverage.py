@@ -1,4 +1,4 @@
-"""Sections 3 and 5: retention and the coverage law beside memories that are built and read; two figures."""
+"""Sections 3 and 5: retention and the coverage law against simulated memories, and two figures."""
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,23 @@ def _critical(effort: Effort):
     margin, swing = (
         0.1 + 2 * jax.random.uniform(seeds.key(6, i), (effort(10, 10),), jnp.float64) for i in range(2)
     )
-    found = twin.critical_lambda(margin, swing, key=seeds.key(6, 2))
-    for m, s, value, run in zip(margin, swing, closed.critical_lambda(margin, swing), found, strict=True):
+    measured = twin.critical_lambda(margin, swing, key=seeds.key(6, 2))
+    for m, s, value, run in zip(margin, swing, closed.critical_lambda(margin, swing), measured, strict=True):
         yield exact(f"M={m:.3f}, Delta={s:.3f}", value, run, 1e-10)
+
+
+@check("largest library", "3", "exact")
+def _library(effort: Effort):
+    """Facts of signed margins and swings, some of which a small library loses and a larger one keeps."""
+    for index, facts in effort.some(list(enumerate((1, 2, 3, 2, 1, 4, 3, 2, 5)))):
+        margin, swing = (
+            jax.random.uniform(seeds.key(8, index, i), (facts,), jnp.float64, *ends)
+            for i, ends in enumerate(((0.1, 0.4), (0.5, 2.5)))
+        )
+        margin, swing = jnp.append(margin, -0.7), jnp.append(swing, -1.0 - index / 4)
+        predicted = closed.largest_library(*closed.lambda_range(margin, swing))
+        measured = twin.largest_library(margin, swing, key=seeds.key(8, index))
+        yield exact(f"{facts} facts to gain, one to lose, draw {index}", predicted, measured, 1e-12)
 
 
 @check("retention", "3", "exact")
@@ -34,8 +48,8 @@ def _retained(effort: Effort):
         tie = margin / swing
         for lam in (tie / 2, tie - 1e-6, tie, tie + 1e-6, 1.0):
             predicted = closed.retention(lam, margin, swing)
-            found = twin.retention(lam, margin, swing, key=seeds.key(7))
-            yield exact(f"lambda={lam:.6f}, M={margin}, Delta={swing}", predicted, found, 1e-12)
+            measured = twin.retention(lam, margin, swing, key=seeds.key(7))
+            yield exact(f"lambda={lam:.6f}, M={margin}, Delta={swing}", predicted, measured, 1e-12)
 
 
 @check("coverage law, orthogonal keys", "5", "exact")
@@ -45,8 +59,10 @@ def _decides(effort: Effort):
         kappa = kappa / max(lam, 1.0)  # lambda kappa <= 1, as the theorem asks
         strength = jnp.full(500, lam)
         predicted = closed.decides(strength, kappa, rho).mean()
-        found = twin.decides(strength, kappa, rho, key=seeds.key(10, index, 1)).mean()
-        yield exact(f"lambda={lam}, share of 500 random (kappa, rho) that flip", predicted, found, 1e-12, 500)
+        measured = twin.decides(strength, kappa, rho, key=seeds.key(10, index, 1)).mean()
+        yield exact(
+            f"lambda={lam}, share of 500 random (kappa, rho) that flip", predicted, measured, 1e-12, 500
+        )
 
 
 LIBRARIES = ((1, 1), (2, 2), (3, 2), (4, 3), (1, 3), (2, 1), (3, 3), (4, 1))
@@ -57,18 +73,18 @@ LIBRARIES = ((1, 1), (2, 2), (3, 2), (4, 3), (1, 3), (2, 1), (3, 3), (4, 1))
 def _covers(effort: Effort):
     draws = effort(100, 100)
     for adapters, steps in effort.some(LIBRARIES):
-        predicted, found = [], []
+        predicted, measured = [], []
         for draw in range(draws):
             kappa, rho = jax.random.uniform(seeds.key(11, adapters, draw), (2, adapters, steps), jnp.float64)
             lam = 0.4 + jax.random.uniform(seeds.key(11, adapters, draw, 1), (adapters,), jnp.float64)
             predicted.append(bool(closed.covers(lam, kappa, rho)))
-            found.append(bool(twin.covers(lam, kappa, rho, key=seeds.key(11, adapters, draw, 2))))
+            measured.append(bool(twin.covers(lam, kappa, rho, key=seeds.key(11, adapters, draw, 2))))
         text = f"K={adapters}, {steps} steps, share of {draws} random libraries"
-        yield exact(text, np.mean(predicted), np.mean(found), 1e-12, draws)
+        yield exact(text, np.mean(predicted), np.mean(measured), 1e-12, draws)
 
 
 def _uneven(facts: int, rank: int, lam: float, kappa: float, spread: float) -> float:
-    """What one kappa for all facts gets wrong at most: mean of |recall(lam kappa_k) - recall(lam kappa)|.
+    """Bound on the error of one kappa for all facts: mean of |recall(lam kappa_k) - recall(lam kappa)|.
 
     kappa_k is Gaussian about kappa, with the ``spread`` of a finite number of features.
     """
@@ -93,8 +109,8 @@ def _paraphrased(effort: Effort):
         runs = twin.recall(jnp.asarray(strengths), turns, **sizes, key=key, draws=effort(16))
         for i, kappa in enumerate(kappas):
             # The fact's own prompts V e_a + e_R and V e_a + e_R' are at this angle.
-            apart = np.arccos((1 + np.cos(turns[i])) / 2)
-            spread = (crosstalk.kappa_variance(float(apart)) / ((1 - keys) * features)) ** 0.5
+            angle = np.arccos((1 + np.cos(turns[i])) / 2)
+            spread = (crosstalk.kappa_variance(float(angle)) / ((1 - keys) * features)) ** 0.5
             for j, lam in enumerate(strengths):
                 predicted = starvation.overwrite_recall(facts, rank, lam * kappa)
                 text = f"F=16, r={rank}, lambda={lam}, kappa={kappa:.3f}, m={features}"
@@ -110,7 +126,7 @@ STARVED = ((16, 16), (16, 13), (16, 10))
 LIBRARY_SIZES = (1, 2, 3, 4, 5, 6)
 
 
-def _kept(facts: int, rank: int, lam: float) -> float:
+def _predicted_retention(facts: int, rank: int, lam: float) -> float:
     return float(closed.retention(lam) if rank == facts else starvation.overwrite_recall(facts, rank, lam))
 
 
@@ -118,7 +134,7 @@ def _retention(source: Source) -> pd.DataFrame:
     count, rows = source.effort(32, 128), []
     for place, (facts, rank) in source.effort.some(list(enumerate(STARVED))):
         setting = {"panel": "lambda", "rank_share": rank / facts}
-        rows += [law(_kept(facts, rank, lam), x=lam, **setting) for lam in NODES]
+        rows += [law(_predicted_retention(facts, rank, lam), x=lam, **setting) for lam in NODES]
         for step, lam in source.effort.some(list(enumerate(LAMBDAS))):
             key = seeds.key(place, step)
             if rank == facts:
@@ -126,7 +142,9 @@ def _retention(source: Source) -> pd.DataFrame:
                 runs = [twin.retention(lam, key=key) for key in seeds.keys(key, count)]
             else:
                 runs = trained.overwrite_recall(facts, rank, float(lam), key=key, draws=count)
-            rows.append(share(_kept(facts, rank, lam), np.asarray(runs), facts, x=lam, **setting))
+            rows.append(
+                share(_predicted_retention(facts, rank, lam), np.asarray(runs), facts, x=lam, **setting)
+            )
     for size in source.effort.some(LIBRARY_SIZES):
         config = one_layer.OneLayerConfig(4, libraries=(size,))
         runs = parallel.over(

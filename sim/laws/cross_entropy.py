@@ -24,10 +24,10 @@ def _one_fact(answers: int, time: float, steps: int) -> np.ndarray:
     """(lead of new over old, loss) of one fact of 5, B alone trained on orthonormal keys."""
     keys, base = jnp.eye(5, dtype=jnp.float64), jnp.eye(answers, 5, dtype=jnp.float64)
     target = (jnp.arange(5) + 1) % 5
-    found = twin.train(
+    adapter = twin.train(
         base, keys, target, seeds.key(17), rank=5, step=time / steps, steps=steps, freeze_a=True
     )
-    logits = keys @ base.T + keys @ found.a.T @ found.b.T
+    logits = keys @ base.T + keys @ adapter.a.T @ adapter.b.T
     loss = twin.loss_of(logits, target, "cross_entropy") / 5
     return np.array([logits[0, 1] - logits[0, 0], loss])
 
@@ -52,8 +52,8 @@ def _trained_lead(effort: Effort):
     for time in (0.5, 1.0, 3.0, 10.0, 0.25, 2.0, 5.0, 7.5):
         leads = []
         for steps in (1000, 2000):
-            found = train(step=time / steps, steps=steps, freeze_a=True)
-            moved = found.b[:, 0] * found.a[0, 0]
+            adapter = train(step=time / steps, steps=steps, freeze_a=True)
+            moved = adapter.b[:, 0] * adapter.a[0, 0]
             leads.append(float(moved[1] - moved[0] - 1))
         yield exact(f"flow time {time}", closed.trained_lead(time), 2 * leads[1] - leads[0], 1e-4)
 

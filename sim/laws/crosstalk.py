@@ -1,4 +1,4 @@
-"""Section 4: how strongly an edit acts at other prompts, beside drawn feature maps, and its figure."""
+"""Section 4: the strength of an edit at other prompts against random feature maps, and its figure."""
 
 import math
 

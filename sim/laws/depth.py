@@ -26,9 +26,9 @@ def _depth(effort: Effort):
 def _wrong_order(effort: Effort):
     for entities in effort.some((2, 3, 4, 5)):
         for residual in (True, False):
-            right, asked = twin.wrong_order_count(entities, seeds.key(22, entities), residual)
+            right, trials = twin.wrong_order_count(entities, seeds.key(22, entities), residual)
             text = f"N={entities}, residual {residual}, all bijections"
-            yield exact(text, closed.wrong_order_accuracy(entities), right / asked, 1e-12)
+            yield exact(text, closed.wrong_order_accuracy(entities), right / trials, 1e-12)
 
 
 @check("familiarity: cosine after c exposures", "8", "model")

@@ -1,4 +1,4 @@
-"""Section 11: the flow of a LoRA beside gradient descent on its factors, and the figure."""
+"""Section 11: the flow of a LoRA against gradient descent on its factors, and the figure."""
 
 import functools
 
@@ -64,10 +64,10 @@ def _flow(effort: Effort):
         for time in (0.3, 0.8, 1.2):
             steps = [dense(_descended(keys, residual, start, time, count)) for count in (500, 1000, 2000)]
             once = [2 * steps[i + 1] - steps[i] for i in range(2)]
-            found = jnp.linalg.norm((4 * once[1] - once[0]) / 3)
+            measured = jnp.linalg.norm((4 * once[1] - once[0]) / 3)
             predicted = jnp.linalg.norm(_flowed(residual.T @ keys, start, time))
             text = f"|A0|={size}, t={time}, SGD of 500, 1000, 2000 steps, Richardson twice"
-            yield exact(text, predicted, found, 1e-5)
+            yield exact(text, predicted, measured, 1e-5)
 
 
 @check("LoRA flow: limit", "11c", "exact")
@@ -76,10 +76,10 @@ def _limit(effort: Effort):
         keys, residual = _problem(seeds.key(29, draw))
         start = twin.start_on(keys, RANK, 0.3, seeds.key(29, draw, 3))
         predicted = dense(edits.least_squares_adapter(keys, residual, RANK)) @ keys.T
-        found = dense(_descended(keys, residual, start, 200.0, 2000)) @ keys.T
+        measured = dense(_descended(keys, residual, start, 200.0, 2000)) @ keys.T
         text = f"draw {draw}, 2000 steps of 0.1"
-        yield exact(f"{text}, entry 0", predicted[0, 0], found[0, 0], 1e-9)
-        yield exact(f"{text}, norm", jnp.linalg.norm(predicted), jnp.linalg.norm(found), 1e-9)
+        yield exact(f"{text}, entry 0", predicted[0, 0], measured[0, 0], 1e-9)
+        yield exact(f"{text}, norm", jnp.linalg.norm(predicted), jnp.linalg.norm(measured), 1e-9)
 
 
 @check("LoRA flow: early law", "11a", "asymptotic")
@@ -90,11 +90,11 @@ def _early(effort: Effort):
         start = twin.start_on(keys, RANK, size, seeds.key(29, 1, 3))
         for time in (0.25, 0.5, 1.0):
             coarse, fine = (_descended(keys, residual, start, time, count).b for count in (1000, 2000))
-            found = jnp.linalg.norm(2 * fine - coarse) / size
+            measured = jnp.linalg.norm(2 * fine - coarse) / size
             factors = closed.early(residual.T @ keys, start, time)
             predicted = float(jnp.linalg.norm(factors.b)) / size
             slack = predicted * float(jnp.linalg.norm(dense(factors))) / STRENGTHS[0]
-            yield limit(f"|A0|={size}, t={time}, |B|/|A0|", predicted, found, slack)
+            yield limit(f"|A0|={size}, t={time}, |B|/|A0|", predicted, measured, slack)
 
 
 @check("LoRA flow: half-times of the modes", "11e", "asymptotic")
@@ -104,10 +104,10 @@ def _learned(effort: Effort):
     gradient = residual.T @ keys
     for size in effort.some((1e-1, 1e-2, 1e-4, 1e-6)):
         start = twin.start_on(keys, RANK, size, seeds.key(29, 0, 3))
-        found, predicted = _half_times(gradient, start), closed.learning_times(gradient, start)
+        measured, predicted = _half_times(gradient, start), closed.learning_times(gradient, start)
         for mode in range(RANK):
             slack = 0.1 * size ** (2 - 2 * STRENGTHS[mode + 1] / STRENGTHS[mode])
-            yield limit(f"|A0|={size}, mode {mode + 1}", predicted[mode], found[mode], slack)
+            yield limit(f"|A0|={size}, mode {mode + 1}", predicted[mode], measured[mode], slack)
 
 
 SHOWN = 0.05  # |A_0| of the paths
@@ -145,12 +145,12 @@ def _paths(keys: jax.Array, residual: jax.Array) -> list[dict]:
 
     rows, fine = [], np.linspace(0.0, STEP * EVERY * PLACES, 171)
     coarse = STEP * EVERY * np.arange(1, PLACES + 1)
-    lines, at_points, measured = (np.asarray(found) for found in (flow(fine), flow(coarse), descent()))
+    lines, at_points, measured = (np.asarray(value) for value in (flow(fine), flow(coarse), descent()))
     for mode in range(RANK):
         setting = {"panel": "path", "mode": mode + 1, "strength": STRENGTHS[mode], "size": SHOWN}
         rows += [law(value, time=time, **setting) for time, value in zip(fine, lines[:, mode], strict=True)]
-        for time, predicted, found in zip(coarse, at_points[:, mode], measured[:, mode], strict=True):
-            rows.append(certain(predicted, found, time=time, step=STEP, **setting))
+        for time, predicted, value in zip(coarse, at_points[:, mode], measured[:, mode], strict=True):
+            rows.append(certain(predicted, value, time=time, step=STEP, **setting))
     return rows
 
 
@@ -161,8 +161,8 @@ def _collect(source: Source) -> pd.DataFrame:
     @functools.partial(jax.jit, static_argnums=2)
     def distances(starts, wanted, steps):
         def one(pair):
-            found = twin.descend(keys, residual, _zero(pair[0]), END / steps, steps)
-            return jnp.linalg.norm(dense(found) - pair[1]) / jnp.linalg.norm(pair[1])
+            adapter = twin.descend(keys, residual, _zero(pair[0]), END / steps, steps)
+            return jnp.linalg.norm(dense(adapter) - pair[1]) / jnp.linalg.norm(pair[1])
 
         return jax.lax.map(one, (starts, wanted))
 
@@ -175,8 +175,8 @@ def _collect(source: Source) -> pd.DataFrame:
     for place, size in effort.some(list(enumerate((1e-1, 1e-2, 1e-3, 1e-4, 1e-5)))):
         errors = []
         for start in _starts(keys, size, seeds.key(6, place), effort(8)):
-            found = _half_times(gradient, start)
-            errors.append(float(jnp.mean(jnp.abs(closed.learning_times(gradient, start) / found - 1))))
+            times = _half_times(gradient, start)
+            errors.append(float(jnp.mean(jnp.abs(closed.learning_times(gradient, start) / times - 1))))
         rows.append(point(0.0, errors, panel="half-times", size=size))
     return pd.DataFrame(rows)
 

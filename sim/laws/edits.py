@@ -1,4 +1,4 @@
-"""Section 1: one edit, and the best edit of rank r, beside what gradient descent finds."""
+"""Section 1: one edit, and the best edit of rank r, against gradient descent."""
 
 import jax.numpy as jnp
 
@@ -20,8 +20,8 @@ def _rank_one(effort: Effort):
         phi = gaussian(seeds.key(1, index, 0), (width,))
         change = gaussian(seeds.key(1, index, 1), (outputs,))
         law = jnp.linalg.norm(dense(closed.rank_one_edit(phi, change)))
-        found = jnp.linalg.norm(twin.rank_one_edit(phi, change))
-        yield exact(f"m={width}, n={outputs}, 200 steps", law, found, 1e-9)
+        measured = jnp.linalg.norm(twin.rank_one_edit(phi, change))
+        yield exact(f"m={width}, n={outputs}, 200 steps", law, measured, 1e-9)
 
 
 @check("least-squares adapter, loss", "1", "exact")
@@ -32,5 +32,5 @@ def _least_squares(effort: Effort):
             keys = keys * jnp.linspace(1.0, 1.5, 6)[:, None]
             residual = gaussian(seeds.key(2, seed, 1), (6, 5))
             law = closed.least_squares_loss(keys, residual, rank)
-            found = twin.least_squares_loss(keys, residual, rank, key=seeds.key(2, seed, 2))
-            yield exact(f"F=6, m=10, n=5, r={rank}, draw {seed}, 4000 steps", law, found, 1e-6)
+            measured = twin.least_squares_loss(keys, residual, rank, key=seeds.key(2, seed, 2))
+            yield exact(f"F=6, m=10, n=5, r={rank}, draw {seed}, 4000 steps", law, measured, 1e-6)

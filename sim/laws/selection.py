@@ -1,4 +1,4 @@
-"""Section 10: what Arrow's prototypes see and whom they choose, beside routed adapters; the figure."""
+"""Section 10: alignment and choices of Arrow's prototypes against routed adapters, and the figure."""
 
 import functools
 from collections.abc import Callable
@@ -43,8 +43,8 @@ def _orthogonal(effort: Effort):
     for facts in effort.some((3, 7, 12, 1, 2, 5, 9, 16)):
         frame = jnp.linalg.qr(gaussian(seeds.key(26, facts), (20, facts + 1)))[0].T
         prototype = routing.arrow(LowRank(jnp.eye(facts), frame[:1] + frame[1:]))[0]
-        found = jnp.square(prototype @ frame[0])
-        yield exact(f"F={facts}, m=20", closed.alignment_orthogonal(facts), found, 1e-9)
+        measured = jnp.square(prototype @ frame[0])
+        yield exact(f"F={facts}, m=20", closed.alignment_orthogonal(facts), measured, 1e-9)
 
 
 GATES = ((2.0, 1.0, 2, 1.0, 1), (2.0, 1.0, 4, 1.0, 1), (2.0, 1.0, 4, 0.5, 2))

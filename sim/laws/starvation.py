@@ -1,4 +1,4 @@
-"""Section 6: what too little rank leaves of overwrites and insertions, beside trained LoRAs; its figure."""
+"""Section 6: recall of overwrites and insertions at too low a rank against trained LoRAs; its figure."""
 
 import numpy as np
 import pandas as pd
@@ -81,8 +81,8 @@ def _mean_share(effort: Effort):
 def _cycle(effort: Effort):
     for length, rank in effort.some(CYCLES):
         predicted = coverage.retention(closed.cycle_shares(length, rank))
-        found = twin.cycle_recall(length, rank, key=seeds.key(16, length))
-        yield exact(f"L={length}, r={rank}", predicted, found, 1e-12)
+        measured = twin.cycle_recall(length, rank, key=seeds.key(16, length))
+        yield exact(f"L={length}, r={rank}", predicted, measured, 1e-12)
 
 
 FACTS = (16, 32, 64)

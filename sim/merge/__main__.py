@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from sim.lab.cli import run_command
-from sim.merge import METHODS, Method, read_adapter
+from sim.merge import METHODS, Method
 from sim.merge.adapters import truncation_loss
 from sim.merge.entry import check_weights, cut_off, merged, notes_on
+from sim.merge.layouts import parse_renames, read_adapters
+from sim.merge.peft.rounding import MOST, share
 from sim.merge.peft.write import new_folder
 
 
@@ -51,6 +53,11 @@ class MergeCommand:
     """Options of the method, as NAME=VALUE, for example density=0.5 vote=count."""
     dtype: Literal["float16", "bfloat16", "float32", "float64"] | None = None
     """Type of the file's numbers. Default: that of the adapters' files, the wider of several."""
+    allow_rounding: bool = False
+    """Write the merge although the type of the file loses more than 1% of a module's update."""
+    rename: tuple[str, ...] = ()
+    """Prefixes of module names to replace in the adapters that have them, as OLD=NEW, for example
+    model.language_model=model: for adapters that name one model's modules in two layouts."""
     seed: Annotated[int, tyro.conf.arg(help=f"Seed of the methods that draw: {_named('uses_key')}.")] = 0
 
 
@@ -77,28 +84,36 @@ def main(command: MergeCommand) -> None:
         raise ValueError("give at least one adapter folder to merge")
     options = parsed_options(command.method, command.option)
     check_weights(command.weight, len(command.adapters))
-    adapters = [read_adapter(path) for path in command.adapters]
+    adapters = read_adapters(command.adapters, parse_renames(command.rename))
     for note in notes_on(adapters):
         print(f"note: {note}")
     loss = truncation_loss(adapters, command.method, command.weight, command.rank)
     if loss:
         print(f"the rank will cut off {100 * loss:.3g}% of the squared norm", flush=True)
     with new_folder(command.out) as folder:
-        found = merged(adapters, command.method, command.weight, command.rank, command.seed, options, loss)
-        found.write_into(folder, command.dtype, shlex.join(_typed(command)))
+        result = merged(adapters, command.method, command.weight, command.rank, command.seed, options, loss)
+        words = shlex.join(_typed(command))
+        rounding = result.write_into(folder, command.dtype, command.allow_rounding, words)
+    if rounding.loss > MOST:
+        print(f"warning: rounding to {rounding.dtype} lost {share(rounding.loss)} of {rounding.module}")
     print(
-        f"{command.out}: {command.method} of {len(adapters)} adapters, {len(found.updates)} modules, "
-        f"rank {found.rank}, {found.facts(command.dtype)['dtype']}{cut_off(found.lost)}"
+        f"{command.out}: {command.method} of {len(adapters)} adapters, {len(result.updates)} modules, "
+        f"rank {result.rank}, {rounding.dtype}{cut_off(result.lost)}"
     )
 
 
 def _typed(command: MergeCommand) -> list[str]:
     """The command in words, whatever way it was given."""
     words = ["python", "-m", "sim.merge", *map(str, command.adapters), "--method", command.method]
-    for flag, values in (("--weight", command.weight), ("--option", command.option)):
+    for flag, values in (
+        ("--weight", command.weight),
+        ("--option", command.option),
+        ("--rename", command.rename),
+    ):
         words += [flag, *map(str, values)] if values else []
     for flag, value in (("--rank", command.rank), ("--dtype", command.dtype)):
         words += [flag, str(value)] if value is not None else []
+    words += ["--allow-rounding"] if command.allow_rounding else []
     if METHODS[command.method].uses_key:
         words += ["--seed", str(command.seed)]
     return [*words, "--out", str(command.out)]

@@ -1,7 +1,8 @@
 """The merge of folders, as a result that prints, draws and writes itself."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ from sim.lab.entry.shown import Shown
 from sim.merge.adapters import merge_adapters, truncation_loss
 from sim.merge.aligned import aligned
 from sim.merge.card import card
-from sim.merge.peft.files import Adapter, read_adapter
-from sim.merge.peft.write import kept_dtype, new_folder, write_files
+from sim.merge.layouts import disjoint_note, disjoint_pairs, read_adapters
+from sim.merge.peft.files import Adapter
+from sim.merge.peft.rounding import Rounding, share
+from sim.merge.peft.write import new_folder, write_files
 from sim.merge.registry import METHODS
 from theory.lowrank import LowRank, inner, norm
 
@@ -26,7 +29,8 @@ class Merged(Shown):
     """K adapters merged into one update a module.
 
     lost: the share of the squared norm that the rank cut off; None where it is not known. notes: what was
-    read otherwise than it stands, filled in, or does not fit together.
+    read otherwise than it stands, filled in, or does not fit together. rename: prefixes of module names that
+    were replaced, {old: new}.
     """
 
     method: str
@@ -37,6 +41,7 @@ class Merged(Shown):
     updates: Mapping[str, LowRank]
     lost: float | None
     notes: tuple[str, ...]
+    rename: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:
@@ -71,8 +76,8 @@ class Merged(Shown):
             }
         )
 
-    def facts(self, dtype: str | None = None) -> dict[str, Any]:
-        """The table of the model card."""
+    def facts(self, rounding: Rounding) -> dict[str, Any]:
+        """The table of the model card of a merge written with this loss by rounding."""
         return {
             "weights": ", ".join(map(str, self.weights)) or "the method's own",
             "options": ", ".join(f"{key}={value}" for key, value in self.options.items())
@@ -82,25 +87,30 @@ class Merged(Shown):
             "cut off by the rank": "unknown"
             if self.lost is None
             else f"{100 * self.lost:.3g}% of the squared norm",
-            "dtype": dtype or kept_dtype(self.sources),
+            "dtype": rounding.dtype,
+            "lost by rounding": f"at most {share(rounding.loss)} of an update, that of {rounding.module}",
         }
 
-    def write_into(self, folder: Path, dtype: str | None, command: str) -> None:
-        """The PEFT files and the model card, in a folder that exists."""
-        write_files(folder, self.updates, self.sources, dtype or "")
-        text = card(command, METHODS[self.method], self.sources, self.facts(dtype), self.notes)
+    def write_into(self, folder: Path, dtype: str | None, allow_rounding: bool, command: str) -> Rounding:
+        """The PEFT files and the model card, in a folder that exists; the largest loss by rounding."""
+        rounding = write_files(folder, self.updates, self.sources, dtype or "", allow_rounding)
+        text = card(command, METHODS[self.method], self.sources, self.facts(rounding), self.notes)
         (folder / "README.md").write_text(text)
+        return rounding
 
-    def write(self, out: str | Path, dtype: str | None = None) -> None:
+    def write(self, out: str | Path, dtype: str | None = None, allow_rounding: bool = False) -> Rounding:
         """Write the merge as a PEFT adapter, whole or not at all, in the sources' type or ``dtype``.
 
-        Raises: ValueError if ``out`` holds something already or cannot be created, or the type is too narrow.
+        Returns: the largest loss by rounding, which the model card says as well.
+        Raises: ValueError if ``out`` holds something already or cannot be created, a number is too large for
+            the type, or rounding loses more than 1% of a module's update unless ``allow_rounding``.
         """
-        given = {"weights": self.weights, "seed": self.seed, "options": dict(self.options)}
+        rest = {"weights": self.weights, "seed": self.seed}
+        rest |= {"options": dict(self.options), "rename": dict(self.rename)}
         words = [repr(str(source.path)) for source in self.sources] + [f"method={self.method!r}"]
-        words += [f"{name}={value!r}" for name, value in given.items() if value]
+        words += [f"{name}={value!r}" for name, value in rest.items() if value]
         with new_folder(Path(out)) as folder:
-            self.write_into(folder, dtype, f"sim.merge({', '.join(words)})")
+            return self.write_into(folder, dtype, allow_rounding, f"sim.merge({', '.join(words)})")
 
     def _series(self) -> dict[str, Mapping[str, LowRank]]:
         each = {f"adapter {i + 1}": adapter.modules for i, adapter in enumerate(aligned(self.sources))}
@@ -114,12 +124,14 @@ def merge_folders(
     rank: int | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Merged:
     """Merge PEFT folders into one adapter, without data and without the base; ``write`` writes it.
 
     Args:
         method: a key of ``METHODS``. weights: one number an adapter, the method's own by default.
         rank: truncate every module to it. seed: of the methods that draw. options: the method's own.
+        rename: prefixes of module names to replace, {old: new}, for adapters in two layouts of one model.
 
     Raises: ValueError, one line, for folders that cannot be read or do not fit together, and as
         ``merge_adapters`` does.
@@ -127,9 +139,11 @@ def merge_folders(
     if not adapters:
         raise ValueError("give at least one adapter folder to merge")
     check_weights(weights, len(adapters))
-    read = [read_adapter(path) for path in adapters]
+    read = read_adapters(adapters, rename)
     loss = truncation_loss(read, method, weights, rank)
-    return merged(read, method, weights, rank, seed, options or {}, loss)
+    return dataclasses.replace(
+        merged(read, method, weights, rank, seed, options or {}, loss), rename=dict(rename or {})
+    )
 
 
 def merged(
@@ -167,6 +181,8 @@ def notes_on(adapters: Sequence[Adapter]) -> list[str]:
     """What was read otherwise than it stands, filled in, or does not fit together."""
     notes = [adapter.note for adapter in aligned(adapters) if adapter.note]
     bases = {str(adapter.config.get("base_model_name_or_path")) for adapter in adapters}
+    if pairs := disjoint_pairs(adapters):
+        notes.insert(0, disjoint_note(pairs))
     if len(bases) > 1:
         notes.insert(0, f"the adapters name different base models: {', '.join(sorted(bases))}")
     return notes

@@ -52,7 +52,7 @@ def _cells(keys: Array, reads: Array, begin: Array) -> Float[Array, "rows"]:
     exact = exact_adapter(keys, residual)
 
     def cell(read: Array) -> Array:
-        base = twin.known_twice(keys, read, old)
+        base = twin.two_template_base(keys, read, old)
         kappa = jnp.diagonal(read @ exact.a.T)
 
         def one(start: Array) -> Array:

@@ -32,7 +32,7 @@ def _chunk(config: OneLayerConfig, seeds: jax.Array) -> jax.Array:
 
 
 def expect(config: OneLayerConfig, seeds: int) -> None:
-    """Have what ``run`` needs for that many seeds compiled, beside whatever comes first."""
+    """Compile the program of ``run`` for that many seeds in the background."""
     parallel.expect(functools.partial(_chunk, config), np.uint32(0), seeds)
 
 

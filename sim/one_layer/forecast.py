@@ -1,4 +1,4 @@
-"""What the theory says about each row of the one-layer experiment, from the row's own setting alone.
+"""The theory's prediction for each row of the one-layer experiment, from the row's setting alone.
 
 Nothing here sees a measurement or draws a number. Rows the theory has no number for get NaN.
 """

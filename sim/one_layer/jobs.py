@@ -1,4 +1,4 @@
-"""The one-layer experiment as resumable work: its seeds are units, each row stands beside its prediction."""
+"""The one-layer experiment as resumable work: one unit a seed, rows with their predictions."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Part:
         yield f"one-layer model, rank {self.config.rank}", count, work
 
     def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
-        """Have what ``stages`` will run compiled, beside whatever comes first."""
+        """Compile the programs of ``stages`` in the background."""
         if todo := self._todo(experiment, count, done):
             expect(self.config, min(CHUNK, len(todo)))
 
@@ -43,7 +43,7 @@ class Part:
         return f"{WORLD}/rank{self.config.rank}"
 
     def _todo(self, experiment: str, count: int, done: set[str]) -> dict[int, str]:
-        """Unit of every seed that is not done."""
+        """Seed -> unit, of every seed that is not done."""
         units = {seed: f"{experiment}/{self._label}/seed{seed:03d}" for seed in range(count)}
         return {seed: unit for seed, unit in units.items() if unit not in done}
 
@@ -51,13 +51,13 @@ class Part:
         self, common: dict, todo: dict[int, str], done: int
     ) -> Iterator[tuple[dict[str, list[dict]], int]]:
         yield {}, done
-        seeds, told = list(todo), predict(self.config, rows(self.config))
+        seeds, forecasts = list(todo), predict(self.config, rows(self.config))
         for start in range(0, len(seeds), CHUNK):
             chunk = seeds[start : start + CHUNK]
             finished: dict[str, list[dict]] = {todo[seed]: [] for seed in chunk}
             measured = run(self.config, chunk)
-            for row, predicted in zip(measured, told * len(chunk), strict=True):
-                known = not math.isnan(predicted)
-                said = {"predictor": "law" if known else "", "predicted": predicted}
-                finished[todo[row["seed"]]].append({**common, **row, **said})
+            for row, predicted in zip(measured, forecasts * len(chunk), strict=True):
+                predictable = not math.isnan(predicted)
+                prediction = {"predictor": "law" if predictable else "", "predicted": predicted}
+                finished[todo[row["seed"]]].append({**common, **row, **prediction})
             yield finished, len(chunk)

@@ -36,13 +36,13 @@ def measure(config: OneLayerConfig, key: Array) -> Float[Array, "rows"]:
     parts = [slice(index * facts, (index + 1) * facts) for index in range(largest)]
     updates = [exact_adapter(keys[part], new[part] - old[part]) for part in parts]
 
-    def kept(update: LowRank, count: int) -> Array:
+    def mean_recall(update: LowRank, count: int) -> Array:
         logits = base[:count] + apply(update, keys[:count])
         return jnp.mean(recalled(logits, subjects[:count] + total))
 
     own = keys[:facts]
     scaled = base[None, :facts] + jnp.asarray(config.lambdas)[:, None, None] * apply(updates[0], own)[None]
     target = jnp.broadcast_to(subjects[:facts] + total, scaled.shape[:2])
-    alone = jnp.mean(recalled(scaled, target), axis=1)
-    averaged = [kept(merge("average", updates[:size]), size * facts) for size in config.libraries]
-    return jnp.concatenate([alone, jnp.stack([*averaged, kept(merge("sum", updates), total)])])
+    single = jnp.mean(recalled(scaled, target), axis=1)
+    averaged = [mean_recall(merge("average", updates[:size]), size * facts) for size in config.libraries]
+    return jnp.concatenate([single, jnp.stack([*averaged, mean_recall(merge("sum", updates), total)])])

@@ -1,4 +1,4 @@
-"""Two adapters, two hops: what each recalls alone, and what their merges make of the two-hop prompt.
+"""Two adapters, two hops: recall of each adapter, and two-hop answers of their merges.
 
 The design is balanced. Subject a_i is sent to bridge pi(i + k mod N), pi a random permutation, and all shifts
 k = 0..N-1 are run for every seed: each subject meets each bridge exactly once. An answer that does
@@ -40,7 +40,7 @@ def rows(config: OneLayerConfig) -> list[dict]:
 
 
 def _strength(method: str) -> float:
-    """The coefficient of the adapters that a model holds; NaN for a merge that is not linear in them."""
+    """Coefficient of a model's adapters; NaN for a merge that is not linear in them."""
     if method in ("base", "adapter1", "adapter2"):
         return float(method != "base")
     coefficient = METHODS[method].coefficient
@@ -116,7 +116,7 @@ def measure(config: OneLayerConfig, key: Array) -> Float[Array, "rows"]:
 def _base(
     config: OneLayerConfig, first: Array, second: Array, both: Array, old1: Array, old2: Array
 ) -> Float[Array, "n m"]:
-    """Minimum-norm weights on all one-hop facts, and on the two-hop facts where the config says so."""
+    """Minimum-norm weights on all one-hop facts, and with ``two_hop_in_base`` on the two-hop facts."""
     outputs = 2 * config.entities
     keys, answers = [first, second], [old1, old2 + config.entities]
     if config.two_hop_in_base:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sim.lab.cli import RESUME, run_command
+from sim.merge.layouts import parse_renames
 from sim.predict.entry import MOST, predict
 from sim.predict.weights import GRID
 
@@ -45,13 +46,16 @@ class PredictCommand:
     """Prompts that are run at a time."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Type of the base's numbers. Default: that of its files."""
+    rename: tuple[str, ...] = ()
+    """Prefixes of module names to replace in the adapters that have them, as OLD=NEW, for example
+    model.language_model=model: for adapters that name the base's modules in another layout."""
     device: str | None = None
     """For example cpu or cuda:1. Default: the GPU if there is one."""
 
 
 def main(command: PredictCommand) -> None:
     """Predict, write the files, print table and verdict. ValueError for bad input."""
-    found = predict(
+    prediction = predict(
         *command.adapters,
         base=command.base,
         prompts=command.prompts,
@@ -62,11 +66,12 @@ def main(command: PredictCommand) -> None:
         batch_size=command.batch_size,
         dtype=command.dtype,
         device=command.device,
+        rename=parse_renames(command.rename),
     )
-    for note in found.notes:
+    for note in prediction.notes:
         print(f"note: {note}")
     beside = "predictions.csv, prompts.csv, prediction.pdf, .png and manifest.json"
-    print(f"{found}\n\nread {command.out / 'report.html'}; beside it are {beside}")
+    print(f"{prediction}\n\nread {command.out / 'report.html'}; beside it are {beside}")
 
 
 if __name__ == "__main__":

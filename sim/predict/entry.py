@@ -5,24 +5,25 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sim.hf.extra import PACKAGES, with_extra
+from sim.hf.base import contents
+from sim.hf.extra import releases, with_extra
 from sim.hf.prompts import read_prompts
-from sim.hf.tokens import Question, batch, question
+from sim.hf.tokens import Question, batch, questions
 from sim.lab import files, report, style
 from sim.lab.entry.shown import Shown
 from sim.lab.store.identity import environment, plain, versions
-from sim.merge import Adapter, aligned, read_adapter
+from sim.merge import Adapter, aligned
+from sim.merge.layouts import read_adapters
 from sim.predict.draw import draw
-from sim.predict.run import Judge, answered, digest_of, require_own
+from sim.predict.run import Judge, answered, require_own
 from sim.predict.tables import Asked, prediction_table, prompt_table
 from sim.predict.verdict import table, verdict
 from sim.predict.weights import Weights, grid, weights
@@ -71,6 +72,7 @@ def predict(
     batch_size: int = 8,
     dtype: str | None = None,
     device: str | None = None,
+    rename: Mapping[str, str] | None = None,
 ) -> Prediction:
     """Predict every linear merge of two or more PEFT adapters on a base, from each adapter run alone.
 
@@ -79,6 +81,7 @@ def predict(
         prompts: JSON lines, {"prompt": ..., "answer": ..., "group": ...} (``read_prompts``).
         out: what is written, and resumed. lams: strengths (``grid``). most: as ``weights`` takes it.
         check: run the merges as well. batch_size, dtype, device: as ``sim.hf`` takes them.
+        rename: prefixes of module names to replace, {old: new}, where adapters have another layout.
 
     Raises: ValueError, one line, for bad input, a missing extra, or a folder of another configuration.
     """
@@ -88,28 +91,23 @@ def predict(
         raise ValueError(f"a merge has at least two adapters, not {len(adapters)}")
     if batch_size < 1:
         raise ValueError(f"--batch-size is {batch_size}: give 1 or more")
-    read = [read_adapter(path) for path in adapters]
-    notes = [adapter.note for adapter in aligned(read) if adapter.note]
-    asked, lams = read_prompts(prompts), grid(len(read), lams)
-    each = weights(len(read), lams, most)
-    config = _config(read, base, prompts, lams, each, dtype)
+    library = read_adapters(adapters, rename)
+    notes = [adapter.note for adapter in aligned(library) if adapter.note]
+    lines, lams = read_prompts(prompts), grid(len(library), lams)
+    each = weights(len(library), lams, most)
+    model = with_extra("sim.hf._model")
+    config = _config(library, base, prompts, lams, each, dtype) | ({"rename": dict(rename)} if rename else {})
     require_own(out, config)
-    running = with_extra("sim.hf._model")
-    loaded = running.load(base, read, dtype, device)
-    questions = [question(loaded.tokenizer, prompt, loaded.longest) for prompt in asked]
-    said = answered(out, config, questions, batch_size, _judges(loaded, questions[:1], each, check))
-    joined = sum(one.joined for one in questions)
-    if joined:
-        notes.append(
-            f"{joined} of {len(questions)} answers begin inside a token that also ends the prompt (a space "
-            "that belongs to the answer?): that token counts as theirs"
-        )
-    folders = tuple(str(adapter.path) for adapter in read)
-    found = Prediction(Asked(folders, tuple(asked), tuple(questions), tuple(each), said), tuple(notes))
+    loaded = model.load(base, library, dtype, device)
+    items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)
+    answers = answered(out, config, items, batch_size, _judges(loaded, items[:1], each, check))
+    folders = tuple(str(adapter.path) for adapter in library)
+    table = Asked(folders, tuple(lines), tuple(items), tuple(each), answers)
+    prediction = Prediction(table, (*notes, *loaded.notes, *remarks))
     facts = {"base": str(base), "prompts": str(prompts), "device": str(loaded.model.device)}
     seconds = round(time.monotonic() - start, 1)  # of this sitting
-    _write(found, out, {**facts, "seconds": seconds, "config": config})
-    return found
+    _write(prediction, out, {**facts, "seconds": seconds, "config": config})
+    return prediction
 
 
 def _config(
@@ -120,13 +118,11 @@ def _config(
     each: Sequence[Weights],
     dtype: str | None,
 ) -> dict[str, Any]:
-    """All that decides an answer: files by their contents, the base (which is large) by what describes it."""
-    described = sorted(path for path in base.glob("*.json"))
-    sizes = {path.name: path.stat().st_size for path in sorted(base.glob("*.safetensors"))}
+    """All that decides an answer, files by their contents."""
     return {
-        "adapters": [digest_of(sorted(adapter.path.glob("adapter_*"))) for adapter in adapters],
-        "base": {"described": digest_of(described), "sizes": sizes},
-        "prompts": digest_of([prompts]),
+        "adapters": [files.digests(adapter.path.glob("adapter_*")) for adapter in adapters],
+        "base": contents(base),
+        "prompts": [*files.digests([prompts]).values()],
         "lams": lams,
         "merges": len(each),  # with the strengths this tells which
         "dtype": dtype,
@@ -134,42 +130,41 @@ def _config(
 
 
 def _judges(loaded: Any, first: Sequence[Question], each: Sequence[Weights], check: bool) -> dict[str, Judge]:
-    names = ("sim.hf._model", "sim.hf._stream", "sim.predict._logits")
+    names = ("sim.hf._run", "sim.hf._stream", "sim.predict._logits")
     running, inner, logits = (with_extra(name) for name in names)
 
     @functools.cache
-    def read_out():  # of the model, whatever it is asked
+    def readout():  # of the model, whatever it is asked
         return inner.readout(loaded, batch(list(first)))
 
-    def ran(questions):
-        together = batch(questions)
+    def runner(items):
+        together = batch(items)
         return functools.partial(running.answer_logits, loaded, together), together
 
-    def predicting(questions):
+    def predicting(items):
         with running.fitting():
-            run, together = ran(questions)
-            found = read_out()
-            streams = functools.partial(inner.answer_streams, loaded, found, together)
+            run, together = runner(items)
+            end = readout()
+            streams = functools.partial(inner.answer_streams, loaded, end, together)
             step = logits.STEP.get(loaded.model.dtype, logits.COARSE)
-            return logits.predicted(run, together, each, (streams, found) if found else None, step)
+            return logits.predicted(run, together, each, (streams, end) if end else None, step)
 
-    def checking(questions):
+    def checking(items):
         with running.fitting():
-            return logits.measured(*ran(questions), each)
+            return logits.measured(*runner(items), each)
 
     return {"predicting": predicting} | ({"checking": checking} if check else {})
 
 
-def _write(found: Prediction, out: Path, facts: dict[str, Any]) -> None:
-    for name, frame in (("predictions", found.predictions()), ("prompts", found.prompts())):
+def _write(prediction: Prediction, out: Path, facts: dict[str, Any]) -> None:
+    for name, frame in (("predictions", prediction.predictions()), ("prompts", prediction.prompts())):
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
-    picture = found.figure()
+    picture = prediction.figure()
     style.save(picture, out / "prediction")
-    with_packages = {"versions": {**versions(), **{name: metadata.version(name) for name in PACKAGES}}}
-    manifest = {"adapters": found.asked.adapters, **environment(facts["device"]), **with_packages, **facts}
-    manifest = plain(manifest)
+    manifest = {"adapters": prediction.asked.adapters, **environment(facts["device"]), **facts}
+    manifest = plain({**manifest, "versions": {**versions(), **releases()}})
     files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
-    write_page(found, out, picture, manifest)
+    write_page(prediction, out, picture, manifest)
 
 
 def write_page(found: Prediction, out: Path, picture: Figure, manifest: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """The questions put to the model, batch by batch, each kept on disk when it is answered."""
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,29 +51,30 @@ def answered(
     """{predictor: its answers to all questions}; what ``answers.sqlite`` in the folder has is not asked anew.
 
     judges: the passes over the questions, by name: each gives the predictors of its own.
-    Raises: ValueError if the folder holds another configuration, OSError if it cannot be written.
+    Raises: ValueError if the folder holds another configuration or an answer is not finite (nothing of its
+    batch is written then), OSError if it cannot be written.
     """
     with told(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _opened(folder, config) as database:
         if not database.known():
             database.write({}, config=plain(config))
-        done, found = database.done(), {}
+        done, answers = database.done(), {}
         for name, judge in judges.items():
             units = {number: f"{name}/{number:06d}" for number in range(len(questions))}
             missing = [number for number, unit in units.items() if unit not in done]
             there = len(questions) - len(missing)
             with tqdm(total=len(questions), initial=there, desc=name, unit="prompt", delay=1) as bar:
                 for numbers in batches(questions, missing, size):
-                    said = judge([questions[number] for number in numbers])
-                    _require_finite(said)
-                    database.write({units[number]: _rows(said, i) for i, number in enumerate(numbers)})
+                    judgement = judge([questions[number] for number in numbers])
+                    _require_finite(judgement, [questions[number].line for number in numbers])
+                    database.write({units[number]: _rows(judgement, i) for i, number in enumerate(numbers)})
                     bar.update(len(numbers))
             rows = [row for row in database.rows() if row[0].startswith(f"{name}/")]
             for predictor in dict.fromkeys(row[1] for row in rows):
-                held = np.array([row[2:] for row in rows if row[1] == predictor])
-                found[predictor] = Answers(held[:, 0], held[:, 1])
-    return found
+                numbers = np.array([row[2:] for row in rows if row[1] == predictor])
+                answers[predictor] = Answers(numbers[:, 0], numbers[:, 1])
+    return answers
 
 
 def require_own(folder: Path, config: Mapping[str, Any]) -> None:
@@ -95,11 +95,17 @@ def _opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
         database.close()
 
 
-def _require_finite(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]) -> None:
-    if not all(np.isfinite(side).all() for each in said.values() for merge in each for side in merge):
-        raise FloatingPointError(
-            "the model gives logits that are not finite: use --dtype bfloat16 or float32"
-        )
+def _require_finite(
+    judgement: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], lines: Sequence[int]
+) -> None:
+    """Raise ValueError, naming the predictor and the line, unless all numbers are finite."""
+    for predictor, merges in judgement.items():
+        finite = np.all([np.isfinite(side) for merge in merges for side in merge], axis=0)
+        if not finite.all():
+            raise ValueError(
+                f"the numbers of {predictor} for the prompt of line {lines[int(np.argmin(finite))]} are not "
+                "finite: use --dtype bfloat16 or float32"
+            )
 
 
 def _rows(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: int) -> list[list]:
@@ -108,12 +114,3 @@ def _rows(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: i
         [name, *([float(f"{merge[side][number]:.{SIGNIFICANT}g}") for merge in each] for side in (0, 1))]
         for name, each in said.items()
     ]
-
-
-def digest_of(paths: Sequence[Path]) -> str:
-    """A hash of the contents of files, in the order given."""
-    found = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            found.update(hashlib.file_digest(file, "sha256").digest())
-    return found.hexdigest()[:16]

@@ -19,8 +19,6 @@ predictions.csv."""
 
 MEASURED = "measured"
 
-RESAMPLES = 1000
-
 
 @dataclass(frozen=True)
 class Asked:
@@ -50,27 +48,9 @@ class Asked:
         return np.flatnonzero([prompt.group == group for prompt in self.prompts])
 
 
-def resampled(count: int) -> Float[np.ndarray, "R count"]:
-    """The share that each of ``count`` prompts has in each resample; the same at every call."""
-    rng = np.random.default_rng(0)
-    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
-
-
-def interval(values: Float[np.ndarray, "n C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean, low, high) over n prompts of every column: percentile bootstrap, 95%."""
-    values = np.asarray(values, float)
-    low, high = np.quantile(resampled(len(values)) @ values, (0.025, 0.975), axis=0)
-    mean = values.mean(0)
-    return mean, np.minimum(low, mean), np.maximum(high, mean)
-
-
-def share(right: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``interval`` of yes or no; where all prompts agree, and resampling is blind, Wilson's interval."""
-    mean, low, high = interval(right)
-    asked = np.full(len(mean), len(right))
-    _, wilson_low, wilson_high = intervals.proportions((mean * asked)[:, None], asked[:, None])
-    agreed = (mean == 0) | (mean == 1)
-    return mean, np.where(agreed, wilson_low, low), np.where(agreed, wilson_high, high)
+def share(right: Float[np.ndarray, "n C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(mean, low, high) of yes or no over n prompts of every column: Wilson, 95%."""
+    return intervals.proportions(right.sum(0)[:, None], len(right))
 
 
 def prediction_table(asked: Asked) -> pd.DataFrame:
@@ -80,7 +60,7 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
     Merges of one adapter or none are not predicted: "disentangled" holds what the model says, and no other
     predictor has a row. ``accuracy`` is exact match of greedy decoding, ``loglik`` the mean of log p(answer).
     """
-    found = []
+    rows = []
     exact = set(alone(asked.weights))
     for group in asked.groups:
         at = asked.of(group)
@@ -89,11 +69,11 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
             if predictor == MEASURED:
                 continue
             right = answers.right[at].astype(float)
-            columns = {"accuracy": share(right), "loglik": interval(answers.loglik[at])}
-            columns["change"] = interval(right - right[:, :1])
+            columns = {"accuracy": share(right), "loglik": intervals.bootstrap(answers.loglik[at])}
+            columns["change"] = intervals.bootstrap(right - right[:, :1])
             if outcome is not None:
                 columns["measured"] = share(outcome.right[at].astype(float))
-                columns["measured_loglik"] = interval(outcome.loglik[at])
+                columns["measured_loglik"] = intervals.bootstrap(outcome.loglik[at])
             for place, one in enumerate(asked.weights):
                 if place in exact and predictor != asked.trusted:
                     continue
@@ -104,8 +84,8 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
                     row |= dict(
                         zip((name, f"{name}_low", f"{name}_high"), (v[place] for v in values), strict=True)
                     )
-                found.append(row)
-    return pd.DataFrame(found)
+                rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def crossings(lams: Sequence[float], lead: Float[np.ndarray, "P L"]) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +178,7 @@ def best(asked: Asked) -> Best:
     right = answers.right.astype(float)
     place = best_of(asked, range(len(asked.weights)))
     lams = np.array([asked.weights[at][0] for at in together])
-    draws = {group: resampled(len(asked.of(group))) for group in asked.groups}
+    draws = {group: intervals.resamples(len(asked.of(group))) for group in asked.groups}
     over = [scores(asked, values[:, together], draws) for values in (right, answers.loglik)]
     drawn = [lams[_argbest(*each)] for each in zip(*over, strict=True)]
     low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from sim.hf.prompts import UNTOUCHED
-from sim.predict.tables import MEASURED, Asked, Best, best, best_of, interval, scores, share
+from sim.lab import intervals
+from sim.predict.tables import MEASURED, Asked, Best, best, best_of, scores, share
 from sim.predict.weights import alone, common
 
 HALF = 0.5
@@ -89,29 +90,29 @@ def _best(asked: Asked, found: Best) -> str:
     )
 
 
-def _lost(asked: Asked, found: Best) -> str:
+def _lost(asked: Asked, choice: Best) -> str:
     """Of the edits that an adapter alone answers at the largest strength, how many the best merge, the
     average and the sum lose; and the damage."""
     right, count, edited = asked.said[asked.trusted].right, len(asked.adapters), _edited(asked)
     full = [at for at in alone(asked.weights) if max(asked.weights[at]) == np.max(asked.weights)]
     own = right[:, full].any(axis=1) & ~right[:, 0] & edited
-    places = {"the best merge": found.place}
+    places = {"the best merge": choice.place}
     for name, lam in ((f"the average (1/{count})", 1 / count), ("the sum (1)", 1.0)):
         for at in common(asked.weights):
             if np.isclose(asked.weights[at][0], lam):
                 places[name] = at
-    held = ", ".join(
+    losses = ", ".join(
         f"{1 - right[own][:, at].mean():.0%} by {name}" for name, at in places.items() if own.any()
     )
     edits = (
-        f"of {own.sum()} edits that one adapter alone answers, {held}"
-        if held
+        f"of {own.sum()} edits that one adapter alone answers, {losses}"
+        if losses
         else "no adapter answers an edit"
     )
     if UNTOUCHED not in asked.groups:
         return f"Lost: {edits}; damage unknown: no prompts of group {UNTOUCHED!r}"
-    kept = right[asked.of(UNTOUCHED)].astype(float)
-    damage, low, high = (float(value[0]) for value in interval(kept[:, [0]] - kept[:, [found.place]]))
+    untouched = right[asked.of(UNTOUCHED)].astype(float)
+    damage, low, high = intervals.bootstrap(untouched[:, 0] - untouched[:, choice.place])
     return f"Lost: {edits}; damage to {UNTOUCHED} {damage:.2f} [{low:.2f}, {high:.2f}] by the best merge"
 
 

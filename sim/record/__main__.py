@@ -7,6 +7,7 @@ from typing import Literal
 import tyro
 
 from sim.lab.cli import run_command
+from sim.merge.layouts import parse_renames
 from sim.record.features import record
 
 
@@ -33,13 +34,16 @@ class RecordCommand:
     """Prompts that are run at a time."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Type of the base's numbers. Default: that of its files."""
+    rename: tuple[str, ...] = ()
+    """Prefixes of module names to replace in the adapters that have them, as OLD=NEW, for example
+    model.language_model=model: for adapters that name the base's modules in another layout."""
     device: str | None = None
     """For example cpu or cuda:1. Default: the GPU if there is one."""
 
 
 def main(command: RecordCommand) -> None:
     """Record and say what was written. ValueError for bad input."""
-    shapes = record(
+    recording = record(
         command.adapters,
         command.base,
         command.prompts,
@@ -49,12 +53,16 @@ def main(command: RecordCommand) -> None:
         command.batch_size,
         command.dtype,
         command.device,
+        parse_renames(command.rename),
     )
-    tokens = max(count for count, _ in shapes.values())
-    folders = " ".join(map(str, command.adapters))
+    for note in recording.notes:
+        print(f"note: {note}")
+    tokens = max(count for count, _ in recording.shapes.values())
+    words = [*map(str, command.adapters), "--features", str(command.out)]
+    words += ["--rename", *command.rename] if command.rename else []
     print(
-        f"wrote {command.out}: {len(shapes)} tensors of up to {tokens} tokens\n"
-        f"next: python -m sim.diagnose {folders} --features {command.out}"
+        f"wrote {command.out}: {len(recording.shapes)} tensors of up to {tokens} tokens\n"
+        f"next: python -m sim.diagnose {' '.join(words)}"
     )
 
 

@@ -20,7 +20,7 @@ from sim.model.transformer import (
 )
 from sim.reuse.library import Factors, adapter_of
 from sim.worlds import Probe
-from sim.worlds.probe import ALIKE, score
+from sim.worlds.probe import UNIFORM_BASELINE, score
 
 Probes = Mapping[str, Probe]
 ProjectFor = Callable[[tuple[str, ...]], Callable[[Array], Project]]
@@ -84,10 +84,10 @@ class Losses(NamedTuple):
     """Of a probe's S questions: -log p(right answer | prompt) in nats, (S,); its nulls, (S,) by name; whether
     the likeliest of the probe's answers is right; and how likely it is to be, by each of the probe's nulls.
 
-    A null is the mean of -log p(answer | prompt) over the answers of all the probe's questions: for ``ALIKE``
-    what the same probabilities give if answers are matched with questions at random, for each of
-    ``Probe.nulls`` with its weights. A loss below it is knowledge of which answer belongs where, even where
-    the most likely answer shows none.
+    A null is the mean of -log p(answer | prompt) over the answers of all the probe's questions: for
+    ``UNIFORM_BASELINE`` what the same probabilities give if answers are matched with questions at random, for
+    each of ``Probe.nulls`` with its weights. A loss below it is knowledge of which answer belongs where, even
+    where the most likely answer shows none.
     """
 
     loss: Array
@@ -107,7 +107,7 @@ def losses(decoder: Decoder, params: Params, probes: Probes) -> dict[str, Losses
             same = jnp.all(said[:, None] == probe.target[None], axis=-1)
             found[name] = Losses(
                 jnp.diagonal(paired),
-                {ALIKE: jnp.mean(paired, axis=1)} | nulls,
+                {UNIFORM_BASELINE: jnp.mean(paired, axis=1)} | nulls,
                 jnp.diagonal(same),
                 {null: jnp.sum(weights * same, axis=1) for null, weights in probe.nulls.items()},
             )

@@ -158,7 +158,7 @@ def teacher_forced(decoder: Decoder, params: Params, probes: Probes) -> Logits:
 
 def _product(probe: Probe, ok: Array) -> Array:
     """Section 9: the product of how often each step, and the rest of the trace, is right."""
-    spans = [probe.kept, *(step.positions for step in probe.layout.steps)]
+    spans = [probe.scaffold, *(step.positions for step in probe.layout.steps)]
     return predictors.product(*(ok[:, probe.at(span)].all(axis=-1) for span in spans))
 
 

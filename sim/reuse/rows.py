@@ -11,12 +11,12 @@ from sim.reuse.config import BASE, Cell, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
 from sim.worlds import FACTS, World, kind_of
 from sim.worlds.probe import (
-    ALIKE,
-    NOT_ASKED,
+    NOT_APPLICABLE,
+    UNIFORM_BASELINE,
     among_answers,
+    excess_loss_gain,
     given_among_answers,
     loss_gain,
-    loss_gain_over_base,
     whole,
 )
 
@@ -36,11 +36,12 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     """One row a model, metric and predictor; a metric that nothing predicts has one row without predictor.
 
     Predictors: "chance", a guess that knows which answers occur (section 2; a theorem for the one-layer
-    model, a claim here), and those of ``forecast`` for linear merges of the parts, beside "base": the merge
-    answers as the base does. ``agreement_METRIC`` is the share of questions on which ``CLOSEST`` and model
-    agree; ``kappa_STEP`` the empirical overlap of a step in a trace; ``own_recall`` the share of its own
-    facts that an adapter knows after ``training_steps``, ``trace_recall`` of its own traces (``recall_of``);
-    ``pair_METRIC`` is one of ``pairs.METRICS``.
+    model, a claim here), "bound", the most that who lacks a step scores (2f, 2g), and those of ``forecast``
+    for linear merges of the parts, beside "base": the merge answers as the base does.
+    ``agreement_METRIC`` is the share of questions on which ``CLOSEST`` and model agree; ``kappa_STEP`` the
+    empirical overlap of a step in a trace; ``own_recall`` the share of its own facts that an adapter knows
+    after ``training_steps``, ``trace_recall`` of its own traces (``recall_of``); ``pair_METRIC`` is one of
+    ``pairs.METRICS``.
     ``PROBE_loss`` is the mean loss of right answers beside its null (``ask.losses``),
     ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge; ``PROBE_loss_gain_over_base`` how
     far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``,
@@ -66,47 +67,46 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     for family in result["forecasts"]:
         merges |= linear_models(config, family, world)
     for model, scores in result["outcomes"].items():
-        said = _said(config, world, result["forecasts"], model, merges)
+        forecasts = _said(config, world, result["forecasts"], model, merges)
         lam, null = _common(merges.get(model)), _null(world, scores)
         for metric, outcomes in scores.items():
-            asked = outcomes[outcomes != NOT_ASKED]
-            if not asked.size:
+            answers = outcomes[outcomes != NOT_APPLICABLE]
+            if not answers.size:
                 continue
-            predictions = {"chance": null[metric]} if metric in null else {}
-            predictions |= {p: np.mean(values[metric]) for p, values in said.items() if metric in values}
-            if metric in said.get(
-                "disentangled", {}
-            ):  # what a prediction must beat: that merging does nothing
+            predictions = dict(null.get(metric, {}))
+            predictions |= {p: np.mean(values[metric]) for p, values in forecasts.items() if metric in values}
+            if metric in forecasts.get(CLOSEST, {}):
+                # What a prediction must beat: that merging does nothing.
                 predictions["base"] = np.mean(result["outcomes"][BASE][metric] == 1)
             for predictor, predicted in (predictions or {"": math.nan}).items():
-                add(model, metric, np.mean(asked == 1), asked.size, predictor, float(predicted), lam)
-            if metric in said.get(CLOSEST, {}):
-                same = np.mean(said[CLOSEST][metric] == (outcomes == 1))
-                add(model, f"agreement_{metric}", same, asked.size, CLOSEST, lam=lam)
-    for model, told in result["losses"].items():
+                add(model, metric, np.mean(answers == 1), answers.size, predictor, float(predicted), lam)
+            if metric in forecasts.get(CLOSEST, {}):
+                same = np.mean(forecasts[CLOSEST][metric] == (outcomes == 1))
+                add(model, f"agreement_{metric}", same, answers.size, CLOSEST, lam=lam)
+    for model, losses in result["losses"].items():
         lam = _common(merges.get(model))
-        for name, told_of in told.items():
-            loss, nulls = _means(told_of)
+        for name, measured in losses.items():
+            loss, nulls = _means(measured)
             base_loss, of_base = _means(result["losses"][BASE][name])
-            add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[ALIKE], lam=lam)
+            add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[UNIFORM_BASELINE], lam=lam)
             for null, by_chance in nulls.items():
                 gain = by_chance - loss
                 over = gain - (of_base[null] - base_loss)
-                for metric, value in {loss_gain: gain, loss_gain_over_base: over}.items():
+                for metric, value in {loss_gain: gain, excess_loss_gain: over}.items():
                     add(model, metric(name, null), value, predictor="chance", predicted=0.0, lam=lam)
-            for null, by_luck in told_of.by_luck.items():
-                metric, right = given_among_answers(name, null), np.asarray(told_of.right)
+            for null, by_luck in measured.by_luck.items():
+                metric, right = given_among_answers(name, null), np.asarray(measured.right)
                 expected = float(np.mean(by_luck))
                 add(model, metric, np.mean(right), right.size, "chance", expected, lam)
     for family, adapters in result["training"].items():
-        for name, made in adapters.items():
-            add((family, "single", name), "training_steps", made["steps"])
-            for group, share in made["recall"].items():
+        for name, record in adapters.items():
+            add((family, "single", name), "training_steps", record["steps"])
+            for group, share in record["recall"].items():
                 if not np.isnan(share):  # it is taught something of the group
                     add((family, "single", name), recall_of(group), share)
     for family, traces in result["kappa"].items():
-        for found in traces.values():
-            for step, value in found.items():
+        for overlaps in traces.values():
+            for step, value in overlaps.items():
                 add((family, "single", step), f"kappa_{step}", value)
     for family, metrics in result["pairs"].items():
         for name, value in metrics.items():
@@ -127,15 +127,19 @@ def _said(config: ReuseConfig, world: World, forecasts: Mapping, model, merges: 
     }
 
 
-def _null(world: World, scores: Mapping) -> dict[str, float]:
-    """What a guess would score: the layout's chance among the answers, and over all questions that chance
+def _null(world: World, scores: Mapping) -> dict[str, dict[str, float]]:
+    """{metric: {predictor: null}}: what a guess scores, the layout's chance, and the most that who lacks a
+    step does, ``Probe.bound`` where the probe has nulls. Each among the answers, and over all questions that
     times how often this model's answer is among them, which says nothing of which answer it gives."""
-    found = {}
+    nulls = {}
     for name, probe in world.probes.items():
         if probe.layout.chance is not None:
-            found[given_among_answers(name)] = probe.layout.chance
-            found[whole(name, probe)] = probe.layout.chance * float(np.mean(scores[among_answers(name)]))
-    return found
+            among = np.asarray(scores[among_answers(name)]) == 1
+            of = {"chance": probe.layout.chance} | ({"bound": probe.bound(among)} if probe.nulls else {})
+            nulls[given_among_answers(name)] = of
+            share = np.mean(among)
+            nulls[whole(name, probe)] = {key: value * share if share else 0.0 for key, value in of.items()}
+    return nulls
 
 
 def _means(told: Losses) -> tuple[float, dict[str, float]]:

@@ -61,7 +61,8 @@ def main(args: Site) -> None:
         "-d",
         args.out.resolve(),
     ]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # the theme's advertisement of its successor
+    # Without the theme's advertisement of its successor.
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     if subprocess.run([str(word) for word in words], cwd=ROOT, env=environment).returncode:
         raise ValueError("mkdocs found the faults above")
     print(f"open {args.out / 'index.html'} in a browser")
@@ -87,7 +88,7 @@ def navigation(
 def _notebooks(folder: Path, execute: bool) -> list[dict[str, str]]:
     """Copies of the notebooks, run or not, and their part of the navigation."""
     folder.mkdir(parents=True)
-    found = []
+    entries = []
     with tqdm(sorted((ROOT / "notebooks").glob("*.ipynb")), unit="notebook", disable=not execute) as bar:
         for path in bar:
             bar.set_postfix_str(path.stem)
@@ -100,8 +101,8 @@ def _notebooks(folder: Path, execute: bool) -> list[dict[str, str]]:
             else:
                 shutil.copyfile(path, folder / path.name)
             title = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"][0]
-            found.append({title.strip("# \n"): f"notebooks/{path.name}"})
-    return found
+            entries.append({title.strip("# \n"): f"notebooks/{path.name}"})
+    return entries
 
 
 def _mathjax(folder: Path) -> None:

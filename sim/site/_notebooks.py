@@ -24,7 +24,7 @@ def executed(path: Path, seconds: int = 600) -> nbformat.NotebookNode:
 
 
 def still(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook without its widgets, which need a kernel: of each the picture beside it is left."""
+    """The notebook without its widgets, which need a kernel; each leaves its picture."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

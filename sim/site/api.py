@@ -10,7 +10,7 @@ def write(root: Path, docs: Path) -> list[dict[str, object]]:
     Docstrings are read, not imported.
     """
     rooms = ["theory", *sorted(f"sim/{path.parent.name}" for path in (root / "sim").glob("*/__init__.py"))]
-    found: list[dict[str, object]] = []
+    entries: list[dict[str, object]] = []
     for room in rooms:
         modules = [path for path in sorted((root / room).rglob("*.py")) if _shown(path)]
         name = room.replace("/", ".")
@@ -18,12 +18,12 @@ def write(root: Path, docs: Path) -> list[dict[str, object]]:
         page = docs / "api" / f"{name}.md"
         page.parent.mkdir(parents=True, exist_ok=True)
         page.write_text(text + "\n", encoding="utf-8")
-        found.append({name: f"api/{name}.md"})
-    return found
+        entries.append({name: f"api/{name}.md"})
+    return entries
 
 
 def _shown(path: Path) -> bool:
-    """A module that defines something or says something, and is no private one."""
+    """Whether a module is public and has definitions or a docstring."""
     if path.name.startswith("_") and path.name not in ("__init__.py", "__main__.py"):
         return False
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is not None

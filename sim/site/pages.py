@@ -17,7 +17,7 @@ TEXTS = {
     "CITATION.cff": "CITATION.cff",
     "sim/bench/README.md": "speed.md",
 }
-"""Where each text of the checkout stands in the site. Relative links between them stay true."""
+"""Place in the site of each text of the checkout. Relative links between them stay valid."""
 
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)\s#]+)")
 """The target of a link or picture that is a file."""

@@ -1,6 +1,6 @@
-"""``python -m sim.site.readme``: write what README.md shows from code and records, the example and the costs.
+"""``python -m sim.site.readme``: write the generated blocks of README.md, the example and the costs.
 
-They stand between markers; the rest of the page is a person's. Its picture is ``figures/example.svg``.
+They stand between markers; the rest of the page is written by hand. Its picture is ``figures/example.svg``.
 """
 
 import json
@@ -38,19 +38,19 @@ def example() -> dict[str, tuple[list[str], Probe]]:
 def sequences() -> str:
     """The four sequences as text; | ends the prompt."""
     lines = []
-    for name, (told, probe) in example().items():
-        prompt, completion = " ".join(told[: probe.prompt]), " ".join(told[probe.prompt :])
+    for name, (tokens, probe) in example().items():
+        prompt, completion = " ".join(tokens[: probe.prompt]), " ".join(tokens[probe.prompt :])
         lines.append(f"{QUESTIONS[name]:20}{prompt} | {completion}")
     return "\n".join(["```text", *lines, "```"])
 
 
 def picture() -> str:
-    """The four sequences as SVG, each token in the colour of the adapter that an oracle router asks."""
-    found, parts = example(), []
+    """The four sequences as SVG, each token in the colour of its adapter under an oracle router."""
+    examples, parts = example(), []
 
-    def text(x: float, y: float, said: str, **look: object) -> None:
+    def text(x: float, y: float, label: str, **look: object) -> None:
         given = "".join(f' {key.replace("_", "-")}="{value}"' for key, value in look.items())
-        parts.append(f'<text x="{x:g}" y="{y:g}"{given}>{escape(said)}</text>')
+        parts.append(f'<text x="{x:g}" y="{y:g}"{given}>{escape(label)}</text>')
 
     def rectangle(x: float, y: float, width: float, height: float, fill="none", stroke="none") -> None:
         place = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
@@ -61,8 +61,8 @@ def picture() -> str:
 
     def tokens(name: str, x: float, y: float) -> float:
         """One sequence, a bar where its prompt ends; returns where it ends."""
-        told, probe = found[name]
-        for place, (word, owner) in enumerate(zip(told, probe.layout.owner, strict=True)):
+        sequence, probe = examples[name]
+        for place, (word, owner) in enumerate(zip(sequence, probe.layout.owner, strict=True)):
             if place == probe.prompt:
                 line(f"M{x + 2:g} {y - 18:g}v26")
                 x += 9
@@ -95,17 +95,18 @@ def picture() -> str:
 
 
 def costs(root: Path = ROOT) -> str:
-    """A row a job that was recorded, by ``sim.bench sweep --out figures/costs`` or in a committed manifest.
+    """A table of costs, one row a recorded job (``sim.bench sweep --out figures/costs``, or a committed
+    manifest).
 
-    Cold is on an empty cache, warm the same again; a manifest does not say what the cache held. What was not
-    recorded stays empty, and a column of nothing is left out.
+    Cold is on an empty cache, warm the same again; a manifest does not record the state of the cache. Missing
+    numbers are empty cells, and empty columns are left out.
     """
     rows = [_timed(json.loads(path.read_text())) for path in sorted((root / "figures/costs").glob("*.json"))]
     manifests = sorted((root / "figures" / "experiments").glob("*/manifest.json"))
     rows += [_ran(captions.of_run(path.parent)) for path in manifests]
     head = ("Job", "On", "Seconds, cold", "Seconds, warm", "Seconds, as it was run", "Memory")
-    kept = [column for column in range(len(head)) if any(row[column] for row in rows)]
-    lines = [[row[column] for column in kept] for row in (head, ("---",) * len(head), *rows)]
+    filled_columns = [column for column in range(len(head)) if any(row[column] for row in rows)]
+    lines = [[row[column] for column in filled_columns] for row in (head, ("---",) * len(head), *rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -122,9 +123,9 @@ def _ran(run: captions.Origin) -> tuple[str, ...]:
     return f"`{run.command}`", _device(run.device), "", "", f"{run.seconds:.0f}", ""
 
 
-def _device(said: str) -> str:
-    """Cores for what a manifest calls devices of the kind cpu."""
-    return re.sub(r"^(\d+) x cpu$", r"\1 cores", said)
+def _device(devices: str) -> str:
+    """The devices of a manifest in words: "2 x cpu" is "2 cores"."""
+    return re.sub(r"^(\d+) x cpu$", r"\1 cores", devices)
 
 
 def filled(text: str, blocks: Mapping[str, str]) -> str:

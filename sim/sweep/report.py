@@ -15,6 +15,9 @@ SAID = {"law": "law, one-layer model", "chance": "a guess", "tangent": "from sin
 """Predictors of the comparison with what was measured, in words."""
 
 
+NULLS = ("bound", "chance")
+"""Predictors that say what is reached without knowing every hop, the sharper one first."""
+
 DRAWN = ("joint", "oracle", "sum", "average", "ties", "svd", "base")
 """Methods of the figure, if a run has them; the table has the others."""
 
@@ -24,7 +27,7 @@ def picture(summary: pd.DataFrame):
     """A row of panels a rank: prediction against measurement, then accuracy on what needs every part, step by
     step and at once, a line a setting and a marker a method. What has no data is left out."""
     predicted = summary[summary["predicted"].notna()]
-    rows = measurements(summary)
+    rows = measurements(summary, NULLS)
     asked = rows[(rows["world"] != ONE_LAYER) & rows["adapter"].isin(("", "lora"))]
     kinds = [_agreement] * (not predicted.empty) + [_written, _at_once] * (not asked.empty)
     ranks, lines = sorted(summary["rank"].unique()), asked["label"].nunique()
@@ -72,23 +75,23 @@ def _at_once(axes, rows: pd.DataFrame) -> None:
 
 
 def _by_setting(axes, rows: pd.DataFrame, metric: str, title: str) -> None:
-    """Accuracy on what needs every part: a line a setting, a marker a method, beside the guess."""
+    """Accuracy on what needs every part: a line a setting, a marker a method, beside the most that one hop
+    allows."""
     chosen = rows[(rows["metric"] == metric) & rows["library"].isin(("", "parts", "single"))]
     settings, worlds = list(dict.fromkeys(chosen["label"])), chosen["world"].unique()
     methods = [name for name in DRAWN if name in set(chosen["method"])]
     for series, method in enumerate(methods):
-        found = (
+        group = (
             chosen[chosen["method"] == method].drop_duplicates("label").set_index("label").reindex(settings)
         )
         y = np.arange(len(settings)) + (series - (len(methods) - 1) / 2) * 0.75 / len(methods)
-        values = (found["measured"], y, found["low"], found["high"])
+        values = (group["measured"], y, group["low"], group["high"])
         style.points_across(axes, *values, look_of(method), spelled(method))
     style.rows([axes], [_short(label, worlds) for label in settings])
     style.unit(axes, "x")
-    told = (rows["predictor"] == "chance") & (rows["metric"] == "direct_given_among_answers")
-    guess = rows.loc[told, "predicted"].mean()
-    if np.isfinite(guess):
-        style.reference(axes, guess, "guess", across=True)
+    null = rows.loc[rows["metric"] == "direct_given_among_answers", "predicted"].mean()
+    if np.isfinite(null):
+        style.reference(axes, null, "one hop", across=True)
     axes.set_xlabel("accuracy, 95% interval")
     axes.set_title(title, loc="left")
 

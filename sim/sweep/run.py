@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
+from sim.experiments.common.claim import CLAIMS
 from sim.experiments.registry import Part
 from sim.lab.store import Store
 from sim.reuse.rows import PAIR
@@ -79,6 +80,7 @@ def run(
             ("predictions", predictions(rows)),
             ("guesses", guesses(rows)),
             ("pairs", pairs(rows)),
+            ("counts", counts(rows)),
         ):
             if not found.empty:
                 store.write(f"{table}.csv", found.to_csv(index=False, float_format="%.5g"))
@@ -102,11 +104,11 @@ def predictions(rows: pd.DataFrame) -> pd.DataFrame:
 
     A column for each predictor that comes from base and single adapters; empty if there are none.
     """
-    said = rows[~rows["predictor"].isin(("", "law", "chance")) & rows["predicted"].notna()]
+    forecasts = rows[~rows["predictor"].isin(("", "law", "chance", "bound")) & rows["predicted"].notna()]
     keys = ["world", "label", "seed", "adapter", "library", "method", "lam", "metric", "measured"]
-    if said.empty:
-        return said
-    wide = said.pivot(index=keys, columns="predictor", values="predicted")
+    if forecasts.empty:
+        return forecasts
+    wide = forecasts.pivot(index=keys, columns="predictor", values="predicted")
     return wide.reset_index().rename_axis(columns=None)
 
 
@@ -119,6 +121,18 @@ def pairs(rows: pd.DataFrame) -> pd.DataFrame:
     named = told.assign(metric=told["metric"].str.removeprefix(f"{PAIR}_"))
     wide = named.pivot(index=["world", "label", "seed", "adapter"], columns="metric", values="measured")
     return wide.reset_index().rename_axis(columns=None)
+
+
+def counts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Right answers and all answers (``trials``), seed by seed, of the shares that claims compare, so that
+    two models are compared on the same seeds; empty where no claim reads the experiment."""
+    keys = ["experiment", "label", "library", "method", "metric"]
+    compared = {tuple(getattr(cell, key) for key in keys) for item in CLAIMS.values() for cell in item.cells}
+    chosen = pd.MultiIndex.from_frame(rows[keys]).isin(list(compared)) & rows["trials"].notna()
+    shares = rows[chosen].drop_duplicates([*keys, "seed"])
+    right = (shares["measured"].astype(float) * shares["trials"].astype(float)).round()
+    shares = shares.assign(right=right)[[*keys[1:], "seed", "right", "trials"]]
+    return shares.astype({"right": int, "trials": int})
 
 
 def _cells(part: Part) -> object:

@@ -1,5 +1,7 @@
 """The table of a run: ``measured [interval] | predicted``, one block a setting, one line a model."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -15,10 +17,10 @@ ASKED = ("direct", "cot_answer", "cot_exact")
 MODEL = ["world", "label", "adapter", "library", "method", "lam"]
 
 
-def measurements(summary: pd.DataFrame) -> pd.DataFrame:
-    """One row a model and metric, with the prediction of the first of ``PREDICTORS`` that has one."""
+def measurements(summary: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
+    """One row a model and metric, with the prediction of the first of the predictors that has one."""
     keys = [key for key in (*MODEL, "facts", "template", "metric") if key in summary.columns]
-    place = {name: index for index, name in enumerate(PREDICTORS)}
+    place = {name: index for index, name in enumerate(predictors)}
     rank = summary["predictor"].map(place).fillna(len(place))
     rows = summary.assign(predicted=summary["predicted"].where(rank < len(place)))
     return rows.loc[rank.sort_values(kind="stable").index].drop_duplicates(keys).sort_index()

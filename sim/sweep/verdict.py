@@ -28,16 +28,16 @@ def _predicted(summary: pd.DataFrame) -> str:
     return "Predicted: " + ("; ".join(told) + " in the mean" if told else "nothing in this run") + "."
 
 
-def _merged(summary: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _merged(summary: pd.DataFrame, metric: str, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
     """Merges and routers that see no data: no single adapter, no oracle."""
-    rows = measurements(summary)
+    rows = measurements(summary, predictors)
     return rows[
         rows["metric"].eq(metric) & ~rows["library"].isin(("", "single")) & rows["method"].ne("oracle")
     ]
 
 
 def _at_once(summary: pd.DataFrame) -> str:
-    rows = _merged(summary, AT_ONCE)
+    rows = _merged(summary, AT_ONCE, ("bound", "chance"))
     if rows.empty:
         law = measurements(summary)
         law = law[law["metric"].eq("direct") & law["predicted"].notna()]
@@ -46,10 +46,13 @@ def _at_once(summary: pd.DataFrame) -> str:
         most = law.loc[law["measured"].idxmax()]
         return f"At once: {_number(most)} at most ({most['method']}), predicted {most['predicted']:.3f}."
     above, most = rows[rows["low"] > rows["predicted"]], rows.loc[rows["measured"].idxmax()]
+    of_guess = _merged(summary, AT_ONCE, ("chance",))
+    guess = of_guess.loc[of_guess["world"].eq(most["world"]), "predicted"].iloc[0]
     return (
-        f"At once: {len(above) or 'none'} of {len(rows)} cells (setting and merge) beat a guess (by luck "
-        f"{0.025 * len(rows):.1f} would); among edited answers the best is right in {_number(most)} "
-        f"({most['method']}, {most['label']}), a guess in {most['predicted']:.3f}."
+        f"At once: {len(above) or 'none'} of {len(rows)} cells (setting and merge) beat who lacks a hop (by "
+        f"luck at most {0.025 * len(rows):.1f} would); among edited answers the best is right in "
+        f"{_number(most)} ({most['method']}, {most['label']}), who lacks a hop in {most['predicted']:.3f} at "
+        f"most, a guess in {guess:.3f}."
     )
 
 

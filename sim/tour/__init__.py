@@ -1,11 +1,11 @@
-"""What the notebooks show, where it takes more than a few lines: one file a notebook, and what they share.
+"""Functions of the notebooks that take more than a few lines: one file a notebook, and shared ones.
 
 Each function returns a table or a picture (or plain numbers) made of ``theory`` and its twins; the notebooks
 call them, and say what to look at.
 """
 
-from sim.tour.curves import Curve, beside, curves
+from sim.tour.curves import Curve, curves, tabulate
 from sim.tour.sliders import slide
 from sim.tour.start import start
 
-__all__ = ["Curve", "beside", "curves", "slide", "start"]
+__all__ = ["Curve", "curves", "slide", "start", "tabulate"]

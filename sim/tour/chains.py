@@ -9,7 +9,7 @@ import pandas as pd
 from jaxtyping import Array
 from matplotlib.figure import Figure
 
-from sim.tour.curves import Curve, beside, curves
+from sim.tour.curves import Curve, curves, tabulate
 from sim.twins import chain as decoded
 from sim.twins import depth as stacked
 from theory import chain, depth, model
@@ -60,11 +60,11 @@ def by_rank(ranks: Sequence[int], facts: int, worlds: int, key: Array) -> tuple[
                 "draws": np.asarray(runs.decoded).mean(axis=1),
             }
         )
-    return beside(rows).set_index("rank"), runs
+    return tabulate(rows).set_index("rank"), runs
 
 
 def matched(runs: decoded.Run) -> pd.DataFrame:
-    """Rate of solved chains and its scatter over worlds beside Proposition 9a, from the step accuracies."""
+    """Rate of solved chains and its scatter over worlds, with Proposition 9a from the step accuracies."""
     forced = np.asarray(runs.forced)
     expected = np.array([chain.matched(row, forced.shape[2]) for row in forced.mean(axis=2)])
     rate = forced.all(axis=1).mean(axis=1)

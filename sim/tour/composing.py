@@ -29,7 +29,7 @@ class Inside:
 
 
 def two_first_hops(key: Array, entities: int = 8) -> tuple[Inside, pd.Series]:
-    """The same second-hop adapter summed with two first hops, s1 and s1 moved by one: what differs at p12."""
+    """One second-hop adapter summed with two first hops, s1 and s1 moved by one: their differences at p12."""
     config = model.ModelConfig(entities=entities, dim=4 * entities + 4, features=512)
     frozen, entity = model.make(config, jax.random.fold_in(key, 0)), jnp.arange(entities)
     first, second, both = (
@@ -50,7 +50,7 @@ def two_first_hops(key: Array, entities: int = 8) -> tuple[Inside, pd.Series]:
     hops = [adapter(first, bridge) for bridge in (s1, other)]
     merged = [logits(lowrank.concatenated([hop1, hop2]), both) for hop1 in hops]
     moved = jnp.abs(merged[0] - merged[1])
-    told = {
+    measurements = {
         "right answers in common for s1 and s1'": int(jnp.sum(s2[s1] == s2[other])),
         "largest difference of a bridge logit": float(moved[:, :entities].max()),
         "largest difference of an answer logit": float(moved[:, entities:].max()),
@@ -59,7 +59,7 @@ def two_first_hops(key: Array, entities: int = 8) -> tuple[Inside, pd.Series]:
             jnp.mean(jnp.argmax(logits(hop2, second), 1) == entities + s2)
         ),
     }
-    return Inside(config, second, both, s1), pd.Series(told)
+    return Inside(config, second, both, s1), pd.Series(measurements)
 
 
 def strengths(inside: Inside) -> pd.Series:
@@ -67,35 +67,35 @@ def strengths(inside: Inside) -> pd.Series:
     size = jnp.sum(inside.second**2, axis=1)[None]
     overlap, entity = inside.both @ inside.second.T / size, jnp.arange(inside.config.entities)
     related = jax.nn.one_hot(inside.s1, inside.config.entities, dtype=bool)
-    read, asked = (prompt(inside.config, entity)[0] for prompt in (model.prompt2, model.prompt12))
-    told = {
-        "κ, theory": float(crosstalk.prompt_kappa(inside.config, read, asked)),
+    read, direct = (prompt(inside.config, entity)[0] for prompt in (model.prompt2, model.prompt12))
+    kappas = {
+        "κ, theory": float(crosstalk.prompt_kappa(inside.config, read, direct)),
         "the edit of b = s1(a), measured": float(jnp.mean(overlap, where=related)),
         "the edits of all other bridges, measured": float(jnp.mean(overlap, where=~related)),
     }
-    return pd.Series(told).round(3)
+    return pd.Series(kappas).round(3)
 
 
 def every_merge(sizes: Sequence[int], draws: int, key: Array) -> tuple[pd.DataFrame, Figure]:
-    """Direct two-hop accuracy of every merge at growing N, over all shifts of s1, beside 1/N; its spread."""
-    found = {method: [] for method in MERGES}
+    """Direct two-hop accuracy of every merge at growing N, over all shifts of s1, with 1/N; its spread."""
+    accuracies = {method: [] for method in MERGES}
     measure = jax.jit(two_hop.measure, static_argnums=0)
     for size in sizes:
         config = OneLayerConfig(rank=2, entities=size, features=128)
         values = np.array([measure(config, jax.random.fold_in(key, draw)) for draw in range(draws)])
         for column, row in enumerate(two_hop.rows(config)):
-            if row["metric"] == "direct" and row["facts"] == size and row["method"] in found:
-                found[row["method"]].append(values[:, column])
+            if row["metric"] == "direct" and row["facts"] == size and row["method"] in accuracies:
+                accuracies[row["method"]].append(values[:, column])
     law = [composition.two_hop_accuracy(size) for size in sizes]
     table = pd.DataFrame(
-        {name: [one.mean() for one in values] for name, values in found.items()}, list(sizes)
+        {name: [one.mean() for one in values] for name, values in accuracies.items()}, list(sizes)
     ).T
     table.loc["theory, 1/N"] = law
-    table[f"spread over draws, N={sizes[-1]}"] = [*(values[-1].std() for values in found.values()), 0.0]
+    table[f"spread over draws, N={sizes[-1]}"] = [*(values[-1].std() for values in accuracies.values()), 0.0]
     grid = np.arange(sizes[0] - 1, sizes[-1] + 2)
     series = [
         Curve(name, marks=np.array(sizes) * (1 + 0.02 * (index - 2)), draws=values)
-        for index, (name, values) in enumerate(found.items())
+        for index, (name, values) in enumerate(accuracies.items())
     ]
     picture = curves(*series, Curve("theory: 1/N", grid, 1 / grid),
                      xlabel="entities N", ylabel="direct two-hop accuracy", ylim=(0, None))  # fmt: skip
@@ -103,7 +103,7 @@ def every_merge(sizes: Sequence[int], draws: int, key: Array) -> tuple[pd.DataFr
 
 
 def lucky(sizes: Sequence[int], experiments: int = 4000) -> pd.DataFrame:
-    """A fixed guess against random bijections: accuracy and its deviation beside Corollary 2c."""
+    """A fixed guess against random bijections: accuracy and its deviation, with Corollary 2c."""
     rng, rows = np.random.default_rng(0), []
     for size in sizes:
         guess = np.arange(size)

@@ -1,4 +1,4 @@
-"""Laws as lines, their twins as points: most pictures of the notebooks, and the table beside them."""
+"""Laws as lines, their twins as points: most pictures of the notebooks, and their tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,11 +42,11 @@ def curves(*series: Curve, xlabel: str, ylabel: str, title: str | None = None, *
     return picture
 
 
-def beside(rows: Sequence[dict]) -> pd.DataFrame:
+def tabulate(rows: Sequence[dict]) -> pd.DataFrame:
     """A table of rows whose ``draws`` become "measured" and "95% interval", three decimals."""
-    found = []
+    table = []
     for row in rows:
         mean, low, high = measured([row["draws"]])[0]
         shown = {"measured": mean, "95% interval": f"[{low:.3f}, {high:.3f}]"}
-        found.append({key: value for key, value in row.items() if key != "draws"} | shown)
-    return pd.DataFrame(found).round(3)
+        table.append({key: value for key, value in row.items() if key != "draws"} | shown)
+    return pd.DataFrame(table).round(3)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from sim.lab import style
-from sim.tour.curves import Curve, beside
+from sim.tour.curves import Curve, tabulate
 from sim.twins import capacity as measured_capacity
 from sim.twins import coverage as measured_coverage
 from sim.twins import cross_entropy as measured_cross_entropy
@@ -20,7 +20,7 @@ from theory import capacity, coverage, cross_entropy, crosstalk, starvation
 
 
 @style.styled
-def kept(rank: int, facts: int, overlap: float, margin: float, swing: float) -> Figure:
+def draw_recall(rank: int, facts: int, overlap: float, margin: float, swing: float) -> Figure:
     """Share of overwrites that answer new against lambda (section 6), with the averages of 2 to 4."""
     picture, axes = style.figure()
     lam = np.linspace(0, 1.5, 301)
@@ -37,15 +37,16 @@ def kept(rank: int, facts: int, overlap: float, margin: float, swing: float) -> 
 
 
 def flips(margin: Sequence[float], swing: Sequence[float], key: Array) -> pd.DataFrame:
-    """Where each fact flips, by formula and by bisection, and the largest library that averaging keeps."""
+    """The λ at which each fact flips, by formula and by bisection, and the largest library whose average
+    answers new."""
     margin, swing = jnp.asarray(margin), jnp.asarray(swing)
-    critical = coverage.critical_lambda(margin, swing)
+    low, high = coverage.lambda_range(margin, swing)
     columns = {
         "margin M": margin,
         "swing Δ": swing,
-        "λ_c = M/Δ": critical,
+        "λ_c = M/Δ": low,
         "measured flip": measured_coverage.critical_lambda(margin, swing, key=key),
-        "largest library": [coverage.largest_library(value) for value in critical],
+        "largest library": [coverage.largest_library(*ends) for ends in zip(low, high, strict=True)],
     }
     return pd.DataFrame(columns).round(6)
 
@@ -62,14 +63,14 @@ def template(key: Array, features: int = 512, draws: int = 64) -> Curve:
     """The arc-cosine kernel against the angle of stored and read prompt, and drawn feature maps."""
     angles, marks = np.linspace(0, np.pi, 60), np.linspace(0, np.pi, 9)
     stored = jnp.asarray([1.0, 0.0])
-    found = [
+    kappas = [
         measured_crosstalk.kappa(
             stored, jnp.asarray([np.cos(t), np.sin(t)]), key=key, features=features, draws=draws
         )
         for t in marks
     ]
     law = crosstalk.arc_cosine(jnp.cos(angles))
-    return Curve("arc-cosine kernel", np.degrees(angles), law, np.degrees(marks), found)
+    return Curve("arc-cosine kernel", np.degrees(angles), law, np.degrees(marks), kappas)
 
 
 def ranks(facts: int, adapters: int, key: Array) -> tuple[list[Curve], pd.DataFrame]:
@@ -80,19 +81,20 @@ def ranks(facts: int, adapters: int, key: Array) -> tuple[list[Curve], pd.DataFr
         "overwrite": (starvation.overwrite_recall, measured_starvation.overwrite_recall, (4, 8, 11)),
     }
     for name, (law, trained, tried) in twins.items():
-        found = [np.asarray(trained(facts, rank, key=key, draws=adapters)) for rank in tried]
+        recalls = [np.asarray(trained(facts, rank, key=key, draws=adapters)) for rank in tried]
         predicted = [law(facts, int(rank)) for rank in grid]
-        series.append(Curve(name, grid / facts, predicted, np.array(tried) / facts, found))
+        series.append(Curve(name, grid / facts, predicted, np.array(tried) / facts, recalls))
         rows += [
             {"facts are": name, "rank": rank, "theory": law(facts, rank), "draws": values}
-            for rank, values in zip(tried, found, strict=True)
+            for rank, values in zip(tried, recalls, strict=True)
         ]
-    return series, beside(rows)
+    return series, tabulate(rows)
 
 
 @style.styled
 def decided(count: int, key: Array) -> tuple[Figure, int]:
-    """Memories with random lambda, kappa, rho, read one by one; how many the inequality called wrongly."""
+    """Memories with random lambda, kappa, rho, read one by one; the number of wrong predictions of the
+    inequality."""
     draws = (
         jax.random.uniform(jax.random.fold_in(key, index), (count,), jnp.float64) for index in (20, 21, 22)
     )
@@ -112,13 +114,13 @@ def decided(count: int, key: Array) -> tuple[Figure, int]:
 
 
 def best(
-    edits: Float[np.ndarray, "2 e"], kept_facts: Float[np.ndarray, "2 k"], largest: float
+    edits: Float[np.ndarray, "2 e"], untouched: Float[np.ndarray, "2 k"], largest: float
 ) -> pd.DataFrame:
-    """The best common lambda from margins and swings alone, beside the best of a grid of 241."""
+    """The best common lambda computed from margins and swings, and the best of a grid of 241."""
     grid = np.linspace(0, largest, 241)[:, None]
-    right = (grid * edits[1] > edits[0]).sum(1) + (grid * kept_facts[1] < kept_facts[0]).sum(1)
-    lam, accuracy = coverage.best_lambda(*map(jnp.asarray, (*edits, *kept_facts)), largest=largest)
-    count = edits.shape[1] + kept_facts.shape[1]
+    right = (grid * edits[1] > edits[0]).sum(1) + (grid * untouched[1] < untouched[0]).sum(1)
+    lam, accuracy = coverage.best_lambda(*map(jnp.asarray, (*edits, *untouched)), largest=largest)
+    count = edits.shape[1] + untouched.shape[1]
     rows = {
         "predicted": {"best λ": float(lam), "accuracy": float(accuracy)},
         "best of a grid": {"best λ": grid[right.argmax(), 0], "accuracy": right.max() / count},
@@ -159,4 +161,4 @@ def memory(sizes: Sequence[tuple[int, int, int]], key: Array, draws: int = 20) -
         }
         for facts, dim, rank in sizes
     ]
-    return beside(rows)
+    return tabulate(rows)

@@ -31,7 +31,7 @@ def overlaps(
 ) -> pd.DataFrame:
     """Overlap kappa of the edits of p1 with other prompts: by the kernel, and in this model."""
     size = jnp.sum(phi["p1(a)"] ** 2, axis=1)[:, None]
-    found = {name: phi["p1(a)"] @ features.T / size for name, features in phi.items()}
+    kappas = {name: phi["p1(a)"] @ features.T / size for name, features in phi.items()}
     same = jnp.eye(config.entities, dtype=bool)
     places = {
         "other subject, same relation": ("p1(a)", 1, ~same),
@@ -42,7 +42,7 @@ def overlaps(
     rows = {
         what: {
             "κ, theory": float(crosstalk.prompt_kappa(config, prompts["p1(a)"][0], prompts[kind][index])),
-            "measured in this model": float(jnp.mean(found[kind], where=pairs)),
+            "measured in this model": float(jnp.mean(kappas[kind], where=pairs)),
         }
         for what, (kind, index, pairs) in places.items()
     }

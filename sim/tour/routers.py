@@ -69,11 +69,11 @@ def at_each_prompt(keys: Sequence[Array], size: int = 24) -> pd.DataFrame:
         ]
         entry = {"needed": wanted, "law": round(float(selection.selection(*zip(*scores, strict=True))[0]), 3)}
         for name, edit in (("sighted", "sighted"), ("blind", "permuted")):
-            found = [
+            gates = [
                 float(twin.prompt_gates(config, size, prompt, edit, 1, relations, key)[:, 0].mean())
                 for key in keys
             ]
-            entry[name] = f"{np.mean(found):.3f} ± {2 * np.std(found, ddof=1) / len(keys) ** 0.5:.3f}"
+            entry[name] = f"{np.mean(gates):.3f} ± {2 * np.std(gates, ddof=1) / len(keys) ** 0.5:.3f}"
         rows[kind] = entry
     return pd.DataFrame(rows).T.rename_axis("chance of adapter 1 at")
 
@@ -91,8 +91,8 @@ def larger(counts: Sequence[int], keys: Sequence[Array]) -> list[Curve]:
             else 1.0
             for count in grid
         ]
-        found = [
+        weights = [
             [gates(3.0, 1.0, count, 48, key, top_k=top_k)[:, 0].mean() for key in keys] for count in counts
         ]
-        series.append(Curve(name, grid, law, counts, found))
+        series.append(Curve(name, grid, law, counts, weights))
     return series

@@ -39,7 +39,8 @@ def recall(
 ) -> Float[Array, "draws"]:
     """Measured recall of each of ``draws`` memories, for ``theory.capacity.recall`` and ``recall_large``.
 
-    Facts are exchangeable: the first ``candidates`` (all F by default) are asked, 1000 at most, and compete.
+    Facts are exchangeable: the first ``candidates`` values (all F by default) compete, for the keys of the
+    first 1000 of them at most.
     """
     return _recalls(facts, dim, rank, facts if candidates is None else candidates, key, draws)
 
@@ -64,7 +65,7 @@ def gap_curve(
 ) -> tuple[Float[np.ndarray, "sizes"], Float[np.ndarray, "sizes"]]:
     """(measured - predicted recall, its standard error) at each (facts, dim, rank): a convergence curve.
 
-    The predictions are passed in; ``draws`` says how many memories to average at each size.
+    ``predicted`` holds the predictions, ``draws`` the number of memories to average at each size.
     """
     gaps, errors = [], []
     for index, ((facts, dim, rank), value, count) in enumerate(zip(sizes, predicted, draws, strict=True)):

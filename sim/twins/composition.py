@@ -46,6 +46,13 @@ def shifts(entities: int) -> Int[np.ndarray, "entities entities"]:
     return (np.arange(entities)[:, None] + np.arange(entities)[None, :]) % entities
 
 
+def edited_null(old: Int[np.ndarray, "facts"]) -> Float[np.ndarray, "facts facts"]:
+    """How often subject i is sent to bridge j, over all bijections that send no subject to its old bridge."""
+    every = bijections(len(old))
+    left = every[(every != old).all(axis=1)]
+    return (left[:, :, None] == np.arange(len(old))).mean(axis=0)
+
+
 def summed(first: LowRank, second: LowRank) -> Array:
     """Delta W_1 + Delta W_2."""
     return dense(first) + dense(second)
@@ -56,8 +63,28 @@ def method(name: str) -> Merge:
     """A merge method of ``sim.merge`` in the form this twin takes."""
 
     def merged(first: LowRank, second: LowRank) -> Array:
-        found = merge_by(name, [first, second])
-        return dense(found) if isinstance(found, LowRank) else found
+        result = merge_by(name, [first, second])
+        return dense(result) if isinstance(result, LowRank) else result
+
+    return merged
+
+
+@functools.cache
+def truncated(rank: int, equivariant: bool) -> Merge:
+    """The sum of the adapters cut to a rank.
+
+    Of equal singular values it keeps those that LAPACK puts first; or, ``equivariant``, those that a fixed
+    small matrix on the side of the features puts first, which no relabelling of the output rows moves.
+    """
+
+    def merged(first: LowRank, second: LowRank) -> Array:
+        total = summed(first, second)
+        if not equivariant:
+            u, s, vt = jnp.linalg.svd(total, full_matrices=False)
+            return (u[:, :rank] * s[None, :rank]) @ vt[:rank]
+        tie_break = 1e-6 * gaussian(jax.random.key(0), (total.shape[1],) * 2)
+        axes = jnp.linalg.eigh(total.T @ total + tie_break + tie_break.T)[1][:, -rank:]
+        return total @ axes @ axes.T
 
     return merged
 
@@ -77,6 +104,7 @@ def two_hop_accuracy(
     gate: Gate | None = None,
     two_hop_in_base: bool = False,
     relabel: bool = False,
+    orthonormal: bool = False,
     every: Int[np.ndarray, "count entities"] | None = None,
     train: Callable[[Array, Array, Array, int, Array], LowRank] | None = None,
 ) -> tuple[int, int]:
@@ -87,6 +115,8 @@ def two_hop_accuracy(
     and a random s1 are both followed by every relabelling of the bridges' output rows (Theorem 2b), which
     is what merges that mix the adapters' rows need. ``gate`` replaces ``merge`` by coefficients per
     prompt. ``train`` makes the adapters from (base W0, keys, answer rows, rank, key); default least squares.
+    ``orthonormal`` replaces the features of the one-hop prompts by the nearest orthonormal ones, so that
+    singular values are equal.
     Raises FloatingPointError when a logit is not finite.
     """
     config = one_layer.ModelConfig(entities, 4 * entities + 4, 16 * entities)
@@ -94,19 +124,19 @@ def two_hop_accuracy(
     r1, s1 = (jax.random.permutation(jax.random.fold_in(s1_key, i), entities) for i in range(2))
     every = jnp.asarray(bijections(entities) if every is None else every)
     pairs = (every[:, r1], every[:, s1]) if relabel else (jnp.broadcast_to(r1, every.shape), every)
-    hits, finite = _every(config, rank, merge, gate, two_hop_in_base, train, key, pairs)
+    hits, finite = _every(config, rank, merge, gate, two_hop_in_base, orthonormal, train, key, pairs)
     if not finite.all():
         raise FloatingPointError("a logit is not finite; lower the training step")
     return int(hits.sum()), hits.size
 
 
-@functools.partial(jax.jit, static_argnums=range(6))
-def _every(config, rank, merge, gate, two_hop_in_base, train, key, pairs):
-    run = functools.partial(_hits, config, rank, merge, gate, two_hop_in_base, train, key)
+@functools.partial(jax.jit, static_argnums=range(7))
+def _every(config, rank, merge, gate, two_hop_in_base, orthonormal, train, key, pairs):
+    run = functools.partial(_hits, config, rank, merge, gate, two_hop_in_base, orthonormal, train, key)
     return jax.lax.map(lambda pair: run(*pair), pairs)
 
 
-def _hits(config, rank, merge, gate, two_hop_in_base, train, key, r1, s1):
+def _hits(config, rank, merge, gate, two_hop_in_base, orthonormal, train, key, r1, s1):
     entities = config.entities
     keys = [jax.random.fold_in(key, index) for index in range(6)]
     model = one_layer.make(config, keys[0])
@@ -115,11 +145,14 @@ def _hits(config, rank, merge, gate, two_hop_in_base, train, key, r1, s1):
         one_layer.features(config, model, prompt(config, everyone))
         for prompt in (one_layer.prompt1, one_layer.prompt2, one_layer.prompt12)
     )
+    if orthonormal:
+        u, _, vt = jnp.linalg.svd(jnp.concatenate([first, second]), full_matrices=False)
+        first, second = jnp.split(u @ vt, 2)
     r2, s2 = (entities + jax.random.permutation(keys[index], entities) for index in (1, 2))
-    known = [(first, r1), (second, r2)] + ([(both, r2[r1])] if two_hop_in_base else [])
+    facts = [(first, r1), (second, r2)] + ([(both, r2[r1])] if two_hop_in_base else [])
     base = one_layer.base_weights(
-        jnp.concatenate([phi for phi, _ in known]),
-        one_layer.one_hot(jnp.concatenate([rows for _, rows in known]), config.outputs),
+        jnp.concatenate([phi for phi, _ in facts]),
+        one_layer.one_hot(jnp.concatenate([rows for _, rows in facts]), config.outputs),
     )
     make = _least_squares if train is None else train
     update1, update2 = make(base, first, s1, rank, keys[3]), make(base, second, s2, rank, keys[4])
@@ -270,11 +303,11 @@ def trained_two_hop(
         def merged(coefficient):
             at = _moved(weights, setting.module, coefficient * sum(deltas))
             answers = _logits(config, at, query)[:, count:]
-            found = [jnp.argmax(_logits(config, at, prompt), axis=-1) for prompt in hops]
+            picks = [jnp.argmax(_logits(config, at, prompt), axis=-1) for prompt in hops]
             return Outcome(
                 (jnp.argmax(answers, axis=-1) == s2[new]).astype(jnp.float64),
-                (found[0] == new).astype(jnp.float64),
-                (found[1] == count + s2).astype(jnp.float64),
+                (picks[0] == new).astype(jnp.float64),
+                (picks[1] == count + s2).astype(jnp.float64),
                 answers,
                 -jax.nn.log_softmax(answers)[every, s2[new]],
             )
@@ -351,8 +384,8 @@ def decoder_two_hop(
         merged = lora.fold(params, {name: one[name] + two[name] for name in one})
         query = jnp.concatenate([first, jnp.full((entities, 1), 3 * entities + 1)], axis=1)
         answers = forward(decoder, merged, query)[:, -1, 2 * entities : 3 * entities]
-        alone = forward(decoder, lora.fold(params, one), first)[:, -1]
+        first_hop = forward(decoder, lora.fold(params, one), first)[:, -1]
         hits = jnp.argmax(answers, axis=-1) == s2[turn(s1) - entities]
-        return hits.astype(float), (jnp.argmax(alone, axis=-1) == turn(s1)).astype(float), answers
+        return hits.astype(float), (jnp.argmax(first_hop, axis=-1) == turn(s1)).astype(float), answers
 
     return jax.vmap(shifted)(every)

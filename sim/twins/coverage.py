@@ -66,6 +66,19 @@ def retention(
     return jnp.vectorize(one)(jnp.asarray(lam, jnp.float64))
 
 
+def largest_library(
+    margin: Float[Array, "facts"], swing: Float[Array, "facts"], *, key: Array, most: int = 64
+) -> int:
+    """The largest library up to ``most`` whose average answers every fact anew; 0 if none does.
+
+    One adapter of the K holds each fact, so the average reads the fact at 1/K.
+    """
+    sizes = jnp.arange(1, most + 1)
+    new = [retention(1 / sizes, m, s, key=key) == 1 for m, s in zip(margin, swing, strict=True)]
+    fit = jnp.all(jnp.stack(new), axis=0)
+    return int(jnp.max(jnp.where(fit, sizes, 0)))
+
+
 @functools.partial(jax.jit, static_argnames=("facts",))
 def decides(
     lam: Float[Array, "cells"],
@@ -109,9 +122,9 @@ def covers(
     old, new = jnp.eye(steps, 2 * steps), jnp.eye(steps, 2 * steps, k=steps)
     merged = jnp.zeros((2 * steps, 2 * steps))
     for i in range(adapters):
-        # Adapter i stores step j at a key of overlap kappa_ij with the prompt, at share rho_ij.
+        # Adapter i stores step j at a key of length 1 and overlap kappa_ij with the prompt, at share rho_ij.
         stored = overlap[i][:, None] * keys + jnp.sqrt(1 - overlap[i] ** 2)[:, None] * spare
-        merged = merged + lam[i] * (new - old).T @ (share[i][:, None] * stored)
+        merged = merged + lam[i] * dense(exact_adapter(stored, share[i][:, None] * (new - old)))
     logits = old + keys @ merged.T
     return jnp.all(jnp.argmax(logits, axis=1) == steps + jnp.arange(steps))
 
@@ -130,7 +143,7 @@ def paraphrased(
     return keys, one_layer.activated(config, model, stored[None] + step[:, None])
 
 
-def known_twice(
+def two_template_base(
     keys: Float[Array, "F m"], read: Float[Array, "F m"], old: Float[Array, "F n"]
 ) -> Float[Array, "n m"]:
     """A base that holds the old answers in both templates."""
@@ -163,7 +176,7 @@ def recall(
         update = starved_adapter(exact_adapter(keys, new - old), start)
 
         def at(read: Array) -> Array:
-            before = read @ known_twice(keys, read, old).T
+            before = read @ two_template_base(keys, read, old).T
             logits = before[None] + lam[:, None, None] * apply(update, read)[None]
             return jnp.mean(jnp.argmax(logits, axis=-1) == (numbers + facts)[None], axis=1)
 

@@ -76,10 +76,10 @@ def accuracy(
 
 
 def wrong_order_count(entities: int, key: Array, residual: bool = True) -> tuple[int, int]:
-    """(right, asked) over all N! bijections s1 and N subjects, wrong layer order, a nonlinear base.
+    """(right, trials) over all N! bijections s1 and N subjects, wrong layer order, a nonlinear base.
 
     Two layers with random base weights and a tanh between them. Bridges are written at right angles to
-    the answer rows; the upper adapter holds hop 1, the lower one hop 2. Theory: right = asked / N.
+    the answer rows; the upper adapter holds hop 1, the lower one hop 2. Theory: right = trials / N.
     """
     dim = 6 * entities
     draws = jax.random.normal(key, (3, dim, dim), jnp.float64) / dim**0.5
@@ -98,8 +98,8 @@ def wrong_order_count(entities: int, key: Array, residual: bool = True) -> tuple
     for hop1 in itertools.permutations(range(entities)):
         scores = out(base.upper + bridges[:, jnp.asarray(hop1)] @ subjects.T)
         right += int(jnp.sum(jnp.argmax(scores, axis=0) == jnp.asarray(hop2)[jnp.asarray(hop1)]))
-    asked = entities * len(list(itertools.permutations(range(entities))))
-    return right, asked
+    trials = entities * len(list(itertools.permutations(range(entities))))
+    return right, trials
 
 
 @functools.partial(jax.jit, static_argnums=(0,), static_argnames=("dim", "draws"))

@@ -1,7 +1,7 @@
 """Twin of ``theory.merges``: adapters of facts are built or trained, merged or routed, and read at the keys.
 
-Keys of all adapters are orthogonal, of lengths that differ, in a random frame; every fact has an old and a
-new answer of its own, R_k = i_new - i_old, unless it is shared.
+Keys of all adapters are orthogonal, of lengths that differ unless they are given, in a random frame; every
+fact has an old and a new answer of its own, R_k = i_new - i_old, unless it is shared.
 """
 
 from collections.abc import Sequence
@@ -20,19 +20,32 @@ _FACTS = 3
 """Facts an adapter."""
 
 
-def _facts(count: int, key: Array) -> tuple[Float[Array, "count m"], Float[Array, "count n"]]:
-    """Keys and wanted changes of facts that share nothing."""
+def _facts(
+    count: int, key: Array, lengths: Sequence[float] | None = None
+) -> tuple[Float[Array, "count m"], Float[Array, "count n"]]:
+    """Keys, of these lengths or of lengths that differ, and wanted changes of facts that share nothing."""
     frame = jnp.linalg.qr(gaussian(jax.random.fold_in(key, 0), (count + 4, count)))[0].T
-    length = jax.random.uniform(jax.random.fold_in(key, 1), (count, 1), jnp.float64, 0.6, 1.6)
+    length = jax.random.uniform(jax.random.fold_in(key, 1), (count,), jnp.float64, 0.6, 1.6)
+    length = length if lengths is None else jnp.asarray(lengths, jnp.float64)
     eye = jnp.eye(2 * count)
-    return length * frame, eye[:count] - eye[count:]
+    return length[:, None] * frame, eye[:count] - eye[count:]
 
 
-def _library(adapters: int, key: Array) -> tuple[list[LowRank], Array, Array]:
-    """Adapters of ``_FACTS`` facts each, and the keys and changes of all, adapter by adapter."""
-    keys, residual = _facts(adapters * _FACTS, key)
-    blocks = [slice(i * _FACTS, (i + 1) * _FACTS) for i in range(adapters)]
-    return [exact_adapter(keys[block], residual[block]) for block in blocks], keys, residual
+def _library(
+    adapters: int, key: Array, lengths: Sequence[float] | None = None
+) -> tuple[list[LowRank], Array, Array]:
+    """Adapters of ``_FACTS`` facts each, and the keys and changes of all, adapter by adapter.
+
+    Each adapter's factors are turned at random: no order of its facts is left in them.
+    """
+    keys, residual = _facts(adapters * _FACTS, key, lengths)
+    library = []
+    for i in range(adapters):
+        block = slice(i * _FACTS, (i + 1) * _FACTS)
+        update = exact_adapter(keys[block], residual[block])
+        turn = jnp.linalg.qr(gaussian(jax.random.fold_in(key, 2 + i), (_FACTS, _FACTS)))[0]
+        library.append(LowRank(update.b @ turn, turn.T @ update.a, update.scale))
+    return library, keys, residual
 
 
 def _read(merged: LowRank | Array, keys: Array, residual: Array) -> Array:
@@ -50,10 +63,19 @@ def energies(adapters: int, *, key: Array) -> Float[Array, "facts"]:
 
 
 def merged_strength(
-    name: str, adapters: int, *, key: Array, weights: Sequence[float] | None = None, **options
+    name: str,
+    adapters: int,
+    *,
+    key: Array,
+    weights: Sequence[float] | None = None,
+    lengths: Sequence[float] | None = None,
+    **options,
 ) -> Float[Array, "facts"]:
-    """Strength at which each fact of a library that shares nothing is read from a merge."""
-    library, keys, residual = _library(adapters, key)
+    """Strength at which each fact of a library that shares nothing is read from a merge.
+
+    ``lengths`` of the keys of all facts: equal ones make equal singular values.
+    """
+    library, keys, residual = _library(adapters, key, lengths)
     return _read(merge(name, library, weights, **options), keys, residual)
 
 
@@ -97,8 +119,8 @@ def row_alignment(
         return update + rate * (residual.T - update @ keys.T) @ keys
 
     update = jax.lax.fori_loop(0, steps, step, jnp.zeros((residual.shape[1], keys.shape[1])))
-    found, true = update.T @ update, keys.T @ keys
-    return jnp.sum(found * true) / (jnp.linalg.norm(found) * jnp.linalg.norm(true))
+    gram, true = update.T @ update, keys.T @ keys
+    return jnp.sum(gram * true) / (jnp.linalg.norm(gram) * jnp.linalg.norm(true))
 
 
 def sum_gap(name: str, adapters: int, *, key: Array, **options) -> Array:

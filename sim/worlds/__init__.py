@@ -1,4 +1,4 @@
-"""Worlds: what the base knows, what each adapter is taught, and what is asked afterwards.
+"""Worlds: pretraining data of the base, training data of each adapter, and test questions.
 
 A world is one file: its ``Config`` (sizes), its ``Setting`` (what varies between the cells of a seed) and a
 ``build`` function under ``@world``. The file's name is the world's; commands and their help find it.
@@ -31,10 +31,10 @@ __all__ = [
 ]
 
 JOINT = "joint"
-"""Name of the adapter that is taught what all parts are taught: the ceiling."""
+"""Name of the adapter trained on the data of all parts: the ceiling."""
 
 FACTS = "facts"
-"""Name of the group that every adapter's data has."""
+"""Name of the group of one-hop facts, which every adapter's data has."""
 
 
 @jax.tree_util.register_dataclass
@@ -43,14 +43,14 @@ class World:
     """One sampled world, all arrays, so that worlds of one configuration can be stacked and vmapped.
 
     pretraining: groups the base is trained on, by name.
-    data:        what each adapter is taught, groups as in ``pretraining``, by the adapter's name: every part,
-                 ``JOINT``, and extras (a "bridge", an "expert") that a library may hold besides the parts.
-                 The group ``FACTS`` is what the adapter must know; closed-form adapters are solved on it.
-    probes:      questions asked of every model, by name. The question that a part was trained to answer has
-                 the part's name.
+    data:        training data of each adapter, groups as in ``pretraining``, by the adapter's name: every
+                 part, ``JOINT``, and extras (a "bridge", an "expert") that a library may hold besides the
+                 parts. Closed-form adapters are solved on the group ``FACTS``, which an adapter must know.
+    probes:      test questions for every model, by name. The probe of a part's own training questions has the
+                 part's name.
     parts:       names of the disjoint adapters, two or more.
-    libraries:   (name, adapters) of libraries that are not the parts and one extra of the library's name. One
-                 adapter is a library too: it is asked and not merged.
+    libraries:   (name, adapters) of further libraries. A library of the parts and one extra, named after the
+                 extra, needs no entry. A library of one adapter is evaluated without a merge.
     """
 
     pretraining: dict[str, Sequences]
@@ -62,7 +62,7 @@ class World:
 
 @dataclass(frozen=True)
 class WorldKind:
-    """What is known of a world before one is sampled.
+    """Description of a kind of world, before one is sampled.
 
     config, setting: its dataclasses. A config has ``vocab``, the number of tokens; a setting has
         ``pretraining``, the part of it that the base depends on, and its fields are columns of the results.

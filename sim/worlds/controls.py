@@ -1,6 +1,6 @@
-"""What a referee asks of any world besides its own questions: data sets, libraries and pairs, by one code.
+"""Controls that every world can have: data sets, libraries and questions a referee would want.
 
-Not a world: a world with ``controls=True`` in its Config hands over what is its own (facts, words, questions)
+This is no world. A world with ``controls=True`` in its Config passes its own facts, words and questions
 and gets its data sets back with those of the controls. ``sim.experiments.controls`` finds them by name:
 
     control                       two_hop          math_word          crosslingual         atlas
@@ -14,20 +14,24 @@ and gets its data sets back with those of the controls. ``sim.experiments.contro
     both facts, other documents   JOINT            JOINT              JOINT                JOINT
     "compare"                     kinds            -                  -                    -
 
-JOINT, taught without traces, is the adapter in whose data both facts stand, in different documents.
+JOINT without traces is the adapter whose data hold both facts in different documents.
 
-Comparison asks whether two values of one kind are alike, each known to one adapter. In the other worlds it
-has no meaning: a verb has no value apart from a quantity, and two new functions, like two withheld
-currencies, are drawn to differ, so that the answer would always be no.
+The comparison is a question whether two values of one kind are equal, where each adapter knows one value. The
+other worlds have none: a verb has no value without a quantity, and two new functions or two withheld
+currencies always differ, so the answer would always be no.
 
-Theorems 2a to 2e (theory/README.md, section 2) are about the two-hop world's controls. Elsewhere they are
-silent, for the world itself takes away assumption (i) of 2d and the uniform first hop of 2a, whatever base is
-asked: in math_word what verbs do is drawn from a few maps, whose arithmetic ties the number written to the
-number read; in crosslingual paraphrases between three languages tie a word of P as said to the word as read,
-even without "P into P"; in atlas facts are fixed, and "larger" is the inverse of "smaller".
-Their nulls are those of balance: every answer is right equally often. In math_word who knows one hop, and
-that the other is one of few maps, knows something of the answer: there who lacks a hop has a null of its own
-(``Probe.nulls``), loss and accuracy of the answers that the other maps would make right.
+Theorems 2a to 2e (theory/README.md, section 2) apply to the controls of the two-hop world only. The other
+worlds break assumption (i) of 2d and the uniform first hop of 2a, for any base. In math_word the verbs are
+drawn from a few maps, whose arithmetic links a number as output to the same number as input. In crosslingual
+the paraphrases between three languages link a word of P as output to the same word as input, even without
+"P into P". In atlas the facts are fixed, and "larger" is the inverse of "smaller".
+
+The baseline of a guess comes from balance: every answer is right equally often. A model that lacks a step may
+still do better (``Probe.nulls``, loss and accuracy): in two_hop because an edit avoids the old fact (2g), in
+math_word because the other verb is one of a few maps (2f), with and without controls. In crosslingual balance
+is exact for a model that lacks a step: all bodies come from one permutation and differ, and no pair is
+excluded. In atlas only the choice of withheld facts is random: balance holds for a guess that does not read
+the question, and there is no null for a model that knows the world.
 """
 
 import dataclasses
@@ -41,55 +45,55 @@ from sim.worlds import FACTS, JOINT, World
 from sim.worlds.probe import Layout
 
 RANDOM = "random_for_"
-"""RANDOM + name: an adapter that is never trained, Gaussian with the norms of the adapter of that name."""
+"""RANDOM + name: a Gaussian adapter, never trained, with the norms of the adapter of that name."""
 
 
 FINETUNING = (("direct", 16), ("identity", 8))
 """Batches of the groups that the controls add to the data of every adapter."""
 
 IDENTITY = (("identity", 16),)
-"""The batch of the group that they add to pretraining, in a world that has none of its own."""
+"""The batch that the controls add to pretraining, in a world without a batch of its own for them."""
 
 
 def without(part: str) -> str:
-    """Name of the null (``Probe.nulls``) of who lacks what a part was taught."""
+    """Name of the null (``Probe.nulls``) of a model that lacks the facts of a part."""
     return f"without_{part}"
 
 
 def stand_ins(parts: tuple[str, ...], other: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """(name, members) of a library for each part, in which ``other`` stands in its place.
+    """(name, members) of one library per part, in which ``other`` replaces the part.
 
-    ``other`` names an adapter, or is ``RANDOM``: a random one with the norms of the part it replaces.
+    ``other`` is the name of an adapter, or ``RANDOM``: a random one with the norms of the replaced part.
 
     Example:
         stand_ins(("a", "b"), "unrelated") is
         (("unrelated_for_a", ("unrelated", "b")), ("unrelated_for_b", ("a", "unrelated")))
     """
-    found = []
+    libraries = []
     for gone in parts:
         name = other + gone if other == RANDOM else other
         label = name if other == RANDOM else f"{other}_for_{gone}"
-        found.append((label, tuple(name if part == gone else part for part in parts)))
-    return tuple(found)
+        libraries.append((label, tuple(name if part == gone else part for part in parts)))
+    return tuple(libraries)
 
 
 def require(config: Any, setting: Any, **only: str) -> bool:
     """Whether a world has controls.
 
     Args:
-        only: values of the setting's fields, the only ones that its controls know.
+        only: field -> the only value of the setting that the world's controls support.
 
     Raises:
-        ValueError: identities are asked for and there are no controls, or they do not know the setting.
+        ValueError: the setting has identities but the world no controls, or they do not support the setting.
     """
     if not config.controls:
         default = type(setting)().identity
         if setting.identity != default:
             raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
         return False
-    for name, known in only.items():
-        if getattr(setting, name) != known:
-            raise ValueError(f"{name} is {getattr(setting, name)!r}: controls know {known!r} only")
+    for name, value in only.items():
+        if getattr(setting, name) != value:
+            raise ValueError(f"{name} is {getattr(setting, name)!r}: controls know {value!r} only")
     return True
 
 
@@ -101,16 +105,16 @@ def added(
     in_data: bool,
     several: Mapping[str, tuple[str, ...]] | None = None,
 ) -> World:
-    """The world with the data sets of its controls, and the libraries in which they stand in for a part.
+    """The world with the data sets of its controls, and with the libraries in which they replace a part.
 
-    Every adapter's data get the facts of all the others, of weight 0, and the groups "direct" and "identity":
-    all data sets of a world have equal shapes.
+    Every adapter's data get the facts of all other adapters with weight 0, and the groups "direct" and
+    "identity", so that all data sets of a world have equal shapes.
 
     Args:
-        taught: facts that each further adapter is taught, "unrelated" among them; of the shape of ``FACTS``.
-        direct: what "direct_expert" is taught, weighed: questions of two hops answered at once.
-        identity: "b is b", which the parts and ``JOINT`` are taught if ``in_data``.
-        several: {adapter: names in ``taught``} of adapters that are taught the facts of more than one.
+        taught: facts of each further adapter, "unrelated" among them; of the shape of ``FACTS``.
+        direct: weighted training data of "direct_expert": two-hop questions with direct answers.
+        identity: sequences "b is b", in the data of the parts and of ``JOINT`` if ``in_data``.
+        several: {adapter: names in ``taught``} of adapters trained on the facts of several names.
     """
     new = {name: weighed(each, 0.0) for name, each in taught.items()}
     blank = {name: weighed(each, 0.0) for name, each in world.data[JOINT].items()}
@@ -135,9 +139,11 @@ def added(
     return dataclasses.replace(world, data=data, libraries=world.libraries + libraries)
 
 
-def known(layout: Layout, *hops: int, chance: float | None = None) -> Layout:
-    """The layout of a pair of which hops of these numbers are known: they are no adapter's, nothing is
-    forecast. ``chance``: of a guess among the answers, if not the layout's."""
+def disown_hops(layout: Layout, *hops: int, chance: float | None = None) -> Layout:
+    """The layout without owners for ``hops``, which are old facts of the base, and without a forecast.
+
+    ``chance``: accuracy of a guess among the answers, by default the layout's.
+    """
     owner = tuple(-1 if part in hops else part for part in layout.owner)
     chance = layout.chance if chance is None else chance
     return dataclasses.replace(layout, owner=owner, chance=chance, forecast=False)

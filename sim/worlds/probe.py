@@ -1,9 +1,10 @@
-"""Questions that carry their own layout, and the scoring that reads nothing else.
+"""Probes: questions that carry their own layout, and the scoring, which reads nothing else.
 
-Decoding, the oracle router, forecasts and scores know no world: which tokens of a completion are a step of
-the solution, which are copies, and whose adapter each position belongs to is data of the question.
+Decoding, the oracle router, forecasts and scores know no world. The probe itself says which tokens of a
+completion are steps of the solution, which are copies, and which adapter owns each position.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,20 +15,20 @@ from jaxtyping import Array, Bool, Float, Int, Int8
 
 from sim.model.sequences import Sequences
 
-ALIKE = ""
-"""The null of a loss for which every answer of the probe's questions is as likely to be right."""
+UNIFORM_BASELINE = ""
+"""Name of the baseline for which every answer of the probe's questions is equally likely to be right."""
 
-NOT_ASKED = -1
-"""Outcome of a question that does not arise, such as a second step after a wrong first one."""
+NOT_APPLICABLE = -1
+"""Outcome of a question without a condition to ask it, such as a second step after a wrong first step."""
 
 
 Judge = Callable[[Int[Array, "S T"], Int[Array, "S T"]], Bool[Array, " S"]]
-"""(sequences as written, right sequences) -> whether each will do: a program that runs as it should, say."""
+"""(sequences as written, right sequences) -> whether each is accepted, such as a program that runs right."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a completion must know at one place (theory/README.md, section 9).
+    """One step of a completion: positions that need knowledge (theory/README.md, section 9).
 
     part:      index in ``World.parts`` of the adapter that was taught it.
     positions: of the sequence, prompt included.
@@ -40,19 +41,20 @@ class Step:
 
 @dataclass(frozen=True)
 class Layout:
-    """What the positions of a question and its answer are; hashable, so static under jit.
+    """Roles of the positions of a question and its answer; hashable, so static under jit.
 
     steps:    in the order of writing. Two or more make the completion a trace, scored step by step; the last
               one is its answer.
     copies:   (positions, source positions) of what must be repeated as it was given or written.
     owner:    for each position, the index of the part whose adapter an oracle router sends it to; -1: none.
-    chance:   accuracy of a guess among the answers of the probe's questions, that knows which answers occur
-              and nothing else; None if not held to one. Models answer outside them too, so the null for all
-              questions is chance times the share of answers that are among them.
+    chance:   accuracy of a guess among the answers of the probe's questions; None for no such baseline. The
+              guess knows which answers occur and nothing else. Models also answer outside them, so the
+              baseline for all questions is chance times the share of completions that are such answers.
+              ``Probe.bound`` is the baseline of a model that knows more, but not every step.
     forecast: whether the outcome is predicted token by token.
-    judges:   (name, judge) of further scores, by what a completion means instead of how it is written.
-              A judge is a function of a module or equal to itself when built anew: a layout is a static
-              argument, and an unequal one compiles again.
+    judges:   (name, judge) of further scores, by the meaning of a completion instead of its tokens. Use
+              module-level functions or frozen dataclasses: a layout is a static argument, and an unequal one
+              compiles again.
     """
 
     steps: tuple[Step, ...] = ()
@@ -66,14 +68,28 @@ class Layout:
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Probe(Sequences):
-    """Sequences that are asked, not taught: the completion is the right answer.
+    """Test sequences: a prompt, and the right answer as its completion.
 
-    nulls: name -> (S, S), rows of sum 1: for each question, how likely each answer of the probe's questions
-           is to be right for who lacks what the name says. Beside ``ALIKE``, where all are alike.
+    nulls: name -> (S, S), rows of sum 1. Entry (i, j) is the probability that the answer of question j is
+           right for question i, given everything but the facts that the name says are missing.
+           ``UNIFORM_BASELINE``, where all entries are equal, is not among them.
     """
 
     layout: Layout = field(default=Layout(), metadata={"static": True})
     nulls: dict[str, Float[Array, "S S"]] = field(default_factory=dict)
+
+    def bound(self, picked: Bool[np.ndarray, " S"]) -> float:
+        """Highest expected accuracy on the ``picked`` questions of a model that lacks a step.
+
+        The model gives each question's likeliest answer; of all nulls, the one that allows most counts
+        (theory/README.md, 2g). Chance for a probe without nulls; NaN if no question is picked.
+        """
+        if not np.any(picked):
+            return math.nan
+        target = np.asarray(self.target)
+        same = (target[:, None] == target[None]).all(axis=-1)
+        most = ((np.asarray(null) @ same).max(axis=1)[picked].mean() for null in self.nulls.values())
+        return float(max(most, default=self.layout.chance))
 
     @property
     def is_trace(self) -> bool:
@@ -92,7 +108,7 @@ class Probe(Sequences):
         return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
 
     @property
-    def kept(self) -> tuple[int, ...]:
+    def scaffold(self) -> tuple[int, ...]:
         """Template and copies: positions of the completion that no step fills."""
         taken = {at for step in self.layout.steps for at in step.positions}
         return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
@@ -108,75 +124,77 @@ class Probe(Sequences):
 
 
 def whole(name: str, probe: Probe) -> str:
-    """Name of the metric that asks for every token of the completion."""
+    """Name of the metric: every token of the completion is right."""
     return f"{name}_exact" if probe.is_trace else name
 
 
 def among_answers(name: str) -> str:
-    """Name of the metric that asks whether a completion is an answer of any question of the probe."""
+    """Name of the metric: the completion is the answer of some question of the probe."""
     return f"{name}_among_answers"
 
 
-def given_among_answers(name: str, null: str = ALIKE) -> str:
-    """Name of the metric that asks for the right answer where the completion is one of the answers; beside a
-    null of the probe's own, of the one that asks whether the likeliest of the answers is right."""
-    return _beside(null, f"{name}_given_among_answers")
+def given_among_answers(name: str, null: str = UNIFORM_BASELINE) -> str:
+    """Name of the metric: the right answer, where the completion is one of the answers. With a null of the
+    probe's own: whether the likeliest of the answers is right."""
+    return _with_null(null, f"{name}_given_among_answers")
 
 
-def loss_gain(name: str, null: str = ALIKE) -> str:
-    """Name of the metric that says how far the loss of right answers is below a null."""
-    return _beside(null, f"{name}_loss_gain")
+def loss_gain(name: str, null: str = UNIFORM_BASELINE) -> str:
+    """Name of the metric: how far the loss of right answers is below that of a null."""
+    return _with_null(null, f"{name}_loss_gain")
 
 
-def loss_gain_over_base(name: str, null: str = ALIKE) -> str:
-    """Name of the metric that says how far that is above the base's."""
-    return _beside(null, f"{name}_loss_gain_over_base")
+def excess_loss_gain(name: str, null: str = UNIFORM_BASELINE) -> str:
+    """Name of the metric: ``loss_gain`` less the base's."""
+    return _with_null(null, f"{name}_loss_gain_over_base")
 
 
-def _beside(null: str, metric: str) -> str:
+def _with_null(null: str, metric: str) -> str:
     return f"{metric}_{null}" if null else metric
 
 
 def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, Int8[Array, " S"]]:
-    """Outcome of each question: metric -> 1 right, 0 wrong, ``NOT_ASKED``.
+    """Outcome of each question: metric -> 1 right, 0 wrong, ``NOT_APPLICABLE``.
 
     NAME (for a trace NAME_exact): every token is right. Of a trace besides:
         NAME_answer:         its last step is right, whatever came before;
         NAME_template:       every token of the template stands where it belongs;
         NAME_copied:         every copy repeats what was given or written;
         NAME_STEP:           the first step is right;
-        NAME_STEP_given_PREVIOUS: the step is right, asked where all before it were.
+        NAME_STEP_given_PREVIOUS: the step is right, where all steps before it are.
     Of a question with a chance level:
         NAME_among_answers:       the completion is the right answer of some question of the probe;
-        NAME_given_among_answers: it is the right one, asked where it is one of them.
-    NAME_JUDGE: what each judge of the layout finds.
+        NAME_given_among_answers: it is the right one, where it is one of them.
+    NAME_JUDGE: the verdict of each judge of the layout.
     """
     right = completions == probe.target
     written = jnp.concatenate([probe.tokens[:, : probe.prompt], completions], axis=1)
-    found = {whole(name, probe): jnp.all(right, axis=1)}
+    judgements = {whole(name, probe): jnp.all(right, axis=1)}
     if probe.is_trace:
         steps = [jnp.all(right[:, probe.at(step.positions)], axis=1) for step in probe.layout.steps]
-        found[f"{name}_answer"] = steps[-1]
-        found[f"{name}_template"] = jnp.all(right[:, probe.at(probe.template)], axis=1)
+        judgements[f"{name}_answer"] = steps[-1]
+        judgements[f"{name}_template"] = jnp.all(right[:, probe.at(probe.template)], axis=1)
         same = [
             jnp.all(written[:, np.asarray(to)] == written[:, np.asarray(source)], axis=1)
             for to, source in probe.layout.copies
         ]
         if same:
-            found[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
-        found[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
+            judgements[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
+        judgements[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
     for judge_name, judge in probe.layout.judges:
-        found[f"{name}_{judge_name}"] = judge(written, probe.tokens)
-    outcomes = {metric: value.astype(jnp.int8) for metric, value in found.items()}
+        judgements[f"{name}_{judge_name}"] = judge(written, probe.tokens)
+    outcomes = {metric: value.astype(jnp.int8) for metric, value in judgements.items()}
     if probe.layout.chance is not None:
         among = jnp.any(jnp.all(completions[:, None] == probe.target[None], axis=-1), axis=1)
         outcomes[among_answers(name)] = among.astype(jnp.int8)
-        asked = jnp.where(among, found[whole(name, probe)].astype(jnp.int8), jnp.int8(NOT_ASKED))
-        outcomes[given_among_answers(name)] = asked
+        conditional = jnp.where(
+            among, judgements[whole(name, probe)].astype(jnp.int8), jnp.int8(NOT_APPLICABLE)
+        )
+        outcomes[given_among_answers(name)] = conditional
     if probe.is_trace:
         before = steps[0]
         for previous, step, value in zip(probe.layout.steps, probe.layout.steps[1:], steps[1:], strict=False):
-            asked = jnp.where(before, value.astype(jnp.int8), jnp.int8(NOT_ASKED))
-            outcomes[f"{name}_{step.name}_given_{previous.name}"] = asked
+            conditional = jnp.where(before, value.astype(jnp.int8), jnp.int8(NOT_APPLICABLE))
+            outcomes[f"{name}_{step.name}_given_{previous.name}"] = conditional
             before = before & value
     return outcomes

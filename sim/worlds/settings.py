@@ -1,11 +1,11 @@
-"""What the Settings of all worlds have in common: keys that must be known, and what the base sees of them."""
+"""Shared code of all worlds' Settings: the check of their values, and the part that the base depends on."""
 
 from collections.abc import Collection, Mapping
 
 
-def require_known(setting: object, known: Mapping[str, Collection[str]]) -> None:
-    """Raise ValueError, naming field, value and choices, unless each field of ``known`` holds a choice."""
-    for name, choices in known.items():
+def require_choices(setting: object, choices_by_field: Mapping[str, Collection[str]]) -> None:
+    """Raise ValueError, naming field, value and choices, unless each field has one of its choices."""
+    for name, choices in choices_by_field.items():
         if getattr(setting, name) not in choices:
             raise ValueError(f"unknown {name} {getattr(setting, name)!r}: use one of {', '.join(choices)}")
 

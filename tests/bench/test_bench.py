@@ -133,17 +133,17 @@ def test_the_floor_of_a_step_by_hand():
 
 
 def test_scaling_counts_configurations_and_devices(monkeypatch):
-    asked = []
+    calls = []
 
     def timed(count):
-        asked.append(("all", count))
+        calls.append(("all", count))
         return {"microseconds": 100.0 / count, "first": 0.0}
 
     monkeypatch.setattr(scale, "timed", timed)
     monkeypatch.setattr(scale, "counts", lambda: (1, 10))
     monkeypatch.setattr(scale, "on_devices", lambda devices, count: timed(count) | {"microseconds": 15.0})
     rows = scale.scale()
-    assert asked == [("all", 1), ("all", 10), ("all", 10)]
+    assert calls == [("all", 1), ("all", 10), ("all", 10)]
     assert rows["devices"].tolist() == [2, 2, 1] and rows["ratio_to_ours"].tolist() == [10.0, 1.0, 1.5]
 
 
@@ -152,6 +152,6 @@ def test_a_job_that_fails_is_not_timed(tmp_path):
         sweep.spent(
             [sys.executable, "-c", "import sys; print('gone', file=sys.stderr); sys.exit(3)"], tmp_path
         )
-    found = sweep.spent([sys.executable, "-c", "sum(range(10**7)); b'x' * 10**9"], tmp_path)
-    assert found["peak_mb"] > 1000  # until the command begins it is what started it, which may be more
-    assert 0.02 < found["processor_seconds"] < 2 * found["seconds"] + 0.1
+    costs = sweep.spent([sys.executable, "-c", "sum(range(10**7)); b'x' * 10**9"], tmp_path)
+    assert costs["peak_mb"] > 1000  # until the command begins it is what started it, which may be more
+    assert 0.02 < costs["processor_seconds"] < 2 * costs["seconds"] + 0.1

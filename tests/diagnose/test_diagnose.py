@@ -7,7 +7,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 from safetensors.numpy import load_file, save_file
 
 from sim.diagnose import diagnose
@@ -219,7 +219,7 @@ def test_a_browser_shows_the_page(tmp_path, command):
     sources = [DATA / "equal_rank" / name for name in ("first", "second")]
     assert command("sim.diagnose", *sources, "--out", tmp_path)[0] == 0
     report = json.loads((tmp_path / "diagnosis.json").read_text())
-    seen = told(tmp_path / "report.html", SEEN, tmp_path)
+    seen = run_script(tmp_path / "report.html", SEEN, tmp_path)
     assert seen["verdict"] == report["verdict"] and seen["picture"] and seen["fits"]
     assert len(seen["verdict"]) == 3
     assert seen["heads"][0] == "Adapters" and seen["heads"][5] == "All modules"

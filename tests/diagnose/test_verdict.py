@@ -159,7 +159,7 @@ def test_what_is_written_beside_against_dense_algebra():
         expected = [
             np.linalg.norm((np.eye(D) - np.outer(u[:, k], u[:, k])) @ total @ vt[k]) / s[k] for k in range(3)
         ]
-        np.testing.assert_allclose(interference.beside(library, i), expected, rtol=1e-9)
+        np.testing.assert_allclose(interference.leakage(library, i), expected, rtol=1e-9)
 
 
 def test_the_rival_is_whom_the_router_would_choose():
@@ -208,6 +208,19 @@ def test_a_module_that_one_adapter_does_not_have_counts_as_zero():
     assert report["warnings"] == ["note: two: does not adapt b, which others do: taken as Delta W = 0"]
     assert filled["warnings"] == ["Delta W = 0 (untrained?) in 1 of 2 modules: b (adapter 2)"]
     assert report["total"] == filled["total"] and report["zero"] == filled["zero"] == {"b": [1]}
+
+
+def test_adapters_without_a_common_module_are_named_and_the_rest_is_measured():
+    """1 and 2 never meet, 3 meets both: the loss is that of the pairs that do."""
+    first, second = APART
+    third = {"a": first._replace(scale=-0.5), "b": second}
+    report = diagnose([adapter({"a": first}, "1"), adapter({"b": second}, "2"), adapter(third, "3")])
+    assert report["disjoint"] == [[0, 1]]
+    assert report["warnings"][0].startswith("adapters 1 and 2 change no module in common: nothing of theirs")
+    assert re.match(r"Lost: .*up to \d+%", verdict(report)[1])
+    alone = diagnose([adapter({"a": first}, "1"), adapter({"b": second}, "2")])
+    assert verdict(alone)[1].startswith("Lost: not known: no two adapters change one module, so that none")
+    assert diagnose([adapter({"a": first})] * 2)["disjoint"] == []
 
 
 def many(layers, count):

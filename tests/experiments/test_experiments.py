@@ -16,10 +16,10 @@ from sim.worlds import atlas, build, crosslingual, math_word, two_hop
 SMALLER = {
     two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
     math_word.Config: math_word.Config(
-        prime=7, operations=8, told=2, wordings=1, asked=1, longer=8, bridges=8
+        prime=7, operations=8, pretraining_paraphrases=2, wordings=1, test_paraphrases=1, longer=8, bridges=8
     ),
     atlas.Config: atlas.Config(edits=2, states=2),
-    crosslingual.Config: crosslingual.Config(known=6, edits=4, bridges=8),
+    crosslingual.Config: crosslingual.Config(stable_functions=6, edits=4, bridges=8),
 }
 """Worlds that train and answer in no time, by what is in their place."""
 
@@ -76,14 +76,14 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
         kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0)) for kind, world in SMALLER.items()
     }
     for name, item in EXPERIMENTS.items():
-        parts = []
+        parts, extras = [], max((part.config.extras for part in item.parts("quick")), key=len)
         for part in item.parts("quick"):
             config = configs[type(part.config.world)]
             if getattr(part.config.world, "controls", False):
                 controlled = dataclasses.replace(config.world, controls=True)
-                config = dataclasses.replace(config, world=controlled, extras=part.config.extras, losses=True)
-            asked = {name: getattr(part.config, name) for name in ("oracle", "interaction")}
-            config = dataclasses.replace(config, **asked)
+                config = dataclasses.replace(config, world=controlled, extras=extras, losses=True)
+            options = {name: getattr(part.config, name) for name in ("oracle", "interaction")}
+            config = dataclasses.replace(config, **options)
             cells = [
                 (label, setting, tuple((kind, min(r, config.rank)) for kind, r in ranks) or (("q", 2),))
                 for label, setting, ranks in part.cells

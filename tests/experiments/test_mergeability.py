@@ -8,6 +8,7 @@ from scipy import stats
 from sim.experiments import mergeability
 from sim.experiments.mergeability import fitted
 from sim.experiments.mergeability.cost import STRENGTHS, cost, ingredients
+from sim.lab import intervals
 from sim.reuse import pairs
 from sim.sweep.run import pairs as table_of_pairs
 
@@ -25,10 +26,10 @@ def cells(seed=0, settings=8, seeds=5):
     return pd.DataFrame(rows)
 
 
-def test_a_linear_law_is_found_in_every_stratum():
+def test_leave_one_out_recovers_a_linear_law_in_every_stratum():
     rows = cells()
-    found = fitted.leave_one_out(rows, ["x"])
-    np.testing.assert_allclose(found, rows["measured"], atol=0.02)  # what the penalty shrinks
+    fits = fitted.leave_one_out(rows, ["x"])
+    np.testing.assert_allclose(fits, rows["measured"], atol=0.02)  # what the penalty shrinks
     assert (fitted.leave_one_out(rows, ["other"]) - rows["measured"]).abs().mean() > 0.03
 
 
@@ -43,9 +44,9 @@ def test_a_fit_does_not_see_its_own_setting():
 
 def test_without_features_a_fit_is_the_mean_of_the_others():
     rows = cells()
-    found = fitted.leave_one_out(rows, [])
+    fits = fitted.leave_one_out(rows, [])
     others = rows[(rows["label"] != "s0") & (rows["lam"] == 0.5)]["measured"].mean()
-    np.testing.assert_allclose(found[(rows["label"] == "s0") & (rows["lam"] == 0.5)], others)
+    np.testing.assert_allclose(fits[(rows["label"] == "s0") & (rows["lam"] == 0.5)], others)
     assert fitted.leave_one_out(rows[rows["label"] == "s0"], []).isna().all()
 
 
@@ -55,8 +56,8 @@ def test_ridge_is_least_squares_on_rows_that_hold_the_penalty(penalty):
     x, y = rng.normal(size=(20, 3)) * (1, 10, 0.1), rng.normal(size=20)
     a, b = fitted.ridge(x, y, penalty)
     z = (x - x.mean(axis=0)) / x.std(axis=0)
-    held = np.r_[np.c_[np.ones(20), z], np.c_[np.zeros(3), np.sqrt(penalty) * np.eye(3)]]
-    expected = np.linalg.lstsq(held, np.r_[y, np.zeros(3)], rcond=None)[0]
+    design = np.r_[np.c_[np.ones(20), z], np.c_[np.zeros(3), np.sqrt(penalty) * np.eye(3)]]
+    expected = np.linalg.lstsq(design, np.r_[y, np.zeros(3)], rcond=None)[0]
     np.testing.assert_allclose(a + x @ b, expected[0] + z @ expected[1:], atol=1e-9)
 
 
@@ -68,9 +69,17 @@ def test_a_feature_that_does_not_vary_is_left_out():
 def test_ranks_are_spearmans_and_know_no_difference_between_strata():
     rows = cells(2)
     one = rows[rows["lam"] == 1.0]
-    found, low, high = fitted.rank_correlation(one, "other")
-    assert found == pytest.approx(stats.spearmanr(one["other"], one["measured"]).statistic)
-    assert low <= found <= high
+    value, low, high = fitted.rank_correlation(one, "other")
+    assert value == pytest.approx(stats.spearmanr(one["other"], one["measured"]).statistic)
+    assert low <= value <= high
+    # ranks are of the whole sample; a seed that is redrawn twice counts twice
+    ranks = one[["other", "measured"]].rank() - (len(one) + 1) / 2
+    products = np.stack([ranks.prod(axis=1), ranks["other"] ** 2, ranks["measured"] ** 2], axis=1)
+    sums = np.array([products[one["seed"].eq(seed)].sum(0) for seed in one["seed"].unique()])
+    redrawn = np.random.default_rng(0).integers(0, len(sums), (intervals.RESAMPLES, len(sums)))
+    xy, xx, yy = sums[redrawn].sum(1).T
+    np.testing.assert_allclose([low, high], np.quantile(xy / np.sqrt(xx * yy), (0.025, 0.975)))
+    assert low < value - 0.01 and value + 0.01 < high
     assert fitted.rank_correlation(one, "x") == pytest.approx((-1, -1, -1))
     # In one stratum the outcome rises with x, in the other it falls.
     assert fitted.rank_correlation(rows, "x")[0] == pytest.approx(0, abs=1e-9)
@@ -97,14 +106,14 @@ def test_the_table_of_pairs_has_a_column_a_metric():
         for i, name in enumerate(pairs.METRICS)
     ]
     rows.append(keys | {"method": "sum", "metric": "hop1", "measured": 0.5})
-    found = table_of_pairs(pd.DataFrame(rows))
-    assert len(found) == 1 and set(pairs.METRICS) == set(found.columns) - {
+    table = table_of_pairs(pd.DataFrame(rows))
+    assert len(table) == 1 and set(pairs.METRICS) == set(table.columns) - {
         "world",
         "label",
         "seed",
         "adapter",
     }
-    assert found["activation_dot"].item() == pairs.METRICS.index("activation_dot")
+    assert table["activation_dot"].item() == pairs.METRICS.index("activation_dot")
     assert table_of_pairs(pd.DataFrame(rows[-1:])).empty
 
 

@@ -7,7 +7,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 
 from sim.explore.page import SLIDERS, numbers, page, random_settings
 from sim.lab.figure import committed
@@ -35,7 +35,7 @@ SETTINGS = EDGES + random_settings(COUNT, seed=2)
 EXACT = ("decides", "library", "critical")
 
 MOVED = """
-const found = [];
+const moves = [];
 for (const wanted of %s) {
   inputs.facts.value = wanted.facts;
   inputs.facts.dispatchEvent(new Event("input"));  // facts first: they are the most that rank can be
@@ -43,36 +43,38 @@ for (const wanted of %s) {
   byId("shared").checked = wanted.shared;
   inputs.lam.dispatchEvent(new Event("input"));
   const point = byId("point"), box = byId("verdict");
-  found.push({
+  moves.push({
     setting: setting(), numbers: evaluate(setting()), python: byId("python").textContent,
     verdict: [...box.children].map(line => line.textContent), colour: box.style.borderColor,
     point: [point.cx.baseVal.value, point.cy.baseVal.value],
   });
 }
-return { found, check: byId("check").textContent, wide: document.documentElement.scrollWidth - innerWidth };
+return { moves, check: byId("check").textContent, wide: document.documentElement.scrollWidth - innerWidth };
 """
 
 
-def same(found, setting):
+def same(values, setting):
     """The page's numbers of a setting are theory's."""
     wanted = numbers(setting)
-    assert set(found) == set(wanted)
+    assert set(values) == set(wanted)
     for name, value in wanted.items():
         if value is None:
-            assert found[name] is None, (name, setting)
+            assert values[name] is None, (name, setting)
         else:
             atol = 0 if name in EXACT else 1e-11
-            np.testing.assert_allclose(found[name], value, rtol=1e-12, atol=atol, err_msg=f"{name} {setting}")
+            np.testing.assert_allclose(
+                values[name], value, rtol=1e-12, atol=atol, err_msg=f"{name} {setting}"
+            )
 
 
 def test_theory_says_the_same_one_function_at_a_time():
     """What the page is held to, by hand: an exact overwrite at half rank, summed and averaged over three."""
     setting = {"lam": 1.0, "overlap": 0.8, "rank": 8, "facts": 16, "adapters": 3, "margin": 1.0, "swing": 4.0}
-    found = numbers(setting | {"shared": False})
-    assert found["share"] == 0.5 and found["arrives"] == pytest.approx(1.6) and found["decides"] is True
-    assert found["critical"] == pytest.approx(1 / 1.6) and found["library"] == 1
-    assert found["kept"] == pytest.approx(starvation.overwrite_recall(16, 8, 1.6))
-    assert found["kept_average"] == pytest.approx(starvation.overwrite_recall(16, 8, 1.6 / 3))
+    values = numbers(setting | {"shared": False})
+    assert values["share"] == 0.5 and values["arrives"] == pytest.approx(1.6) and values["decides"] is True
+    assert values["critical"] == pytest.approx(1 / 1.6) and values["library"] == 1
+    assert values["kept"] == pytest.approx(starvation.overwrite_recall(16, 8, 1.6))
+    assert values["kept_average"] == pytest.approx(starvation.overwrite_recall(16, 8, 1.6 / 3))
     assert numbers(setting | {"shared": True})["kept"] == starvation.shared_overwrite_recall(16, 8, 1.6)
     assert numbers(setting | {"overlap": 0.0, "shared": False})["critical"] is None
 
@@ -89,28 +91,28 @@ def test_the_settings_lie_on_the_sliders():
 def test_its_sliders_give_theorys_numbers(tmp_path):
     place = tmp_path / "explorer.html"
     place.write_text(page())
-    answer = told(place, MOVED % json.dumps(SETTINGS[:MOVES]), tmp_path)
-    narrow = told(place, MOVED % json.dumps(SETTINGS[:3]), tmp_path, width=500)
+    answer = run_script(place, MOVED % json.dumps(SETTINGS[:MOVES]), tmp_path)
+    narrow = run_script(place, MOVED % json.dumps(SETTINGS[:3]), tmp_path, width=500)
     assert "they agree" in answer["check"] and answer["wide"] <= 0 and narrow["wide"] <= 0
     clamped = [setting | {"rank": min(setting["rank"], setting["facts"])} for setting in SETTINGS[:MOVES]]
-    assert [one["setting"] for one in answer["found"]] == clamped
-    for one in answer["found"]:
-        setting, found = one["setting"], one["numbers"]
-        same(found, setting)
-        kept = one["verdict"][0] == "Kept"
-        assert kept == numbers(setting)["decides"]
-        assert one["colour"] == ("rgb(0, 114, 178)" if kept else "rgb(213, 94, 0)")
+    assert [one["setting"] for one in answer["moves"]] == clamped
+    for one in answer["moves"]:
+        setting, page_numbers = one["setting"], one["numbers"]
+        same(page_numbers, setting)
+        decides = one["verdict"][0] == "Kept"
+        assert decides == numbers(setting)["decides"]
+        assert one["colour"] == ("rgb(0, 114, 178)" if decides else "rgb(213, 94, 0)")
         assert f"of {setting['facts']} edits " in one["verdict"][2]
-    across = np.array([[one["setting"]["lam"], one["point"][0]] for one in answer["found"]])
-    up = np.array([[numbers(one["setting"])["share"], one["point"][1]] for one in answer["found"]])
+    across = np.array([[one["setting"]["lam"], one["point"][0]] for one in answer["moves"]])
+    up = np.array([[numbers(one["setting"])["share"], one["point"][1]] for one in answer["moves"]])
     for points, sign in ((across, 1), (up, -1)):  # the circle stands where its axes say
         assert np.corrcoef(points.T)[0, 1] == pytest.approx(sign, abs=1e-6)
-    lines_are_true(answer["found"][:60])
+    lines_are_true(answer["moves"][:60])
 
 
-def lines_are_true(found):
+def lines_are_true(answers):
     """The Python beside the numbers runs and gives them."""
-    for one in found:
+    for one in answers:
         head, *lines = one["python"].split("\n")
         assert head == "from theory import coverage, starvation" and len(lines) == 5
         for line in lines:
@@ -122,13 +124,13 @@ def lines_are_true(found):
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node here to run the page's formulas")
-def test_its_formulas_alone_give_theorys_numbers(tmp_path):
+def test_its_formulas_give_theorys_numbers(tmp_path):
     laws = re.search(r'<script id="laws">(.*?)</script>', page(), re.S)[1]
     script = tmp_path / "laws.js"
     script.write_text(f"{laws}\nconsole.log(JSON.stringify({json.dumps(SETTINGS)}.map(evaluate)));")
     done = subprocess.run(["node", str(script)], capture_output=True, text=True, check=True, timeout=60)
-    for found, setting in zip(json.loads(done.stdout), SETTINGS, strict=True):
-        same(found, setting)
+    for page_numbers, setting in zip(json.loads(done.stdout), SETTINGS, strict=True):
+        same(page_numbers, setting)
 
 
 def test_the_page_is_one_file(command, tmp_path):

@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import rcParams
 
 from sim.figures import FIGURES
 from sim.figures.fidelity import off, r_squared, summary
@@ -25,12 +24,9 @@ def test_every_figure_says_claim_setting_and_section():
 
 
 @pytest.mark.parametrize("name", list(FIGURES))
-def test_every_committed_table_draws(name, tmp_path):
-    rows, before = table(name), dict(rcParams)
+def test_every_committed_table_has_the_common_columns(name):
+    rows = table(name)
     assert len(rows) > 3 and set(COMMON) <= set(rows.columns)
-    FIGURES[name].draw(rows).savefig(tmp_path / f"{name}.pdf")
-    assert (tmp_path / f"{name}.pdf").read_bytes().startswith(b"%PDF")
-    assert dict(rcParams) == before  # drawn in the house style without setting it for others
 
 
 # Those of mergeability count operations by compiling, for most of a minute.
@@ -40,9 +36,9 @@ OF_RUNS = [name for name, item in FIGURES.items() if item.experiments not in (()
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OF_RUNS)
 def test_a_committed_table_is_that_of_the_committed_runs(name):
-    made = FIGURES[name].collect(Source(committed() / "experiments"))
-    made = pd.read_csv(io.StringIO(made.to_csv(index=False, float_format="%.5g")))
-    pd.testing.assert_frame_equal(table(name), made, check_dtype=False, rtol=1e-4)
+    rows = FIGURES[name].collect(Source(committed() / "experiments"))
+    rows = pd.read_csv(io.StringIO(rows.to_csv(index=False, float_format="%.5g")))
+    pd.testing.assert_frame_equal(table(name), rows, check_dtype=False, rtol=1e-4)
 
 
 def test_theory_columns_are_the_closed_forms():
@@ -74,14 +70,14 @@ def test_the_direct_answer_is_chance_and_the_written_one_is_not():
     assert (rows["low"] <= rows["predicted"] * 1.0001).all() and rows[written]["measured"].min() > 0.95
 
 
-def test_exact_overwrites_are_kept_as_their_law_says_by_every_library():
+def test_recall_of_exact_overwrites_follows_its_law_in_every_library():
     rows = table("retention").dropna(subset="measured")
     rows = rows[rows["panel"] == "K"]
     assert set(rows["x"]) >= {2, 3, 4} and set(rows["method"]) == {"average", "sum"}
     np.testing.assert_array_equal(rows["measured"], rows["predicted"])
 
 
-def test_the_phase_boundary_separates_kept_from_lost():
+def test_the_phase_boundary_separates_new_from_old_answers():
     rows = table("coverage_phase")
     rows = rows[rows["panel"] == "lambda"]
     strength = 2 * rows["lam"] * rows["kappa"] * rows["rho"]
@@ -110,13 +106,13 @@ def test_a_prediction_is_inside_if_it_is_off_by_at_most_a_bar():
     far = off(sampled).abs()
     clear = (far - 1).abs() > 0.02
     assert clear.mean() > 0.95 and ((far <= 1) == sampled["inside"])[clear].all()
-    made = {
+    columns = {
         "predicted": [1.0, 0.5, 2.0, 2.0],
         "measured": [0.6, 0.6, 2.0, 1.0],
         "slack": [0.0, 0.0, 0.0, 0.3],
     }
-    made |= {"low": [0.4, 0.4, 2.0, 1.0], "high": [0.7, 0.9, 2.0, 1.2]}
-    np.testing.assert_allclose(off(pd.DataFrame(made)), [4.0, -0.5, 0.0, 2.0])
+    columns |= {"low": [0.4, 0.4, 2.0, 1.0], "high": [0.7, 0.9, 2.0, 1.2]}
+    np.testing.assert_allclose(off(pd.DataFrame(columns)), [4.0, -0.5, 0.0, 2.0])
 
 
 def test_fidelity_covers_every_section_and_its_flags_are_its_intervals():
@@ -134,13 +130,13 @@ def test_fidelity_covers_every_section_and_its_flags_are_its_intervals():
 @pytest.mark.parametrize("tag", ["exact", "law", "asymptotic", "model"])
 def test_results_hold(tag):
     """At least 8 rows a result, 95% of a tag's inside, exact all; R^2 >= 0.99, or 0.95 in a limit."""
-    found = summary(table("fidelity"))
-    found = found[found["tag"] == tag]
-    assert found["inside"].sum() >= 0.95 * found["rows"].sum()
-    assert (found["rows"] >= 8).all() and not found.empty
-    assert (found["r2"] >= (0.99 if tag in ("exact", "law") else 0.95)).all(), found[["result", "r2"]]
+    results = summary(table("fidelity"))
+    results = results[results["tag"] == tag]
+    assert results["inside"].sum() >= 0.95 * results["rows"].sum()
+    assert (results["rows"] >= 8).all() and not results.empty
+    assert (results["r2"] >= (0.99 if tag in ("exact", "law") else 0.95)).all(), results[["result", "r2"]]
     if tag == "exact":
-        assert (found["inside"] == found["rows"]).all(), found
+        assert (results["inside"] == results["rows"]).all(), results
 
 
 def gaps(rows, result, size):

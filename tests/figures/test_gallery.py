@@ -1,5 +1,6 @@
 """``python -m sim.figures``: choosing, drawing committed tables and runs, and what a wheel holds."""
 
+import dataclasses
 import json
 import shutil
 import zipfile
@@ -90,8 +91,8 @@ def test_recomputing_replaces_the_table_and_says_how(tmp_path):
     assert caption.startswith(f"**{FIGURES['crosstalk'].claim}** (a) ")
     assert "8 seeds a point (smoke profile)" in caption
     assert "`python -m sim.figures crosstalk --recompute --profile smoke`" in caption
-    made = captions.recorded(tmp_path)["crosstalk"]
-    assert made.profile == "smoke" and made.device and made.seconds > 0
+    origin = captions.recorded(tmp_path)["crosstalk"]
+    assert origin.profile == "smoke" and origin.device and origin.seconds > 0
 
 
 def test_a_picture_for_a_journal_has_its_width_and_formats(tmp_path, monkeypatch):
@@ -114,9 +115,9 @@ def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, ca
     command.main(command.Draw(runs=tmp_path))
     drawn = {path.stem for path in tmp_path.glob("*.png")}
     assert drawn == {other.name for other in EXPERIMENTS if other.experiments == item.experiments}
-    told = capsys.readouterr().out
-    assert "arrow left out: it computes its own numbers" in told
-    assert all(f"{other.name} left out" in told for other in FIGURES.values() if other.name not in drawn)
+    text = capsys.readouterr().out
+    assert "arrow left out: it computes its own numbers" in text
+    assert all(f"{other.name} left out" in text for other in FIGURES.values() if other.name not in drawn)
     ours, theirs = (pd.read_csv(folder / f"{item.name}.csv") for folder in (tmp_path, committed()))
     assert ours["measured"].max() == pytest.approx(theirs["measured"].max() / 2, rel=1e-3)
     assert f"python -m sim.sweep {experiment} " in (tmp_path / f"{item.name}.md").read_text()
@@ -134,6 +135,18 @@ def test_a_run_that_lacks_units_gives_no_figure(tmp_path):
     assert f"{mine[0]} left out: rank not finished; go on with: python -m sim.sweep rank" in left_out
 
 
+def test_an_experiment_that_was_not_run_has_no_figure_among_all(monkeypatch):
+    """Its figure is left out with the command that makes it; asked for by name, the table says so itself."""
+    new = dataclasses.replace(FIGURES["rank"], name="relay", experiments=("relays",))
+    monkeypatch.setitem(FIGURES._records, "relay", new)
+    items, left_out = gallery.chosen(())
+    assert {item.name for item in items} == set(FIGURES) - {"relay"}
+    assert left_out == [
+        "relay left out: relays/summary.csv missing; make it with: python -m sim.sweep relays"
+    ]
+    assert gallery.chosen(("relay",)) == ([new], [])
+
+
 def test_home_is_the_checkout_or_else_where_one_stands(tmp_path, monkeypatch):
     assert gallery.home() == Path(gallery.__file__).parents[2] / "figures" == committed()
     monkeypatch.setattr(gallery, "committed", lambda: tmp_path)
@@ -144,11 +157,11 @@ def test_home_is_the_checkout_or_else_where_one_stands(tmp_path, monkeypatch):
 def test_a_wheel_carries_the_tables_and_none_of_the_pictures(tmp_path):
     wheels = pytest.importorskip("hatchling.builders.wheel")
     (wheel,) = wheels.WheelBuilder(str(Path(__file__).parents[2])).build(directory=str(tmp_path))
-    held = set(zipfile.ZipFile(wheel).namelist())
-    assert "sim/explore/template.html" in held
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert "sim/explore/template.html" in names
     home = "sim/figures/tables"
     tables = {f"{home}/{name}{suffix}" for name in FIGURES for suffix in (".csv", ".md")}
     runs = {f"{home}/experiments/{e}/summary.csv" for item in EXPERIMENTS for e in item.experiments}
-    assert tables | runs | {"sim/laws/coverage.py", "theory/coverage.py"} <= held
-    assert {name.split("/")[0].split("-")[0] for name in held} == {"sim", "theory", "lora_reuse"}
-    assert not [name for name in held if name.endswith((".pdf", ".png"))]
+    assert tables | runs | {"sim/laws/coverage.py", "theory/coverage.py"} <= names
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"sim", "theory", "lora_reuse"}
+    assert not [name for name in names if name.endswith((".pdf", ".png"))]

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import rcParams
 from matplotlib.lines import Line2D
 from pictures import Measured, check
 
@@ -18,11 +19,14 @@ def picture(name):
 
 @pytest.fixture(scope="module", params=list(FIGURES))
 def drawn(request):
-    """A figure and its picture on the default page."""
-    return FIGURES[request.param], Measured(picture(request.param))
+    """A figure and its picture on the default page; drawing it sets no style for others."""
+    before = dict(rcParams)
+    measured = Measured(picture(request.param))
+    assert dict(rcParams) == before
+    return FIGURES[request.param], measured
 
 
-def test_nothing_lies_over_anything(drawn):
+def test_nothing_overlaps(drawn):
     assert check(drawn[1]) == []
 
 
@@ -31,10 +35,10 @@ def test_nothing_lies_over_anything(drawn):
 @pytest.mark.parametrize("name", list(FIGURES))
 def test_nor_on_the_pages_of_other_journals(name, page):
     with style.on(style.PAGES[page]):
-        found = Measured(picture(name))
-    wide = found.picture.get_figwidth()
+        layout = Measured(picture(name))
+    wide = layout.picture.get_figwidth()
     assert wide in (style.PAGES[page].column, style.PAGES[page].text)
-    assert check(found) == []
+    assert check(layout) == []
 
 
 def test_letters_are_six_points_and_more(drawn):
@@ -43,12 +47,12 @@ def test_letters_are_six_points_and_more(drawn):
 
 
 def test_panels_have_letters_and_the_caption_says_what_each_shows(drawn):
-    item, found = drawn
-    titles = [axes.get_title(loc="left") for axes in found.panels]
+    item, layout = drawn
+    titles = [axes.get_title(loc="left") for axes in layout.panels]
     if len(titles) > 1:
         assert [title[:3] for title in titles] == [f"({letter})" for letter in "abcdefghi"[: len(titles)]]
-        said = (committed() / f"{item.name}.md").read_text()
-        assert all(f" ({letter}) " in said for letter in "abcdefghi"[: len(titles)])
+        caption = (committed() / f"{item.name}.md").read_text()
+        assert all(f" ({letter}) " in caption for letter in "abcdefghi"[: len(titles)])
     else:
         assert item.panels == ()
 
@@ -56,11 +60,11 @@ def test_panels_have_letters_and_the_caption_says_what_each_shows(drawn):
 def test_a_name_has_one_look_in_all_panels_and_a_method_its_own_in_all_figures(drawn):
     own = {looks.spelled(method): looks.look_of(method) for method in looks.ORDER}
     own |= {looks.spelled(method, "single"): looks.look_of(method) for method in ("joint", "base")}
-    found = {}
+    looks_by_name = {}
     for line in [line for axes in drawn[1].panels for line in axes.lines]:
         look, name = (line.get_color(), line.get_marker(), line.get_markerfacecolor()), line.get_label()
         if not name.startswith("_"):
-            assert found.setdefault(name, look) == look, name
+            assert looks_by_name.setdefault(name, look) == look, name
             if name in own:
                 assert look[:2] == (own[name].colour, own[name].marker), name
 
@@ -84,11 +88,17 @@ def test_axes_of_shares_run_from_nought_to_one(drawn):
 
 
 def test_captions_have_one_bold_sentence_then_panels_then_methods(drawn):
-    item, found = drawn
+    item, layout = drawn
     text = (committed() / f"{item.name}.md").read_text()
     assert text.startswith(f"**{item.claim}** ") and text.count("**") == 2
-    drawn_bars = any(axes.collections for axes in found.panels)
+    drawn_bars = any(axes.collections for axes in layout.panels)
     assert "bars" in text.lower() or "intervals" in text or not drawn_bars or item.name == "coverage_phase"
+
+
+def test_every_figure_is_drawn_from_its_committed_table(drawn, tmp_path):
+    """The last test of a picture: saving may lay it out anew."""
+    drawn[1].picture.savefig(tmp_path / "drawn.pdf")
+    assert (tmp_path / "drawn.pdf").read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("name", ["rank", "coverage_phase"])
@@ -107,10 +117,10 @@ def test_names_longer_than_their_panel_are_broken():
     panels[0].set_xlabel("a name that is much longer than the panel it belongs to")
     panels[0].set_title("another one of that kind", loc="left")
     panels[1].set_xlabel("short")
-    found = Measured(style.fitted(style.lettered(drawn)))
+    layout = Measured(style.fitted(style.lettered(drawn)))
     for text in (panels[0].xaxis.label, panels[0]._left_title):
         assert "\n" in text.get_text()
-        assert found.box(text).width <= 1.25 * panels[0].bbox.width
+        assert layout.box(text).width <= 1.25 * panels[0].bbox.width
     assert panels[1].get_xlabel() == "short" and panels[2].get_title(loc="left") == "(c)"
     assert "".join(panels[0].get_xlabel().split()) == "anamethatismuchlongerthanthepanelitbelongsto"
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from sim.hf.prompts import EDITS, Prompt, groups, read_prompts
-from sim.hf.tokens import batch, batches, question
+from sim.hf.tokens import batch, batches, question, questions
 
 
 class Words:
     """A tokenizer of some pieces, longest first, else letters; BOS 1 in front, EOS 2 behind if asked."""
 
+    bos_token, bos_token_id = "<s>", 1
     eos_token, eos_token_id = "</s>", 2
 
     def __init__(self, *pieces, bos=True, eos=False):
@@ -20,6 +21,9 @@ class Words:
     def __call__(self, text):
         found = [1] if self.bos else []
         while text:
+            if text.startswith(self.bos_token):
+                found, text = [*found, 1], text.removeprefix(self.bos_token)
+                continue
             known = [piece for piece in self.pieces if text.startswith(piece)]
             piece = max(known, key=len, default=text[0])
             found.append(2 + self.pieces.index(piece) if known else 100 + ord(piece))
@@ -62,6 +66,8 @@ def test_lines_are_read_in_order(tmp_path):
         ('{"prompt": "a"}', "line 2 has no 'answer'"),
         ('{"prompt": "a", "answer": ""}', "line 2 has an empty answer"),
         ('{"prompt": "a", "answer": 4}', "line 2: 'answer' must be a text, found 4"),
+        pytest.param("[" * 100_000, "line 2 is not JSON of texts (maximum recursion", id="nested"),
+        pytest.param('{"prompt": ' + "9" * 5000 + "}", "line 2 is not JSON of texts (Exceeds", id="digits"),
         (
             '{"prompt": "a", "answer": "b", "groop": "c"}',
             "line 2 has a field 'groop'; known are prompt, answer",
@@ -107,6 +113,38 @@ def test_an_end_of_text_that_the_tokenizer_adds_is_no_answer():
     assert question(ending, prompt) == question(plain, prompt)
     asked = question(ending, Prompt("li", "ver</s>", EDITS, 1))
     assert asked.answer[-1] == 2 and asked.answer[:-1] == question(plain, prompt).answer
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer", "start", "doubled"),
+    [
+        ("<s>Rom", "a", 1, True),
+        ("Rom", "a", 1, False),
+        ("<s><s>Rom", "a", 2, True),  # as many as are written
+        ("<s>", "a", 1, True),
+        ("<s>", "<s>a", 1, True),
+        ("R<s>om", "<s>a", 1, False),
+    ],
+)
+def test_a_bos_that_prompt_and_tokenizer_both_put_in_front_is_read_once(prompt, answer, start, doubled):
+    found = question(Words(), Prompt(prompt, answer, EDITS, 7))
+    text = prompt.removeprefix("<s>") if start == 1 else prompt.removeprefix("<s><s>")
+    plain = Words(bos=False)
+    assert found.tokens == (1,) * start + tuple(plain(text + answer)["input_ids"])
+    assert found.answer == tuple(plain(answer)["input_ids"]) and found.doubled == doubled
+    written = question(plain, Prompt("<s>" * start + text, answer, EDITS, 7))
+    assert (written.tokens, written.doubled) == (found.tokens, False)
+
+
+def test_notes_count_what_was_read_otherwise_than_it_stands():
+    texts = (("lie", "r"), ("<s>in ", "Rom"), ("<s>a", "b"), ("a", "b"))
+    prompts = [Prompt(*text, EDITS, line) for line, text in enumerate(texts, 3)]
+    items, notes = questions(Words("in ", "er"), prompts, None, 1000)
+    assert [item.line for item in items] == [3, 4, 5, 6] == list(batch(items).lines)
+    assert len(notes) == 2
+    assert notes[0].startswith("2 of 4 prompts begin with '<s>' (line 4), which the tokenizer puts in front")
+    assert notes[1].startswith("1 of 4 answers begin inside a token")
+    assert questions(Words(), prompts[3:], None, 1000)[1] == []
 
 
 def test_what_cannot_be_asked_is_refused_by_its_line():

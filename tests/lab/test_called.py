@@ -27,7 +27,7 @@ from sim import diagnose, merge, predict
 import sim.diagnose.report, sim.merge.registry, sim.predict.tables
 assert diagnose is sim.diagnose and callable(diagnose) and callable(diagnose.report.diagnose)
 assert merge is sim.merge and callable(merge) and merge.registry.METHODS is merge.METHODS
-assert predict is sim.predict and callable(predict) and predict.tables.RESAMPLES
+assert predict is sim.predict and callable(predict) and predict.tables.TRUSTED
 assert "torch" not in sys.modules
 """
 
@@ -47,7 +47,7 @@ def test_a_package_and_its_function_are_one_whatever_is_imported_first(first):
 
 
 def test_help_says_what_a_package_takes():
-    assert list(inspect.signature(diagnose).parameters) == ["adapters", "features"]
+    assert list(inspect.signature(diagnose).parameters) == ["adapters", "features", "rename"]
     assert inspect.signature(merge).parameters["method"].kind is inspect.Parameter.KEYWORD_ONLY
     assert {"base", "prompts", "check"} <= set(inspect.signature(predict).parameters)
     with pytest.raises(AttributeError, match="no attribute 'marge'"):

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 
 from sim.lab import report, style
 
@@ -81,7 +81,7 @@ return {
 @needs_browser
 @pytest.mark.parametrize("width", [1200, 500])
 def test_a_browser_shows_it(page, tmp_path, width):
-    found = told(page, SEEN, tmp_path, width)
+    found = run_script(page, SEEN, tmp_path, width)
     assert found["title"] == "A title" and found["verdict"] == ["first <line>", "second"]
     assert 300 < found["picture"] <= 500
     assert found["rows"] == [2, 80] and found["cell"] == "<b>bold</b>"

@@ -1,5 +1,6 @@
 """Results on disk: resumable, whole, never overwritten; and their summary over seeds."""
 
+import itertools
 import json
 import sqlite3
 
@@ -313,6 +314,26 @@ class TestSummary:
         expected = intervals.mean([0.0, 1.5, 3.0])
         np.testing.assert_allclose(found[["measured", "low", "high"]].astype(float), expected)
         assert np.isnan(found["predicted"]) and np.isnan(found["error"])
+
+    def test_correlation_is_pooled_over_cells_of_a_metric_then_of_an_experiment(self):
+        """Two metrics in eight settings of two methods and three seeds; where nothing is right the others say
+        how far seeds differ."""
+        rng, rows = np.random.default_rng(0), []
+        for label, method, metric in itertools.product("abcdefgh", ("sum", "average"), ("recall", "direct")):
+            for seed, right in enumerate(rng.binomial(16, 0.5 if metric == "recall" else 0.1, 3)):
+                right = 0 if (label, metric) == ("a", "direct") else right
+                values = (np.nan, right / 16, 16)
+                rows.append(("u", "main", "two_hop", label, seed, method, metric, *values))
+        columns = ["unit", "experiment", "world", "label", *COLUMNS]
+        summary = summarise(pd.DataFrame(rows, columns=columns))
+        counts = np.array([row[-2] * 16 for row in rows]).reshape(-1, 3)
+        metric, setting = summary["metric"], summary["label"]
+        pool = intervals.correlation(counts, 16, metric, np.zeros(len(summary)), setting=setting)
+        expected = intervals.proportions(counts, 16, pool)
+        np.testing.assert_allclose(summary[["measured", "low", "high"]].to_numpy().T, expected)
+        none = summary[(summary["label"] == "a") & (summary["metric"] == "direct")]
+        assert (none["measured"] == 0).all() and (none["high"] < 0.15).all()
+        assert intervals.proportion([0] * 3, [16] * 3)[2] > 0.4
 
     def test_cells_with_missing_settings_stay_apart(self):
         rows = self.rows(

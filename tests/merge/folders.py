@@ -62,4 +62,21 @@ def edit_tensors(folder, change):
     save_file(tensors, folder / WEIGHTS)
 
 
+def assert_written(b, a, update, kind):
+    """The factors of a file are 2^n scale B and 2^-n A, each rounded once to the type, and of like norms."""
+    rank = update.a.shape[0]
+    exact_b, exact_a = (
+        np.asarray(update.b, np.float64) * float(update.scale),
+        np.asarray(update.a, np.float64),
+    )
+    assert b.dtype == a.dtype == np.dtype(kind)
+    assert not b[:, rank:].any() and not a[rank:].any()
+    lengths = np.linalg.norm(a[:rank].astype(np.float64), axis=1)
+    power = np.round(np.log2(np.linalg.norm(exact_a, axis=1) / lengths))
+    assert np.array_equal(a[:rank], (exact_a * 2 ** -power[:, None]).astype(kind))
+    assert np.array_equal(b[:, :rank], (exact_b * 2**power).astype(kind))
+    ratio = np.linalg.norm(b[:, :rank].astype(np.float64), axis=0) / lengths
+    assert (ratio > 0.49).all() and (ratio < 2.05).all()
+
+
 KEY = f"{PREFIX}layers.0.q_proj.lora_A.weight"

@@ -50,10 +50,13 @@ BREAKS = {
     ),
     "no weights": (lambda f: (f / WEIGHTS).unlink(), f"{WEIGHTS} is missing"),
     "no config": (lambda f: (f / CONFIG).unlink(), "is missing; is"),
-    "config not JSON": (lambda f: (f / CONFIG).write_text("{"), "is not valid JSON"),
+    "config not JSON": (lambda f: (f / CONFIG).write_text("{"), "is not readable JSON"),
     "no rank": (lambda f: edit_config(f, r=None), "'r' must be a number, found None"),
     "rank in words": (lambda f: edit_config(f, rank_pattern={"q_proj": "two"}), "'q_proj' must be a number"),
-    "bad pattern": (lambda f: edit_config(f, alpha_pattern={"(": 2}), "not a table of regular expressions"),
+    "bad pattern": (
+        lambda f: edit_config(f, alpha_pattern={"(": 2}),
+        "alpha_pattern: '(' is no regular expression (missing",
+    ),
     "pattern list": (lambda f: edit_config(f, rank_pattern=[4]), "not a table of regular expressions"),
     "rank 0": (
         lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((0, 12), np.float32)})),
@@ -77,7 +80,7 @@ BREAKS = {
     ),
     "embedding": (
         lambda f: edit_tensors(f, lambda t: t.update({f"{PREFIX}e.lora_embedding_A": t[KEY]})),
-        "(an adapted embedding); only lora_A and lora_B can be merged",
+        "(an adapted embedding, 2 x 12); only lora_A and lora_B can be merged: train without it, or",
     ),
     "convolution": (
         lambda f: edit_tensors(f, lambda t: t.update({KEY: np.ones((2, 3, 3, 3), np.float32)})),

@@ -8,11 +8,12 @@ import shutil
 
 import numpy as np
 import pytest
-from folders import DATA, assert_all_close, delta, golden, merged, pair
+from folders import DATA, assert_all_close, assert_written, delta, golden, merged, pair
 
 from sim.merge import Adapter, merge, merge_adapters, read_adapter, write_adapter
-from sim.merge.peft.config import CONFIG, matched
+from sim.merge.peft.config import CONFIG
 from sim.merge.peft.files import WEIGHTS
+from sim.merge.peft.scales import by_pattern
 from theory.lowrank import LowRank
 
 
@@ -100,18 +101,16 @@ def test_peft_elects_signs_before_weighting():
 
 @pytest.mark.parametrize("kind", ["plain", "rslora"])
 def test_one_adapter_at_weight_one_is_written_back_with_its_scale_in_b(kind, tmp_path):
-    """Bit for bit but for the one rounding of scale * B, which is none where the scale is a power of 2."""
+    """Bit for bit but for powers of 2 and the one rounding of scale * B (none if that is one as well)."""
     adapter = pair(kind)[0]
     updates, _ = merge_adapters([adapter], "average", [1.0])
     write_adapter(tmp_path / "out", updates, [adapter])
     again = read_adapter(tmp_path / "out")
     assert again.modules.keys() == adapter.modules.keys()
     for name, update in adapter.modules.items():
-        copy, rank = again.modules[name], update.a.shape[0]
-        assert np.array_equal(copy.a[:rank], update.a) and copy.scale == 1.0
-        exact = update.scale * update.b.astype(np.float64)
-        assert np.array_equal(copy.b[:, :rank], exact.astype(np.float32))
-        assert not copy.a[rank:].any() and not copy.b[:, rank:].any()
+        copy = again.modules[name]
+        assert copy.scale == 1.0
+        assert_written(copy.b, copy.a, update, "float32")
 
 
 @pytest.mark.parametrize(("method", "kind"), [("average", "plain"), ("sum", "rslora")])
@@ -181,7 +180,7 @@ PATTERNS = [
     PATTERNS,
 )
 def test_a_pattern_is_read_by_the_rule_of_peft(patterns, name, expected):
-    assert matched(patterns, name, 2) == expected
+    assert by_pattern("rank_pattern", patterns, [name, "other"], 2) == {name: expected, "other": 2}
 
 
 def test_the_command_merges_and_leaves_the_sources_alone(tmp_path, command):

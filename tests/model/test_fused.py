@@ -13,6 +13,8 @@ from sim.model.training import completion_loss
 from sim.model.transformer import ATTENTION, MLP, Decoder, init
 from theory.lowrank import LowRank
 
+pytestmark = pytest.mark.slow  # kernels run as plain JAX
+
 VOCAB = 40
 CASES = {
     "two layers": (Decoder(VOCAB, 2, 64, 4, 256), 11, 14, 5, 4),

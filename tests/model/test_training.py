@@ -310,19 +310,30 @@ def readers(params):
     )
 
 
+def count_positions(tokens, start, cache):
+    """A model by hand: the token after position p is p, or the smaller of p and p + 2 where both tie."""
+    position = start + tokens.shape[1] - 1
+    logits = jax.nn.one_hot(position, 13) + jax.nn.one_hot(position + 2, 13)
+    return jnp.broadcast_to(logits, (len(tokens), 13)), cache.at[:, position].set(tokens[:, -1])
+
+
 class TestDecoding:
+    @pytest.mark.parametrize("length", [1, 2, 5])
+    def test_every_token_is_read_at_its_position(self, length):
+        prompts = jnp.asarray([[7, 7, 7], [9, 9, 9]], jnp.int32)
+        found = decoding.greedy(count_positions, prompts, length, jnp.zeros((2, 8), jnp.int32))
+        np.testing.assert_array_equal(found, [np.arange(2, 2 + length)] * 2)
+
     def test_greedy_matches_a_loop(self, key):
         params = init(DECODER, key)
 
         logits, after = readers(params)
-        prompts = jnp.asarray([[1, 2, 3], [4, 5, 6]], jnp.int32)
-        by_hand = prompts
-        for _ in range(5):
-            nxt = jnp.argmax(logits(by_hand)[:, -1], axis=-1).astype(jnp.int32)
-            by_hand = jnp.concatenate([by_hand, nxt[:, None]], axis=1)
-        np.testing.assert_array_equal(
-            decoding.greedy(after, prompts, 5, no_cache(DECODER, 2, 8)), by_hand[:, 3:]
-        )
+        by_hand = np.zeros((200, 8), np.int32)
+        by_hand[:, :3] = jax.random.randint(key, (200, 3), 0, 13, jnp.int32)
+        for at in range(3, 8):  # logits see no later token
+            by_hand[:, at] = np.argmax(logits(by_hand)[:, at - 1], axis=-1)
+        greedy = jax.jit(lambda prompts: decoding.greedy(after, prompts, 5, no_cache(DECODER, 200, 8)))
+        np.testing.assert_array_equal(greedy(by_hand[:, :3]), by_hand[:, 3:])
 
     def test_exact_match_is_teacher_forced_argmax_everywhere(self, key):
         params = init(DECODER, key)
@@ -330,10 +341,12 @@ class TestDecoding:
         logits, after = readers(params)
         prompts = jax.random.randint(key, (40, 2), 0, 13, jnp.int32)
         cache = no_cache(DECODER, 40, 5)
-        truth = jnp.concatenate([prompts, decoding.greedy(after, prompts, 3, cache)], axis=1)
+        greedy = jax.jit(lambda prompts: decoding.greedy(after, prompts, 3, cache))
+        truth = jnp.concatenate([prompts, greedy(prompts)], axis=1)
         truth = truth.at[::2, 3].add(1) % 13  # every second completion is spoilt
         probe = Sequences(truth, jnp.ones(40, jnp.float32), 2)
         forced = jnp.all(jnp.argmax(logits(truth[:, :-1])[:, 1:], -1) == truth[:, 2:], axis=1)
-        scored = jnp.all(decoding.answers(after, probe, cache) == probe.target, axis=1)
+        answers = jax.jit(lambda probe: decoding.answers(after, probe, cache))
+        scored = jnp.all(answers(probe) == probe.target, axis=1)
         np.testing.assert_array_equal(scored, forced)
         np.testing.assert_array_equal(scored, np.arange(40) % 2 == 1)

@@ -120,11 +120,9 @@ def test_impossible_decoders_are_refused(settings, message):
 
 def test_completion_logits_are_the_rows_of_forward(key):
     params = init(DECODER, key)
-    np.testing.assert_allclose(
-        completion_logits(DECODER, params, TOKENS, prompt=4),
-        forward(DECODER, params, TOKENS)[:, 3:5],
-        atol=1e-5,
-    )
+    of_completion = jax.jit(lambda params: completion_logits(DECODER, params, TOKENS, prompt=4))
+    of_all = jax.jit(lambda params: forward(DECODER, params, TOKENS)[:, 3:5])
+    np.testing.assert_allclose(of_completion(params), of_all(params), atol=1e-5)
 
 
 def test_reading_on_gives_the_logits_of_the_whole_sequence(key):
@@ -132,12 +130,13 @@ def test_reading_on_gives_the_logits_of_the_whole_sequence(key):
     decoder = Decoder(11, 2, 16, 2, 24)
     params = init(decoder, key)
     tokens = jax.random.randint(key, (3, 7), 0, 11, jnp.int32)
-    whole = forward(decoder, params, tokens)
-    found, cache = read_on(decoder, params, tokens[:, :3], 0, no_cache(decoder, 3, 7))
-    np.testing.assert_allclose(found, whole[:, 2], atol=1e-5)
+    logits_of, read = jax.jit(forward, static_argnums=0), jax.jit(read_on, static_argnums=0)
+    whole = logits_of(decoder, params, tokens)
+    logits, cache = read(decoder, params, tokens[:, :3], 0, no_cache(decoder, 3, 7))
+    np.testing.assert_allclose(logits, whole[:, 2], atol=1e-5)
     for at in range(3, 7):
-        found, cache = read_on(decoder, params, tokens[:, at : at + 1], at, cache)
-        np.testing.assert_allclose(found, whole[:, at], atol=1e-5)
+        logits, cache = read(decoder, params, tokens[:, at : at + 1], at, cache)
+        np.testing.assert_allclose(logits, whole[:, at], atol=1e-5)
 
 
 class TestLastLayer:
@@ -176,8 +175,9 @@ class TestLastLayer:
         params = init(DECODER, key)
         half = Sequences(TOKENS, jnp.asarray([1.0, 0.0], jnp.float32), 4)
         alone = Sequences(TOKENS[:1], jnp.ones(1, jnp.float32), 4)
-        first, second = (
-            dense(closed_form.solve(params, closed_form.remember(DECODER, params, group), rank=2))
-            for group in (half, alone)
-        )
-        np.testing.assert_allclose(first, second, atol=1e-5)
+
+        @jax.jit
+        def update(group):
+            return dense(closed_form.solve(params, closed_form.remember(DECODER, params, group), rank=2))
+
+        np.testing.assert_allclose(update(half), update(alone), atol=1e-5)

@@ -11,12 +11,9 @@ from sim.lab import parallel
 from sim.one_layer import jobs
 from sim.one_layer.forecast import predict
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("one_layer"),  # the table is measured once
-]
+pytestmark = pytest.mark.slow
 
-SEEDS = range(64)
+SEEDS = range(36)
 CONFIG = one_layer.for_rank(4)
 
 
@@ -43,17 +40,17 @@ def test_direct_two_hop_is_exactly_chance_for_every_seed_and_row_wise_merge(tabl
 def test_direct_two_hop_of_truncation_is_chance_on_average(table):
     rows = _means(table[table.method == "svd"], "direct")
     assert len(rows) == 2
-    assert (abs(rows.measured - 1 / CONFIG.entities) < 4 * rows.spread / 8).all()
+    assert (abs(rows.measured - 1 / CONFIG.entities) < 4 * rows.spread / 6).all()
     assert (rows.spread > 0).all()  # it does depend on s1, seed by seed
 
 
 def test_one_hop_recall_is_the_coefficient_against_one_half(table):
     for metric in ("hop1", "hop2"):
         rows = _means(table, metric)
-        known = rows[rows.method != "svd"]
-        np.testing.assert_allclose(known.measured, known.predicted, atol=1e-12)
+        linear = rows[rows.method != "svd"]
+        np.testing.assert_allclose(linear.measured, linear.predicted, atol=1e-12)
         assert rows[rows.method == "svd"].predicted.isna().all()
-        chance = known.set_index("method").measured
+        chance = linear.set_index("method").measured
         assert chance["sum"] == 1.0 and chance["average"] == pytest.approx(0.5, abs=0.03)
 
 
@@ -72,7 +69,7 @@ def test_starvation_laws_within_002_and_within_error(table, metric):
     assert len(rows) == len(CONFIG.facts) * (len(CONFIG.strengths) if metric == "overwrite_recall" else 1)
     gap = abs(rows.measured - rows.predicted)
     assert (gap < 0.02).all()
-    assert (gap < 4 * rows.spread / 8 + 1e-3).all()
+    assert (gap < 4 * rows.spread / 6 + 1e-3).all()
     assert rows.predicted.max() - rows.predicted.min() > 0.5
 
 
@@ -88,10 +85,10 @@ def test_coverage_law(table):
 
 
 def test_a_seed_does_not_depend_on_its_company(table):
-    alone = pd.DataFrame(one_layer.run(CONFIG, [5]))
+    single = pd.DataFrame(one_layer.run(CONFIG, [5]))
     mixed = pd.DataFrame(one_layer.run(CONFIG, [7, 5, 0]))
     expected = table[table.seed == 5].measured.to_numpy()
-    np.testing.assert_array_equal(alone.measured.to_numpy(), expected)
+    np.testing.assert_array_equal(single.measured.to_numpy(), expected)
     np.testing.assert_array_equal(mixed[mixed.seed == 5].measured.to_numpy(), expected)
 
 

@@ -2,12 +2,14 @@
 
 import importlib
 import itertools
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 
+from sim.hf import extra
 from sim.hf.prompts import Prompt
 from sim.hf.tokens import Question
 from sim.lab import intervals
@@ -96,12 +98,18 @@ class TestKept:
         assert not (tmp_path / "none").exists()
 
     def test_numbers_that_are_not_finite_are_not_kept(self, tmp_path):
+        asks = [Question((1, 2, 3), 1, False, line=4), Question((1, 2), 1, False, line=9)]
+
         def broken(questions):
-            return {"disentangled": [(np.array([np.nan]), np.array([0.0]))]}
+            values = np.array([np.nan if question.line == 9 else 1.0 for question in questions])
+            return {"disentangled": [(values, 0 * values), (0 * values, 0 * values)]}
 
         for _ in range(2):
-            with pytest.raises(FloatingPointError, match="--dtype"):
-                answered(tmp_path, {}, self.questions[:1], 1, {"one": broken})
+            with pytest.raises(ValueError, match="disentangled for the prompt of line 9 are not finite"):
+                answered(tmp_path, {}, asks, 2, {"one": broken})
+        seen = []
+        answered(tmp_path, {}, asks, 2, {"one": self.judge(seen)})
+        assert seen == [[3, 2]]  # nothing of the batch was kept
 
 
 def test_an_answer_is_critical_where_it_takes_the_lead():
@@ -123,7 +131,7 @@ def test_critical_lambda_of_linear_logits_is_margin_over_swing():
 def test_intervals_are_those_of_resampled_prompts():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(200, 3))
-    mean, low, high = tables.interval(values)
+    mean, low, high = intervals.bootstrap(values)
     np.testing.assert_allclose(mean, values.mean(0))
     half = 1.96 * values.std(0) / 200**0.5  # the bootstrap of many values is the normal interval
     np.testing.assert_allclose([mean - low, high - mean], [half, half], rtol=0.12)
@@ -190,6 +198,12 @@ class TestVerdict:
         )
         assert lines[2].startswith("Certain with: --check") and len(lines) == 3
 
+    def test_what_the_base_answers_is_no_edit_of_an_adapter(self):
+        """Two edits are answered by adapter 1 alone, three by the base and every merge but the sum."""
+        leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: 1.9 - a - b, 3)
+        lines = verdict.verdict(asked(leads, ["edits"] * 5))
+        assert lines[1].startswith("Lost: of 2 edits that one adapter alone answers, 0% by the best merge")
+
     def test_adapters_that_spoil_each_other_are_not_merged(self):
         leads = by_rule(lambda a, b: a - 0.4 - b, 3) + by_rule(lambda a, b: b - 0.4 - a, 1)
         lines = verdict.verdict(asked(leads, ["edits"] * 4))
@@ -216,6 +230,12 @@ class TestVerdict:
         assert (row["accuracy"], row["measured"]) == (1.0, 0.75)
 
 
+def test_a_build_is_its_release(monkeypatch):
+    monkeypatch.setattr(metadata, "version", {"torch": "2.14.1+cu130"}.get)
+    monkeypatch.setattr(extra, "PACKAGES", ("torch",))
+    assert extra.releases() == {"torch": "2.14.1"}
+
+
 SEEN = """
 const tables = [...document.querySelectorAll("table")];
 return {
@@ -235,7 +255,7 @@ def test_a_browser_shows_the_page(tmp_path):
     said = asked(leads, ["edits"] * 2 + ["untouched"] * 2, measured=np.array(leads))
     found = entry.Prediction(said, ("a <note>",))
     entry.write_page(found, tmp_path, found.figure(), {"base": "here"})
-    seen = told(tmp_path / "report.html", SEEN, tmp_path)
+    seen = run_script(tmp_path / "report.html", SEEN, tmp_path)
     assert seen["verdict"] == found.verdict and seen["doubts"] == "a <note>"
     assert seen["heads"][:4] == [
         "Adapters",

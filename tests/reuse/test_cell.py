@@ -17,6 +17,7 @@ from sim.model.training import KNOWN, LOOK
 from sim.model.transformer import completion_logits, forward, init
 from sim.reuse import ask, cell, forecast, library, rows
 from sim.reuse.config import BASE, Cell, linear_models
+from sim.worlds import Layout, Probe, Step
 from sim.worlds.two_hop import Setting
 from theory.lowrank import dense
 
@@ -109,7 +110,6 @@ def scene(tiny_world):
     return config, params, parts, dataclasses.replace(tiny_world, probes=probes)
 
 
-@pytest.mark.xdist_group("scene")
 class TestForecast:
     """Against a loop over prompts that knows nothing of the library's own functions but the decoder."""
 
@@ -190,6 +190,29 @@ class TestForecast:
             np.testing.assert_allclose(found["cot"][step], there / here, rtol=1e-3)
 
 
+# After a prompt of one token: a step of part 1, a copy of the prompt, a word, a step of part 0.
+TRACE = Layout(steps=(Step("late", 1, (1,)), Step("early", 0, (4,))), copies=(((2,), (0,)),))
+
+
+def test_a_step_is_covered_by_its_own_part_at_its_own_strength():
+    """By hand: every margin is 2, both adapters swing by 5, so that lambda = .4 is the threshold."""
+    probe = Probe(jnp.ones((1, 5), jnp.int32), jnp.ones(1), 1, TRACE)
+    base, single = (jnp.broadcast_to(jnp.asarray(x), (1, 4, 2)) for x in ([2.0, 0.0], [0.0, 3.0]))
+    for lam, right in (((0.3, 0.5), [True, False]), ((0.5, 0.3), [False, True])):
+        covered = forecast.covered({"cot": probe}, {"cot": base}, [{"cot": single}] * 2, jnp.asarray(lam))
+        np.testing.assert_array_equal(covered["cot"], [right])
+
+
+def test_the_product_asks_for_copies_as_well_as_the_words_of_the_trace():
+    """By hand: of eight answers two, four and four have a wrong step, copy and word: 3/4 * 3/4 * (1/4)."""
+    probe = Probe(jnp.ones((8, 5), jnp.int32), jnp.ones(8), 1, TRACE)
+    right = np.ones((8, 4), bool)
+    right[:2, 0], right[:4, 1], right[2:6, 2], right[6:, 3] = False, False, False, False
+    logits = {"cot": jnp.stack([~right, right], axis=-1).astype(jnp.float32)}
+    found = forecast._said({"cot": probe}, logits, [logits] * 2, [logits] * 2, jnp.ones(2))
+    np.testing.assert_allclose(found["product"]["cot_exact"], 3 / 4 * 3 / 4 * 1 / 4)
+
+
 @pytest.mark.slow
 def test_ranks_of_modules_are_kept_through_training(key, tiny_world):
     config = tiny()
@@ -222,7 +245,6 @@ def found(tiny_world):
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("cell")
 class TestWhole:
     """A tiny cell from end to end."""
 
@@ -310,6 +332,14 @@ class TestWhole:
         if among.any():
             given = by_key["lora", "parts", "arrow", "direct_given_among_answers", "chance"]
             assert (given["predicted"], given["trials"]) == (1 / 4, among.sum())
+            # The bound of who lacks a hop: the likeliest answer of each question that was answered so.
+            bounds = [null.max(axis=1)[among == 1] for null in tiny_world.probes["direct"].nulls.values()]
+            assert len(bounds) == 2
+            given = by_key["lora", "parts", "arrow", "direct_given_among_answers", "bound"]
+            assert given["predicted"] == pytest.approx(max(np.mean(each) for each in bounds), rel=1e-6)
+            assert by_key["lora", "parts", "arrow", "direct", "bound"]["predicted"] == pytest.approx(
+                given["predicted"] * np.mean(among)
+            )
         # What a predictor must beat: the merge answers as the base does.
         base = by_key["lora", "parts", "sum", "hop1", "base"]
         assert base["predicted"] == np.mean(result["outcomes"][BASE]["hop1"])

@@ -15,7 +15,7 @@ from sim.model.transformer import forward, init
 from sim.reuse import ask, cell, library, rows
 from sim.reuse.config import BASE, Cell
 from sim.worlds import build, two_hop
-from sim.worlds.probe import ALIKE
+from sim.worlds.probe import UNIFORM_BASELINE
 
 WORLD = two_hop.Config(entities=24, relations=4, edits=4, bridges=8, controls=True)
 EXTRAS = ("direct_expert", "unrelated_for_hop1", "random_for_hop2", "kinds")
@@ -78,15 +78,27 @@ def expected(decoder, params, probe):
 def test_the_loss_and_its_null_by_hand(scene):
     decoder, params, probes = scene
     found = jax.jit(functools.partial(ask.losses, decoder))(params, probes)
-    assert set(found) == {"direct", "direct_known_first", "compare"}  # those with a chance level
+    lacking = {
+        "direct": {"without_hop1", "without_hop2"},
+        "direct_known_first": {"without_hop2"},
+        "compare": set(),
+    }
+    assert set(found) == set(lacking)  # those with a chance level
     for name, (loss, nulls, right, by_luck) in found.items():
         table, target = expected(decoder, params, probes[name]), np.asarray(probes[name].target)
         likeliest = target[table.argmin(axis=1)]
         np.testing.assert_array_equal(right, (likeliest == target).all(axis=1))
-        assert not by_luck
         np.testing.assert_allclose(loss, np.diag(table), atol=1e-4)
-        np.testing.assert_allclose(nulls.pop(ALIKE), table.mean(axis=1), atol=1e-4)
-        assert not nulls
+        np.testing.assert_allclose(nulls.pop(UNIFORM_BASELINE), table.mean(axis=1), atol=1e-4)
+        assert set(nulls) == set(by_luck) == lacking[name]
+        for null in nulls:
+            weights = probes[name].nulls[null]
+            np.testing.assert_allclose(nulls[null], np.sum(weights * table, axis=1), atol=1e-4)
+            np.testing.assert_allclose(
+                by_luck[null],
+                np.sum(weights * (likeliest[:, None] == target[None]).all(axis=-1), axis=1),
+                rtol=1e-5,
+            )
 
 
 def test_a_null_of_its_own_weighs_answers_as_it_says(scene):
@@ -96,7 +108,7 @@ def test_a_null_of_its_own_weighs_answers_as_it_says(scene):
     asked = {"direct": dataclasses.replace(probe, nulls={"without_hop1": weights})}
     found = jax.jit(functools.partial(ask.losses, decoder))(params, asked)["direct"]
     np.testing.assert_allclose(found.nulls["without_hop1"], np.sum(weights * table, axis=1), atol=1e-4)
-    np.testing.assert_allclose(found.nulls[ALIKE], table.mean(axis=1), atol=1e-4)
+    np.testing.assert_allclose(found.nulls[UNIFORM_BASELINE], table.mean(axis=1), atol=1e-4)
     target = np.asarray(probe.target)
     said = target[table.argmin(axis=1)]
     luck = [weights[i, (target == one).all(axis=1)].sum() for i, one in enumerate(said)]
@@ -114,7 +126,7 @@ def test_the_null_is_the_mean_loss_of_random_matchings(scene):
         found = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
         loss, nulls = found.loss, found.nulls
         losses.append(np.mean(loss))
-    np.testing.assert_allclose(np.mean(losses), np.mean(nulls[ALIKE]), rtol=1e-5)
+    np.testing.assert_allclose(np.mean(losses), np.mean(nulls[UNIFORM_BASELINE]), rtol=1e-5)
     assert np.ptp(losses) > 1e-3
 
 
@@ -143,7 +155,7 @@ def test_a_cell_with_controls():
     assert labels == merges | taught and set(result["losses"]) == set(result["outcomes"])
     assert set(result["training"]["lora"]) == set(config.adapters(world))
     told = ask.losses(config.decoder, base, world.probes)["compare"]
-    loss, null = told.loss, told.nulls[ALIKE]
+    loss, null = told.loss, told.nulls[UNIFORM_BASELINE]
     table = rows.rows_of(config, Cell("toy", "label", setting, 0), world, result)
     by_key = {(r["library"], r["method"], r["metric"], r["predictor"]): r for r in table}
     assert len(by_key) == len(table)

@@ -26,12 +26,12 @@ def test_the_page_is_what_the_command_writes(tmp_path):
 
 
 def test_the_example_is_one_question_and_what_it_needs():
-    told = {name: words for name, (words, _) in readme.example().items()}
-    x, r1, _, bridge = told["hop1"]
-    again, r2, _, z = told["hop2"]
+    sequences = {name: words for name, (words, _) in readme.example().items()}
+    x, r1, _, bridge = sequences["hop1"]
+    again, r2, _, z = sequences["hop2"]
     assert bridge == again and len({x, bridge, z}) == 3 and (r1, r2) == ("r1", "r2")
-    assert told["direct"] == [x, r1, r2, "ANSWER", z]
-    assert told["cot"] == [x, r1, r2, "THINK", *told["hop1"], "SEP", *told["hop2"]]
+    assert sequences["direct"] == [x, r1, r2, "ANSWER", z]
+    assert sequences["cot"] == [x, r1, r2, "THINK", *sequences["hop1"], "SEP", *sequences["hop2"]]
 
 
 def test_the_picture_has_every_token_in_its_owners_colour():
@@ -77,7 +77,7 @@ def test_costs_are_the_records_and_nothing_else(tmp_path):
     ]
 
 
-def test_a_marker_that_is_gone_is_told():
+def test_a_lost_marker_is_an_error():
     with pytest.raises(ValueError, match=r"README\.md must hold <!-- example: "):
         readme.filled("no markers", {"example": "x"})
 

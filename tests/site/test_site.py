@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 
 from sim.figures import FIGURES
 from sim.site import api, pages
@@ -62,18 +62,18 @@ def test_the_gallery_shows_every_figure_that_is_drawn():
 
 
 def test_the_reference_has_a_page_a_room_and_every_public_module(tmp_path):
-    found = [name for entry in api.write(ROOT, tmp_path) for name in entry]
-    assert found[0] == "theory" and {"sim.lab", "sim.merge", "sim.worlds"} <= set(found)
+    pages = [name for entry in api.write(ROOT, tmp_path) for name in entry]
+    assert pages[0] == "theory" and {"sim.lab", "sim.merge", "sim.worlds"} <= set(pages)
     text = "".join(path.read_text() for path in (tmp_path / "api").glob("*.md"))
-    told_of = set(re.findall(r"^::: (\S+)$", text, re.M))
-    assert {"theory.coverage", "sim.lab.report", "sim.merge.methods.linear", "sim.worlds.two_hop"} <= told_of
-    assert not any("._" in name and not name.endswith("__main__") for name in told_of)
+    entries = set(re.findall(r"^::: (\S+)$", text, re.M))
+    assert {"theory.coverage", "sim.lab.report", "sim.merge.methods.linear", "sim.worlds.two_hop"} <= entries
+    assert not any("._" in name and not name.endswith("__main__") for name in entries)
 
 
 def test_without_the_extra_it_says_what_to_install(command, monkeypatch):
-    found = importlib.util.find_spec
+    find_spec = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *at: None if name in NEEDED else found(name, *at)
+        importlib.util, "find_spec", lambda name, *at: None if name in NEEDED else find_spec(name, *at)
     )
     code, out, err = command("sim.site", "--no-execute")
     assert code == 2 and out == "" and err.endswith("not installed; pip install -e '.[docs]'\n")
@@ -84,8 +84,8 @@ def test_a_widget_leaves_its_picture():
 
     data = {"application/vnd.jupyter.widget-view+json": {}, "image/png": "x"}
     cell = nbformat.v4.new_code_cell(outputs=[nbformat.v4.new_output("display_data", data=data)])
-    told_of = still(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}))
-    assert told_of.cells[0].outputs[0].data == {"image/png": "x"} and "widgets" not in told_of.metadata
+    notebook = still(nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {}}))
+    assert notebook.cells[0].outputs[0].data == {"image/png": "x"} and "widgets" not in notebook.metadata
 
 
 FORMULAS = """
@@ -106,13 +106,13 @@ const pictures = [...document.querySelectorAll("article img")];
 return { shown: pictures.filter(one => one.naturalWidth > 0).length, all: pictures.length };
 """
 SEARCH = """
-const box = document.querySelector(".md-search__input"), found = ".md-search-result__link";
+const box = document.querySelector(".md-search__input"), links = ".md-search-result__link";
 box.focus();
 box.value = "dilution";
 for (const kind of ["keyup", "input"]) box.dispatchEvent(new Event(kind, { bubbles: true }));
-for (let i = 0; i < 100 && !document.querySelector(found); i++)
+for (let i = 0; i < 100 && !document.querySelector(links); i++)
   await new Promise(done => setTimeout(done, 100));
-return [...document.querySelectorAll(found)].map(link => link.getAttribute("href"));
+return [...document.querySelectorAll(links)].map(link => link.getAttribute("href"));
 """
 
 
@@ -129,14 +129,17 @@ def test_the_site_is_built_and_a_browser_shows_it(command, tmp_path):
             r'<(?:script|img|iframe|link)[^>]+(?:src|href)="(?:https?:)?//', path.read_text()
         ), path
     for name, least in (("theory.html", 500), ("notebooks/3_dilution_rank_template.html", 15)):
-        found = told(out / name, FORMULAS, tmp_path)
-        assert found["typeset"] >= least and found["faulty"] == [] and found["raw"] == [], (name, found)
-        assert found["wide"] <= 0
-    gallery = told(out / "figures" / "index.html", PICTURES, tmp_path)
+        result = run_script(out / name, FORMULAS, tmp_path)
+        assert result["typeset"] >= least and result["faulty"] == [] and result["raw"] == [], (
+            name,
+            result,
+        )
+        assert result["wide"] <= 0
+    gallery = run_script(out / "figures" / "index.html", PICTURES, tmp_path)
     assert gallery["shown"] == gallery["all"] >= len(FIGURES) - 3
-    links = told(out / "theory.html", SEARCH, tmp_path)  # from disk
+    links = run_script(out / "theory.html", SEARCH, tmp_path)  # from disk
     assert any("3_dilution_rank_template.html" in link for link in links), links
-    explorer = told(out / "explore.html", "return frames[0] !== undefined;", tmp_path)
+    explorer = run_script(out / "explore.html", "return frames[0] !== undefined;", tmp_path)
     assert explorer is True and "λ κ ρ Δ" in (out / "figures" / "explorer.html").read_text()
     reference = (out / "api" / "theory.html").read_text()
     assert 'id="theory.coverage.decides"' in reference

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from browser import needs_browser, told
+from browser import needs_browser, run_script
 
 from sim.sweep import page as page_of_a_run
 from sim.sweep import report, table
@@ -24,6 +24,9 @@ ROWS = [
     ("two_hop", "real", "lora", "parts", "average", 0.5, "hop1", "base", 0.0, 0.2, 0.1, 0.3, 3),
     ("two_hop", "real", "lora", "parts", "average", 0.5, "hop1", "disentangled", 0.25, 0.2, 0.1, 0.3, 3),
     ("two_hop", "real", "lora", "parts", "average", 0.5, GIVEN, "chance", 0.0625, 0.2, 0.1, 0.4, 3),
+    ("two_hop", "real", "lora", "parts", "average", 0.5, GIVEN, "bound", 0.0711, 0.2, 0.1, 0.4, 3),
+    ("two_hop", "real", "lora", "parts", "ties", NAN, GIVEN, "chance", 0.0625, 0.1, 0.065, 0.15, 3),
+    ("two_hop", "real", "lora", "parts", "ties", NAN, GIVEN, "bound", 0.0711, 0.1, 0.065, 0.15, 3),
     ("two_hop", "real", "lora", "parts", "concat", 1.0, "cot_answer", "", NAN, 0.8, 0.7, 0.9, 3),
     ("two_hop", "real", "lora", "parts", "sum", 1.0, "cot_answer", "", NAN, 0.8, 0.7, 0.9, 3),
     ("two_hop", "real", "lora", "parts", "lambda=1", 1.0, "cot_answer", "", NAN, 0.8, 0.7, 0.9, 3),
@@ -82,12 +85,13 @@ def test_what_is_printed_has_a_block_a_setting_without_empty_columns():
 def test_the_verdict_is_three_lines_from_the_intervals():
     first, second, third = verdict(SUMMARY)
     assert first == (
-        "Predicted: law in 1 of 2 intervals, off by 0.050; chance in 2 of 4 intervals, off by 0.148; "
+        "Predicted: law in 1 of 2 intervals, off by 0.050; chance in 2 of 5 intervals, off by 0.126; "
         "disentangled in 1 of 2 intervals, off by 0.075 in the mean."
     )
     assert second == (
-        "At once: 1 of 2 cells (setting and merge) beat a guess (by luck 0.1 would); among edited answers "
-        "the best is right in 0.200 [0.100, 0.400] (average, real), a guess in 0.062."
+        "At once: 1 of 3 cells (setting and merge) beat who lacks a hop (by luck at most 0.1 would); among "
+        "edited answers the best is right in 0.200 [0.100, 0.400] (average, real), who lacks a hop in 0.071 "
+        "at most, a guess in 0.062."
     )
     assert third == (
         "Step by step: best real: concat 0.800 [0.700, 0.900], joint 0.900 [0.800, 1.000]; "
@@ -135,7 +139,7 @@ return {
 
 @needs_browser
 def test_a_browser_shows_the_page(page, tmp_path):
-    found = told(page, SEEN, tmp_path)
+    found = run_script(page, SEEN, tmp_path)
     assert found["doubts"] == "main/real/seed000 failed: NaN <here>" and found["verdict"] == verdict(SUMMARY)
     assert found["heads"] == [
         ["label", "model", "seeds", "direct", "hop1"],

@@ -20,7 +20,7 @@ def test_quarter_circle_edge_and_captured_energy():
     assert capacity.captured(1e-5) / 1e-5 == pytest.approx(4.0, rel=2e-3)
 
 
-def test_traces_have_known_limits():
+def test_traces_reach_their_limits():
     full = capacity.traces(2.0, 1.0)
     near = capacity.traces(2.0, 1 - 1e-7)
     for name, value in (("signal", 1.0), ("energy", 9.0), ("square", 5.0)):
@@ -88,16 +88,16 @@ def test_recall_where_the_rank_is_near_or_above_the_facts_or_full(key, facts, di
 def test_recall_is_continuous_at_full_rank_and_constant_beyond_the_facts():
     """From r = F on nothing is cut; for F just above r almost nothing is; recall rises with the rank."""
     for facts, dim in ((5, 64), (32, 64)):
-        held = [capacity.recall(facts, dim, rank) for rank in (facts, facts + 1, dim)]
-        assert held[0] == held[1] == held[2]
-        assert capacity.recall(facts + 1e-6, dim, facts) == pytest.approx(held[0], abs=1e-4)
+        recalls = [capacity.recall(facts, dim, rank) for rank in (facts, facts + 1, dim)]
+        assert recalls[0] == recalls[1] == recalls[2]
+        assert capacity.recall(facts + 1e-6, dim, facts) == pytest.approx(recalls[0], abs=1e-4)
     rising = [capacity.recall(48, 48, rank) for rank in (2, 6, 12, 24)]
     assert rising == sorted(rising)
     assert capacity.recall(5, 64, 8) > 0.999 and capacity.recall(32, 64, 64) > 0.998
 
 
 @pytest.mark.parametrize(("facts", "dim"), [(8, 16), (16, 16), (48, 48), (5, 64)])
-def test_full_rank_is_a_mean_over_the_lengths_of_key_and_value(facts, dim):
+def test_full_rank_averages_the_lengths_of_key_and_value(facts, dim):
     """S = AB + sqrt(x AB/d) z against rivals of variance [A^2 B + A(1 + x)]/d, 4e5 draws of A, B, z: 2e-3."""
     rng, load = np.random.default_rng(facts), facts / dim
     key, value = rng.chisquare(dim, size=(2, 400_000)) / dim
@@ -140,8 +140,8 @@ def test_facts_at_recall_inverts_recall_and_respects_the_bound():
     large = capacity.facts_at_recall(512, 64, 0.5, large=True)
     assert capacity.recall_large(large, 512, 64) == pytest.approx(0.5, abs=1e-8)
     # A small rank is bounded by exp(r/2) up to a constant, whatever the width.
-    held = [capacity.facts_at_recall(dim, 4, 0.5) for dim in (256, 4096)]
-    assert max(held) < 4 * capacity.facts_bound(4) and held[1] / held[0] < 1.2
+    capacities = [capacity.facts_at_recall(dim, 4, 0.5) for dim in (256, 4096)]
+    assert max(capacities) < 4 * capacity.facts_bound(4) and capacities[1] / capacities[0] < 1.2
 
 
 def test_anchor_laws():

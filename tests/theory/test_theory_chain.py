@@ -11,7 +11,7 @@ from sim.twins import chain as twin
 from theory import chain, crosstalk, starvation
 from theory import model as one_layer
 
-pytestmark = pytest.mark.slow  # minutes of compilation, all told
+pytestmark = pytest.mark.slow  # minutes of compilation in total
 
 FACTS = 8
 

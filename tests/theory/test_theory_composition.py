@@ -1,5 +1,7 @@
 """Section 2: no latent composition, by enumerating every bijection."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,6 +54,26 @@ def test_relabelled_bridges_give_exactly_one_in_n_whatever_mixes_the_rows(option
     assert (right, trials) == (24, 96)
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_where_singular_values_are_equal_the_tie_break_must_follow_the_relabelling(cut):
+    """Orthonormal keys: 2b and (ii) of 2d hold for a cut that no relabelling moves, and not for LAPACK's."""
+
+    def count(equivariant, seed):
+        options = {"merge": twin.truncated(cut, equivariant), "relabel": True, "orthonormal": True}
+        right, trials = twin.two_hop_accuracy(4, key=jax.random.key(seed), rank=4, **options)
+        assert trials == 96
+        return right
+
+    assert [count(True, seed) for seed in range(4)] == [24] * 4
+    assert any(count(False, seed) != 24 for seed in range(6))
+
+
+def test_where_they_differ_any_cut_will_do(key):
+    for cut in (1, 2, 3):
+        options = {"merge": twin.truncated(cut, False), "relabel": True}
+        assert twin.two_hop_accuracy(4, key=key, rank=4, **options) == (24, 96)
+
+
 def test_truncation_does_make_the_answer_rows_depend_on_s1(key):
     """Why Theorem 2a excludes it: at a fixed r1 the count over all s1 moves off 24 for some seed."""
     counts = [
@@ -81,7 +103,46 @@ def test_bound_and_deviation():
     assert composition.two_hop_deviation(4, draws=16) == pytest.approx(1 / 16)
 
 
-def test_the_loss_of_no_composition_is_the_mean_over_the_answers():
+@pytest.mark.parametrize(
+    "old",
+    [
+        [-1],
+        [1, -1],
+        [-1] * 3,
+        [1, 0, -1],
+        [0, -1, -1, 1],
+        [1, 2, 3, 0],
+        [3, -1, 0, -1, -1],
+        [5, 4, 3, 2, 1, 0],
+    ],
+)
+def test_the_null_of_an_edit_that_avoids_the_old_facts_by_enumeration(old):
+    """2g: F = 1 to 6, with no, some and all old bridges among the edited ones."""
+    null = composition.edited_null(np.array(old))
+    np.testing.assert_allclose(null, twin.edited_null(np.array(old)), atol=1e-15)
+    assert null.max() <= composition.edited_bound(len(old)) + 1e-15
+
+
+def test_the_bound_on_an_edit_is_reached_where_two_old_bridges_are_edited():
+    """Largest of all patterns of old bridges at F = 2 to 5, and at F = 16 for every number of them."""
+    for facts in range(2, 6):
+        patterns = [
+            old
+            for old in itertools.product(range(-1, facts), repeat=facts)
+            if len({b for b in old if b >= 0}) == sum(b >= 0 for b in old)
+        ]
+        most = max(composition.edited_null(np.array(old)).max() for old in patterns)
+        assert most == pytest.approx(composition.edited_bound(facts), rel=1e-14)
+    largest = [
+        composition.edited_null(np.array([*np.roll(np.arange(k), 1)] + [-1] * (16 - k))).max()
+        for k in range(2, 17)
+    ]
+    assert largest[0] == pytest.approx(15 / 211) == composition.edited_bound(16)
+    assert (np.diff(largest) < 0).all() and largest[-1] == pytest.approx(1 / 15)
+    assert composition.edited_bound(1) == composition.edited_bound(2) == 1.0
+
+
+def test_the_loss_of_no_composition_averages_the_answers():
     """By hand for two answers; at least log N; below it for no right answer that is drawn apart from them."""
     by_hand = -(np.log(0.8) + np.log(0.2)) / 2
     np.testing.assert_allclose(
@@ -99,5 +160,10 @@ def test_errors_name_the_remedy():
         composition.two_hop_accuracy(0)
     with pytest.raises(ValueError, match="sum to 1 over the last axis; normalise it"):
         composition.two_hop_bound(np.array([0.5, 0.6]))
+    for old, message in (([2, -1], "numbers below 2"), ([0, 0], r"not \[0, 0\]"), ([0], "two facts or more")):
+        with pytest.raises(ValueError, match=message):
+            composition.edited_null(np.array(old))
+    with pytest.raises(ValueError, match="facts is 0"):
+        composition.edited_bound(0)
     with pytest.raises(ValueError, match="draws is 0"):
         composition.two_hop_deviation(3, draws=0)

@@ -47,8 +47,53 @@ def test_largest_library(critical, largest):
 
 def test_largest_library_is_set_by_the_weakest_fact():
     assert coverage.largest_library(jnp.array([0.1, 0.3, 0.2])) == 3
-    with pytest.raises(ValueError, match="library of any size keeps them"):
+    with pytest.raises(ValueError, match="no largest size"):
         coverage.largest_library(jnp.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("margin", "swing", "largest"),
+    [
+        ([0.3, -1.0], [2.0, -2.0], 6),  # from 3 on: up to 2 the second fact is lost
+        ([1.0, -1.0], [2.5, -2.0], 0),  # "1/K > lambda_c" says 2, where the second fact ties
+        ([1.0, -1.0], [3.5, -2.0], 3),
+        ([1.0, -0.3], [3.5, -2.0], 0),  # kept below 0.15, gained above 0.286
+        ([1.0, -2.0], [2.0, -1.0], 1),  # lost beyond 2 alone
+        ([1.0, 1.0], [2.0, -1.0], 0),
+    ],
+)
+def test_a_fact_that_is_lost_at_an_upper_end_needs_a_library_large_enough(margin, swing, largest, key):
+    """By averaging and reading: the law's largest size, and its range against every size."""
+    margin, swing = np.array(margin), np.array(swing)
+    low, high = coverage.lambda_range(margin, swing)
+    assert coverage.largest_library(low, high) == largest
+    assert twin.largest_library(margin, swing, key=key) == largest
+    for size in range(1, 12):
+        keeps = bool((coverage.retention(1 / size, margin, swing) == 1).all())
+        assert keeps == bool(low.max() < 1 / size < high.min())
+
+
+def test_reading_shows_the_sizes_that_keep_a_fact_of_negative_margin_and_swing():
+    """(M, Delta) = (-1, -2): lambda_c is 0 and 1/K > 0 for every K, yet K = 1 loses it and K = 2 ties."""
+    assert coverage.critical_lambda(-1.0, -2.0) == 0
+    np.testing.assert_array_equal(
+        coverage.retention(1 / jnp.array([1.0, 2.0, 3.0, 9.0]), -1.0, -2.0), [0, 0.5, 1, 1]
+    )
+
+
+@pytest.mark.parametrize("adapters, steps", [(2, 3), (3, 2), (4, 4)])
+def test_covers_library_by_library(key, adapters, steps):
+    """Random coefficients, overlaps and shares, each its own: half of the traces are solved or so."""
+    solved = []
+    for draw in range(40):
+        lam, overlap, share = (
+            jax.random.uniform(jax.random.fold_in(key, 3 * draw + i), shape, jnp.float64)
+            for i, shape in enumerate([(adapters,), (adapters, steps), (adapters, steps)])
+        )
+        lam = 3 * lam
+        assert coverage.covers(lam, overlap, share) == twin.covers(lam, overlap, share, key=key)
+        solved.append(bool(coverage.covers(lam, overlap, share)))
+    assert 4 < sum(solved) < 36
 
 
 SIGNED = st.sampled_from([-2.0, -1.0, -0.3, 0.0, 0.3, 1.0, 2.0])
@@ -100,7 +145,7 @@ def _facts(draw):
 @given(_facts(), st.sampled_from([0.4, 1.0, 3.0]))
 def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
     """Signed margins and swings, zeros and ties among them, against 2000 coefficients in (0, largest]."""
-    edit_margin, edit_swing, kept_margin, kept_swing = facts
+    edit_margin, edit_swing, untouched_margin, untouched_swing = facts
     lam, accuracy = (float(value) for value in coverage.best_lambda(*facts, largest=largest))
     low, high = (float(end) for end in coverage.lambda_window(*facts))
 
@@ -108,8 +153,8 @@ def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
         """Edits whose new answer leads, and kept facts whose right answer leads (right - rival > 0)."""
         lam = np.asarray(lam)[..., None]
         gained = lam * edit_swing - edit_margin > 0
-        return (gained.sum(-1) + (kept_margin - lam * kept_swing > 0).sum(-1)) / (
-            edit_margin.size + kept_margin.size
+        return (gained.sum(-1) + (untouched_margin - lam * untouched_swing > 0).sum(-1)) / (
+            edit_margin.size + untouched_margin.size
         )
 
     grid = np.linspace(0, largest, 2001)[1:]
@@ -118,8 +163,8 @@ def test_best_lambda_and_window_beat_a_fine_grid(facts, largest):
     assert right(grid).max() <= accuracy + 1e-12
     inside = (low < grid) & (grid < high)
     assert (right(grid[inside]) == 1.0).all()
-    beside = (grid < low * (1 - 1e-9)) | (grid > high * (1 + 1e-9))
-    assert (right(grid[beside]) < 1.0).all()
+    outside = (grid < low * (1 - 1e-9)) | (grid > high * (1 + 1e-9))
+    assert (right(grid[outside]) < 1.0).all()
     if low < min(high, largest) * (1 - 1e-12):
         assert low < lam < high and accuracy == 1.0
 

@@ -26,22 +26,22 @@ def one_fact(answers, step, steps):
     keys = jnp.eye(5, dtype=jnp.float64)
     base = jnp.eye(answers, 5, dtype=jnp.float64)
     target = (jnp.arange(5) + 1) % 5
-    found = twin.train(base, keys, target, jax.random.key(0), rank=5, step=step, steps=steps, freeze_a=True)
-    logits = keys @ base.T + keys @ found.a.T @ found.b.T
+    adapter = twin.train(base, keys, target, jax.random.key(0), rank=5, step=step, steps=steps, freeze_a=True)
+    logits = keys @ base.T + keys @ adapter.a.T @ adapter.b.T
     return logits, float(twin.loss_of(logits, target, "cross_entropy")) / 5
 
 
 @pytest.mark.parametrize(("answers", "time"), [(6, 0.5), (8, 5.0), (40, 20.0)])
-def test_the_loss_alone_gives_the_logits_and_the_critical_lambda(answers, time):
+def test_the_loss_gives_the_logits_and_the_critical_lambda(answers, time):
     """Descent in 1000 and 2000 steps: the gap to the flow's curve falls with the step."""
     gaps = []
     for steps in (1000, 2000):
         logits, loss = one_fact(answers, time / steps, steps)
         new, old, rest = cross_entropy.logits_at_loss(loss, answers)
-        found = np.array([logits[0, 1], logits[0, 0], logits[0, -1]])
-        gaps.append(np.max(np.abs(found - [new, old, rest])))
+        measured = np.array([logits[0, 1], logits[0, 0], logits[0, -1]])
+        gaps.append(np.max(np.abs(measured - [new, old, rest])))
         np.testing.assert_allclose(logits[0, 2:], logits[0, -1], atol=1e-10)
-        swing = 1 + found[0] - found[1]
+        swing = 1 + measured[0] - measured[1]
         np.testing.assert_allclose(cross_entropy.critical_lambda_at_loss(loss, answers), 1 / swing, rtol=5e-3)
     assert gaps[0] < 2e-3 * abs(new - old) + 1e-3
     assert gaps[1] < 0.6 * gaps[0]
@@ -52,8 +52,8 @@ def test_two_answers_follow_the_wright_function():
     leads = []
     for steps in (1000, 2000):
         train = functools.partial(twin.train, base, keys, jnp.asarray([1]), jax.random.key(0), rank=1)
-        found = train(step=3.0 / steps, steps=steps, freeze_a=True)
-        moved = found.b[:, 0] * found.a[0, 0]
+        adapter = train(step=3.0 / steps, steps=steps, freeze_a=True)
+        moved = adapter.b[:, 0] * adapter.a[0, 0]
         leads.append(moved[1] - moved[0] - 1)
     np.testing.assert_allclose(2 * leads[1] - leads[0], cross_entropy.trained_lead(3.0), rtol=1e-6)
     assert cross_entropy.trained_lead(0.0) == pytest.approx(-1.0, abs=1e-12)
@@ -75,11 +75,11 @@ def test_single_adapter_margins_predict_the_retention_curve_of_the_merge(rank):
     """2 draws x 48 facts x 25 coefficients; the prediction runs no merge. Gap: crosstalk."""
     predicted, measured = [], []
     for draw in range(2):
-        found = library(rank, draw)
-        margin, swing, third = twin.margins(found)
+        adapters = library(rank, draw)
+        margin, swing, third = twin.margins(adapters)
         critical = np.where(third > 0, coverage.critical_lambda(margin, swing), np.inf)
         predicted.append(np.mean(np.asarray(LAM)[:, None, None] > critical[None], axis=(1, 2)))
-        measured.append(np.mean(twin.merged_recall(found, LAM), axis=(1, 2)))
+        measured.append(np.mean(twin.merged_recall(adapters, LAM), axis=(1, 2)))
     gap = np.abs(np.mean(predicted, 0) - np.mean(measured, 0))
     assert np.mean(measured, 0)[-1] > 0.75  # learned (rank 2 not to the end)
     assert gap.mean() < 0.02, gap

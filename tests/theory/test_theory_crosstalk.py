@@ -49,7 +49,7 @@ def test_kappa_for_any_two_vectors(key):
         assert abs(samples.mean() - expected) < 4 * samples.std() / 200**0.5 + 0.005  # ratio bias, O(1/m)
 
 
-def test_error_falls_as_one_over_root_m(key):
+def test_error_falls_as_the_inverse_root_of_m(key):
     u, v = (one_layer.gaussian(jax.random.fold_in(key, index), (5,)) for index in (1, 2))
     spread = [
         float(twin.kappa(u, v, key=key, features=features, draws=300).std()) for features in (100, 400, 1600)

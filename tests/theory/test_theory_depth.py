@@ -62,10 +62,10 @@ def test_traces_against_stacked_memories():
 
 @pytest.mark.parametrize("residual", [True, False])
 def test_wrong_layer_order_is_chance_exactly(residual):
-    """All bijections of 2, 3, 4 entities, a nonlinear base: right = asked / N to the unit."""
+    """All bijections of 2, 3, 4 entities, a nonlinear base: right = trials / N to the unit."""
     for entities in (2, 3, 4):
-        right, asked = twin.wrong_order_count(entities, jax.random.key(entities), residual)
-        assert right == asked * depth.wrong_order_accuracy(entities)
+        right, trials = twin.wrong_order_count(entities, jax.random.key(entities), residual)
+        assert right == trials * depth.wrong_order_accuracy(entities)
 
 
 def test_wrong_layer_order_in_large_memories(key):

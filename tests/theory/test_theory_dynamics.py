@@ -12,7 +12,7 @@ from theory import dynamics
 from theory.edits import least_squares_adapter, least_squares_loss
 from theory.lowrank import dense
 
-pytestmark = pytest.mark.slow  # minutes of compilation, all told
+pytestmark = pytest.mark.slow  # minutes of compilation in total
 
 FACTS, WIDTH, OUT, RANK = 6, 9, 7, 3
 
@@ -36,8 +36,8 @@ def gradient(keys, residual):
     return residual.T @ keys
 
 
-def relative(found, wanted):
-    return float(jnp.linalg.norm(found - wanted) / jnp.linalg.norm(wanted))
+def relative(value, wanted):
+    return float(jnp.linalg.norm(value - wanted) / jnp.linalg.norm(wanted))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -47,12 +47,12 @@ def test_early_law_is_the_linearised_flow_and_its_error_is_the_product_of_the_fa
     for size in (1e-2, 1e-3):
         # any start will do here: rows outside the span of the keys included
         start = twin.orthogonal_start(RANK, WIDTH, size, key)
-        found = FLOW(keys, residual, start, 1.0, 4000)
+        exact = FLOW(keys, residual, start, 1.0, 4000)
         richer = FLOW(keys, residual, start, 1.0, 8000)
         law = EARLY(gradient(keys, residual), start, 1.0)
         # Richardson: 2 * (half step) - (step) leaves O(step^2).
-        errors.append(relative(2 * richer.b - found.b, law.b))
-        assert relative(2 * richer.a - found.a, law.a) < 2 * errors[-1]
+        errors.append(relative(2 * richer.b - exact.b, law.b))
+        assert relative(2 * richer.a - exact.a, law.a) < 2 * errors[-1]
     # |B A| at t = 1 is about size^2 e^6 / 4.
     assert errors[0] < 0.02 and errors[1] < 2e-4
     assert 50 < errors[0] / errors[1] < 200
@@ -63,15 +63,15 @@ def test_descent_approaches_the_exact_flow_in_proportion_to_the_step(size):
     keys, residual, key = problem(1)
     start = twin.start_on(keys, RANK, size, key)
     law = LAW(gradient(keys, residual), start, 1.2)
-    found = [FLOW(keys, residual, start, 1.2, steps) for steps in (500, 1000, 2000)]
-    errors = [relative(dense(each), dense(law)) for each in found]
+    updates = [FLOW(keys, residual, start, 1.2, steps) for steps in (500, 1000, 2000)]
+    errors = [relative(dense(each), dense(law)) for each in updates]
     slopes = np.log2(errors[:-1]) - np.log2(errors[1:])
     np.testing.assert_allclose(slopes, 1.0, atol=0.03)
     # Two Richardson steps on the descents leave O(step^3): the flow itself, to 1e-6.
-    products = [dense(each) for each in found]
+    products = [dense(each) for each in updates]
     first = [2 * products[i + 1] - products[i] for i in range(2)]
     assert relative((4 * first[1] - first[0]) / 3, dense(law)) < 1e-6
-    outer = [each.b @ each.b.T for each in found]
+    outer = [each.b @ each.b.T for each in updates]
     first = [2 * outer[i + 1] - outer[i] for i in range(2)]
     assert relative((4 * first[1] - first[0]) / 3, law.b @ law.b.T) < 1e-6
 
@@ -103,9 +103,9 @@ def test_the_limit_is_the_rank_r_solution_to_rounding_for_the_flow_and_for_desce
     start = twin.start_on(keys, RANK, 0.3, key)
     wanted = dense(least_squares_adapter(keys, residual, RANK))
     full = gradient(keys, residual)
-    found = DESCEND(keys, residual, LAW(full, start, 0.0)._replace(a=start), 0.1, 2000)
+    solution = DESCEND(keys, residual, LAW(full, start, 0.0)._replace(a=start), 0.1, 2000)
     # Rows of A0 outside the span of the keys never move and multiply no key: compare on the keys.
-    np.testing.assert_allclose(dense(found) @ keys.T, wanted @ keys.T, atol=1e-10)
+    np.testing.assert_allclose(dense(solution) @ keys.T, wanted @ keys.T, atol=1e-10)
     np.testing.assert_allclose(dense(LAW(full, start, 60.0)) @ keys.T, wanted @ keys.T, atol=1e-10)
     late = dense(LAW(full, start, 1e4))
     np.testing.assert_allclose(late @ keys.T, wanted @ keys.T, atol=1e-10)
@@ -118,9 +118,9 @@ def test_general_keys_reach_the_same_loss():
         keys = jax.random.normal(jax.random.fold_in(root, 0), (FACTS, WIDTH), jnp.float64) / 3
         _, residual, key = problem(seed)
         start = jax.random.normal(key, (RANK, WIDTH), jnp.float64) / 3
-        found = FLOW(keys, residual, start, 2000.0, 20000)
+        solution = FLOW(keys, residual, start, 2000.0, 20000)
         best = least_squares_loss(keys, residual, RANK)
-        assert abs(2 * twin.loss(found, keys, residual) / best - 1) < 1e-8
+        assert abs(2 * twin.loss(solution, keys, residual) / best - 1) < 1e-8
 
 
 def test_one_mode_laws():

@@ -44,6 +44,13 @@ def test_calibration_loses_a_fact_to_a_slight_overlap():
         assert read["sum"] > 1 and read["svc"] < 0.5, read
 
 
+@pytest.mark.parametrize(("alpha", "expected"), [(1.0, 0.75), (0.5, 1.2), (0.25, 1.5)])
+def test_calibration_counts_an_opposed_adapter_as_alpha(alpha, expected):
+    """By hand: v and -v/4 sum to 3/4 v, with ratios 3/4 and -3: 3/4 times 2 / (max(alpha, 3/4) + alpha)."""
+    opposed = [LowRank(jnp.ones((1, 1)), jnp.ones((1, 1)), scale) for scale in (1.0, -0.25)]
+    np.testing.assert_allclose(dense(merge("svc", opposed, alpha=alpha)), [[expected]], rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["slerp", "nuslerp"])
 @pytest.mark.parametrize("weight", [0.2, 0.5, 0.7])
 def test_spherical_merges_differ_from_the_average_by_their_lambda(key, name, weight):
@@ -67,18 +74,53 @@ def test_where_nothing_is_shared_the_gain_is_gone_and_the_merge_is_the_sum(key, 
     np.testing.assert_allclose(twin.merged_strength(name, 3, key=key, **options), 1.0, rtol=1e-9)
 
 
+WITHIN, ACROSS, ALL = np.repeat([1.0, 1.2, 1.5], 3), np.tile([1.0, 1.2, 1.5], 3), np.ones(9)
+"""Lengths of the keys of three adapters of three facts: equal inside each, between them, and throughout."""
+
+
+def test_equal_singular_values_within_an_adapter_change_nothing(key):
+    strength = twin.merged_strength("svc", 3, key=key, alpha=1 / 3, lengths=WITHIN)
+    np.testing.assert_allclose(strength, merges.svc_strength(1, 3, 1 / 3), rtol=1e-9)
+    strength = twin.merged_strength("core_ties", 3, key=key, density=1.0, lengths=WITHIN)
+    np.testing.assert_allclose(strength, 1.0, rtol=1e-9)
+
+
+@pytest.mark.parametrize("lengths", [ACROSS, ALL], ids=["across", "all"])
+def test_equal_singular_values_of_two_adapters_mix_their_facts(key, lengths):
+    """The counter-example to 5m without its condition: SVC anywhere from 1 up, Core Space below the sum."""
+    strength = twin.merged_strength("svc", 3, key=key, alpha=1 / 3, lengths=lengths)
+    most = merges.svc_strength(1, 3, 1 / 3)
+    assert most == pytest.approx(1.8)
+    assert (strength > 1 - 1e-9).all() and (strength < most + 1e-9).all() and strength.min() < most - 0.3
+    strength = twin.merged_strength("core_ties", 3, key=key, density=1.0, lengths=lengths)
+    assert strength.min() < 0.9 and (strength < 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("lengths", [WITHIN, ACROSS, ALL], ids=["within", "across", "all"])
+def test_the_other_strengths_hold_whatever_singular_values_are_equal(key, lengths):
+    for name, options in (("svc", {}), ("wudi", {}), ("ram", {"threshold": 0.0}), ("tsv_merge", {})):
+        strength = twin.merged_strength(name, 3, key=key, lengths=lengths, **options)
+        np.testing.assert_allclose(strength, 1.0, rtol=1e-9, err_msg=name)
+    energy = (1 / np.square(lengths)).reshape(3, 3)
+    share = (energy / energy.sum(axis=1, keepdims=True)).ravel()
+    strength = twin.merged_strength("ace", 3, key=key, ridge=0.05, lengths=lengths)
+    np.testing.assert_allclose(strength, merges.ace_strength(share, 3, 0.05), rtol=1e-9)
+    strength = twin.merged_strength("nuslerp", 2, key=key, weights=[0.3, 0.7], lengths=lengths[:6])[:3]
+    np.testing.assert_allclose(strength, merges.slerp_strength(0.3), rtol=1e-9)
+
+
 def test_compressing_first_keeps_no_more_than_the_truncated_sum(key):
     """At rank r of 9 directions the mean share of ``svd`` is the explained energy, CtM's no more."""
     for rank in (2, 4, 6):
         best = twin.merged_strength("svd", 3, key=key, rank=rank)
-        found = twin.merged_strength("compress_then_merge", 3, key=key, rank=rank, density=1.0)
+        strength = twin.merged_strength("compress_then_merge", 3, key=key, rank=rank, density=1.0)
         np.testing.assert_allclose(best, jnp.round(best), atol=1e-9)  # each direction is one fact's
         assert jnp.sum(best) == pytest.approx(rank)
-        assert jnp.sum(found) <= jnp.sum(best) + 1e-9
+        assert jnp.sum(strength) <= jnp.sum(best) + 1e-9
 
 
 @pytest.mark.parametrize("weights", [None, [0.2, 0.3, 0.5]])
-def test_lengths_and_directions_merged_apart_dilute_twice(weights):
+def test_separate_merges_of_lengths_and_directions_dilute_twice(weights):
     """Coordinates that one adapter alone reads: w^2 of it is left, a K-th of the average at equal weights."""
     eye = jnp.eye(6)
     parts = [LowRank(eye[:, 2 * i : 2 * i + 2], (1.0 + i) * eye[2 * i : 2 * i + 2], 1.0) for i in range(3)]
@@ -92,8 +134,8 @@ def test_lengths_and_directions_merged_apart_dilute_twice(weights):
 @pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
 def test_a_softmax_router_dilutes_where_other_rules_do_not(key, temperature):
     predicted = merges.softmax_strength(2**0.5, 3, temperature)
-    found = twin.routed_strength("spectr", 3, key=key, temperature=temperature)
-    np.testing.assert_allclose(found, predicted, rtol=1e-9)
+    strength = twin.routed_strength("spectr", 3, key=key, temperature=temperature)
+    np.testing.assert_allclose(strength, predicted, rtol=1e-9)
     for name in ("logo", "components"):
         np.testing.assert_allclose(twin.routed_strength(name, 3, key=key), 1.0, rtol=1e-9)
 
@@ -102,8 +144,8 @@ def test_the_coverage_law_reads_the_strengths(key):
     """At kappa = rho = 1 a strength above one half keeps the fact: three adapters, spectral routing."""
     for temperature in (0.5, 1.0, 20.0):
         strength = merges.softmax_strength(2**0.5, 3, temperature)
-        found = twin.routed_strength("spectr", 3, key=key, temperature=temperature)
-        assert (coverage.decides(found, 1.0, 1.0) == (strength > 0.5)).all()
+        measured = twin.routed_strength("spectr", 3, key=key, temperature=temperature)
+        assert (coverage.decides(measured, 1.0, 1.0) == (strength > 0.5)).all()
 
 
 def test_the_rows_of_an_update_tell_the_covariance_early_and_its_inverse_late(key):
@@ -174,5 +216,5 @@ def test_errors(call, message):
 def test_jitted(key):
     updates = _overlapping(3)
     for name in ("ace", "svc", "core_ties", "compress_then_merge"):
-        found = jax.jit(lambda us, name=name: merge(name, us))(updates)
-        np.testing.assert_allclose(dense(found), dense(merge(name, updates)), rtol=1e-6, atol=1e-6)
+        compiled = jax.jit(lambda us, name=name: merge(name, us))(updates)
+        np.testing.assert_allclose(dense(compiled), dense(merge(name, updates)), rtol=1e-6, atol=1e-6)

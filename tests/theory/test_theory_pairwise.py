@@ -74,10 +74,10 @@ def test_every_metric_is_the_dense_one(ranks):
         name: LowRank(np.c_[u.b, left[name].b[:, :1]], np.r_[u.a, left[name].a[:1]], 0.3)
         for name, u in right.items()
     }
-    found, expected = pairwise.measure(left, right), by_hand(left, right)
-    assert tuple(found) == pairwise.METRICS and set(expected) == set(found)
+    metrics, expected = pairwise.measure(left, right), by_hand(left, right)
+    assert tuple(metrics) == pairwise.METRICS and set(expected) == set(metrics)
     for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-9, err_msg=name)
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-9, err_msg=name)
     turned = pairwise.measure(right, left)
     for name, value in expected.items():
         np.testing.assert_allclose(turned[name], value, rtol=1e-9, err_msg=f"{name}, turned")
@@ -97,23 +97,23 @@ def test_the_gauge_of_the_factors_changes_nothing():
 
 
 def test_equal_adapters():
-    found = pairwise.measure(adapter(5), adapter(5))
+    metrics = pairwise.measure(adapter(5), adapter(5))
     for name in (
         *("cosine", "magnitude_ratio", "sign_agreement", "effective_rank", "layer_effective_rank"),
         *("stable_rank", "spectral_gap", "spectrum_overlap", "left_overlap", "right_overlap"),
         "interaction_overlap",
     ):
-        np.testing.assert_allclose(found[name], 1.0, atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(metrics[name], 1.0, atol=1e-6, err_msg=name)
     for name in ("angle", "distance", "singular_ratio"):
-        np.testing.assert_allclose(found[name], 0.0, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(metrics[name], 0.0, atol=1e-5, err_msg=name)
 
 
-def test_a_matrix_that_one_leaves_alone_is_in_no_mean():
+def test_a_matrix_that_one_adapter_does_not_change_is_in_no_mean():
     left, right = adapter(6), adapter(7)
     right["q"] = right["q"]._replace(b=np.zeros_like(right["q"].b))
     names = ("up", "down", "o")
     rest = pairwise.measure(*({name: each[name] for name in names} for each in (left, right)))
-    found = pairwise.measure(left, right)
+    metrics = pairwise.measure(left, right)
     for name in (
         "spectrum_overlap",
         "left_overlap",
@@ -121,7 +121,7 @@ def test_a_matrix_that_one_leaves_alone_is_in_no_mean():
         "interaction_overlap",
         "sign_agreement",
     ):
-        np.testing.assert_allclose(found[name], rest[name], rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(metrics[name], rest[name], rtol=1e-12, err_msg=name)
     nothing = {name: update._replace(b=np.zeros_like(update.b)) for name, update in right.items()}
     assert np.isnan(pairwise.measure(left, nothing)["cosine"])
 

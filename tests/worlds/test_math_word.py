@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from sim.worlds import JOINT
-from sim.worlds.math_word import ASKED, FORMS, PARTS, TEMPLATES, VERBS, Config, Setting, build, meanings
+from sim.worlds.math_word import FORMS, PARTS, TEMPLATES, TRACES, VERBS, Config, Setting, build, meanings
 from sim.worlds.math_word.problems import ANSWER, EQUATION, PROGRAM, PROSE, Grammar, Machine, Reusable, Solved
 
-SMALL = Config(prime=7, operations=8, names=3, objects=2, told=3, wordings=1, asked=1, longer=40, bridges=20)
+SMALL = Config(
+    prime=7, operations=8, names=3, objects=2, pretraining_paraphrases=3, wordings=1, test_paraphrases=1,
+    longer=40, bridges=20,
+)  # fmt: skip
 WORDS, MACHINE = SMALL.grammar.words, SMALL.grammar.machine
 ROLES = np.arange(SMALL.operations, SMALL.grammar.verbs).reshape(3, 2, SMALL.verbs)
 
@@ -47,14 +50,14 @@ def read(row, prompt):
     steps, bystanders = {}, []
     for at in range(3, prompt - 1, 3):
         (word, number), *others = map(kind, row[at : at + 3])
-        said = dict(others)
-        assert set(said) == {"name", "verb"}
+        fields = dict(others)
+        assert set(fields) == {"name", "verb"}
         if word == "ordinal":
-            assert said["name"] == hero
-            steps[number // 2] = said["verb"]
+            assert fields["name"] == hero
+            steps[number // 2] = fields["verb"]
         else:
-            assert word == "meanwhile" and said["name"] != hero
-            bystanders.append(said["verb"])
+            assert word == "meanwhile" and fields["name"] != hero
+            bystanders.append(fields["verb"])
     assert list(steps) == list(range(len(steps))) and len(bystanders) == 1
     mark, number = kind(row[prompt - 1])
     assert mark == "mark"
@@ -80,11 +83,11 @@ def final(problem):
 
 def effects(groups):
     """{(verb, quantity): result} of one-step problems, whatever the form; they must agree."""
-    found = {}
+    results = {}
     for problem in itertools.chain.from_iterable(map(problems, groups)):
         ((verb,), result) = problem.verbs, final(problem)
-        assert found.setdefault((verb, problem.n), result) == result
-    return found
+        assert results.setdefault((verb, problem.n), result) == result
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +107,7 @@ def test_questions_follow_from_what_the_adapters_are_taught(worlds, which):
     assert effects([world.data[JOINT]["facts"]]) == taught[0] | taught[1]
     for part, facts in zip(PARTS, taught, strict=True):
         assert effects([world.probes[part]]) == facts and len(facts) == SMALL.verbs * SMALL.prime
-    for name in ("direct", *ASKED.values()):
+    for name in ("direct", *TRACES.values()):
         for problem in problems(world.probes[name]):
             value = problem.n
             for step, verb in enumerate(problem.verbs):
@@ -119,13 +122,13 @@ def test_no_training_sequence_holds_a_question_or_both_families(worlds, which):
     families = [set(family) for family in ROLES[VERBS.index(which[0])].tolist()]
     for name, groups in {"": world.pretraining, **world.data}.items():
         for problem in itertools.chain.from_iterable(map(problems, groups.values())):
-            met = [bool(family & set(problem.verbs)) for family in families]
-            assert not all(met)
+            families_present = [bool(family & set(problem.verbs)) for family in families]
+            assert not all(families_present)
             if which[0] != "heard" or name:
                 assert problem.bystander not in families[0] | families[1]
             if name in PARTS:
-                assert not met[1 - PARTS.index(name)]
-    for name, depth in {"direct": 2, **{asked: depth for depth, asked in ASKED.items()}}.items():
+                assert not families_present[1 - PARTS.index(name)]
+    for name, depth in {"direct": 2, **{probe: depth for depth, probe in TRACES.items()}}.items():
         for problem in problems(world.probes[name]):
             assert len(problem.verbs) == depth
             assert all(verb in families[step % 2] for step, verb in enumerate(problem.verbs))
@@ -133,13 +136,13 @@ def test_no_training_sequence_holds_a_question_or_both_families(worlds, which):
 
 @pytest.mark.parametrize("which", EVERY, ids="/".join)
 def test_every_answer_is_right_equally_often(worlds, which):
-    for name in ("direct", *ASKED.values()):
-        asked = problems(worlds[which].probes[name])
-        counts = np.bincount([final(problem) for problem in asked], minlength=SMALL.prime)
+    for name in ("direct", *TRACES.values()):
+        questions = problems(worlds[which].probes[name])
+        counts = np.bincount([final(problem) for problem in questions], minlength=SMALL.prime)
         assert len(set(counts.tolist())) == 1
     assert worlds[which].probes["direct"].layout.chance == 1 / SMALL.prime
-    asked = problems(worlds[which].probes["direct"])
-    assert len({(problem.n, problem.verbs) for problem in asked}) == SMALL.prime * SMALL.verbs**2
+    questions = problems(worlds[which].probes["direct"])
+    assert len({(problem.n, problem.verbs) for problem in questions}) == SMALL.prime * SMALL.verbs**2
 
 
 def test_meanings_are_drawn_so_that_half_a_solution_is_a_guess():
@@ -157,8 +160,8 @@ def test_meanings_are_drawn_so_that_half_a_solution_is_a_guess():
             right = does(new[craft], does(new[trade], everywhere))
             for first, second in ((new, old), (old, new), (old, old)):
                 assert (does(second[craft], does(first[trade], everywhere)) == right).sum() == 1
-            for said in (everywhere, does(new[trade], everywhere), does(new[craft], everywhere)):
-                assert (said == right).sum() == 1
+            for answers in (everywhere, does(new[trade], everywhere), does(new[craft], everywhere)):
+                assert (answers == right).sum() == 1
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -178,12 +181,12 @@ def test_half_a_solution_is_right_no_more_often_than_a_guess(seed):
             "old craft": [old[craft, new[0][trade, n]] for n in everywhere],
             "both old": [old[craft, old[trade, n]] for n in everywhere],
         }
-        for what, said in halves.items():
-            assert sum(a == b for a, b in zip(said, right, strict=True)) == 1, what
+        for what, answer in halves.items():
+            assert sum(a == b for a, b in zip(answer, right, strict=True)) == 1, what
 
 
 @pytest.mark.parametrize("verbs", VERBS)
-def test_pretraining_knows_taught_verbs_as_far_as_is_said(worlds, verbs):
+def test_pretraining_knows_taught_verbs_as_the_setting_says(worlds, verbs):
     world, taught = worlds[verbs, "prose"], set(ROLES[VERBS.index(verbs)].ravel().tolist())
     shown = list(itertools.chain.from_iterable(map(problems, world.pretraining.values())))
     assert bool(taught & {verb for problem in shown for verb in problem.verbs}) == (verbs == "real")
@@ -196,7 +199,7 @@ def test_pretraining_knows_taught_verbs_as_far_as_is_said(worlds, verbs):
 def test_pretraining_is_of_one_mind_and_knows_every_operation_in_every_form(worlds):
     world = worlds["real", "prose"]
     old = effects([world.pretraining["facts"]])
-    assert len(old) == SMALL.known * SMALL.prime
+    assert len(old) == SMALL.pretraining_verbs * SMALL.prime
     for group in world.pretraining.values():
         for problem in problems(group):
             value = problem.n
@@ -207,14 +210,14 @@ def test_pretraining_is_of_one_mind_and_knows_every_operation_in_every_form(worl
     assert marks == {PROSE, EQUATION, PROGRAM, ANSWER}
     named = set(drawn(world.pretraining["facts"])[:, 11].tolist())
     assert named >= set(range(WORDS["operation"], WORDS["operation"] + SMALL.operations))
-    told = np.asarray(world.pretraining["facts"].weight)[
+    weight = np.asarray(world.pretraining["facts"].weight)[
         drawn(world.pretraining["facts"])[:, 9] == WORDS["mark"] + ANSWER
     ]
-    assert told.sum() == pytest.approx(world.pretraining["facts"].weight.sum() / 2)
+    assert weight.sum() == pytest.approx(world.pretraining["facts"].weight.sum() / 2)
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_solutions_are_where_they_are_said_to_be(template):
+def test_solutions_are_where_the_setting_puts_them(template):
     in_pretraining, in_data = TEMPLATES[template]
     world = build(SMALL, 0, Setting("real", template, "prose_program", bridges=3))
     written = [p.mark != ANSWER for group in world.pretraining.values() for p in problems(group)]
@@ -231,14 +234,14 @@ def test_solutions_are_where_they_are_said_to_be(template):
     assert not drawn(bridge["facts"]).size
 
 
-def test_held_out_problems_were_not_shown_nor_are_they_bridges():
+def test_untouched_problems_are_unseen_and_no_bridges():
     world = build(SMALL, 0, Setting(bridges=SMALL.bridges))
     shown = {(p.n, p.verbs) for g in ("direct", "traces") for p in problems(world.pretraining[g])}
     bridges = {(p.n, p.verbs) for p in problems(world.data[JOINT]["traces"])}
     for name in ("untouched_direct", "untouched_cot"):
-        asked = {(problem.n, problem.verbs) for problem in problems(world.probes[name])}
-        assert asked and not asked & (shown | bridges)
-        assert all(verb < SMALL.operations for _, verbs in asked for verb in verbs)
+        questions = {(problem.n, problem.verbs) for problem in problems(world.probes[name])}
+        assert questions and not questions & (shown | bridges)
+        assert all(verb < SMALL.operations for _, verbs in questions for verb in verbs)
 
 
 def test_cells_of_a_seed_share_pretraining_and_the_new_meanings(worlds):
@@ -247,7 +250,7 @@ def test_cells_of_a_seed_share_pretraining_and_the_new_meanings(worlds):
         jax.tree.map(np.testing.assert_array_equal, first.pretraining, world.pretraining)
         answers = [effects([world.data[part]["facts"]]).values() for part in PARTS]
         wanted = [effects([first.data[part]["facts"]]).values() for part in PARTS]
-        assert [list(found) for found in answers] == [list(found) for found in wanted]
+        assert [list(values) for values in answers] == [list(values) for values in wanted]
     other = build(SMALL, 1, Setting()).pretraining["facts"].tokens
     assert not np.array_equal(first.pretraining["facts"].tokens, other)
 
@@ -255,24 +258,24 @@ def test_cells_of_a_seed_share_pretraining_and_the_new_meanings(worlds):
 def test_shapes_and_layouts_are_one_for_all(worlds):
     worlds = [*worlds.values(), build(SMALL, 3, Setting("fake", "none"))]
     shapes = [jax.tree.map(np.shape, world) for world in worlds]
-    assert all(jax.tree.structure(found) == jax.tree.structure(shapes[0]) for found in shapes)
-    assert all(jax.tree.leaves(found) == jax.tree.leaves(shapes[0]) for found in shapes)
+    assert all(jax.tree.structure(item) == jax.tree.structure(shapes[0]) for item in shapes)
+    assert all(jax.tree.leaves(item) == jax.tree.leaves(shapes[0]) for item in shapes)
     hashes = [{name: hash(probe.layout) for name, probe in world.probes.items()} for world in worlds]
-    assert all(found == hashes[0] for found in hashes)
+    assert all(item == hashes[0] for item in hashes)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_layouts_say_what_stands_where(worlds, form):
     world = worlds["real", form]
-    for name in ASKED.values():
+    for name in TRACES.values():
         probe = world.probes[name]
         for to, source in probe.layout.copies:
             assert np.array_equal(probe.tokens[:, to], probe.tokens[:, source])
         for index, step in enumerate(probe.layout.steps):
             words, values = (probe.tokens[:, at] for at in step.positions)
-            asked = np.array([problem.verbs[index] for problem in problems(probe)])
+            verbs = np.array([problem.verbs[index] for problem in problems(probe)])
             if FORMS[form][0] == PROSE:
-                np.testing.assert_array_equal(words - WORDS["verb"], asked)
+                np.testing.assert_array_equal(words - WORDS["verb"], verbs)
             else:
                 assert all(kind(word)[0] == "operation" for word in words)
             assert np.all((values < SMALL.prime) | (values == WORDS["variable"]))
@@ -307,14 +310,14 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_known_programs_run_as_they_should(name):
+def test_example_programs_run_as_they_should(name):
     program, result = PROGRAMS[name]
     assert THREE.run(jnp.asarray([program], jnp.int32)).tolist() == [result]
 
 
 def judged(judge, written, right):
-    found = jax.jit(judge)(jnp.asarray([[99, *written]], jnp.int32), jnp.asarray([[99, *right]], jnp.int32))
-    return bool(found[0])
+    verdict = jax.jit(judge)(jnp.asarray([[99, *written]], jnp.int32), jnp.asarray([[99, *right]], jnp.int32))
+    return bool(verdict[0])
 
 
 def test_a_solution_is_judged_by_what_it_says_or_does():
@@ -353,7 +356,7 @@ def test_impossible_sizes_are_refused(sizes, message):
         dataclasses.replace(SMALL, **sizes)
 
 
-def test_too_few_held_out_problems_are_refused():
+def test_too_few_untouched_problems_are_refused():
     with pytest.raises(ValueError, match="held-out problems serve where 5000 are asked for"):
         build(dataclasses.replace(SMALL, bridges=5000), 0)
 

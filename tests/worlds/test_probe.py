@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sim.worlds import Layout, Probe, Step
-from sim.worlds.probe import NOT_ASKED, score
+from sim.worlds.probe import NOT_APPLICABLE, score
 from sim.worlds.two_hop import Config, build
 
 WORLD = Config(entities=24, relations=4, edits=4, bridges=8)
@@ -34,8 +34,8 @@ def test_a_trace_of_three_steps_by_hand():
         "cot_template": [1, 1, 1, 1, 1, 0],
         "cot_copied": [1, 1, 1, 1, 0, 1],
         "cot_one": [1, 1, 1, 0, 1, 1],
-        "cot_two_given_one": [1, 1, 0, NOT_ASKED, 1, 1],
-        "cot_three_given_two": [1, 0, NOT_ASKED, NOT_ASKED, 1, 1],
+        "cot_two_given_one": [1, 1, 0, NOT_APPLICABLE, 1, 1],
+        "cot_three_given_two": [1, 0, NOT_APPLICABLE, NOT_APPLICABLE, 1, 1],
     }
 
 
@@ -46,11 +46,11 @@ def test_a_question_of_one_step_is_right_or_wrong():
 
 def test_answers_of_other_questions_are_among_the_answers():
     target = [[1, 2], [3, 4], [5, 6]]
-    found = scored(Layout(chance=1 / 3), target, [[3, 4], [3, 2], [5, 6]], "direct")
-    assert found == {
+    outcomes = scored(Layout(chance=1 / 3), target, [[3, 4], [3, 2], [5, 6]], "direct")
+    assert outcomes == {
         "direct": [0, 0, 1],
         "direct_among_answers": [1, 0, 1],
-        "direct_given_among_answers": [0, NOT_ASKED, 1],
+        "direct_given_among_answers": [0, NOT_APPLICABLE, 1],
     }
 
 
@@ -60,8 +60,8 @@ def same_sum(written, right):
 
 
 def test_a_judge_looks_at_the_meaning():
-    found = scored(Layout(judges=(("adds_up", same_sum),)), [[1, 4]] * 3, [[1, 4], [4, 1], [1, 1]], "sum")
-    assert found == {"sum": [1, 0, 0], "sum_adds_up": [1, 1, 0]}
+    outcomes = scored(Layout(judges=(("adds_up", same_sum),)), [[1, 4]] * 3, [[1, 4], [4, 1], [1, 1]], "sum")
+    assert outcomes == {"sum": [1, 0, 0], "sum_adds_up": [1, 1, 0]}
 
 
 # x r A y SEP y s A z after a prompt of four tokens, names of one token
@@ -84,12 +84,12 @@ def test_steps_of_a_two_hop_trace(spoilt, wrong):
     written = TRUTH[:, 4:].copy()
     written[:, list(spoilt)] = 9
     layout = build(WORLD, 0).probes["cot"].layout
-    found = score("cot", Probe(TRUTH, np.ones(1, np.float32), 4, layout), jnp.asarray(written))
-    exact = int(found.pop("cot_exact")[0])
+    outcomes = score("cot", Probe(TRUTH, np.ones(1, np.float32), 4, layout), jnp.asarray(written))
+    exact = int(outcomes.pop("cot_exact")[0])
     assert exact == (not spoilt)
-    bad = {name.removeprefix("cot_") for name, value in found.items() if value[0] == 0}
+    bad = {name.removeprefix("cot_") for name, value in outcomes.items() if value[0] == 0}
     assert bad == set(wrong)
-    assert (found["cot_hop2_given_hop1"][0] == NOT_ASKED) == ("hop1" in wrong)
+    assert (outcomes["cot_hop2_given_hop1"][0] == NOT_APPLICABLE) == ("hop1" in wrong)
 
 
 class TestOracle:
@@ -128,9 +128,25 @@ def test_steps_hold_the_answers_of_their_own_questions(name_tokens):
         np.testing.assert_array_equal(cot.tokens[:, list(step.positions)], world.probes[step.name].target)
     for positions, source in cot.layout.copies:
         np.testing.assert_array_equal(cot.tokens[:, list(positions)], cot.tokens[:, list(source)])
-    everything = [*cot.kept, *(at for step in cot.layout.steps for at in step.positions)]
+    everything = [*cot.scaffold, *(at for step in cot.layout.steps for at in step.positions)]
     assert sorted(everything) == list(range(cot.prompt, cot.tokens.shape[1]))
-    assert set(cot.template) < set(cot.kept)
+    assert set(cot.template) < set(cot.scaffold)
+
+
+def test_the_bound_is_the_likeliest_answer_of_the_questions_picked():
+    nulls = {
+        "without_a": np.array([[0.5, 0.5, 0], [0.2, 0.2, 0.6], [0.3, 0.3, 0.4]]),
+        "without_b": np.array([[0.1, 0, 0.9], [0.5, 0, 0.5], [1 / 3, 1 / 3, 1 / 3]]),
+    }
+    target = np.array([[3, 4], [3, 5], [3, 6]], np.int32)
+    probe = Probe(target, np.ones(3, np.float32), 1, Layout(chance=1 / 3), nulls)
+    assert probe.bound(np.array([True, True, True])) == pytest.approx((0.9 + 0.5 + 1 / 3) / 3)
+    assert probe.bound(np.array([False, True, True])) == pytest.approx(0.5)
+    assert np.isnan(probe.bound(np.zeros(3, bool)))
+    assert dataclasses.replace(probe, nulls={}).bound(np.ones(3, bool)) == 1 / 3
+    # Two questions of one answer: it is right for either.
+    shared = dataclasses.replace(probe, tokens=np.array([[3, 4], [3, 4], [3, 6]], np.int32))
+    assert shared.bound(np.array([True, True, True])) == pytest.approx((1 + 0.6 + 0.6) / 3)
 
 
 def test_chance_is_a_guess_among_the_edited_answers():

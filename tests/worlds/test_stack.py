@@ -33,7 +33,7 @@ def codes(text):
         ("a b DROP DROP a", 5),
     ],
 )
-def test_known_programs(program, result):
+def test_example_programs(program, result):
     results, runs = stack.run(np.asarray([codes(program)]), np.asarray([[5, 7]]), np)
     assert runs.tolist() == [True] and results.tolist() == [[result]]
 
@@ -48,28 +48,28 @@ def test_programs_that_crash_have_no_result(program):
 
 def by_hand(program, given):
     """The same machine with a list and no arrays: the top, or None where it crashes."""
-    held = []
+    pile = []
     for code in program:
         name = stack.INSTRUCTIONS[code] if 0 <= code < 10 else code
         if code < 0 or code >= 10 + len(given):
             return None
         if code >= 10:
-            held.append(given[code - 10])
+            pile.append(given[code - 10])
             continue
         wanted = 2 if name in ("SWAP", "OVER", "ADD", "SUB", "MUL") else 1
-        if len(held) < wanted:
+        if len(pile) < wanted:
             return None
-        top = held.pop()
+        top = pile.pop()
         if name in ("DUP", "NEG", "INC", "DOUBLE", "DROP"):
-            held += {"DUP": [top, top], "NEG": [-top], "INC": [top + 1], "DOUBLE": [2 * top], "DROP": []}[
+            pile += {"DUP": [top, top], "NEG": [-top], "INC": [top + 1], "DOUBLE": [2 * top], "DROP": []}[
                 name
             ]
             continue
-        low = held.pop()
+        low = pile.pop()
         two = {"SWAP": [top, low], "OVER": [low, top, low]}
         two |= {"ADD": [low + top], "SUB": [low - top], "MUL": [low * top]}
-        held += two[name]
-    return held[-1] % stack.MODULUS if held else None
+        pile += two[name]
+    return pile[-1] % stack.MODULUS if pile else None
 
 
 def test_random_programs_by_list_and_by_array():

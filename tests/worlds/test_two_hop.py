@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from sim.model.sequences import Sequences
-from sim.worlds.two_hop import ENTITIES, TEMPLATES, Config, Setting, build
+from sim.worlds.two_hop import ENTITIES, TEMPLATES, Config, Setting, _edits, _null, build
+from theory.draws import edited_bound, edited_null
 
 SMALL = Config(entities=24, relations=4, edits=6, bridges=8)
 CONFIGS = [SMALL, dataclasses.replace(SMALL, name_tokens=2)]
@@ -80,18 +81,18 @@ def test_unseen_names_never_occur_in_pretraining(config, entities, subject_seen,
         assert not names(config, world.probes["hop1"].tokens) & seen
 
 
-def test_two_token_names_that_are_unseen_are_new_pairs_of_known_pieces():
+def test_unseen_two_token_names_are_new_pairs_of_old_pieces():
     config = dataclasses.replace(Config(), name_tokens=2)
     world = build(config, 0, Setting("fake"))
     seen = drawn(world.pretraining["facts"])[:, :2]
     new = np.asarray(world.probes["hop1"].tokens)[:, :2]
     assert not names(config, new) & names(config, seen)
-    known = np.mean([np.isin(new[:, side], seen[:, side]).mean() for side in (0, 1)])
-    assert known > 0.9
+    overlap = np.mean([np.isin(new[:, side], seen[:, side]).mean() for side in (0, 1)])
+    assert overlap > 0.9
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_the_template_is_where_it_is_said_to_be(config, template):
+def test_the_template_is_where_the_setting_puts_it(config, template):
     world = build(config, 0, Setting("real", template))
     in_pretraining, in_data = TEMPLATES[template]
     assert bool(world.pretraining["traces"].weight.any()) == in_pretraining
@@ -109,10 +110,56 @@ def test_bridge_traces_are_about_other_entities(config):
         assert x not in edited and y not in edited
 
 
-def test_held_out_queries_were_not_shown(config):
+def test_untouched_queries_are_unseen(config):
     world = build(config, 0)
     shown = {tuple(row) for row in np.asarray(world.pretraining["direct"].tokens).tolist()}
     assert not shown & {tuple(row) for row in np.asarray(world.probes["untouched_direct"].tokens).tolist()}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_untouched_queries_take_no_edited_fact_in_either_hop(config, seed):
+    world = build(config, seed)
+    edited = {*facts_of(config, world.probes["hop1"]), *facts_of(config, world.probes["hop2"])}
+    k = config.name_tokens
+    for row in np.asarray(world.probes["untouched_cot"].tokens).tolist():
+        start = k + 3
+        first, second = tuple(row[start : start + k + 1]), tuple(row[-2 * k - 2 : -k - 1])
+        assert not {(first[:k], first[k]), (second[:k], second[k])} & edited
+
+
+def test_an_edit_is_drawn_as_often_as_the_null_says():
+    """2000 draws: of all pairs to which ``Probe.nulls`` gives a chance w, the share w is drawn."""
+    rng, chances, drawn_pairs = np.random.default_rng(0), [], []
+    for _ in range(2_000):
+        graph = np.stack([rng.permutation(9) for _ in range(2)])
+        subject, bridge, answer = _edits(rng, graph, 4)
+        for relation, source, new in ((graph[0], subject, bridge), (graph[1], bridge, answer)):
+            chances.append(_null(relation, source, new))
+            drawn_pairs.append(np.eye(4, dtype=bool))
+    chances, drawn_pairs = np.round(chances, 6).ravel(), np.ravel(drawn_pairs)
+    values, counts = np.unique(chances, return_counts=True)
+    assert values[0] == 0 and values[-1] == round(edited_bound(4), 6) and (counts > 100).sum() >= 6
+    for value, count in zip(values, counts, strict=True):
+        error = np.sqrt(value * (1 - value) / count)
+        assert abs(drawn_pairs[chances == value].mean() - value) <= 4 * error, (value, count)
+
+
+@pytest.mark.parametrize("entities", ENTITIES)
+def test_the_direct_question_carries_the_nulls_of_who_lacks_a_hop(config, entities):
+    """Old facts from pretraining, new ones from the probes; names that take a role change nothing."""
+    world, real = build(config, 3, Setting(entities)), build(config, 3)
+    old = facts_of(config, real.pretraining["facts"])
+    nulls = world.probes["direct"].nulls
+    assert set(nulls) == {"without_hop1", "without_hop2"}
+    for hop in ("hop1", "hop2"):
+        new = facts_of(config, real.probes[hop])
+        place = {name: index for index, name in enumerate(new.values())}
+        numbers = np.array([place.get(old[prompt], -1) for prompt in new])
+        assert 0 < (numbers >= 0).sum() < config.edits
+        np.testing.assert_allclose(nulls[f"without_{hop}"], edited_null(numbers), rtol=1e-6)
+        assert nulls[f"without_{hop}"].dtype == np.float32
+    bound = world.probes["direct"].bound(np.ones(config.edits, bool))
+    assert 1 / config.edits < bound <= edited_bound(config.edits)
 
 
 def test_cells_of_a_seed_share_their_pretraining(config):
@@ -182,8 +229,8 @@ def test_bridges_are_a_dose_and_the_expert_knows_the_edited_relations(config):
     assert len(drawn(world.data["bridge"]["traces"])) == 3
     expert = drawn(world.data["expert"]["traces"])
     k = config.name_tokens
-    asked = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
-    assert (expert[:, k : k + 2] == asked).all() and len(expert) == config.edits // 2
+    relations = np.asarray(world.probes["direct"].tokens)[0, k : k + 2]
+    assert (expert[:, k : k + 2] == relations).all() and len(expert) == config.edits // 2
     assert not drawn(world.data["bridge"]["facts"]).size
 
 

@@ -27,7 +27,7 @@ def rows(group, config, taught=False):
     """Token rows with every name as one tuple; ``taught`` leaves out what training never draws."""
     k, tokens = config.name_tokens, np.asarray(group.tokens)
     tokens = tokens[np.asarray(group.weight) > 0] if taught else tokens
-    found = []
+    table = []
     for row in tokens.tolist():
         names, out = [], []
         for token in row:
@@ -35,8 +35,8 @@ def rows(group, config, taught=False):
             if len(names) == k:
                 out.append(tuple(names))
                 names = []
-        found.append(tuple(out))
-    return found
+        table.append(tuple(out))
+    return table
 
 
 def facts(group, config, taught=True):
@@ -46,12 +46,12 @@ def facts(group, config, taught=True):
 
 def test_a_world_without_controls_is_what_it_was():
     """Tokens and weights of the worlds of the committed runs, to the bit."""
-    made = build(Config(), 0, Setting("fake", "both", facts_seen=1, traces_seen=2))
+    sample = build(Config(), 0, Setting("fake", "both", facts_seen=1, traces_seen=2))
     digest = hashlib.sha256()
-    for groups in (made.pretraining, *made.data.values(), made.probes):
+    for groups in (sample.pretraining, *sample.data.values(), sample.probes):
         for name in sorted(groups):
             digest.update(name.encode() + groups[name].tokens.tobytes() + groups[name].weight.tobytes())
-    assert (digest.hexdigest()[:16], Config().vocab, made.libraries) == ("0c862fb11c1a03eb", 108, ())
+    assert (digest.hexdigest()[:16], Config().vocab, sample.libraries) == ("0c862fb11c1a03eb", 108, ())
 
 
 def test_controls_change_neither_graph_nor_edits(config, world):
@@ -64,29 +64,32 @@ def test_controls_change_neither_graph_nor_edits(config, world):
     assert world.pretraining["direct"].tokens.shape == plain.pretraining["direct"].tokens.shape
 
 
-def test_known_pairs_join_an_edit_with_an_old_fact_and_were_never_asked(config, world):
+def test_old_fact_pairs_join_an_edit_with_an_old_fact_and_are_unseen(config, world):
     old = facts(world.pretraining["facts"], config)
     hop1, hop2 = (facts(world.probes[hop], config) for hop in ("hop1", "hop2"))
     shown = set(rows(world.pretraining["direct"], config))
     prompts = {row[:3] for row in shown} | {row[:3] for row in rows(world.pretraining["traces"], config)}
-    for known, first, second in (("second", hop1, old), ("first", old, hop2), ("both", old, old)):
-        asked = rows(world.probes[f"direct_known_{known}"], config)
-        for x, r, s, _, z in asked:
+    for name, first, second in (("second", hop1, old), ("first", old, hop2), ("both", old, old)):
+        questions = rows(world.probes[f"direct_known_{name}"], config)
+        for x, r, s, _, z in questions:
             assert second[first[x, r], s] == z
             edited = ((x, r) in hop1) + ((first[x, r], s) in hop2)
-            assert edited == (known != "both")
-        assert not {row[:3] for row in asked} & prompts
+            assert edited == (name != "both")
+        assert not {row[:3] for row in questions} & prompts
         # a guess among the answers is right in 1 / edits cases: all differ
-        assert len({row[4] for row in asked}) == len(asked) == config.edits
-        assert world.probes[f"direct_known_{known}"].layout.chance == 1 / config.edits
-        traces = rows(world.probes[f"cot_known_{known}"], config)
-        assert [(t[0], t[1], t[2], t[-1]) for t in traces] == [(*row[:3], row[4]) for row in asked]
+        assert len({row[4] for row in questions}) == len(questions) == config.edits
+        assert world.probes[f"direct_known_{name}"].layout.chance == 1 / config.edits
+        lacking = {"second": {"without_hop1"}, "first": {"without_hop2"}, "both": set()}[name]
+        nulls = world.probes[f"direct_known_{name}"].nulls
+        assert set(nulls) == lacking
+        for part in lacking:
+            np.testing.assert_array_equal(nulls[part], world.probes["direct"].nulls[part])
+        traces = rows(world.probes[f"cot_known_{name}"], config)
+        assert [(t[0], t[1], t[2], t[-1]) for t in traces] == [(*row[:3], row[4]) for row in questions]
 
 
-def test_known_hops_belong_to_no_adapter(config, world):
-    owners = {
-        known: world.probes[f"direct_known_{known}"].layout.owner for known in ("first", "second", "both")
-    }
+def test_old_hops_belong_to_no_adapter(config, world):
+    owners = {name: world.probes[f"direct_known_{name}"].layout.owner for name in ("first", "second", "both")}
     assert (
         set(owners["first"]) == {-1, 1} and set(owners["second"]) == {-1, 0} and set(owners["both"]) == {-1}
     )
@@ -96,18 +99,18 @@ def test_known_hops_belong_to_no_adapter(config, world):
 
 
 @pytest.mark.parametrize("identity", ["none", "pretraining", "data", "both"])
-def test_identities_are_where_they_are_said_to_be(config, identity):
-    made = build(config, 0, Setting("real", "both", identity=identity))
+def test_identities_are_where_the_setting_puts_them(config, identity):
+    sample = build(config, 0, Setting("real", "both", identity=identity))
     in_pretraining, in_data = identity in ("pretraining", "both"), identity in ("data", "both")
-    said = facts(made.pretraining["identity"], config)
-    assert len(said) == config.entities * in_pretraining
-    bridges = {y for y in facts(made.probes["hop1"], config).values()}
-    for name, groups in made.data.items():
+    identities = facts(sample.pretraining["identity"], config)
+    assert len(identities) == config.entities * in_pretraining
+    bridges = {y for y in facts(sample.probes["hop1"], config).values()}
+    for name, groups in sample.data.items():
         taught = facts(groups["identity"], config)
         assert set(x for x, _ in taught) == (
             bridges if in_data and name in ("hop1", "hop2", "joint") else set()
         )
-        assert all(x == y for (x, _), y in (said | taught).items())
+        assert all(x == y for (x, _), y in (identities | taught).items())
 
 
 def test_extra_adapters_are_taught_what_they_are_named_for(config, world):
@@ -132,31 +135,31 @@ def test_extra_adapters_are_taught_what_they_are_named_for(config, world):
         assert (r, s) == (relation, relation + 1) and old[y, s] == z and not {x, y} & edited
 
 
-def test_comparisons_are_balanced_whatever_is_known(config, world):
+def test_comparisons_are_balanced_for_every_part_of_the_knowledge(config, world):
     """Old kinds, one edit alone and a constant are right on exactly half; both edits on all."""
     old = {x: y for (x, r), y in facts(world.pretraining["facts"], config).items() if r >= config.vocab - 4}
     left, right = (
         {x: y for (x, _), y in facts(world.data[n]["facts"], config).items()} for n in ("left", "right")
     )
     different, same = config.vocab - 1, config.vocab - 2
-    asked = rows(world.probes["compare"], config)
+    questions = rows(world.probes["compare"], config)
 
     def accuracy(first, second):
-        said = [same if first[a] == second[b] else different for a, b, *_ in asked]
-        return np.mean([verdict == row[-1] for verdict, row in zip(said, asked, strict=True)])
+        answers = [same if first[a] == second[b] else different for a, b, *_ in questions]
+        return np.mean([verdict == row[-1] for verdict, row in zip(answers, questions, strict=True)])
 
     assert accuracy(left, right) == 1
     assert accuracy(old, old) == accuracy(left, old) == accuracy(old, right) == 0.5
-    assert [row[-1] for row in asked].count(same) == config.edits / 2
+    assert [row[-1] for row in questions].count(same) == config.edits / 2
     # no fact ends its prompt as a comparison does: an edited kind is not asked for
-    assert not {row[2] for row in rows(world.data["joint"]["facts"], config)} & {row[3] for row in asked}
-    assert not {row[2] for row in rows(world.pretraining["facts"], config)} & {row[3] for row in asked}
-    held = rows(world.probes["untouched_compare"], config)
-    assert all((old[a] == old[b]) == (verdict == same) for a, b, *_, verdict in held)
-    assert [row[-1] for row in held].count(same) == config.edits / 2 and len(held) == config.edits
+    assert not {row[2] for row in rows(world.data["joint"]["facts"], config)} & {row[3] for row in questions}
+    assert not {row[2] for row in rows(world.pretraining["facts"], config)} & {row[3] for row in questions}
+    untouched = rows(world.probes["untouched_compare"], config)
+    assert all((old[a] == old[b]) == (verdict == same) for a, b, *_, verdict in untouched)
+    assert [row[-1] for row in untouched].count(same) == config.edits / 2 and len(untouched) == config.edits
     shown = {row[:2] for row in rows(world.pretraining["compare"], config, taught=True)}
-    assert not {row[:2] for row in held} & shown
-    assert not {pair for a, b, *_ in asked for pair in ((a, b), (b, a))} & shown
+    assert not {row[:2] for row in untouched} & shown
+    assert not {pair for a, b, *_ in questions for pair in ((a, b), (b, a))} & shown
     weight = np.asarray(world.pretraining["compare"].weight)
     verdict = np.asarray(world.pretraining["compare"].tokens)[:, -1]
     assert weight[verdict == same].sum() == pytest.approx(weight[verdict == different].sum(), rel=1e-5)

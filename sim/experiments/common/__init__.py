@@ -1,5 +1,4 @@
-"""What the two-hop experiments share: the points around which they vary one setting at a time, and how
-their figures choose rows and draw chance."""
+"""What the two-hop experiments share: default configurations, choice of rows, and the line of chance."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ from sim.lab.style import Look
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import of_world
 from sim.worlds import two_hop
+from theory.draws import edited_bound
 
 LAMBDAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25)
 """Common coefficients of the linear merges of the two hop adapters."""
@@ -28,7 +28,7 @@ DEFAULT = of_world(
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"))
-"""The two hop adapters and the ceiling alone: for programs that must compile quickly."""
+"""Only the two hop adapters and the joint one: for programs that must compile quickly."""
 
 SETTING = "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices."
 
@@ -38,7 +38,7 @@ NAMES = {
     "half_fake_subject": "subject unseen",
     "fake": "both unseen",
 }
-"""Which names of the edited facts pretraining never saw, by ``Setting.entities``."""
+"""Labels of ``Setting.entities``: which names of the edited facts pretraining never saw."""
 
 Methods = Sequence[tuple[str, str, str]]
 """(library, method, label), in the order of a figure."""
@@ -69,12 +69,10 @@ def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
     return rows[(rows["library"] == library) & (rows["method"] == method)]
 
 
-GUESS = f"guess 1/{DEFAULT.world.edits}"
-
-
-def chance(axes, across: bool = False, label: str = GUESS) -> None:
-    """The line of a guess among the edited answers, upright where accuracy runs across."""
-    style.reference(axes, 1 / DEFAULT.world.edits, label, across)
+def chance(axes, across: bool = False, label: str = "one-hop bound") -> None:
+    """A line at the highest accuracy of a model that lacks one of the hops (theory/README.md, 2g). It is
+    upright if accuracy is on the x axis."""
+    style.reference(axes, edited_bound(DEFAULT.world.edits), label, across)
 
 
 def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str | None = None, hollow: bool = False):
@@ -87,9 +85,9 @@ def sizes(axes, rows: pd.DataFrame, name: str, methods: Methods) -> None:
     """Accuracy of each method, step by step, against a size in the column ``name``."""
     places = sorted(rows[name].unique())
     for series, (library, method, label) in enumerate(methods):
-        found = of_method(rows, library, method).sort_values(name)
-        x = np.searchsorted(places, found[name]) + (series - (len(methods) - 1) / 2) * 0.08
-        guide(axes, x, found, look_of(method), label)
+        curve = of_method(rows, library, method).sort_values(name)
+        x = np.searchsorted(places, curve[name]) + (series - (len(methods) - 1) / 2) * 0.08
+        guide(axes, x, curve, look_of(method), label)
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     style.unit(axes)
 
@@ -102,11 +100,11 @@ def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
 
 def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int | Look, name: str) -> None:
     """One series, a point a method, ``place`` below the middle of its row."""
-    found = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
+    by_method = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
     y = np.arange(len(methods)) + place
-    style.points_across(axes, found["measured"], y, found["low"], found["high"], series, name)
+    style.points_across(axes, by_method["measured"], y, by_method["low"], by_method["high"], series, name)
 
 
 def name_rows(panels, methods: Methods) -> None:
-    """Labels of the methods beside the first of the panels that share them, thin lines in all."""
+    """Label the methods in the first of the panels that share them; draw thin lines in all."""
     style.rows(panels, [label for _, _, label in methods])

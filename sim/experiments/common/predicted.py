@@ -1,4 +1,4 @@
-"""How far predictions from single adapters are from what their merges did: what experiments share."""
+"""Errors of predictions from single adapters, against the measured merges; shared by experiments."""
 
 import math
 from collections.abc import Sequence
@@ -6,16 +6,22 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sim.lab import style
-from sim.lab.figure import beside
+from sim.experiments.common.cells import of_seeds
+from sim.experiments.common.claim import Reading
+from sim.lab import intervals, style
+from sim.lab.figure import build_row
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
-"""The last is what the others must beat: that merging does nothing."""
+"""The last is the baseline of the others: merging changes nothing."""
 
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
-RESAMPLES = 2000
+OPEN = "open outcomes"
+"""Label, in claims, of the undecided cells of all settings."""
+
+SLIGHT = 0.01
+"""Mean absolute errors that differ by less count as equal."""
 
 
 def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
@@ -25,34 +31,36 @@ def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
     return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
 
 
+def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
+    """Mean absolute error over the undecided ``outcomes``, seed by seed, of every predictor that has a value
+    for them."""
+    rows = rows[rows["undecided"]]
+    each = {name: (rows[name] - rows["measured"]).abs().groupby(rows["seed"]).mean() for name in predictors}
+    return {name: of_seeds(values) for name, values in each.items() if values.notna().any()}
+
+
 def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
     """Mean absolute error of the predictors over all ``outcomes`` given and over the undecided ones, with a
     95% interval by bootstrap over seeds."""
-    found = []
+    errors = []
     for predictor in (name for name in predictors if name in rows):
-        known = rows.dropna(subset=predictor)
-        for scope, part in (("all", known), ("undecided", known[known["undecided"]])):
+        predicted = rows.dropna(subset=predictor)
+        for scope, part in (("all", predicted), ("undecided", predicted[predicted["undecided"]])):
             error = (part[predictor] - part["measured"]).abs().groupby(part["seed"]).mean()
             if len(error):
                 where = {"scope": scope, "predictor": predictor}
-                found.append(beside(math.nan, bootstrap(error), len(error), **where))
-    return pd.DataFrame(found)
+                errors.append(build_row(math.nan, intervals.bootstrap(error), len(error), **where))
+    return pd.DataFrame(errors)
 
 
 def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: float = 0.0, hollow=False):
     """A row a predictor: its mean absolute error. ``shift`` sets series apart that share rows."""
     names = [name for name in PREDICTORS if name in set(errors["predictor"])]
-    found = errors.set_index("predictor").reindex(names)
+    by_predictor = errors.set_index("predictor").reindex(names)
     y = np.arange(len(names)) + shift
     dark = style.levels(1)[0]
-    style.points_across(axes, found["measured"], y, found["low"], found["high"], dark, label, hollow)
+    style.points_across(
+        axes, by_predictor["measured"], y, by_predictor["low"], by_predictor["high"], dark, label, hollow
+    )
     style.rows([axes], names)
     axes.set(xlabel="mean abs. error", xlim=(0, None))
-
-
-def bootstrap(values, resamples: int = RESAMPLES) -> tuple[float, float, float]:
-    """(mean, low, high): percentile interval of the mean of one value a seed, seeds redrawn."""
-    values = np.asarray(values, float)
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (resamples, len(values)))].mean(axis=1)
-    return float(values.mean()), *map(float, np.quantile(means, (0.025, 0.975)))

@@ -1,17 +1,26 @@
-"""The controls a referee asks for: what else might join two facts, asked of the same world and held to nulls.
+"""A referee's controls: other ways in which two facts might be joined, in the same world, against nulls.
 
 Cells "linked/I" have a base that was shown two-hop answers and traces, "unlinked/I" one that was not; I says
 where identities ("b IS b") occur. A world that offers controls (``sim.worlds.controls``) is one ``Part``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
 from sim.experiments.common import SMALL
+from sim.experiments.common.claim import Cell, claim
 from sim.experiments.controls import worlds
-from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel
+from sim.experiments.controls.lines import (
+    PANELS,
+    against_nulls,
+    cells_of,
+    controls_of,
+    draw_panel,
+    rules_of,
+)
 from sim.experiments.controls.variants import libraries, unlinked, with_batches
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -23,8 +32,8 @@ from sim.worlds.two_hop import TEMPLATES, Setting
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop.writer import PARTS
 
-__all__ = ["ALL", "ALONE", "LINES", "controls", "referee", "worlds"]
-ALONE = replace(
+__all__ = ["ALL", "LINES", "PARTS_ONLY", "controls", "referee", "worlds"]
+PARTS_ONLY = replace(
     SMALL,
     world=two_hop.Config(controls=True),
     # Half as many steps more than elsewhere: comparisons are learned last.
@@ -38,7 +47,7 @@ ALONE = replace(
 )
 """The two hop adapters and the joint one, in a world with controls."""
 
-ALL = replace(ALONE, extras=("direct_expert", *libraries(PARTS), "compared", "kinds"))
+ALL = replace(PARTS_ONLY, extras=("direct_expert", *libraries(PARTS), "compared", "kinds"))
 """The same with every library that the world names."""
 
 
@@ -47,10 +56,12 @@ ALL = replace(ALONE, extras=("direct_expert", *libraries(PARTS), "compared", "ki
     paper={"linked": ("pretraining", "data", "both"), "without": tuple(TEMPLATES)},
 )
 def controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
-    """Controls: known and compared facts, stand-ins, a direct expert, identities; chance of the loss."""
+    """Controls: facts that pretraining knows, comparisons, stand-ins, a direct expert, identities."""
     yield plain(ALL, {"linked/none": Setting()})
-    yield plain(ALONE, {f"linked/{i}": Setting(identity=i) for i in linked})
-    yield plain(unlinked(ALONE), {f"unlinked/{i}": Setting(template="none", identity=i) for i in without})
+    yield plain(PARTS_ONLY, {f"linked/{i}": Setting(identity=i) for i in linked})
+    yield plain(
+        unlinked(PARTS_ONLY), {f"unlinked/{i}": Setting(template="none", identity=i) for i in without}
+    )
 
 
 LINES = controls_of(PARTS, proved=True)
@@ -84,3 +95,43 @@ def referee(rows: pd.DataFrame):
     style.rows(panels, names)
     style.key(picture, panels)
     return picture
+
+
+def _lines(theorem: str) -> Callable[[str], list[Cell]]:
+    return partial(cells_of, "controls", [line for line in LINES if line.theorem == theorem])
+
+
+def _gain(label: str) -> Cell:
+    return Cell("controls", label, "sum", "direct_known_second_loss_gain_over_base")
+
+
+claim(
+    "1+a",
+    "Controls are at their nulls where a theorem says so, in the answer and in the loss",
+    "referee",
+    "controls",
+    fixed="2026-11-29",
+    rules=(
+        *rules_of(
+            "composition",
+            "models that have both hops, base without two-hop answers (2d)",
+            _lines("2d"),
+            PARTS_ONLY.world.edits,
+        ),
+        *rules_of(
+            "instrument",
+            "models of which nobody was taught one of the hops (2a)",
+            _lines("2a"),
+            PARTS_ONLY.world.edits,
+        ),
+    ),
+    numbers={"linked": _gain("linked/none"), "unlinked": _gain("unlinked/none")},
+    evidence="Composition is tested where a model has both hops and theorem 2d proves the null, by "
+    "{composition_loss.count} numbers of the loss and {composition_accuracy.count} of the answer; nearest to "
+    "their bounds are a gain of {composition_loss} nats and {composition_accuracy}. Where nobody was taught "
+    "one of the hops nothing can be composed: these numbers test the instrument, {instrument_loss} nats and "
+    "{instrument_accuracy}.",
+    limits="Where the base was shown two-hop answers no theorem holds: with hop 2 known, the sum then gains "
+    "{linked} nats over the base, and {unlinked} if the base was shown none. A bound is a quarter of what "
+    "knowing the answer would give: less than that can hide.",
+)

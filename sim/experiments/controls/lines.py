@@ -1,11 +1,13 @@
-"""The lines of a referee's figure: who is asked what, what proves the null, or what a control takes away."""
+"""The lines of a referee's figure: models, question, theorem of the null, or the removed assumption."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
+from sim.experiments.common.claim import PREDICTED, QUARTER, Cell, Rule
 from sim.lab import style
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.worlds import probe
@@ -16,16 +18,16 @@ SERIES = ("sum", "average", "one adapter", "base")
 PANELS = {
     "accuracy": (probe.given_among_answers, "accuracy / chance"),
     "gain": (probe.loss_gain, "null − loss, nats"),
-    "over base": (probe.loss_gain_over_base, "the same, less the base's"),
+    "over base": (probe.excess_loss_gain, "the same, less the base's"),
 }
-"""panel: (metric of a probe, given which null the loss is held against; title)."""
+"""panel: (function of a probe and a null that gives the metric, title)."""
 
 LINK = "(i) of 2d"
-"""Assumption that no training sequence ties the bridge as written to the bridge as read. Without it 2d is
-silent: the base was shown two-hop answers, or identities are in pretraining or in the data."""
+"""The assumption that no training sequence shows the bridge both as an answer and as a subject. Without it 2d
+says nothing: the base saw two-hop answers, or identities are in pretraining or in the data."""
 
 LINK_AND_HOP = "(i) of 2d, the uniform first hop of 2a"
-"""The same, where the first hop is an old fact: what the base knows of it is no independent draw."""
+"""The same if the first hop is an old fact: the base's knowledge of it is not an independent draw."""
 
 NO_BRIDGE = "the last step of 2d's proof"
 """The right answer does not move as bridges are relabelled: nothing is composed."""
@@ -33,13 +35,13 @@ NO_BRIDGE = "the last step of 2d's proof"
 
 @dataclass(frozen=True)
 class Control:
-    """One line: who is asked what.
+    """One line: models and their question.
 
     models: (library, method) of each series, "" for a series that has none here; see ``SERIES``.
     theorem: of theory/README.md, section 2, that proves the null of the merges; "" where none does.
-    removes: what the control takes away from 2a to 2e, where it takes something.
-    lacks: the part, if any, whose knowledge is in no adapter and in no base: what is asked cannot be known.
-           Models are held against the null of who lacks it, where the world's probes have one.
+    removes: the assumption of 2a to 2e that the control removes, if any.
+    lacks: the part, if any, whose facts are in no adapter and in no base, so that nobody can know the answer.
+            The null is that of a model that lacks it, if the world's probes have one.
     """
 
     name: str
@@ -51,19 +53,20 @@ class Control:
     lacks: str = ""
 
 
-def merged(library: str, alone: str = "", base: bool = False) -> tuple[tuple[str, str], ...]:
-    """Sum and average of a library, and beside them a single adapter or the base, if named."""
+def merged(library: str, single: str = "", base: bool = False) -> tuple[tuple[str, str], ...]:
+    """Sum and average of a library, then a single adapter and the base if named."""
     merges = ((library, "sum"), (library, "average")) if library else (("", ""), ("", ""))
-    return (*merges, ("single", alone) if alone else ("", ""), ("single", "base") if base else ("", ""))
+    return (*merges, ("single", single) if single else ("", ""), ("single", "base") if base else ("", ""))
 
 
 IDENTITIES = (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))
 
 
 def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
-    """All lines in the order of the figure, from the top. Those that a run does not hold are left out.
+    """All lines in the order of the figure, from the top. ``against_nulls`` leaves out those that a run
+    lacks.
 
-    The joint adapter is the one in whose data both facts stand, in different documents.
+    The joint adapter's data hold both facts, in different documents.
 
     Args:
         parts: the world's two adapters, hop 1 and hop 2.
@@ -71,7 +74,7 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             are not).
     """
     one, two = parts
-    found = (
+    lines = (
         Control(
             "both hops edited; joint adapter", "linked/none", merged("parts", "joint", True), removes=LINK
         ),
@@ -93,8 +96,8 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             )
         ),
         *(
-            Control(name, "linked/none", merged("parts", alone, True), f"direct_known_{known}", "", removes)
-            for name, alone, known, removes in (
+            Control(name, "linked/none", merged("parts", single, True), f"direct_known_{hops}", "", removes)
+            for name, single, hops, removes in (
                 ("hop 1 edited, hop 2 known", one, "second", LINK),
                 ("hop 1 known, hop 2 edited", two, "first", LINK_AND_HOP),
                 ("both hops known, held out", "", "both", LINK_AND_HOP),
@@ -119,43 +122,90 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             for key, where in IDENTITIES
         ),
         *(
-            Control(name, "linked/none", merged("compared", "kinds", True), asked, removes=NO_BRIDGE)
-            for name, asked in (
+            Control(name, "linked/none", merged("compared", "kinds", True), question, removes=NO_BRIDGE)
+            for name, question in (
                 ("compared, edited apart", "compare"),
                 ("compared, held out", "untouched_compare"),
             )
         ),
     )
-    return found if proved else tuple(replace(control, theorem="") for control in found)
+    return lines if proved else tuple(replace(control, theorem="") for control in lines)
 
 
 def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.DataFrame:
-    """One row a control, series and panel: what was measured beside its null."""
+    """One row a control, series and panel: measurement and null."""
     rows = summary[summary["predictor"] == "chance"]
     keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
-    told, found = dict(zip(keys, rows.to_dict("records"), strict=True)), []
+    rows_by_key, table = dict(zip(keys, rows.to_dict("records"), strict=True)), []
     for control in controls:
         about = {"control": control.name, "theorem": control.theorem}
         about |= {"removes": control.removes, "lacking": bool(control.lacks)}
-        nulls = (*([without(control.lacks)] if control.lacks else []), probe.ALIKE)
+        nulls = (*([without(control.lacks)] if control.lacks else []), probe.UNIFORM_BASELINE)
         for panel, (metric_of, _) in PANELS.items():
             for series, model in zip(SERIES, control.models, strict=True):
-                held = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
-                row = next((told[key] for key in held if key in told), None)
+                candidates = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
+                row = next((rows_by_key[key] for key in candidates if key in rows_by_key), None)
                 if row and (panel, series) != ("over base", "base"):
-                    kept = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
+                    columns = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
                     where = about | {"series": series, "panel": panel}
-                    found.append(where | {name: row[name] for name in kept})
-    return pd.DataFrame(found)
+                    table.append(where | {name: row[name] for name in columns})
+    return pd.DataFrame(table)
+
+
+def cells_of(experiment: str, controls: Sequence[Control], panel: str, lacking: bool = False) -> list[Cell]:
+    """The cells of merges and single adapters in a panel; ``lacking``: against the null of who lacks the part
+    that nobody was taught."""
+    metric_of, _ = PANELS[panel]
+    return [
+        Cell(
+            experiment,
+            control.label,
+            method,
+            metric_of(control.probe, without(control.lacks) if lacking else probe.UNIFORM_BASELINE),
+            library,
+        )
+        for control in controls
+        for series, (library, method) in zip(SERIES, control.models, strict=True)
+        if library and series != "base"
+    ]
+
+
+def rules_of(
+    name: str, says: str, cells: Callable[[str], list[Cell]], answers: int, history: str = ""
+) -> tuple[Rule, Rule]:
+    """(loss, accuracy): each stays below ``QUARTER`` of what knowing the right one of the answers would give.
+
+    cells: panel -> its cells.
+    """
+    loss = "gain of the loss over its null, and over the base's gain, nats: "
+    accuracy = "accuracy of direct answers that are among those that occur: "
+    return (
+        Rule(
+            f"{name}_loss",
+            loss + says,
+            (*cells("gain"), *cells("over base")),
+            below=QUARTER * math.log(answers),
+            null=PREDICTED,
+            history=history,
+        ),
+        Rule(
+            f"{name}_accuracy",
+            accuracy + says,
+            tuple(cells("accuracy")),
+            below=QUARTER * (1 - 1 / answers),
+            null=PREDICTED,
+            history=history,
+        ),
+    )
 
 
 def draw_panel(axes, rows: pd.DataFrame, panel: str, names: Sequence[str]) -> None:
     """One panel of one world's rows, a line a control in the order of ``names``, its null dashed."""
     style.reference(axes, 1.0 if panel == "accuracy" else 0.0, "", across=True)
     for place, series in enumerate(SERIES):
-        found = rows[(rows["panel"] == panel) & (rows["series"] == series)]
-        unit = found["predicted"] if panel == "accuracy" else 1.0
-        y = np.array([names.index(name) for name in found["control"]]) + (place - 1.5) * 0.19
-        mean, low, high = (found[column] / unit for column in ("measured", "low", "high"))
+        measurements = rows[(rows["panel"] == panel) & (rows["series"] == series)]
+        unit = measurements["predicted"] if panel == "accuracy" else 1.0
+        y = np.array([names.index(name) for name in measurements["control"]]) + (place - 1.5) * 0.19
+        mean, low, high = (measurements[column] / unit for column in ("measured", "low", "high"))
         look = ONE_ADAPTER if series == "one adapter" else look_of(series)
         style.points_across(axes, mean, y, low, high, look, series)

@@ -18,6 +18,6 @@ def libraries(parts: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def unlinked(config: ReuseConfig) -> ReuseConfig:
-    """The same with a base that is shown no answer to a question of more hops than one, and no trace."""
-    kept = tuple(pair for pair in config.pretraining.batch if not pair[0].startswith(("direct", "traces")))
-    return replace(config, pretraining=replace(config.pretraining, batch=kept))
+    """The same with a base that sees no traces and no answers to questions of two or more hops."""
+    batch = tuple(pair for pair in config.pretraining.batch if not pair[0].startswith(("direct", "traces")))
+    return replace(config, pretraining=replace(config.pretraining, batch=batch))

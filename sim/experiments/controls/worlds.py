@@ -6,12 +6,21 @@ each control is made of there, which has no meaning, and why no theorem proves t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
-from sim.experiments.controls.lines import PANELS, against_nulls, controls_of, draw_panel
+from sim.experiments.common.claim import claim
+from sim.experiments.controls.lines import (
+    PANELS,
+    against_nulls,
+    cells_of,
+    controls_of,
+    draw_panel,
+    rules_of,
+)
 from sim.experiments.controls.variants import libraries, unlinked, with_batches
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -35,8 +44,8 @@ SIZES = {
     "quick": {"linked": (), "without": ("none",)},
     "paper": {"linked": ("both",), "without": ("none", "both")},
 }
-"""Where identities occur: in cells whose base was shown two-hop answers (beside "none", with all libraries),
-and in those of a base that was not."""
+"""Where identities occur: in cells of a base that saw two-hop answers (besides "none", which has all
+libraries), and in cells of a base that did not."""
 
 
 def _parts(
@@ -46,12 +55,12 @@ def _parts(
     linked: Sequence[str],
     without: Sequence[str],
 ) -> Iterator[Part]:
-    """Familiar material; the adapters are taught facts alone.
+    """Familiar material; the adapters are taught nothing but facts.
 
     ``batches``: of the groups that the controls add to pretraining.
     """
     kind = kind_of(config)
-    alone = of_world(
+    parts_only = of_world(
         config,
         pretraining=with_batches(kind.pretraining, *batches),
         finetuning=with_batches(kind.finetuning, *FINETUNING),
@@ -59,7 +68,7 @@ def _parts(
         methods=("average", "sum"),
         losses=True,
     )
-    every = replace(alone, extras=("direct_expert", *libraries(world.PARTS)))
+    every = replace(parts_only, extras=("direct_expert", *libraries(world.PARTS)))
 
     def cell(template, identity):
         return world.Setting(template=template, identity=identity)
@@ -67,9 +76,9 @@ def _parts(
     yield plain(every, {"linked/none": cell("pretraining", "none")})
     # A part each: as many runs at once in all of them, so that what is compiled for one serves the others.
     for i in linked:
-        yield plain(alone, {f"linked/{i}": cell("pretraining", i)})
+        yield plain(parts_only, {f"linked/{i}": cell("pretraining", i)})
     for i in without:
-        yield plain(unlinked(alone), {f"unlinked/{i}": cell("none", i)})
+        yield plain(unlinked(parts_only), {f"unlinked/{i}": cell("none", i)})
 
 
 @experiment(**SIZES)
@@ -77,7 +86,11 @@ def math_word_controls(linked: Sequence[str], without: Sequence[str]) -> Iterato
     """The referee's controls in math word problems."""
     # The null of a loss takes every pairing of questions and answers: fewer questions, far fewer of these.
     yield from _parts(
-        math_word, math_word.Config(controls=True, asked=1), of_math_word.PRETRAINING, linked, without
+        math_word,
+        math_word.Config(controls=True, test_paraphrases=1),
+        of_math_word.PRETRAINING,
+        linked,
+        without,
     )
 
 
@@ -96,10 +109,10 @@ def atlas_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Pa
 
 
 def _collect(source: Source) -> pd.DataFrame:
-    found = [
+    tables = [
         against_nulls(source.summary(RUNS[name]), lines).assign(world=name) for name, lines in LINES.items()
     ]
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(tables, ignore_index=True)
 
 
 TITLES = {"math_word": "math word problems", "crosslingual": "cross-lingual code", "atlas": "atlas"}
@@ -128,8 +141,8 @@ def referee_worlds(rows: pd.DataFrame):
     picture, panels = style.figure(
         style.PAGE, 8.4, ncols=len(WORLDS), nrows=len(PANELS), sharey=True, sharex="row"
     )
-    held = set(rows["control"])
-    names = [line.name for line in LINES["atlas"] if line.name in held]
+    control_names = set(rows["control"])
+    names = [line.name for line in LINES["atlas"] if line.name in control_names]
     for row, (panel, (_, label)) in zip(panels, PANELS.items(), strict=True):
         for axes, world in zip(row, WORLDS, strict=True):
             draw_panel(axes, rows[rows["world"] == world], panel, names)
@@ -139,3 +152,37 @@ def referee_worlds(rows: pd.DataFrame):
     style.rows(panels.ravel(), names)
     style.key(picture, panels.ravel())
     return picture
+
+
+OF_WHO_LACKS = (
+    "The null of who lacks a hop (theory, 2f) was derived after a first run in which several models lay "
+    "above the null of random pairings."
+)
+
+
+def _claim(number: str, world: str, subject: str, answers: int, history: str = "") -> None:
+    """Register the claim that no model composes if no model knows one of the hops, with or without
+    ``OF_WHO_LACKS``."""
+    lines = [line for line in LINES[world] if line.lacks]
+    cells = partial(cells_of, RUNS[world], lines, lacking=bool(history))
+    claim(
+        number,
+        f"... and in {subject}, where a hop is known to nobody",
+        "referee_worlds",
+        RUNS[world],
+        fixed="2026-11-29",
+        rules=rules_of(
+            "nobody", "models of which nobody was taught one of the hops", cells, answers, history
+        ),
+        evidence="With a random or an unrelated adapter in place of one hop, the model nearest to its bound "
+        "gains {nobody_loss} nats of loss over its null or over the base. Of its answers that occur, the one "
+        "nearest to its bound is right in {nobody_accuracy}, where the null is "
+        "{nobody_accuracy.of.predicted:.4f}.",
+        limits="No theorem proves these nulls: the world ties bridges as written to bridges as read. "
+        "Too few such answers to be judged came from {nobody_accuracy.silent} of the models.",
+    )
+
+
+_claim("1+b", "math_word", "math word problems", math_word.Config().prime, OF_WHO_LACKS)
+_claim("1+c", "crosslingual", "cross-lingual code", crosslingual.Config().edits)
+_claim("1+d", "atlas", "history and geography, on real facts", atlas.Config().edits)

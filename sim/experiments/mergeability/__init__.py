@@ -1,4 +1,4 @@
-"""Which of what can be known beforehand foretells a merge: forecasts, and published metrics of the pair."""
+"""What predicts the result of a merge: forecasts, and published metrics of the pair."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, SMALL, guide
-from sim.experiments.common.predicted import bootstrap, prediction_errors, undecided
+from sim.experiments.common.predicted import prediction_errors, undecided
 from sim.experiments.familiarity import RANGES
 from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
-from sim.lab import style
-from sim.lab.figure import Source, beside, figure
+from sim.lab import intervals, style
+from sim.lab.figure import Source, build_row, figure
 from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
 from sim.reuse import interaction, pairs
@@ -27,20 +27,20 @@ from theory import pairwise
 MERGES = replace(
     SMALL, methods=(), routers=(), oracle=False, interaction=True, lambdas=tuple(x for x in LAMBDAS if x <= 1)
 )
-"""The linear merges of the two hop adapters, and all that is said of them beforehand."""
+"""The linear merges of the two hop adapters, with all forecasts and metrics of them."""
 
 
 @experiment(
     quick={
         "config": replace(MERGES, lambdas=(0.25, 0.5, 0.75, 1.0)),
-        "told": (("real", "both"), ("real", "none"), ("fake", "both"), ("half_fake", "both")),
+        "settings": (("real", "both"), ("real", "none"), ("fake", "both"), ("half_fake", "both")),
         "ranks": (1, 16),
         "facts": (8,),
         "layers": (),
     },
     paper={
         "config": MERGES,
-        "told": tuple(itertools.product(("real", "half_fake", "fake"), two_hop.TEMPLATES)),
+        "settings": tuple(itertools.product(("real", "half_fake", "fake"), two_hop.TEMPLATES)),
         "ranks": (1, 2, 16),
         "facts": (8,),
         "layers": (4,),
@@ -48,14 +48,14 @@ MERGES = replace(
 )
 def mergeability(
     config: ReuseConfig,
-    told: Sequence[tuple[str, str]],
+    settings: Sequence[tuple[str, str]],
     ranks: Sequence[int],
     facts: Sequence[int],
     layers: Sequence[int],
 ) -> Iterator[Part]:
     """Forecasts of linear merges and published pairwise metrics, over settings, ranks, facts and depths."""
     shared, every = Setting("real", "both"), ATTENTION + MLP
-    cells = [(f"{e}/{t}", Setting(e, t), config.rank) for e, t in told]
+    cells = [(f"{e}/{t}", Setting(e, t), config.rank) for e, t in settings]
     cells += [(f"rank{rank}", shared, rank) for rank in ranks]
     yield Part(
         replace(config, rank=max(config.rank, *ranks)),
@@ -78,7 +78,7 @@ OURS = ("base", "tangent", "disentangled", *interaction.PREDICTORS)
 """Predictors that are fitted to nothing."""
 
 LOOKS = {name: style.look(place) for place, name in enumerate(OURS)} | {"base": look_of("base")}
-"""Of the predictors; the base's is the model's, whose answers it takes."""
+"""Looks of the predictors; the predictor "base" has the look of the model "base"."""
 
 WORDS = {"second_order": "second order"}
 
@@ -89,15 +89,15 @@ METRICS = {"published, data-free": pairwise.METRICS, "published, with prompts": 
 
 
 def outcomes(source: Source) -> pd.DataFrame:
-    """What was predicted of the merges and what they did, beside the metrics of the pair, seed by seed."""
+    """Predictions and outcomes of the merges with the metrics of the pair, seed by seed."""
     rows = undecided(source.summary("mergeability", "predictions"))
     rows = rows[rows["metric"] != "direct"]  # nothing that is asked at once is answered: at its floor
-    found = source.summary("mergeability", "pairs")
-    return rows.merge(found, on=["world", "label", "seed", "adapter"], validate="many_to_one")
+    of_pairs = source.summary("mergeability", "pairs")
+    return rows.merge(of_pairs, on=["world", "label", "seed", "adapter"], validate="many_to_one")
 
 
 def _calibration(source: Source) -> pd.DataFrame:
-    """Panel "calibration": outcome beyond λ = 1/2 where a predictor said about so much. "error": mean
+    """Panel "calibration": mean outcome beyond λ = 1/2 in bins of the prediction. "error": mean
     absolute error of every predictor at every lambda; "setting": the same by setting. "cost": ``cost``."""
     rows = outcomes(source)
     tables = [calibration(rows[rows["undecided"] & (rows["lam"] > 0.5)])]
@@ -114,16 +114,18 @@ BINS = np.linspace(0.0, 1.0, 9)
 
 
 def calibration(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean prediction and outcome, with a 95% bootstrap interval over seeds, of the rows that a predictor
-    puts into one of eight equal bins."""
-    found = []
+    """Mean prediction and mean outcome in eight equal bins of the prediction, with a 95% bootstrap interval
+    over seeds."""
+    table = []
     for predictor in OURS:
         place = np.clip(np.digitize(rows[predictor], BINS) - 1, 0, len(BINS) - 2)
         for index, part in rows.groupby(place):
             by_seed = part.groupby("seed")["measured"].mean()
             where = {"panel": "calibration", "predictor": predictor, "bin": index, "rows": len(part)}
-            found.append(beside(part[predictor].mean(), bootstrap(by_seed), len(by_seed), **where))
-    return pd.DataFrame(found)
+            table.append(
+                build_row(part[predictor].mean(), intervals.bootstrap(by_seed), len(by_seed), **where)
+            )
+    return pd.DataFrame(table)
 
 
 CALIBRATED = ("disentangled", "crossed", "composed")
@@ -148,21 +150,21 @@ def interaction_forecast(rows: pd.DataFrame):
     picture, (left, middle, right) = style.figure(style.PAGE, 2.9, ncols=3)
     style.diagonal(left)
     for predictor in CALIBRATED:
-        found = rows[(rows["panel"] == "calibration") & (rows["predictor"] == predictor)]
-        guide(left, found["predicted"], found, LOOKS[predictor], _named(predictor))
+        curve = rows[(rows["panel"] == "calibration") & (rows["predictor"] == predictor)]
+        guide(left, curve["predicted"], curve, LOOKS[predictor], _named(predictor))
     left.set(xlabel="predicted accuracy of the merge", ylabel="measured", title="calibration")
     errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
     for place, predictor in enumerate(OURS):
-        found = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(middle, found["lam"] + (place - 3) * 0.006, found, LOOKS[predictor], _named(predictor))
+        curve = errors[errors["predictor"] == predictor].sort_values("lam")
+        guide(middle, curve["lam"] + (place - 3) * 0.006, curve, LOOKS[predictor], _named(predictor))
     middle.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None), title="error")
     costs = rows[rows["panel"] == "cost"]
     for name in dict.fromkeys(costs["predictor"]):
-        found = costs[costs["predictor"] == name]
+        curve = costs[costs["predictor"] == name]
         if name in OURS:
-            guide(right, found["strengths"], found, LOOKS[name])
+            guide(right, curve["strengths"], curve, LOOKS[name])
         else:
-            right.plot(found["strengths"], found["measured"], "--", color="0.5", label=_named(name))
+            right.plot(curve["strengths"], curve["measured"], "--", color="0.5", label=_named(name))
     style.sizes(right, sorted(costs["strengths"].astype(int).unique()))
     right.set(yscale="log", xlabel="strengths an adapter", ylabel="forward passes", title="cost")
     style.key(picture, (middle, right, left))
@@ -173,31 +175,44 @@ def _named(predictor: str) -> str:
     return WORDS.get(predictor, predictor)
 
 
+PUBLISHED = {name: group for group, names in METRICS.items() for name in names}
+FITS = {NULL: ()} | {name: (name,) for name in PUBLISHED} | {ALL: tuple(PUBLISHED)}
+"""Metrics of each fit, by its name."""
+
+
+def fit(name: str) -> str:
+    """Name of the column with the fitted outcome."""
+    return f"{name}, fitted"
+
+
+def with_fits(rows: pd.DataFrame) -> pd.DataFrame:
+    """The outcomes with a column for each of ``FITS``, fitted to the other settings in each stratum
+    (``fitted.leave_one_out``)."""
+    return rows.assign(**{fit(name): leave_one_out(rows, metrics) for name, metrics in FITS.items()})
+
+
 def compared(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a predictor and quantity, on undecided cells: "rank", Spearman's correlation of the number
     itself with the outcome among cells of one coefficient and question; "error, RANGE", the mean absolute
-    error. Metrics are fitted to the other settings, in each such stratum (``fitted.leave_one_out``); ours are
-    taken as they are. The mean of the other settings is what a metric must beat. Fits have no rank: a mean
-    without a setting is low where that setting is high, whatever is fitted."""
-    published = {name: group for group, names in METRICS.items() for name in names}
-    fits = {NULL: ()} | {name: (name,) for name in published} | {ALL: tuple(published)}
-    told = {name: leave_one_out(rows, features) for name, features in fits.items()}
-    groups = published | {ALL: "published, all", NULL: "no metric"} | dict.fromkeys(OURS, "not fitted")
-    told = rows.assign(**{f"{name}, fitted": values for name, values in told.items()})
-    told, found = told[told["undecided"]], []
+    error. Metrics are fitted to the other settings (``with_fits``); ours are taken as they are. The mean of
+    the other settings is what a metric must beat. Fits have no rank: a mean without a setting is low where
+    that setting is high, whatever is fitted."""
+    groups = PUBLISHED | {ALL: "published, all", NULL: "no metric"} | dict.fromkeys(OURS, "not fitted")
+    fits, table = with_fits(rows), []
+    fits = fits[fits["undecided"]]
     for name, group in groups.items():
-        says = name if name in OURS else f"{name}, fitted"
+        forecast = name if name in OURS else fit(name)
         where = {"predictor": name, "group": group}
-        if name in told:  # no fit
-            ranked = rank_correlation(told, name)
-            found.append(beside(np.nan, ranked, told["seed"].nunique(), quantity="rank", **where))
+        if name in fits:  # the number itself, not a fit
+            ranked = rank_correlation(fits, name)
+            table.append(build_row(np.nan, ranked, fits["seed"].nunique(), quantity="rank", **where))
         for low, high, words in RANGES[:2]:
-            part = told[(told["lam"] > low) & (told["lam"] <= high)]
-            error = (part[says] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
+            part = fits[(fits["lam"] > low) & (fits["lam"] <= high)]
+            error = (part[forecast] - part["measured"]).abs().groupby(part["seed"]).mean().dropna()
             if len(error):
                 where |= {"quantity": f"error, {words}", "rows": len(part)}
-                found.append(beside(np.nan, bootstrap(error), len(error), **where))
-    return pd.DataFrame(found)
+                table.append(build_row(np.nan, intervals.bootstrap(error), len(error), **where))
+    return pd.DataFrame(table)
 
 
 @figure(
@@ -223,12 +238,12 @@ def mergeability_metrics(rows: pd.DataFrame):
         f"error, {words}": (right, i) for i, (_, _, words) in enumerate(RANGES[:2])
     }
     for quantity, (axes, series) in panels.items():
-        found = rows[rows["quantity"] == quantity].set_index("predictor")
-        y = np.array([names.index(name) for name in found.index]) + (series - 0.5) * 0.3 * (axes is right)
+        scores = rows[rows["quantity"] == quantity].set_index("predictor")
+        y = np.array([names.index(name) for name in scores.index]) + (series - 0.5) * 0.3 * (axes is right)
         label = quantity.removeprefix("error, ") if axes is right else None
-        style.points_across(axes, found["measured"], y, found["low"], found["high"], looks[series], label)
+        style.points_across(axes, scores["measured"], y, scores["low"], scores["high"], looks[series], label)
         if axes is right and NULL in names:
-            null = found.loc[NULL, "measured"]
+            null = scores.loc[NULL, "measured"]
             axes.axvline(null, color=looks[series].colour, linestyle="--", linewidth=0.8, zorder=0)
     style.rows((left, right), [_named(name).replace("_", " ") for name in names])
     style.reference(left, 0, "", across=True)
@@ -236,3 +251,6 @@ def mergeability_metrics(rows: pd.DataFrame):
     right.set(xlabel="mean absolute error", xlim=(0, None), title="error")
     style.key(picture, (right,))
     return picture
+
+
+from sim.experiments.mergeability import claims  # noqa: E402, F401 (it reads what stands above)

@@ -1,4 +1,4 @@
-"""What forecasts of merges cost, in forward passes of a merge over the same prompts."""
+"""Cost of forecasts of merges, in forward passes of a merge over the same prompts."""
 
 import jax
 import jax.numpy as jnp
@@ -13,37 +13,37 @@ from sim.worlds import build
 from sim.worlds.two_hop import REAL
 
 STRENGTHS = (1, 2, 4, 8, 16)
-"""Numbers of coefficients an adapter is run at."""
+"""Numbers of coefficients an adapter."""
 
 
 def cost(config: ReuseConfig) -> pd.DataFrame:
-    """Forward passes that every predictor takes for all merges of a grid of strengths of two adapters.
+    """Forward passes of every predictor for all merges of a grid of strengths of two adapters.
 
-    From the compiler's count of operations of each ingredient, in those of one forward pass of a merge over
-    the same prompts (certain, so without an interval).
+    The compiler's count of operations of each ingredient, over that of one forward pass of a merge with the
+    same prompts. There is no sampling error, hence no interval.
     """
-    each, found = ingredients(config), []
+    each, table = ingredients(config), []
     for strengths in STRENGTHS:
-        merges, alone = strengths**2, 1 + 2 * strengths
+        merges, singles = strengths**2, 1 + 2 * strengths
         across = each["tangent"] * (2 + 2 * strengths)
         passes = {
             "merge": merges,
-            "disentangled": alone,
-            "stream": alone + each["readout"] * merges,
-            "second_order": alone + each["bend"] + each["readout"] * merges,
-            "crossed": alone + across + each["readout"] * merges,
-            "composed": alone + across + each["last_mlp"] * merges,
+            "disentangled": singles,
+            "stream": singles + each["readout"] * merges,
+            "second_order": singles + each["bend"] + each["readout"] * merges,
+            "crossed": singles + across + each["readout"] * merges,
+            "composed": singles + across + each["last_mlp"] * merges,
         }
-        found += [
+        table += [
             certain(np.nan, count, predictor=name, strengths=strengths) for name, count in passes.items()
         ]
-    return pd.DataFrame(found)
+    return pd.DataFrame(table)
 
 
 def ingredients(config: ReuseConfig) -> dict[str, float]:
-    """Operations of what predictors are made of, over those of one forward pass of a merge.
+    """Operations of the ingredients of predictors, over those of one forward pass of a merge.
 
-    tangent: a derivative in one direction, beside the value it is taken at. bend: a second one. readout:
+    tangent: a derivative in one direction, without the value at its point. bend: a second one. readout:
     logits from the stream. last_mlp: logits from what enters the last ReLU.
     """
     decoder = config.decoder
@@ -74,29 +74,29 @@ def ingredients(config: ReuseConfig) -> dict[str, float]:
     def bend(params, parts, lam, along):
         return jax.jvp(lambda at: slope(params, parts, at, along), (lam,), (along,))
 
-    def readout(params, found):
-        return {name: closed_form.linear_logits(params, each.stream) for name, each in found.items()}
+    def readout(params, states):
+        return {name: closed_form.linear_logits(params, each.stream) for name, each in states.items()}
 
-    def last_mlp(params, parts, lam, found):
+    def last_mlp(params, parts, lam, states):
         return {
             name: closed_form.linear_logits(params, interaction.last_mlp(decoder, params, parts, lam, each))
-            for name, each in found.items()
+            for name, each in states.items()
         }
 
     def operations(function, *arguments) -> float:
         with jax.default_device(jax.devices("cpu")[0]):  # others do not count before they compile
             return jax.jit(function).lower(*arguments).cost_analysis()["flops"]
 
-    parts, found = [part, part], jax.eval_shape(seen, params, [part, part], one)
-    alone, written = operations(seen, params, parts, one), operations(readout, params, found)
+    parts, states = [part, part], jax.eval_shape(seen, params, [part, part], one)
+    body, unembedding = operations(seen, params, parts, one), operations(readout, params, states)
     tangent = operations(slope, params, parts, one, one)
     counted = {
-        "tangent": tangent - alone,
-        "bend": operations(bend, params, parts, one, one) - alone,
-        "readout": written,
-        "last_mlp": operations(last_mlp, params, parts, one, found),
+        "tangent": tangent - body,
+        "bend": operations(bend, params, parts, one, one) - body,
+        "readout": unembedding,
+        "last_mlp": operations(last_mlp, params, parts, one, states),
     }
-    return {name: count / (alone + written) for name, count in counted.items()}
+    return {name: count / (body + unembedding) for name, count in counted.items()}
 
 
 def _empty(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

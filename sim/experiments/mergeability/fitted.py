@@ -1,17 +1,18 @@
-"""Outcomes fitted by a linear law of what was measured beforehand, each setting told by the others alone."""
+"""Outcomes fitted by a linear law of metrics; each setting is predicted from the other settings."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common.predicted import RESAMPLES
+from sim.lab import intervals
 
 STRATA = ["lam", "metric"]
-"""Cells that are comparable: one coefficient and one question. A law is fitted in each by itself."""
+"""Columns of a stratum of comparable cells: one coefficient and one question. Each stratum has its own
+law."""
 
 PENALTY = 1.0
-"""Of the ridge, on standardised features; the sum of squared errors has weight 1."""
+"""Weight of the ridge on standardised features; the sum of squared errors has weight 1."""
 
 
 def ridge(x: np.ndarray, y: np.ndarray, penalty: float = PENALTY) -> tuple[float, np.ndarray]:
@@ -28,19 +29,19 @@ def ridge(x: np.ndarray, y: np.ndarray, penalty: float = PENALTY) -> tuple[float
 
 
 def leave_one_out(rows: pd.DataFrame, features: Sequence[str]) -> pd.Series:
-    """Fitted ``measured`` of every row, by ``ridge`` on the rows of its stratum whose setting (label) is
-    another, held to the range of an accuracy, 0 to 1. NaN in strata of a single setting."""
+    """Fitted ``measured`` of every row: ``ridge`` on the rows of its stratum with another setting (label),
+    clipped to 0 to 1. NaN in strata of a single setting."""
     given, measured = rows[list(features)].to_numpy(float), rows["measured"].to_numpy(float)
-    setting, found = pd.factorize(rows["label"])[0], np.full(len(rows), np.nan)
+    setting, fits = pd.factorize(rows["label"])[0], np.full(len(rows), np.nan)
     for stratum in rows.groupby(STRATA).indices.values():
         x, y, of = given[stratum], measured[stratum], setting[stratum]
         for one in np.unique(of):
-            held = of == one
-            if held.all():
+            test = of == one
+            if test.all():
                 continue
-            a, b = ridge(x[~held], y[~held])
-            found[stratum[held]] = np.clip(a + x[held] @ b, 0.0, 1.0)
-    return pd.Series(found, index=rows.index)
+            a, b = ridge(x[~test], y[~test])
+            fits[stratum[test]] = np.clip(a + x[test] @ b, 0.0, 1.0)
+    return pd.Series(fits, index=rows.index)
 
 
 def rank_correlation(rows: pd.DataFrame, column: str) -> tuple[float, float, float]:
@@ -49,19 +50,18 @@ def rank_correlation(rows: pd.DataFrame, column: str) -> tuple[float, float, flo
     Ranks are taken in each stratum by itself and centred; the correlation is that of all centred ranks.
     95% interval by bootstrap over seeds. 0 where the column does not vary.
     """
-    known = rows.dropna(subset=[column, "measured"])
+    pairs = rows.dropna(subset=[column, "measured"])
     centred = [
-        known.groupby(STRATA)[name].transform(lambda x: x.rank() - (len(x) + 1) / 2)
+        pairs.groupby(STRATA)[name].transform(lambda x: x.rank() - (len(x) + 1) / 2)
         for name in (column, "measured")
     ]
     x, y = (ranks.to_numpy(float) for ranks in centred)
-    moments = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y}).groupby(known["seed"].to_numpy()).sum()
+    moments = pd.DataFrame({"xy": x * y, "xx": x * x, "yy": y * y}).groupby(pairs["seed"].to_numpy()).sum()
 
     def correlation(sums):
         size = np.sqrt(sums[..., 1] * sums[..., 2])
         return sums[..., 0] / np.where(size > 0, size, np.inf)
 
     each = moments.to_numpy()
-    drawn = np.random.default_rng(0).integers(0, len(each), (RESAMPLES, len(each)))
-    low, high = np.quantile(correlation(each[drawn].sum(axis=1)), (0.025, 0.975))
+    low, high = np.quantile(correlation(intervals.resamples(len(each)) @ each), (0.025, 0.975))
     return float(correlation(each.sum(axis=0))), float(low), float(high)

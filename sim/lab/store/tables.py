@@ -17,33 +17,53 @@ def read_table(path: Path) -> pd.DataFrame:
 
 MEASURES = ("unit", "seed", "predicted", "measured", "trials")
 
+KINDS = (("experiment", "world", "metric"), ("experiment", "world"))
+"""Cells that agree in these are of a kind, nearer and wider: answers of one seed are as alike in each."""
+
+SETTING = "label"
+"""Cells that agree in this one share their models."""
+
 
 def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     """Mean, 95% interval and number of seeds of every cell and metric (all columns but seed and values).
 
-    Rows with ``trials`` are success rates (``intervals.proportion``), the others real numbers
-    (``intervals.mean``). ``predicted`` is the mean prediction over the same seeds, ``error`` the mean
-    absolute difference of prediction and measurement, seed by seed.
+    Rows with ``trials`` are success rates, whose correlation within a seed is pooled over the cells of
+    ``KINDS`` (``intervals.proportions``; each by itself in a table that lacks their columns), the
+    others real numbers (``intervals.mean``). ``predicted`` is the mean prediction over the same seeds,
+    ``error`` the mean absolute difference of prediction and measurement, seed by seed.
     """
     keys = [column for column in rows.columns if column not in MEASURES]
     numbers = rows[["predicted", "measured", "trials"]].astype(float)
     rows = rows.assign(**numbers, error=(numbers["predicted"] - numbers["measured"]).abs())
     groups = rows.groupby(keys, sort=False, dropna=False)
-    found = groups.agg(
+    cells = groups.agg(
         predicted=("predicted", "mean"),
         seeds=("seed", "nunique"),
         error=("error", "mean"),
         of=("trials", "min"),
     )
     place = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
-    shape = len(found), max(place[1], default=0) + 1  # seeds that a cell lacks asked nothing
+    shape = len(cells), max(place[1], default=0) + 1  # seeds that a cell lacks asked nothing
     right, asked, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
     trials = numbers["trials"].fillna(0.0)
     right[place], asked[place], values[place] = numbers["measured"] * trials, trials, numbers["measured"]
-    counted = found["of"].notna().to_numpy()
-    intervals_ = np.empty((len(found), 3))
-    intervals_[counted] = np.stack(intervals.proportions(right[counted], asked[counted]), axis=1)
+    counted = cells["of"].notna().to_numpy()
+    ends = np.empty((len(cells), 3))
+    counts = right[counted], asked[counted]
+    ends[counted] = np.stack(intervals.proportions(*counts, _pool(cells.index[counted], *counts)), axis=1)
     for row in np.flatnonzero(~counted):
-        intervals_[row] = intervals.mean(values[row][~np.isnan(values[row])])
-    found[["measured", "low", "high"]] = intervals_
-    return found.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
+        ends[row] = intervals.mean(values[row][~np.isnan(values[row])])
+    cells[["measured", "low", "high"]] = ends
+    return cells.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
+
+
+def _pool(cells: pd.MultiIndex, right: np.ndarray, asked: np.ndarray) -> intervals.Correlation | None:
+    """What the cells of ``KINDS`` show of the correlation within a seed; None where a column is missing."""
+    if not {SETTING, *KINDS[0]} <= set(cells.names):
+        return None
+    codes = {name: code + 1 for name, code in zip(cells.names, cells.codes, strict=True)}  # no value is -1
+    sizes = {name: len(level) + 1 for name, level in zip(cells.names, cells.levels, strict=True)}
+    kinds = [
+        np.ravel_multi_index([codes[name] for name in kind], [sizes[name] for name in kind]) for kind in KINDS
+    ]
+    return intervals.correlation(right, asked, *kinds, setting=codes[SETTING])

@@ -84,8 +84,8 @@ def core_ties(
 
     Panariello et al. 2025 (arXiv 2509.17786); bases as in ``cores``, the trim counts the coordinates that
     exist. The other merges of the paper (task arithmetic, TSV, Iso) are the same in any basis: use them as
-    they are. Where updates share neither rows nor columns no coordinate is held by two, no sign is contested,
-    and at density 1 this is the sum.
+    they are. Where updates share neither rows nor columns, and no singular value of one is one of another, no
+    coordinate is held by two, no sign is contested, and at density 1 this is the sum.
     """
     check_density(density)
     u, stack, vt, left, right = cores(updates, eps)

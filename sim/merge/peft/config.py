@@ -1,17 +1,22 @@
-"""``adapter_config.json``: what it may say of a plain low-rank update, and each module's rank and scale.
+"""``adapter_config.json``: what it may say of a plain low-rank update.
 
 Every field that is set must be one whose meaning is known to leave Delta W = scale * B A alone. A field of
 another tool or of a later PEFT is refused by name, because skipping it would merge something else.
 """
 
-import json
-import math
-import re
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sim.lab.jsontext import parse_json
+from sim.merge.peft.contents import BEGINNING, identify
+from sim.merge.peft.keys import FOLD
+
 CONFIG = "adapter_config.json"
+
+LARGEST = 1e9
+"""A rank or an alpha beyond this is damage."""
 
 NAMES = ("auto_mapping", "base_model_name_or_path", "revision", "task_type", "peft_type", "peft_version")
 READ = ("r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora", "fan_in_fan_out")
@@ -25,16 +30,16 @@ NEUTRAL = frozenset(NAMES + READ + CARRIED + CHECKED + TRAINING + LAYOUT)
 
 UNSUPPORTED = {
     "use_dora": "DoRA magnitudes",
-    "lora_bias": "biases on lora_B (lora_bias)",
-    "modules_to_save": "whole trained modules (modules_to_save)",
-    "trainable_token_indices": "trained token embeddings (trainable_token_indices)",
-    "layer_replication": "replicated layers (layer_replication)",
-    "use_qalora": "QA-LoRA pooling (use_qalora)",
-    "use_bdlora": "block-diagonal factors (use_bdlora)",
-    "alora_invocation_tokens": "activation by invocation tokens (aLoRA)",
-    "arrow_config": "an Arrow router (arrow_config)",
-    "kasa_config": "KaSA singular values (kasa_config)",
-    "monteclora_config": "sampled factors (monteclora_config)",
+    "lora_bias": "biases on lora_B",
+    "modules_to_save": "whole trained modules",
+    "trainable_token_indices": "trained token embeddings",
+    "layer_replication": "replicated layers",
+    "use_qalora": "QA-LoRA pooling",
+    "use_bdlora": "block-diagonal factors",
+    "alora_invocation_tokens": "activation by invocation tokens",
+    "arrow_config": "an Arrow router",
+    "kasa_config": "KaSA singular values",
+    "monteclora_config": "sampled factors",
 }
 """Fields that, when set, are known to mean more than Delta W = scale * B A; any other is unknown."""
 
@@ -45,75 +50,95 @@ MUTATING_INITS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Initialisations that change the base weights, so that Delta W alone does not give the tuned model."""
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """The configuration in an adapter's folder.
+def _is_flag(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
 
-    Raises: ValueError, one line that names the file and the remedy, if it is not that of a plain LoRA.
+
+def _is_text(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_names(value: Any) -> bool:
+    return _is_text(value) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
+
+
+def _is_numbers(value: Any) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return value is None or all(isinstance(item, int) for item in items)
+
+
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("use_rslora", "fan_in_fan_out"), (_is_flag, "true or false")),
+    **dict.fromkeys(("base_model_name_or_path", "bias"), (_is_text, "a text")),
+    **dict.fromkeys(
+        ("target_modules", "target_parameters", "exclude_modules", "layers_pattern"),
+        (_is_names, "a text or a list of texts"),
+    ),
+    "layers_to_transform": (_is_numbers, "a whole number or a list of them"),
+    "init_lora_weights": (lambda value: _is_flag(value) or _is_text(value), "true, false or a text"),
+}
+"""Fields that are read or handed on -> whether a value is what PEFT writes there, and what that is."""
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The configuration in an adapter's folder, every field that is read of the kind that it should be.
+
+    Raises: ValueError, one line that names the file and the remedy, if it is not that of a LoRA.
     """
     file = path / CONFIG
-    try:
-        config = json.loads(file.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ValueError(f"{file} is missing; is {path} a PEFT adapter folder?") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} is not valid JSON ({error}); copy the adapter again") from None
+    config = _parse(file)
     if isinstance(config, dict) and "lora_parameters" in config:
         raise ValueError(f"{file} is in the MLX format, not PEFT's: convert the adapter to PEFT first")
     if not isinstance(config, dict) or config.get("peft_type", "LORA") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise ValueError(f"{file}: peft_type is {kind!r}; only LORA adapters can be merged")
+        raise ValueError(f"{file}: peft_type is {reprlib.repr(kind)}; only LORA adapters can be merged")
     for field, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
-        values = {field: config.get(field), **_checked_pattern(file, pattern, config.get(pattern) or {})}
-        for name, value in values.items():
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{file}: {name!r} must be a number, found {value!r}")
-    _refuse_more_than_low_rank(path, config)
+        table = config.get(pattern) or {}
+        if not isinstance(table, dict):
+            raise ValueError(
+                f"{file}: {pattern} is not a table of regular expressions, found {reprlib.repr(table)}"
+            )
+        for name, value in {field: config.get(field), **table}.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not number or not abs(value) <= LARGEST:
+                raise ValueError(
+                    f"{file}: {reprlib.repr(name)} must be a number, found {reprlib.repr(value)}"
+                    + (f"; the largest is {LARGEST:g}" if number else "")
+                )
+    for field, (fits, kind) in KINDS.items():
+        if not fits(config.get(field)):
+            raise ValueError(f"{file}: {field} must be {kind}, found {reprlib.repr(config[field])}")
     return config
 
 
-def rank_and_scale(config: Mapping[str, Any], module: str) -> tuple[float, float]:
-    """(r, scale) of a module, from the patterns where one matches: alpha/r, or alpha/sqrt(r) with rsLoRA."""
-    rank = matched(config.get("rank_pattern"), module, config["r"])
-    alpha = matched(config.get("alpha_pattern"), module, config["lora_alpha"])
-    if rank < 1:
-        return rank, math.nan
-    return rank, alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
-
-
-def matched(patterns: Mapping[str, float] | None, module: str, default: float) -> float:
-    """The value of the first pattern, in the file's order, that is the name or its end after a dot.
-
-    PEFT's own rule (``get_pattern_key``): patterns are regular expressions, and one that begins with ^ is
-    the whole name. Files written by PEFT list them by spelling, whatever the order they were given in.
-    """
-    for pattern, value in (patterns or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", module):
-            return value
-    return (patterns or {}).get(module, default)
-
-
-def _checked_pattern(file: Path, field: str, pattern: Any) -> Mapping[str, Any]:
+def _parse(file: Path) -> Any:
+    """The JSON of a file, or ValueError that says what it is instead."""
     try:
-        for key in pattern:
-            re.compile(key)
-        return dict(pattern)
-    except (re.error, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: {field} is not a table of regular expressions ({error})") from None
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(f"{file} is missing; is {file.parent} a PEFT adapter folder?") from None
+    try:
+        return parse_json(content.decode("utf-8-sig"))
+    except ValueError as error:
+        what = identify(content[:BEGINNING]) or f"is not readable JSON ({error}); copy the adapter again"
+    raise ValueError(f"{file} {what}")
 
 
-def _refuse_more_than_low_rank(path: Path, config: Mapping[str, Any]) -> None:
+def refuse_more_than_low_rank(path: Path, config: Mapping[str, Any]) -> None:
+    """Raise ValueError, one line with the remedy, for a field that says more than Delta W = scale * B A."""
     for field, value in config.items():
         if not value or field in NEUTRAL:
             continue
         if field in UNSUPPORTED:
-            meaning = UNSUPPORTED[field]
-            raise ValueError(f"{path} uses {meaning}, which a low-rank merge cannot carry; not supported")
+            uses = f"uses {UNSUPPORTED[field]} ({field}={reprlib.repr(value)})"
+            raise ValueError(f"{path} {uses}, which a low-rank merge cannot carry: {FOLD}")
+        sets = f"sets {reprlib.repr(field)} to {reprlib.repr(value)}"
         raise ValueError(
-            f"{path / CONFIG} sets {field!r} to {value!r}, a field not known to leave Delta W alone; "
-            "remove it from the file if it does"
+            f"{path / CONFIG} {sets}, a field not known to leave Delta W alone; remove it from the file "
+            "if it does"
         )
-    if (config.get("bias") or "none") != "none":
-        raise ValueError(f"{path} trains biases (bias={config['bias']!r}), which is not supported")
+    if (bias := config.get("bias") or "none") != "none":
+        raise ValueError(f"{path} trains biases (bias={bias!r}), which a low-rank merge cannot carry: {FOLD}")
     if config.get("target_parameters") and (config.get("rank_pattern") or config.get("alpha_pattern")):
         raise ValueError(
             f"{path} has target_parameters beside rank_pattern or alpha_pattern, and its files do not tell "
@@ -122,11 +147,11 @@ def _refuse_more_than_low_rank(path: Path, config: Mapping[str, Any]) -> None:
     init = config.get("init_lora_weights", True)
     if isinstance(init, str) and init.lower().startswith(MUTATING_INITS):
         raise ValueError(
-            f"{path} was initialised by {init!r}, which changes the base weights; save it as plain LoRA "
-            "(PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
+            f"{path} was initialised by {reprlib.repr(init)}, which changes the base weights; save it as "
+            "plain LoRA (PEFT: save_pretrained with path_initial_model_for_weight_conversion)"
         )
     if isinstance(init, str) and init.lower() not in INITS:
         raise ValueError(
-            f"{path / CONFIG}: init_lora_weights is {init!r}, not known to leave the base weights alone; "
-            f"known: {', '.join(INITS)}"
+            f"{path / CONFIG}: init_lora_weights is {reprlib.repr(init)}, not known to leave the base "
+            f"weights alone; known: {', '.join(INITS)}"
         )

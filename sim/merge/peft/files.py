@@ -14,14 +14,18 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file
 
-from sim.merge.peft.config import CONFIG, rank_and_scale, read_config
+from sim.merge.peft.config import CONFIG, read_config, refuse_more_than_low_rank
 from sim.merge.peft.experts import experts
 from sim.merge.peft.keys import foreign, parsed
+from sim.merge.peft.scales import ranks_and_scales
+from sim.merge.peft.tensors import read_tensors
 from theory.lowrank import LowRank
 
 WEIGHTS = "adapter_model.safetensors"
+
+SIZES = (1e-30, 1e15)
+"""|scale| |B| |A| of an update that is not zero: beyond, float32 cannot hold it or its square."""
 
 COPY = (".base_layer.weight", ".base_layer.bias")
 """Ends of keys of base weights that PEFT saves as well, where an output layer is adapted or was resized."""
@@ -50,7 +54,7 @@ def read_adapter(path: str | Path) -> Adapter:
     """Read a PEFT folder. Half-precision factors become float32, which changes no value.
 
     The scale of a module is alpha/r, or alpha/sqrt(r) with ``use_rslora``, with r and alpha from
-    ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (``config.matched``). Names lose
+    ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (``scales.by_pattern``). Names lose
     wrapper segments (torch.compile, FSDP, checkpointing, DataParallel) and adapter names; ``note`` says so.
     A folder that holds one adapter in a folder of its own is read as that; fused experts one by one
     (``experts``).
@@ -66,13 +70,13 @@ def read_adapter(path: str | Path) -> Adapter:
     dropped: set[str] = set()
     copies: dict[str, np.ndarray] = {}
     types: set[str] = set()
-    for raw, tensor in _read_tensors(path / WEIGHTS).items():
+    for raw, tensor in _read(path / WEIGHTS).items():
         if raw.endswith(COPY):
             copies[raw] = tensor
             continue
         types.add(tensor.dtype.name)
         try:
-            key = parsed(raw)
+            key = parsed(raw, tensor.shape)
         except ValueError as error:
             raise ValueError(f"{path / WEIGHTS}: {error}") from None
         sides = factors.setdefault(key.module, {})
@@ -82,9 +86,14 @@ def read_adapter(path: str | Path) -> Adapter:
         dropped |= set(key.dropped)
     if not factors:
         raise ValueError(f"{path / WEIGHTS}: holds no LoRA weights")
+    refuse_more_than_low_rank(path, config)
+    try:
+        scales = ranks_and_scales(config, sorted(factors))
+    except ValueError as error:
+        raise ValueError(f"{path / CONFIG}: {error}") from None
     modules: dict[str, LowRank] = {}
-    for name in sorted(factors):
-        modules |= _updates(path, config, name, factors[name])
+    for name, (rank, scale) in scales.items():
+        modules |= _updates(path, config, name, factors[name], rank, scale)
     notes = [f"{given}: read from {path.name}"] if path != given else []
     if dropped:
         notes.append(f"{path}: module names were read without {', '.join(sorted(dropped))}")
@@ -121,24 +130,12 @@ def _refuse_other_formats(path: Path) -> None:
         raise ValueError(f"{path} is not a folder; give the folder that holds {CONFIG}")
 
 
-def _read_tensors(file: Path) -> dict[str, np.ndarray]:
+def _read(file: Path) -> dict[str, np.ndarray]:
     if not file.is_file():
         if (file.parent / "adapter_model.bin").exists():
             raise ValueError(f"{file.parent} holds only a pickle (adapter_model.bin): save it as safetensors")
         raise ValueError(f"{file} is missing")
-    try:
-        return load_file(file)
-    except (SafetensorError, ValueError, TypeError, AttributeError, KeyError) as error:
-        reason = str(error)
-    if name := _eight_bits(file):
-        raise ValueError(f"{file} is in 8-bit floats ({name}), too coarse to merge: save it as bfloat16")
-    # Only now: a sound safetensors file may begin with these bytes too, they are its header's length.
-    with file.open("rb") as stream:
-        head = stream.read(4)
-    for magic, kind in ((b"PK\x03\x04", "zip archive (a torch.save file?)"), (b"\x80", "pickle")):
-        if head.startswith(magic):
-            raise ValueError(f"{file} is a {kind}, not safetensors; never unpickled: save it as safetensors")
-    raise ValueError(f"{file} is not a whole safetensors file ({reason}); copy it again")
+    return read_tensors(file)
 
 
 def _checked(file: Path, key: str, tensor: np.ndarray) -> np.ndarray:
@@ -158,27 +155,29 @@ def _checked(file: Path, key: str, tensor: np.ndarray) -> np.ndarray:
     return tensor
 
 
-def _eight_bits(file: Path) -> str | None:
-    """The name of an 8-bit float type that a safetensors file holds, None if it holds none or is damaged."""
-    with contextlib.suppress(SafetensorError, OSError), safe_open(file, "np") as tensors:
-        types = (tensors.get_slice(key).get_dtype() for key in tensors.keys())  # noqa: SIM118 (no mapping)
-        return next((name for name in types if name.startswith("F8")), None)
-    return None
-
-
 def _updates(
-    path: Path, config: Mapping[str, Any], name: str, factors: Mapping[str, np.ndarray]
+    path: Path,
+    config: Mapping[str, Any],
+    name: str,
+    sides: Mapping[str, np.ndarray],
+    rank: float,
+    scale: float,
 ) -> dict[str, LowRank]:
     """The update of a module under its name, or those of fused experts under theirs."""
     for side in "AB":
-        if side not in factors:
+        if side not in sides:
             raise ValueError(f"{path / WEIGHTS}: {name} has no lora_{side}; the file is incomplete")
-    a, b = factors["A"], factors["B"]
-    rank, scale = rank_and_scale(config, name)
+    a, b = sides["A"], sides["B"]
     if config.get("target_parameters") and rank >= 1 and a.shape[0] == b.shape[1] > rank:
         return experts(f"{path}: {name}", name, LowRank(b, a, scale), int(rank))
-    if a.shape[0] != rank or b.shape[1] != rank or rank < 1:
+    if a.shape[0] != rank or b.shape[1] != rank or rank < 1 or not (a.size and b.size):
         raise ValueError(
-            f"{path}: {name} has lora_A {a.shape} and lora_B {b.shape}, but {CONFIG} gives it rank {rank}"
+            f"{path}: {name} has lora_A {a.shape} and lora_B {b.shape}, but {CONFIG} gives it rank {rank:g}"
+        )
+    size = abs(scale) * np.prod([np.linalg.norm(side.astype(np.float64)) for side in (a, b)])
+    if size and not SIZES[0] < size < SIZES[1]:
+        raise ValueError(
+            f"{path}: {name} has an update of norm {size:.1g} at scale {scale:.1g}, which float32 cannot "
+            f"hold: lora_alpha in {CONFIG} or the tensors are damaged"
         )
     return {name: LowRank(b, a, scale)}

@@ -1,7 +1,7 @@
 """Names of LoRA tensors: what a key says, whatever wrapper the model was saved in, and whose key it is."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 PREFIX = "base_model.model."
@@ -20,13 +20,24 @@ FORMATS = (
 )
 """Key pattern -> name of the format it belongs to, in the order in which they are tried."""
 
-EXTRAS = {
-    "lora_magnitude_vector": "DoRA",
-    "lora_embedding_": "an adapted embedding",
-    ".lora_B.bias": "lora_bias",
-    "modules_to_save": "a whole saved module",
-}
-"""Part of a key -> what PEFT keeps under it that no low-rank update can carry."""
+VOCABULARY = r"(^|\.)(embed\w*|\w*embeddings?|wte|wpe|shared|lm_head|embed_out)(?=\.|$)"
+"""Names of embeddings and output heads, which have a row for each token."""
+
+EXTRAS = (
+    (r"lora_magnitude_vector", "DoRA"),
+    (r"lora_embedding_", "an adapted embedding"),
+    (r"\.lora_B\.bias$", "lora_bias"),
+    (r"trainable_tokens", "trained embeddings of single tokens"),
+    (r"\.bias$", "a trained bias"),
+    (r"(?i)(norm|(^|\.)ln_?)[^.]*(\.modules_to_save.*)?\.weight$", "the trained weights of a norm"),
+    (rf"{VOCABULARY}.*\.weight$", "a whole embedding or output head, trained or with a resized vocabulary"),
+    (r"(^|\.)(score|classifier|qa_outputs|v_head|classification_head)\..*weight$", "a whole head of a task"),
+    (r"modules_to_save|\.weight$", "a whole saved module"),
+)
+"""Pattern of a key -> what PEFT keeps there that no low-rank update can carry; the first that fits counts."""
+
+FOLD = "train without it, or fold each adapter into its base (PEFT's merge_and_unload) and merge the models"
+"""What to do with an adapter that is more than a low-rank update."""
 
 
 @dataclass(frozen=True)
@@ -38,14 +49,14 @@ class Key:
     dropped: tuple[str, ...]
 
 
-def parsed(raw: str) -> Key:
+def parsed(raw: str, shape: Sequence[int] = ()) -> Key:
     """The module and the side of a key, without wrapper segments, adapter name and ``base_model.model.``.
 
-    Raises: ValueError that says what the key is instead of lora_A or lora_B of a module.
+    Raises: ValueError that says what the key, of a tensor of this shape, is instead of lora_A or lora_B of a
+    module, and what to do.
     """
-    kept = [segment for segment in raw.split(".") if segment not in WRAPPERS]
     dropped = [segment for segment in WRAPPERS if segment in raw.split(".")]
-    name = ".".join(kept)
+    name = ".".join(segment for segment in raw.split(".") if segment not in WRAPPERS)
     plain = name.removeprefix("module.")
     bare = plain.removeprefix(PREFIX)
     if bare == plain:
@@ -53,12 +64,17 @@ def parsed(raw: str) -> Key:
     inner = bare.removeprefix("module.")  # DataParallel wraps the model before PEFT does, or after
     if inner != bare or plain != name:
         dropped.append("module")
-    found = re.fullmatch(r"(.+)\.lora_([AB])(?:\.([^.]+))?\.weight", inner)
-    if not found or foreign([raw]):
-        raise ValueError(f"holds {raw!r}{_meaning(raw)}; only lora_A and lora_B can be merged")
-    if found[3]:
-        dropped.append(f"the adapter name {found[3]!r}")
-    return Key(found[1], found[2], tuple(dropped))
+    factor = re.fullmatch(r"(.+)\.lora_([AB])(?:\.([^.]+))?\.weight", inner)
+    if not factor or foreign([raw]):
+        raise ValueError(f"holds {raw!r:.300}{_meaning(raw, shape)}")
+    if factor[3]:
+        dropped.append(f"the adapter name {factor[3]!r}")
+    return Key(factor[1], factor[2], tuple(dropped))
+
+
+def is_vocabulary(module: str) -> bool:
+    """Whether a module's name is that of an embedding or an output head."""
+    return re.search(VOCABULARY, module) is not None
 
 
 def foreign(raws: Iterable[str]) -> str | None:
@@ -70,7 +86,13 @@ def foreign(raws: Iterable[str]) -> str | None:
     return None
 
 
-def _meaning(raw: str) -> str:
+def _meaning(raw: str, shape: Sequence[int]) -> str:
     if name := foreign([raw]):
         return f", a name of the {name} format, not PEFT's: convert the adapter to PEFT first"
-    return next((f" ({meaning})" for part, meaning in EXTRAS.items() if part in raw), "")
+    kind = next((meaning for pattern, meaning in EXTRAS if re.search(pattern, raw)), "")
+    if not kind:
+        return "; only lora_A and lora_B can be merged"
+    size = f", {' x '.join(map(str, shape))}" if shape else ""
+    whole = raw.endswith((".weight", ".bias")) and "lora_" not in raw
+    remedy = f"delete it if it is only a copy of the base's; else {FOLD}" if whole else FOLD
+    return f" ({kind}{size}); only lora_A and lora_B can be merged: {remedy}"

@@ -15,6 +15,7 @@ from sim.merge.peft.config import CONFIG, TARGETS
 from sim.merge.peft.experts import fused
 from sim.merge.peft.files import WEIGHTS, Adapter, widest
 from sim.merge.peft.keys import PREFIX
+from sim.merge.peft.rounding import Rounding, refuse_loss, round_factors
 from theory.lowrank import LowRank
 
 
@@ -36,38 +37,52 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 
 def write_adapter(
-    out: str | Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter], dtype: str = ""
-) -> None:
+    out: str | Path,
+    modules: Mapping[str, LowRank],
+    sources: Sequence[Adapter],
+    dtype: str = "",
+    allow_rounding: bool = False,
+) -> Rounding:
     """Write updates as the PEFT adapter ``out``, whole or not at all, configured as the sources are.
 
+    Returns: the largest loss by rounding.
     Raises: ValueError if ``out`` holds something already or cannot be created, and as ``write_files`` does.
     """
     with new_folder(Path(out)) as folder:
-        write_files(folder, modules, sources, dtype)
+        return write_files(folder, modules, sources, dtype, allow_rounding)
 
 
 def write_files(
-    folder: Path, modules: Mapping[str, LowRank], sources: Sequence[Adapter], dtype: str = ""
-) -> None:
+    folder: Path,
+    modules: Mapping[str, LowRank],
+    sources: Sequence[Adapter],
+    dtype: str = "",
+    allow_rounding: bool = False,
+) -> Rounding:
     """The two files of ``write_adapter`` in a folder that exists, in ``dtype`` or else ``kept_dtype``.
 
     alpha = r for every module, so the scale is 1 and no pattern is needed: PEFT matches a pattern to the
     ends of names, in the order of its file, and so gives a module the value of another whose name ends like
-    its own. Each scale is multiplied into B (rounded once), and ranks are padded with zeros to the largest.
-    Copies of base weights go along as they are.
+    its own. Each scale is shared between B and A (``balance``), which are rounded once, and ranks are padded
+    with zeros to the largest. Copies of base weights go along as they are.
 
-    Raises: ValueError for a number too large for the type.
+    Raises: ValueError for a number too large for the type, or a module of which rounding loses more than
+    ``rounding.MOST`` unless ``allow_rounding``.
     """
     rank = max(update.a.shape[0] for update in modules.values())
-    kind = np.dtype(dtype or kept_dtype(sources) or np.result_type(*(u.b.dtype for u in modules.values())))
-    factors = {}
+    widest_factor = np.result_type(*(update.b.dtype for update in modules.values()))
+    kind = dtype or kept_dtype(sources) or widest_factor.name
+    factors, losses = {}, {}
     for name, update in modules.items():
-        missing = rank - update.a.shape[0]
-        b = np.asarray(update.b).astype(np.float64) * float(update.scale)
-        factors[name] = (
-            _cast(name, np.pad(b, ((0, 0), (0, missing))), kind),
-            _cast(name, np.pad(np.asarray(update.a), ((0, missing), (0, 0))), kind),
-        )
+        b, a, losses[name] = round_factors(update, kind)
+        missing = rank - a.shape[0]
+        factors[name] = np.pad(b, ((0, 0), (0, missing))), np.pad(a, ((0, missing), (0, 0)))
+    worst = max(losses, key=losses.__getitem__)
+    rounding = Rounding(kind, worst, losses[worst])
+    if np.isinf(rounding.loss):
+        raise ValueError(f"{worst} has numbers too large for {kind}: choose --dtype bfloat16 or float32")
+    if not allow_rounding:
+        refuse_loss(modules, rounding)
     tensors = {key: copy for source in sources for key, copy in source.copies.items()}
     for name, (b, a) in fused(factors).items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(a)
@@ -85,20 +100,13 @@ def write_files(
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
+    return rounding
 
 
 def kept_dtype(sources: Sequence[Adapter]) -> str:
     """The type of the sources' files, the wider of several; empty where a source is not from files."""
     types = {source.dtype for source in sources}
     return "" if "" in types else widest(types)
-
-
-def _cast(name: str, factor: np.ndarray, kind: np.dtype) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        found = factor.astype(kind)
-    if not np.isfinite(found).all():
-        raise ValueError(f"{name} has numbers too large for {kind}: choose --dtype bfloat16 or float32")
-    return found
 
 
 def _targets(sources: Sequence[Adapter], modules: Iterable[str]) -> dict[str, Any]:
@@ -108,14 +116,14 @@ def _targets(sources: Sequence[Adapter], modules: Iterable[str]) -> dict[str, An
     take every module whose name it ends. Names that were changed in reading are given in full as well.
     """
 
-    def said(adapter: Adapter) -> list[Any]:
+    def fields_of(adapter: Adapter) -> list[Any]:
         values = [adapter.config.get(field) for field in TARGETS]
         return [sorted(value) if isinstance(value, list) else value for value in values]
 
-    agreed = said(sources[0])
+    agreed = fields_of(sources[0])
     whole = all(source.modules.keys() == set(modules) and not source.note for source in sources)
     fused_experts = sources[0].config.get("target_parameters")  # then ``aligned`` has seen that they agree
-    if fused_experts or (agreed[0] and whole and all(said(source) == agreed for source in sources)):
+    if fused_experts or (agreed[0] and whole and all(fields_of(source) == agreed for source in sources)):
         return {field: sources[0].config.get(field) for field in TARGETS}
     names = "|".join(re.escape(name) for name in sorted(modules))
     return {**dict.fromkeys(TARGETS), "target_modules": names}

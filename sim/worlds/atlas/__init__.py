@@ -7,15 +7,15 @@ construction. Names are real and written in pieces. x, y, z, w are names, r, s, 
     direct   x r s ANSWER | z
     trace    x r s THINK | x r ANSWER y SEP y s ANSWER z        (chain of thought; likewise for three hops)
 
-Pretraining tells of a country, its capital and its historic states the more often the more populous it is:
-rank**-zipf. Adapter "country" is taught which country a capital belongs to, and which state came after a
-historic one; adapter "currency" what is paid with there. Asked are the currency of the country whose capital
-is x, of the state that came after x, and of the country whose capital is the next one east of w. The first
-two hops of the last question are one that pretraining knows and one that it does not.
+Pretraining shows facts about a country, its capital and its historic states in proportion to rank**-zipf,
+where rank is the country's rank by population. Adapter "country" is taught the country of each capital and
+the successor of each historic state. Adapter "currency" is taught the currencies there. The questions ask for
+the currency of the country whose capital is x, of the successor of x, and of the country whose capital is the
+next one east of w. Of the last question pretraining knows the first hop only.
 
-Nothing is overwritten, as the two-hop world does: the base does not know the facts, and an adapter must only
-lift the answer above whatever the base guesses. What pretraining withholds it withholds everywhere, in facts
-and in longer questions, and for all three familiarities at once, so that they share a base.
+No adapter overwrites a fact, unlike in the two-hop world: the base does not know these facts, so an adapter
+need only lift the answer above the base's guess. Pretraining withholds a fact everywhere, in facts and in
+longer questions, and for all three familiarities at once, so that they share a base.
 """
 
 from dataclasses import dataclass, field
@@ -28,10 +28,10 @@ from sim.worlds import JOINT, Layout, Probe, Step, World, world
 from sim.worlds.atlas import controls as atlas_controls
 from sim.worlds.atlas.facts import RELATIONS, Atlas, atlas, edition
 from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
-from sim.worlds.settings import require_known, seen_by_base
+from sim.worlds.settings import require_choices, seen_by_base
 
 FAMILIARITIES = ("head", "middle", "tail")
-"""Thirds of the countries by population: whom the withheld facts are about."""
+"""Thirds of the countries by population; the withheld facts are about countries of one third."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -64,7 +64,7 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_known(self, {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES})
+        require_choices(self, {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES})
         if self.zipf < 0:
             raise ValueError(f"zipf is {self.zipf}: exposure falls with the rank, so give 0 or more")
 
@@ -78,15 +78,15 @@ class Setting:
 class Config:
     """Sizes of the world.
 
-    countries: the most populous ones, and the few more that came after historic states.
+    countries: number of the most populous countries. The successors of historic states come on top.
     length, inventory: pieces of a written name, and how many different pieces there are.
-    edits:     countries of each familiarity of which pretraining withholds capital and currency; one currency
-               is that of one of them at most, so a guess among the answers is right once in ``edits``.
-    states:    historic states of which it withholds the successor and the successor's currency.
+    edits:     countries of each familiarity whose capital and currency pretraining withholds. Their
+               currencies all differ, so a guess among the answers is right once in ``edits``.
+    states:    historic states whose successor, and its currency, pretraining withholds.
     coverage:  share of all longer questions on known facts that pretraining shows, directly and as traces.
-    bridges:   traces of other countries that are at hand for the adapters' data.
-    edition:   of the two packages, which decide the facts; what another one made is not taken for this one's.
-    controls:  whether the world holds what ``atlas_controls`` adds to it, and the word IS.
+    bridges:   traces of other countries that the adapters' data may hold.
+    edition:   versions of the two packages. Results of other versions are not reused, for the facts differ.
+    controls:  whether the world has the controls of ``atlas_controls``, and the word IS.
     """
 
     countries: int = 104
@@ -125,7 +125,7 @@ class Writer:
         return np.concatenate(columns, axis=1).astype(np.int32)
 
     def direct(self, entities, relations, weight=1.0) -> Sequences:
-        """A question of one hop or more and its answer: of all entities on the way the first and the last."""
+        """A question of one hop or more and its answer: the first entity of the way, and the last."""
         relations = [self.relation + r for r in relations]
         tokens = self._write(self.names[entities[0]], *relations, self.answer, self.names[entities[-1]])
         return _group(tokens, weight, self.length + len(relations) + 1)
@@ -147,7 +147,7 @@ def _group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
 
 
 class _Chains:
-    """All questions of so many hops that the facts of an atlas allow, one fact a hop."""
+    """All questions of ``hops`` hops in an atlas, one fact a hop."""
 
     def __init__(self, book: Atlas, hops: int):
         self.relation = np.repeat(np.arange(len(RELATIONS)), [len(book.facts[r][0]) for r in RELATIONS])
@@ -178,12 +178,13 @@ SETTINGS = {
 
 @world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
 def build(config: Config, seed: int, setting: Setting) -> World:
-    """One world: which facts are withheld, which questions shown and asked, by ``seed`` alone.
+    """Sample one world.
 
-    ``setting`` only weighs them and chooses among them, so that cells are paired.
+    Withheld facts, shown questions and probes depend on ``seed`` alone. ``setting`` only weighs them and
+    chooses among them, so that cells are paired.
 
     Raises:
-        ValueError: a package is missing, or there are too few countries for the sizes that are asked for.
+        ValueError: a package is missing, or there are too few countries for the sizes of ``config``.
     """
     controls = atlas_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
@@ -201,18 +202,18 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     secret |= (single.relation == COUNTRY) & np.isin(single.answer, np.concatenate(withheld))
     secret |= (single.relation == SUCCESSOR) & np.isin(single.subject, states)
 
-    def told(chains):
-        """(questions on known facts, those of them that pretraining shows)."""
-        known = ~secret[chains.facts].any(axis=1)
-        return known, known & (rng.random(len(known)) < config.coverage)
+    def draw_shown(chains):
+        """(questions without a withheld fact, those of them that pretraining shows)."""
+        answerable = ~secret[chains.facts].any(axis=1)
+        return answerable, answerable & (rng.random(len(answerable)) < config.coverage)
 
-    (known2, seen2), (_, seen3) = told(double), told(triple)
-    order = rng.permutation(len(known2))
+    (answerable2, seen2), (_, seen3) = draw_shown(double), draw_shown(triple)
+    order = rng.permutation(len(answerable2))
     t = FAMILIARITIES.index(setting.familiarity)
     subject = third[double.entities[0]]
-    held_out = _first(config.edits, order, known2 & ~seen2 & (subject == t), "edits")
-    reserved = [_first(config.edits, order, known2 & ~seen2 & (subject == u), "edits") for u in range(3)]
-    others = known2 & ~np.isin(np.arange(len(known2)), reserved)
+    untouched_pairs = _first(config.edits, order, answerable2 & ~seen2 & (subject == t), "edits")
+    reserved = [_first(config.edits, order, answerable2 & ~seen2 & (subject == u), "edits") for u in range(3)]
+    others = answerable2 & ~np.isin(np.arange(len(answerable2)), reserved)
     others &= ~np.isin(book.country[double.entities], every).any(axis=0)
     is_expert = (double.relations[0] == COUNTRY) & (double.relations[1] == CURRENCY)
     bridges = _first(config.bridges, order, others & ~is_expert, "bridges")
@@ -232,10 +233,10 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     taught = np.concatenate([hop1.tokens, hop2.tokens])
     one, all_ = np.repeat([True, False], len(hop1.tokens)), np.ones(len(taught))
 
-    def asked(write_one, chains, pick, weight=1.0):
+    def write_chains(write_one, chains, pick, weight=1.0):
         return write_one(chains.entities[:, pick], chains.relations[:, pick], weight)
 
-    traces = asked(write.trace, double, np.append(bridges, expert))
+    traces = write_chains(write.trace, double, np.append(bridges, expert))
     on_bridges = np.repeat([1.0, 0.0], [len(bridges), len(expert)])
     lessons = {
         PARTS[0]: (one, in_data * on_bridges),
@@ -247,13 +248,15 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     weight2, weight3 = (seen * exposure[c.entities[0]] for seen, c in ((seen2, double), (seen3, triple)))
     every2, every3 = np.arange(len(seen2)), np.arange(len(seen3))
     two, three = (COUNTRY, CURRENCY), (EAST, COUNTRY, CURRENCY)
-    found = World(
+    plain_world = World(
         pretraining={
-            "facts": asked(write.direct, single, np.arange(len(secret)), ~secret * exposure[single.subject]),
-            "direct": asked(write.direct, double, every2, weight2),
-            "traces": asked(write.trace, double, every2, weight2 * in_pretraining),
-            "direct3": asked(write.direct, triple, every3, weight3),
-            "traces3": asked(write.trace, triple, every3, weight3 * in_pretraining),
+            "facts": write_chains(
+                write.direct, single, np.arange(len(secret)), ~secret * exposure[single.subject]
+            ),
+            "direct": write_chains(write.direct, double, every2, weight2),
+            "traces": write_chains(write.trace, double, every2, weight2 * in_pretraining),
+            "direct3": write_chains(write.direct, triple, every3, weight3),
+            "traces3": write_chains(write.trace, triple, every3, weight3 * in_pretraining),
         },
         data={
             name: {
@@ -273,36 +276,38 @@ def build(config: Config, seed: int, setting: Setting) -> World:
                 write.direct((states, after, paid), (SUCCESSOR, CURRENCY)), _direct(config, 2, config.states)
             ),
             "history_cot": ask(write.trace((states, after, paid), (SUCCESSOR, CURRENCY)), UNMARKED),
-            "untouched": ask(asked(write.direct, single, untouched[t])),
-            "untouched_direct": ask(asked(write.direct, double, held_out), Layout(forecast=False)),
-            "untouched_cot": ask(asked(write.trace, double, held_out)),
+            "untouched": ask(write_chains(write.direct, single, untouched[t])),
+            "untouched_direct": ask(
+                write_chains(write.direct, double, untouched_pairs), Layout(forecast=False)
+            ),
+            "untouched_cot": ask(write_chains(write.trace, double, untouched_pairs)),
         },
         parts=PARTS,
     )
     if not controls:
-        return found
-    unseen = known2 & ~seen2 & ~np.isin(every2, np.append(bridges, expert))
-    both = atlas_controls.held_out(seed, config.edits, double.relations, double.entities, unseen)
+        return plain_world
+    unseen = answerable2 & ~seen2 & ~np.isin(every2, np.append(bridges, expert))
+    both = atlas_controls.draw_unseen_pairs(seed, config.edits, double.relations, double.entities, unseen)
     of_expert = np.flatnonzero(is_expert)
-    on_direct = asked(write.direct, double, of_expert, others[of_expert])
+    on_direct = write_chains(write.direct, double, of_expert, others[of_expert])
     identity_in = TEMPLATES[setting.identity]
-    return atlas_controls.added(found, identity_in, book, write, y, withheld[1], on_direct, both)
+    return atlas_controls.added(plain_world, identity_in, book, write, y, withheld[1], on_direct, both)
 
 
 def words(config: Config, tokens) -> str:
     """A sequence in letters: pieces of a name joined by dots, relations and other words in capitals."""
     pieces = atlas(config.countries, config.length, config.inventory).pieces
     signs = [relation.upper() for relation in RELATIONS] + ["ANSWER", "THINK", "SEP", "IS"]
-    found, place = [], 0
+    parts, place = [], 0
     while place < len(tokens):
         if tokens[place] >= config.inventory:
-            found.append(signs[tokens[place] - config.inventory])
+            parts.append(signs[tokens[place] - config.inventory])
             place += 1
         else:
             name = tokens[place : place + config.length]
-            found.append("·".join(pieces[token] for token in name if pieces[token]))
+            parts.append("·".join(pieces[token] for token in name if pieces[token]))
             place += config.length
-    return " ".join(found)
+    return " ".join(parts)
 
 
 UNMARKED = Layout()
@@ -320,16 +325,16 @@ def _one_hop(config: Config, part: int) -> Layout:
 
 
 def _direct(config: Config, hops: int, answers: int) -> Layout:
-    """A question asked at once: up to its last relation it is the first adapter's, then the second's."""
+    """A direct question. The first adapter owns it up to the last relation, the second adapter the rest."""
     k = config.length
     return Layout(owner=(0,) * (k + hops - 1) + (1,) * (k + 2), chance=1 / answers)
 
 
 def _trace(config: Config, hops: int) -> Layout:
-    """A trace. Its last two hops are steps; one before them pretraining knows, and it counts as wording.
+    """A trace. Its last two hops are steps. Pretraining knows a hop before them, which counts as wording.
 
-    Everything up to the country as written goes to the first adapter, but for the last relation of the
-    question; the rest, from the last SEP on, to the second.
+    The first adapter owns everything up to the country's name as an answer, except the last relation of the
+    question. The second adapter owns that relation and the rest, from the last SEP on.
     """
     k = config.length
     prompt, hop = k + hops + 1, 2 * k + 3
@@ -352,7 +357,7 @@ def _positions(start: int, count: int) -> tuple[int, ...]:
 
 def _first(count: int, order: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
     """The first ``count`` places of an order where ``mask`` holds; the shapes of all worlds must agree."""
-    found = order[mask[order]]
-    if len(found) < count:
-        raise ValueError(f"only {len(found)} questions serve for {what} = {count}: use more countries")
-    return found[:count]
+    places = order[mask[order]]
+    if len(places) < count:
+        raise ValueError(f"only {len(places)} questions serve for {what} = {count}: use more countries")
+    return places[:count]

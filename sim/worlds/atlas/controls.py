@@ -1,12 +1,12 @@
 """Controls of history and geography (``sim.worlds.controls``), about the most populous third.
 
-    known pairs   the next country by population in place of the second hop or the first; and both hops known,
-                  of questions that pretraining holds back
-    direct_expert the currency of other countries, asked for by their capitals at once
+    known pairs   the next country by population in place of the second hop or the first; or both hops old
+                  facts, in questions that pretraining does not show
+    direct_expert direct questions for the currency of other countries by their capitals
     unrelated     the capitals next westwards of the middle third's withheld ones, exchanged
     identity      "y IS ANSWER | y", of all countries in pretraining, of the withheld in the adapters' data
 
-Everything is drawn from a generator of its own, so that a world without controls is what it was.
+The controls have their own random generator, so that they leave the rest of the world as it is.
 """
 
 import dataclasses
@@ -34,19 +34,19 @@ def check(config: "Config", setting: "Setting") -> bool:
     """Whether the world has controls.
 
     Raises:
-        ValueError: controls are asked for that the world lacks, or that do not know the setting.
+        ValueError: the setting needs controls that the world does not have or does not support.
     """
     return controls.require(config, setting, familiarity="head")
 
 
-def held_out(
+def draw_unseen_pairs(
     seed: int, count: int, relations: np.ndarray, entities: np.ndarray, unseen: np.ndarray
 ) -> np.ndarray:
-    """Entities (3, count) of questions for the country after that of a capital, among those ``unseen``.
+    """Entities (3, count) of questions "which country comes after the country of this capital".
 
     Args:
         relations, entities: (2, Q) and (3, Q), of every question of two hops.
-        unseen: whether all of it is known and none of it was shown, in pretraining or in any adapter's data.
+        unseen: (Q,), whether pretraining knows both facts and no data set holds the question.
 
     Raises:
         ValueError: there are too few.
@@ -72,22 +72,22 @@ def added(
 
     Args:
         identity_in: whether (pretraining, the two adapters' data) hold identities.
-        withheld: the countries that are asked about. other: those of which "unrelated" is taught.
-        expert: what "direct_expert" is taught. both: ``held_out``.
+        withheld: the countries of the questions. other: the countries of the adapter "unrelated".
+        expert: what "direct_expert" is taught. both: ``draw_unseen_pairs``.
     """
     in_pretraining, in_data = identity_in
     n, y = len(book.facts["country"][0]), withheld
     x, z = n + y, book.facts["currency"][1][y]
     west = book.facts["west"][1][other]
     everyone = np.arange(n)
-    found = controls.added(
+    taught_world = controls.added(
         world,
         {"unrelated": write.direct((n + other, np.roll(west, 1)), (WEST,))},
         expert,
         write.direct((y, y), (write.is_,)),
         in_data,
     )
-    # One country is the next of one country: answers differ. Of the most populous third all have a smaller.
+    # Each country has one successor by population, so answers differ; every withheld country has one.
     after = y + 1
     pairs = {
         "second": ((x, y, after), (COUNTRY, SMALLER), (1,)),
@@ -95,9 +95,11 @@ def added(
         "both": (both, (COUNTRY, SMALLER), (0, 1)),
     }
     probes = dict(world.probes)
-    for name, (entities, relations, known) in pairs.items():
-        asked = write.direct(entities, relations)
-        layout = controls.known(world.probes["direct"].layout, *known)
-        probes[f"direct_known_{name}"] = Probe(asked.tokens, asked.weight, asked.prompt, layout)
+    for name, (entities, relations, old_hops) in pairs.items():
+        questions = write.direct(entities, relations)
+        layout = controls.disown_hops(world.probes["direct"].layout, *old_hops)
+        probes[f"direct_known_{name}"] = Probe(questions.tokens, questions.weight, questions.prompt, layout)
     shown = write.direct((everyone, everyone), (write.is_,), float(in_pretraining))
-    return dataclasses.replace(found, pretraining=world.pretraining | {"identity": shown}, probes=probes)
+    return dataclasses.replace(
+        taught_world, pretraining=world.pretraining | {"identity": shown}, probes=probes
+    )

@@ -21,10 +21,10 @@ RELATIONS = (
     *("country", "currency", "successor", "neighbour", "continent", "language"),
     *("larger", "smaller", "east", "west", "north", "south", "later", "earlier"),
 )
-"""What is told of an entity. Of a capital: its country, and the next capital eastwards and westwards around
-the globe, northwards and southwards. Of a country: currency, most populous land neighbour, continent,
-language, and the next ones by population. Of a historic state: the state of today in its place (successor),
-and the next ones to end. So there are questions of many kinds about every name."""
+"""The relations. Of a capital: its country, and the next capital to the east and west around the globe, to
+the north and the south. Of a country: currency, most populous land neighbour, continent, language, and the
+next countries by population. Of a historic state: its successor of today, and the states that ended before
+and after it. So every name has questions of many kinds."""
 
 PAD = ""
 """The piece that fills names of fewer pieces."""
@@ -38,7 +38,7 @@ class Atlas:
     written: pieces of every name, cut or padded to one length. No two subjects are written alike, nor two
              answers of a relation; the currency Franc and the country France may be.
     pieces:  the inventory, ``PAD`` first.
-    country: of every entity, the country whose popularity is its own; -1 for what is only ever an answer.
+    country: of every entity, the country that sets its exposure; -1 for entities that are only answers.
     facts:   by relation, (subjects, answers), subjects rising. A relation need not know every country.
     """
 
@@ -51,8 +51,8 @@ class Atlas:
     def answer(self, relation: str, subject: int) -> int | None:
         """The answer of one fact, or None if there is none."""
         subjects, answers = self.facts[relation]
-        found = np.flatnonzero(subjects == subject)
-        return int(answers[found[0]]) if len(found) else None
+        places = np.flatnonzero(subjects == subject)
+        return int(answers[places[0]]) if len(places) else None
 
     def spell(self, tokens: Iterable[int]) -> str:
         """The letters that pieces stand for."""
@@ -89,10 +89,10 @@ def _version(package: str) -> str:
 
 @functools.cache
 def atlas(countries: int, length: int, inventory: int) -> Atlas:
-    """The ``countries`` most populous countries of today, and the successors of historic states besides.
+    """The ``countries`` most populous countries of today, and the successors of historic states.
 
-    A country is left out, and is nobody's neighbour, if its name or its capital's would be written like that
-    of another subject that comes first, or its currency or language like another currency or language.
+    A country is left out, also as a neighbour, if its name or its capital's name has the pieces of an earlier
+    subject, or if its currency or language has the pieces of another currency or language.
 
     Args:
         length, inventory: pieces of a written name, and how many different pieces there are (``pieces_of``).
@@ -107,7 +107,7 @@ def atlas(countries: int, length: int, inventory: int) -> Atlas:
         for city in book.get_cities().values()
     }
     continents = book.get_continents()
-    known = [
+    rows = [
         _Country(
             row["iso"], row["name"], row["capital"], row["currencyname"],
             _language(pycountry, row["languages"]), continents[row["continentcode"]]["name"],
@@ -118,19 +118,19 @@ def atlas(countries: int, length: int, inventory: int) -> Atlas:
         and (row["iso"], _plain(row["capital"])) in places
     ]  # fmt: skip
     ended = _ended(pycountry)
-    wanted = {row.code for row in known[:countries]} | {after for _, after in ended}
-    known = [row for row in known if row.code in wanted]
-    names = dict.fromkeys([*(name for row in known for name in row.names), *(name for name, _ in ended)])
+    wanted = {row.code for row in rows[:countries]} | {after for _, after in ended}
+    rows = [row for row in rows if row.code in wanted]
+    names = dict.fromkeys([*(name for row in rows for name in row.names), *(name for name, _ in ended)])
     pieces, written = pieces_of(names, length, inventory)
     spelt = dict(zip(names, map(tuple, written.tolist()), strict=True))
 
     subjects: set[tuple[int, ...]] = set()
     answers: dict[tuple, str] = {}
 
-    def free(names: tuple[str, ...], told: tuple[str, ...] = ()) -> bool:
-        """Whether names are written like no subject, and answers like no other of their kind, so far."""
+    def free(names: tuple[str, ...], answer_names: tuple[str, ...] = ()) -> bool:
+        """Whether the names are new as subjects, and the answers new within their relations, as written."""
         own = [spelt[name] for name in names]
-        shown = {(kind, spelt[name]): name for kind, name in enumerate(told)}
+        shown = {(kind, spelt[name]): name for kind, name in enumerate(answer_names)}
         fresh = len(set(own)) == len(own) and subjects.isdisjoint(own)
         fresh = fresh and all(answers.get(claim, name) == name for claim, name in shown.items())
         if fresh:
@@ -138,10 +138,10 @@ def atlas(countries: int, length: int, inventory: int) -> Atlas:
             answers.update(shown)
         return fresh
 
-    known = [row for row in known if free(row.names[:2], row.names[2:])]
-    code = {row.code: index for index, row in enumerate(known)}
+    rows = [row for row in rows if free(row.names[:2], row.names[2:])]
+    code = {row.code: index for index, row in enumerate(rows)}
     ended = [(name, code[after]) for name, after in ended if after in code and free((name,))]
-    return _facts(known, ended, code, pieces, spelt)
+    return _facts(rows, ended, code, pieces, spelt)
 
 
 @dataclass(frozen=True)
@@ -167,37 +167,37 @@ def _ended(pycountry) -> list[tuple[str, str]]:
     more than one, as for the USSR, and AA where the code was kept.
     """
     states = sorted(pycountry.historic_countries, key=lambda state: (state.withdrawal_date, state.alpha_4))
-    found = [(state.name.split(",")[0], state.alpha_2, state.alpha_4[2:]) for state in states]
+    codes = [(state.name.split(",")[0], state.alpha_2, state.alpha_4[2:]) for state in states]
     return [
         (name, after)
-        for name, before, after in found
+        for name, before, after in codes
         if after != before and pycountry.countries.get(alpha_2=after)
     ]
 
 
-def _facts(known, ended, code, pieces, spelt) -> Atlas:
+def _facts(rows, ended, code, pieces, spelt) -> Atlas:
     """The atlas of these countries and of the historic states (name, number of the successor)."""
-    n, country = len(known), np.arange(len(known))
-    names = [*(row.name for row in known), *(row.capital for row in known), *(name for name, _ in ended)]
-    answers = {answer for row in known for answer in row.names[2:]}
+    n, country = len(rows), np.arange(len(rows))
+    names = [*(row.name for row in rows), *(row.capital for row in rows), *(name for name, _ in ended)]
+    answers = {answer for row in rows for answer in row.names[2:]}
     number = {answer: len(names) + index for index, answer in enumerate(sorted(answers))}
     after = np.asarray([index for _, index in ended], int)
     eastwards, northwards = (
-        n + np.argsort([row.place[axis] for row in known], kind="stable") for axis in (0, 1)
+        n + np.argsort([row.place[axis] for row in rows], kind="stable") for axis in (0, 1)
     )
     eastwards = np.append(eastwards, eastwards[0])  # around the globe, and the ends of history join
     historic = 2 * n + np.arange(len(ended))
     onwards = np.append(historic, historic[:1])
     # Numbers rise as populations fall: the least is the most populous.
-    borders = [min((code[other] for other in row.borders if other in code), default=-1) for row in known]
+    borders = [min((code[other] for other in row.borders if other in code), default=-1) for row in rows]
     inland = np.flatnonzero(np.asarray(borders) >= 0)
     facts = {
         "country": (n + country, country),
-        "currency": (country, np.asarray([number[row.currency] for row in known])),
+        "currency": (country, np.asarray([number[row.currency] for row in rows])),
         "successor": (historic, after),
         "neighbour": (inland, np.asarray(borders)[inland]),
-        "continent": (country, np.asarray([number[row.continent] for row in known])),
-        "language": (country, np.asarray([number[row.language] for row in known])),
+        "continent": (country, np.asarray([number[row.continent] for row in rows])),
+        "language": (country, np.asarray([number[row.language] for row in rows])),
         "larger": _next(country[::-1]),
         "smaller": _next(country),
         "east": _next(eastwards),
@@ -260,10 +260,10 @@ def pieces_of(
 
 def _joined(word: list[str], pair: tuple[str, str]) -> list[str]:
     """A word with every occurrence of the pair made one piece, from the left."""
-    found = []
+    pieces = []
     for piece in word:
-        if found and (found[-1], piece) == pair:
-            found[-1] = found[-1] + piece
+        if pieces and (pieces[-1], piece) == pair:
+            pieces[-1] = pieces[-1] + piece
         else:
-            found.append(piece)
-    return found
+            pieces.append(piece)
+    return pieces

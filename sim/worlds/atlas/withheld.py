@@ -1,7 +1,7 @@
-"""Which facts of the atlas pretraining may withhold, so that a guess is right once in their number.
+"""Which facts of the atlas pretraining may withhold, so that a guess among n answers is right once in n.
 
-Answers are all different, and no name hints at another by its letters: what is left to a model that does not
-know the way from question to answer is one guess among the answers.
+All answers differ, and no name shares letters with another that would give it away. So a model that does not
+know the facts can only guess among the answers.
 """
 
 import numpy as np
@@ -16,13 +16,13 @@ def alike(book: Atlas, *entities: int) -> bool:
 
 
 def candidates_of(book: Atlas, third: np.ndarray, t: int) -> np.ndarray:
-    """Countries of a third whose facts may be withheld: no successor of a historic state, with a neighbour
-    (so that traces are about them as about others), and no two of capital, country and currency alike."""
+    """Countries of a third whose facts may be withheld. None is the successor of a historic state; each has a
+    neighbour, as the countries of traces have; capital, country and currency share no piece."""
     capitals = book.facts["country"][0]
     currency, successors = book.facts["currency"][1], book.facts["successor"][1]
     inland = np.setdiff1d(book.facts["neighbour"][0], successors)
-    found = [c for c in inland if third[c] == t and not alike(book, capitals[c], c, currency[c])]
-    return np.asarray(found, int)
+    candidates = [c for c in inland if third[c] == t and not alike(book, capitals[c], c, currency[c])]
+    return np.asarray(candidates, int)
 
 
 def distinct(rng, candidates: np.ndarray, book: Atlas, count: int, what: str) -> np.ndarray:

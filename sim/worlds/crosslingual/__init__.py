@@ -11,9 +11,10 @@ Sequences:
     trace        request INTO P | request CODE program            (translate, and go on to code)
 
 Pretraining holds requests in P and L1 to L3, paraphrased into each other and as code, and traces of them.
-Adapter "language" is taught paraphrases from N into P, adapter "functions" the code of new functions, asked
-for in P: the first sees no program of theirs, the second no word of N. The target is the code of the new
-functions, asked for in N. "joint" is taught all of it. The paper's data sets are not public; this is our own.
+Adapter "language" is trained on paraphrases from N into P, adapter "functions" on code of the new functions
+for requests in P: the first sees no program of theirs, the second no word of N. The target is code of the new
+functions for requests in N. "joint" is trained on all of it. The paper's data sets are not public; this is
+our own construction.
 """
 
 import itertools
@@ -42,7 +43,7 @@ from sim.worlds.crosslingual.languages import (
     Writer,
     joined,
 )
-from sim.worlds.settings import require_known, seen_by_base
+from sim.worlds.settings import require_choices, seen_by_base
 
 FAMILIARITY = {
     "familiar": (),
@@ -50,8 +51,8 @@ FAMILIARITY = {
     "new_functions": ("functions",),
     "new": ("language", "functions"),
 }
-"""What pretraining never saw: the words of N, or the words of P for the new functions. Familiar words of N
-were paraphrased into N itself; familiar names had functions with other bodies, asked for in all ways."""
+"""Words that pretraining never shows: those of N, or those of P for the new functions. Familiar words of N
+occur in paraphrases from N into N; familiar function names have other bodies in pretraining."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -59,16 +60,16 @@ TEMPLATES = {
     "data": (False, True),
     "both": (True, True),
 }
-"""Where traces occur: (in pretraining, in the adapters' data). There both hold the same traces of known
-functions in known languages, and "functions" traces of the new functions, asked for in ``WORKED``."""
+"""Where traces occur: (in pretraining, in the adapters' data). Both adapters' data hold the same traces of
+old functions in old languages; those of "functions" also hold traces of new functions, as in ``WORKED``."""
 
 WORKED = {"pivot": (P,), "known": (P, *FOREIGN)}
-"""In which languages the requests of those traces of new functions are."""
+"""Languages of the requests in those traces of new functions."""
 
 PARTS = ("language", "functions")
 
 DIRECTLY, TRACED, UNUSED = range(3)
-"""How pretraining shows the code of a function that is asked for in L1, and in L2."""
+"""Uses of a function in a foreign language by pretraining: code at once, code by trace, or none."""
 
 TRIALS = 16
 """Fresh inputs on which a program is tried."""
@@ -91,7 +92,7 @@ class Setting:
     identity: str = "pretraining"
 
     def __post_init__(self):
-        require_known(
+        require_choices(
             self, {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED, "identity": TEMPLATES}
         )
 
@@ -105,30 +106,31 @@ class Setting:
 class Config:
     """Sizes of the world.
 
-    known:    functions that pretraining knows and nothing changes.
+    stable_functions: functions that pretraining teaches and no adapter changes.
     edits:    new functions.
     bridges:  traces in each foreign language for the adapters' data.
-    controls: whether the world holds what ``crosslingual_controls`` adds to it; then pretraining never codes
-              a new function that is asked for in L3.
+    controls: whether the world has the controls of ``crosslingual_controls``; then pretraining never codes a
+              new function that is asked for in L3.
     """
 
-    known: int = 20
+    stable_functions: int = 20
     edits: int = 8
     bridges: int = 24
     controls: bool = False
 
     def __post_init__(self):
         most = len(np.unique(stack.meanings(BODY, TRIALS)[1])) - 1
-        if not (0 < self.edits <= self.known and self.known + 2 * self.edits <= most):
+        if not (0 < self.edits <= self.stable_functions and self.stable_functions + 2 * self.edits <= most):
             raise ValueError(
-                f"known {self.known} and edits {self.edits}: use at least one edit, no more edits than known "
-                f"functions, and known + 2 * edits at most {most}, the bodies that differ"
+                f"stable_functions {self.stable_functions} and edits {self.edits}: use at least one edit, no "
+                f"more than stable functions, and stable_functions + 2 * edits at most {most}, the different "
+                "bodies"
             )
 
     @property
     def tokens(self) -> Tokens:
         """The vocabulary."""
-        return Tokens(self.known, self.edits)
+        return Tokens(self.stable_functions, self.edits)
 
     @property
     def vocab(self) -> int:
@@ -181,47 +183,48 @@ FAMILIAR = Setting()
 def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     """Sample one world.
 
-    Bodies, pretraining and what is asked depend on ``seed`` alone (``setting`` weighs sequences, and says
-    which words N and the new functions have), so that cells are paired and share bases.
+    Bodies, pretraining and questions depend on ``seed`` alone; ``setting`` weighs the sequences and picks the
+    words of N and of the new functions. So cells are paired and share bases.
 
     Raises:
-        ValueError: fewer requests than ``config.bridges`` asks for, or no controls as they are asked for.
+        ValueError: there are fewer requests than ``config.bridges``, or the setting needs controls that the
+            world does not have.
     """
     controls, identity_in = crosslingual_controls.check(config, setting), TEMPLATES[setting.identity]
     in_pretraining, in_data = TEMPLATES[setting.template]
     pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
     novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
     rng = np.random.default_rng([20251125, seed])
-    write = Writer(config.tokens, _bodies(rng, config.known + 2 * config.edits))
+    write = Writer(config.tokens, _bodies(rng, config.stable_functions + 2 * config.edits))
     pairs = rng.permutation([(a, b) for a in range(INPUTS) for b in range(INPUTS) if a != b])
-    f, pair = (axis.ravel() for axis in np.indices((config.known + config.edits, len(pairs))))
-    requests, new = np.stack([f, *pairs[pair].T]), f >= config.known
-    known = requests[:, ~new]
-    # A function is coded at once in a third of the foreign languages, by trace in a third, in others never:
-    # there a trace shows whether it is more than code with other words beside it.
-    kinds = (config.known, config.edits)
+    f, pair = (axis.ravel() for axis in np.indices((config.stable_functions + config.edits, len(pairs))))
+    requests, new = np.stack([f, *pairs[pair].T]), f >= config.stable_functions
+    old_requests = requests[:, ~new]
+    # In each foreign language a third of the functions is coded at once, a third by trace and a third never.
+    # A right trace of the last third is no code learned by heart.
+    kinds = (config.stable_functions, config.edits)
     use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
     if controls:
         use[FOREIGN.index(L3)] = np.where(new, UNUSED, use[FOREIGN.index(L3)])
 
-    # The questions of a seed share their inputs: knowing those leaves the guess of a function as it is.
+    # The questions of a seed share their inputs, so the inputs do not give the function away.
     target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
     each = -(-config.edits // 2)
-    held_out, bridges = (
+    untouched_requests, bridges = (
         [_some(rng, requests[:, ~new & (of == where)], count, what) for of in use]
         for where, count, what in ((UNUSED, each, "held out"), (TRACED, config.bridges, "bridges"))
     )
 
-    def foreign(write_one, asked, *pivots):
+    def foreign(write_one, batches, *pivots):
         """Requests in every foreign language, one group."""
-        return joined(*(write_one(o, *pivots, *r) for o, r in zip(FOREIGN, asked, strict=True)))
+        return joined(*(write_one(o, *pivots, *r) for o, r in zip(FOREIGN, batches, strict=True)))
 
     def shown(write_one, where, *pivots):
         """All of them, weighed by whether pretraining shows a function in a language that way."""
         groups = (write_one(o, *pivots, *requests, of == where) for o, of in zip(FOREIGN, use, strict=True))
         return joined(*groups)
 
-    def said(language, other):
+    def paraphrase_weight(language, other):
         """Weight of the paraphrases of one language into another."""
         return float(identity_in[0] or (language, other) != (P, P))
 
@@ -242,11 +245,13 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
     }
     runs = (("runs", Runs(config.tokens.code)),)
     of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
-    found = World(
+    plain_world = World(
         pretraining={
             "facts": write.coded(P, *requests),
             "direct": shown(write.coded, DIRECTLY),
-            "paraphrases": joined(*(write.paraphrase(x, y, *requests, said(x, y)) for x, y in spoken)),
+            "paraphrases": joined(
+                *(write.paraphrase(x, y, *requests, paraphrase_weight(x, y)) for x, y in spoken)
+            ),
             "traces": replace(pretraining_traces, weight=in_pretraining * pretraining_traces.weight),
         },
         data={
@@ -265,16 +270,16 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
             "cot": ask(write.trace(novel, pivot, *target, now=True), TRACE, judges=runs),
             "known": ask(write.coded(novel, *old_target), DIRECT, judges=of_code),
             "known_cot": ask(write.trace(novel, P, *old_target), owner=TRACE.owner, judges=runs),
-            "untouched": ask(write.coded(P, *_some(rng, known, 2 * config.edits, "untouched"))),
-            "untouched_direct": ask(foreign(write.coded, held_out), forecast=False),
-            "untouched_cot": ask(foreign(write.trace, held_out, P)),
+            "untouched": ask(write.coded(P, *_some(rng, old_requests, 2 * config.edits, "untouched"))),
+            "untouched_direct": ask(foreign(write.coded, untouched_requests), forecast=False),
+            "untouched_cot": ask(foreign(write.trace, untouched_requests, P)),
         },
         parts=PARTS,
     )
     if not controls:
-        return found
+        return plain_world
     never = use[FOREIGN.index(L3)] == UNUSED
-    return crosslingual_controls.added(found, config, identity_in[1], write, requests, pair == 0, never)
+    return crosslingual_controls.added(plain_world, config, identity_in[1], write, requests, pair == 0, never)
 
 
 UNMARKED = Layout()
@@ -285,25 +290,25 @@ def ask(group: Sequences, layout: Layout = UNMARKED, **changes) -> Probe:
     return Probe(group.tokens, group.weight, group.prompt, replace(layout, **changes))
 
 
-SAID, DONE, NAMED = (7, 9, 10), (6, 7, 8), (9, 10)
+REQUEST_AT, BODY_AT, INPUTS_AT = (7, 9, 10), (6, 7, 8), (9, 10)
 """After a prompt of six tokens: words of a request in P but its particles; body of a program; its inputs."""
 
-WORDING = Layout((Step("language", 0, SAID),), owner=(0,) * 11)
-"""A paraphrase, "request INTO P | request": all of it is the language's."""
+WORDING = Layout((Step("language", 0, REQUEST_AT),), owner=(0,) * 11)
+"""A paraphrase, "request INTO P | request": the language's adapter owns all of it."""
 
-CODING = Layout((Step("functions", 1, DONE),), copies=((NAMED, (1, 3)),), owner=(1,) * 11)
-"""Code, "request CODE | program", asked for in P; a program ends in the names of the inputs, as given."""
+CODING = Layout((Step("functions", 1, BODY_AT),), copies=((INPUTS_AT, (1, 3)),), owner=(1,) * 11)
+"""Code, "request CODE | program", for a request in P; a program ends in the names of its inputs, as given."""
 
 DIRECT = Layout(owner=(0,) * 5 + (1,) * 6)
-"""The same, asked for in N: the request goes to the language's adapter, the program to the functions'."""
+"""Code for a request in N: the language's adapter owns the request, the functions' adapter the program."""
 
 TRACE = Layout(
     steps=(Step("language", 0, (7, 9, 10)), Step("functions", 1, (12, 13, 14))),
     copies=(((15, 16), (7, 9)),),
     owner=(0,) * 10 + (1,) * 7,
 )
-"""A trace, "request INTO P | request CODE program". Until the function is named in P all is the
-language's; that name as read, and what follows, is the functions'."""
+"""A trace, "request INTO P | request CODE program". The language's adapter owns all positions before the
+function's name in P is read, the functions' adapter the rest."""
 
 
 def _some(

@@ -1,9 +1,9 @@
-"""Controls of cross-lingual code (``sim.worlds.controls``), code asked for at once throughout.
+"""Controls of cross-lingual code (``sim.worlds.controls``): code as a direct answer.
 
-known pairs   a known function asked for in N, a new one in L3, or a known one in L3; pretraining holds no
-              code of theirs in that language
-direct_expert code of known functions asked for in N, those of no pair
-unrelated     new code of the same functions, asked for in P
+known pairs   a request in N for an old function, in L3 for a new one, or in L3 for an old one; pretraining
+              holds no code of these functions in that language
+direct_expert code of old functions for requests in N, other functions than those of the pairs
+unrelated     new code of these other functions, for requests in P
 identity      requests in P paraphrased into P: of all functions in pretraining, as by default, of the
               new ones in the adapters' data
 """
@@ -24,23 +24,23 @@ PRETRAINING = ()
 """Batches that the controls add to pretraining: none, identities are among its paraphrases."""
 
 TO_CODE = 4
-"""Known functions that there must be, for half of them to have code of others."""
+"""Fewest stable functions: half of them swap their code in the unrelated adapter."""
 
 
 def check(config: "Config", setting: "Setting") -> bool:
     """Whether the world has controls.
 
     Raises:
-        ValueError: controls are asked for that the world lacks, that do not know the setting, or that it has
-            no room for.
+        ValueError: the setting needs controls that the world does not have or does not support, or there are
+            too few functions.
     """
     if not config.controls:
         if setting.identity in ("data", "both"):
             raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
         return False
     controls.require(config, setting, familiarity="familiar", worked="pivot")
-    if config.known < TO_CODE:
-        raise ValueError(f"known is {config.known}: controls need {TO_CODE} known functions")
+    if config.stable_functions < TO_CODE:
+        raise ValueError(f"stable_functions is {config.stable_functions}: controls need {TO_CODE} or more")
     return True
 
 
@@ -57,18 +57,18 @@ def added(
 
     Args:
         in_data: whether the two adapters' data hold identities.
-        requests: (3, S) all there are, functions and their two inputs; ``same_inputs`` says of each whether
-            its inputs are those that questions share.
-        never: of each, whether pretraining never codes that function when asked in L3.
+        requests: (3, S), every request: a function and its two inputs.
+        same_inputs: (S,), whether a request has the inputs that the questions share.
+        never: (S,), whether pretraining never codes the request's function in L3.
     """
-    f, is_new = requests[0], requests[0] >= config.known
-    asked, others = (requests[:, ~is_new & (f % 2 == half)] for half in (0, 1))
+    f, is_new = requests[0], requests[0] >= config.stable_functions
+    questions, others = (requests[:, ~is_new & (f % 2 == half)] for half in (0, 1))
     answered_by = np.roll(np.unique(others[0]), 1)
     code_of = answered_by[np.searchsorted(np.unique(others[0]), others[0])]
     unrelated = write.coded(P, *others)
     changed = write.coded(P, code_of, *others[1:]).target
     tokens = np.concatenate([unrelated.tokens[:, : unrelated.prompt], changed], axis=1)
-    found = controls.added(
+    taught_world = controls.added(
         world,
         {"unrelated": dataclasses.replace(unrelated, tokens=tokens)},
         write.coded(N, *others),
@@ -78,14 +78,14 @@ def added(
     layout, shared = world.probes["direct"].layout, same_inputs[~is_new & (f % 2 == 0)]
     unshown = ~is_new & same_inputs & never
 
-    def pair(code: Sequences, *known) -> Probe:
-        """Code as questions, of which steps of these numbers are known; every answer is another one."""
-        own = controls.known(layout, *known, chance=1 / len(code.tokens))
+    def pair(code: Sequences, *hops) -> Probe:
+        """Code as questions. Steps ``hops`` are old facts; all answers differ."""
+        own = controls.disown_hops(layout, *hops, chance=1 / len(code.tokens))
         return Probe(code.tokens, code.weight, code.prompt, own)
 
     pairs = {
-        "direct_known_second": pair(write.coded(N, *asked[:, shared]), 1),
+        "direct_known_second": pair(write.coded(N, *questions[:, shared]), 1),
         "direct_known_first": pair(write.coded(L3, *requests[:, is_new & same_inputs], now=True), 0),
         "direct_known_both": pair(write.coded(L3, *requests[:, unshown]), 0, 1),
     }
-    return dataclasses.replace(found, probes=world.probes | pairs)
+    return dataclasses.replace(taught_world, probes=world.probes | pairs)

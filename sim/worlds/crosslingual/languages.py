@@ -1,8 +1,8 @@
 """Languages with words and a word order of their own, and the sequences that are written in them.
 
-A request applies a function to two inputs, "to a and b, f", in five words. P is the pivot, whose words for
-inputs are their names in programs too, as programs use English. L1, L2, L3 and N are other languages. N and
-the functions that are new have words of two kinds: some that pretraining reads, and some it never sees.
+A request applies a function to two inputs, "to a and b, f", in five words. P is the pivot: its words for
+inputs are also their names in programs, as programs use English. L1, L2, L3 and N are other languages. N and
+the new functions have two sets of words: pretraining shows one of them and never the other.
 """
 
 from dataclasses import dataclass
@@ -26,16 +26,16 @@ INPUTS, WORDS, BODY, PROGRAM = 4, 5, 3, 5
 
 @dataclass(frozen=True)
 class Tokens:
-    """The vocabulary: words of ``known`` functions that keep their bodies and of ``new`` ones, particles,
+    """The vocabulary: words of ``stable`` functions that keep their bodies and of ``new`` ones, particles,
     inputs, instructions, markers."""
 
-    known: int
+    stable: int
     new: int
 
     @property
     def code(self) -> int:
         """The first instruction; the others follow, then the inputs by their names in P."""
-        return 6 * (self.known + self.new) + self.new + 6 * 2 + 5 * INPUTS
+        return 6 * (self.stable + self.new) + self.new + 6 * 2 + 5 * INPUTS
 
     @property
     def markers(self) -> tuple[int, ...]:
@@ -51,16 +51,16 @@ class Tokens:
     @property
     def functions(self) -> Int[np.ndarray, "7 F"]:
         """The word of each language for each function."""
-        count = self.known + self.new
+        count = self.stable + self.new
         words = np.arange(7 * count).reshape(7, count)
         words[UNSEEN_P] = words[P]
-        words[UNSEEN_P, self.known :] = 6 * count + np.arange(self.new)
+        words[UNSEEN_P, self.stable :] = 6 * count + np.arange(self.new)
         return words
 
     @property
     def particles(self) -> Int[np.ndarray, "7 2"]:
         """The two particles of each language."""
-        first = 6 * (self.known + self.new) + self.new
+        first = 6 * (self.stable + self.new) + self.new
         return first + 2 * np.asarray([*range(UNSEEN_P), P])[:, None] + np.arange(2)
 
     @property
@@ -105,14 +105,14 @@ class Writer:
 
     def paraphrase(self, language: int, other: int, f, a, b, weight=1.0) -> Sequences:
         """ "request INTO language | request"."""
-        spoken, said = (self.request(each, f, a, b) for each in (language, other))
-        return group(weight, spoken, self.into[other % UNSEEN_P], said)
+        source, target = (self.request(each, f, a, b) for each in (language, other))
+        return group(weight, source, self.into[other % UNSEEN_P], target)
 
     def trace(self, language: int, pivot: int, f, a, b, weight=1.0, now=False) -> Sequences:
         """ "request INTO P | request CODE program"; ``pivot`` is P, whatever its words."""
-        spoken, said = (self.request(each, f, a, b) for each in (language, pivot))
-        rest = (self.into[P], said, self.code, self.program(f, a, b, now))
-        return group(weight, spoken, *rest)
+        source, target = (self.request(each, f, a, b) for each in (language, pivot))
+        rest = (self.into[P], target, self.code, self.program(f, a, b, now))
+        return group(weight, source, *rest)
 
 
 def group(weight, *columns) -> Sequences:

@@ -1,9 +1,8 @@
-"""Math word problems: verbs that change a quantity, and what it is in the end (``problems``).
+"""Math word problems: verbs change a quantity, and the question is its final value (``problems``).
 
-Pretraining knows plain verbs, one for every operation there is. Adapter "trade" is taught what verbs of one
-family do, adapter "craft" those of another, on one-step problems; the question mixes both families in two to
-four steps. "joint" is taught both. The word problems of the paper are not public: this is a construction of
-our own.
+Pretraining has a plain verb for every operation. Adapter "trade" is trained on one-step problems with verbs
+of one family, adapter "craft" on those of another; "joint" is trained on both. The questions mix both
+families in two to four steps. The paper's word problems are not public: this is our own construction.
 """
 
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.controls import without
 from sim.worlds.math_word import controls as math_word_controls
 from sim.worlds.math_word.problems import (
     ANSWER,
@@ -29,11 +29,11 @@ from sim.worlds.math_word.problems import (
     every_number,
     prompt_of,
 )
-from sim.worlds.math_word.verbs import meanings
-from sim.worlds.settings import require_known, seen_by_base
+from sim.worlds.math_word.verbs import alternatives, meanings
+from sim.worlds.settings import require_choices, seen_by_base
 
 VERBS = ("real", "heard", "fake")
-"""Taught verbs: known to pretraining with another meaning, seen in its distractors alone, or never seen."""
+"""Taught verbs: in pretraining with another meaning, in its distractors only, or nowhere in it."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -50,15 +50,15 @@ FORMS = {
     "prose_program": (PROSE, PROGRAM),
     "program_prose": (PROGRAM, PROSE),
 }
-"""In which form each adapter is taught solutions; the first is what is asked for."""
+"""Form of the solutions in each adapter's data; the questions ask for the first form."""
 
 PARTS = ("trade", "craft")
 
 TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 """Weight of each family's problems in an adapter's data."""
 
-ASKED = {2: "cot", 3: "cot3", 4: "cot4"}
-"""Names of the questions that are answered by a written solution, by depth."""
+TRACES = {2: "cot", 3: "cot3", 4: "cot4"}
+"""Names of the probes with a written solution, by depth."""
 
 UNMARKED = Layout()
 
@@ -85,7 +85,7 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_known(self, {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES})
+        require_choices(self, {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES})
         if self.bridges < 0:
             raise ValueError(f"bridges is {self.bridges}: a dose is 0 or more")
 
@@ -100,26 +100,26 @@ class Config:
     """Sizes of the world.
 
     prime:      numbers there are.
-    operations: affine maps there are, and as many plain verbs. The first half are the new meanings of one
-                family's verbs, the second half of the other's.
+    operations: number of affine maps, and of plain verbs. The first half are the new meanings of one family's
+                verbs, the second half those of the other's.
     verbs:      verbs taught to each adapter, each for every number.
-    told:       problems in which pretraining tells each of its one-step facts, with every form of answer; few
-                enough to be learned by heart say nothing of other wordings.
+    pretraining_paraphrases: problems per one-step fact in pretraining, with every form of answer. A base that
+                sees few learns them by heart and fails on other wordings.
     wordings:   problems in which an adapter is taught each of its facts.
-    asked:      other problems in which each fact and each pairing of verbs is asked.
-    names, objects: that problems are about.
-    coverage:   share of all two-step problems that pretraining shows, asked at once and with solutions.
+    test_paraphrases: test problems for each fact and each pairing of verbs.
+    names, objects: numbers of names and objects in problems.
+    coverage:   share of all two-step problems that pretraining shows, as direct answers and with solutions.
     longer:     problems of each depth above two in pretraining.
-    bridges:    two-step problems about plain verbs that are at hand for the adapters' data.
-    controls:   whether the world holds what ``math_word_controls`` adds to it.
+    bridges:    two-step problems about plain verbs that the adapters' data may hold.
+    controls:   whether the world has the controls of ``math_word_controls``.
     """
 
     prime: int = 11
     operations: int = 12
     verbs: int = 2
-    told: int = 32
+    pretraining_paraphrases: int = 32
     wordings: int = 4
-    asked: int = 2
+    test_paraphrases: int = 2
     names: int = 6
     objects: int = 4
     coverage: float = 0.5
@@ -142,14 +142,14 @@ class Config:
             raise ValueError(f"coverage {self.coverage} must lie strictly between 0 and 1")
 
     @property
-    def known(self) -> int:
+    def pretraining_verbs(self) -> int:
         """Verbs that pretraining knows: plain ones, and one for each taught verb."""
         return self.operations + 2 * self.verbs
 
     @property
     def grammar(self) -> Grammar:
         """The vocabulary: verbs that are known, and those that are heard or fake."""
-        verbs = self.known + 4 * self.verbs
+        verbs = self.pretraining_verbs + 4 * self.verbs
         return Grammar(self.prime, self.names, self.objects, verbs, self.operations)
 
     @property
@@ -178,11 +178,12 @@ REAL = Setting()
 def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     """Sample one world.
 
-    What verbs mean, and all of pretraining, depends on ``seed`` alone (``setting`` only weighs it), so that
-    cells are paired and those with the same ``setting.pretraining`` share a base.
+    The meanings of verbs and all of pretraining depend on ``seed`` alone; ``setting`` only weighs them. So
+    cells are paired, and those with the same ``setting.pretraining`` share a base.
 
     Raises:
-        ValueError: there are fewer held-out problems than are asked for, or no controls as they are.
+        ValueError: there are too few held-out problems, or the setting needs controls that the world does not
+            have or does not support.
     """
     controls = math_word_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
@@ -192,14 +193,14 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     old, new = meanings(rng, config)
     meaning = np.concatenate([rng.permutation(config.operations), old, new, new])
     heard = roles[VERBS.index("heard")].ravel()
-    write, known, own = Writer(config.grammar, rng, meaning, np.append(plain, heard)), {}, None
+    write, pairs, own = Writer(config.grammar, rng, meaning, np.append(plain, heard)), {}, None
     if controls:
         own = math_word_controls.generator(seed)
-        known = math_word_controls.pairs(own, config, meaning, old, new)
-    held = np.concatenate([np.zeros((0, 2), int), *known.values()])
-    pretraining, spare = _pretraining(config, write, roles[0], float(in_pretraining), held)
-    questions = config.prime * config.verbs * config.asked
-    bridges, held_out = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
+        pairs = math_word_controls.pairs(own, config, meaning, old, new)
+    withheld = np.concatenate([np.zeros((0, 2), int), *pairs.values()])
+    pretraining, spare = _pretraining(config, write, roles[0], float(in_pretraining), withheld)
+    questions = config.prime * config.verbs * config.test_paraphrases
+    bridges, untouched_problems = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
 
     taught, form = roles[VERBS.index(setting.verbs)], FORMS[setting.form]
     write = Writer(config.grammar, rng, meaning.copy(), plain)
@@ -219,8 +220,13 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
             "traces": _joined(traces, on_traces),
         }
 
-    mixed = {depth: _mixed(rng, config, taught, depth) for depth in (2, 3, 4)}
-    found = World(
+    mixed, nulls = {depth: _mixed(rng, config, taught, depth) for depth in (2, 3, 4)}, {}
+    for family, part in enumerate(PARTS):
+        others = alternatives(config, old, new, family)
+        nulls[without(part)] = math_word_controls.null(
+            write, mixed[2], taught.ravel(), others, np.ones(len(others))
+        )
+    plain_world = World(
         pretraining=pretraining,
         data={
             **{name: lesson(on, [own * in_data * dose for own in on]) for name, on in TAUGHT.items()},
@@ -228,32 +234,32 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         },
         probes={
             **{
-                part: ask(one_step(i, config.asked)[in_data], _one_step(part, i))
+                part: ask(one_step(i, config.test_paraphrases)[in_data], _one_step(part, i))
                 for i, part in enumerate(PARTS)
             },
-            "direct": ask(write.answered(*mixed[2], place=1), _direct(config)),
+            "direct": ask(write.answered(*mixed[2], place=1), _direct(config), **nulls),
             **{
                 name: ask(write.solved(form[0], *mixed[d], place=1), _trace(config, d))
-                for d, name in ASKED.items()
+                for d, name in TRACES.items()
             },
-            "untouched": ask(write.answered(held_out[0], held_out[1][:, :1]), UNMARKED),
-            "untouched_direct": ask(write.answered(*held_out), Layout(forecast=False)),
-            "untouched_cot": ask(write.solved(form[0], *held_out), UNMARKED),
+            "untouched": ask(write.answered(untouched_problems[0], untouched_problems[1][:, :1]), UNMARKED),
+            "untouched_direct": ask(write.answered(*untouched_problems), Layout(forecast=False)),
+            "untouched_cot": ask(write.solved(form[0], *untouched_problems), UNMARKED),
         },
         parts=PARTS,
     )
     if not controls:
-        return found
+        return plain_world
     write = Writer(config.grammar, own, write.meaning, plain)
     identity_in = TEMPLATES[setting.identity]
     return math_word_controls.added(
-        found, config, identity_in, write, known, mixed[2], bridges, meaning, old, new
+        plain_world, config, identity_in, write, pairs, mixed[2], bridges, meaning, old, new
     )
 
 
-def ask(group: Sequences, layout: Layout) -> Probe:
-    """The sequences of a group as questions."""
-    return Probe(group.tokens, group.weight, group.prompt, layout)
+def ask(group: Sequences, layout: Layout, **nulls: np.ndarray) -> Probe:
+    """The sequences of a group as questions, with the nulls of a model that lacks a family's verbs."""
+    return Probe(group.tokens, group.weight, group.prompt, layout, nulls)
 
 
 def _joined(groups: Sequence[Sequences], weights: Sequence) -> Sequences:
@@ -264,8 +270,8 @@ def _joined(groups: Sequence[Sequences], weights: Sequence) -> Sequences:
 
 
 def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
-    """``count`` problems of those at hand; the shapes of all worlds must agree."""
-    n, verbs = (found[start : start + count] for found in problems)
+    """``count`` problems from ``start`` on; the shapes of all worlds must agree."""
+    n, verbs = (column[start : start + count] for column in problems)
     if len(n) < count:
         raise ValueError(
             f"only {len(n)} held-out problems serve where {count} are asked for: use less coverage"
@@ -274,24 +280,29 @@ def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
 
 
 def _pretraining(
-    config: Config, write: Writer, real: np.ndarray, traces: float, held: np.ndarray
+    config: Config, write: Writer, real: np.ndarray, traces: float, withheld_pairs: np.ndarray
 ) -> tuple[dict[str, Sequences], Problems]:
     """(groups, two-step problems about plain verbs that are not among them).
 
     No problem takes steps by taught verbs of both families. ``traces``: weight of written solutions.
-    ``held``: (pairs, 2), verbs of two-step problems that are in neither.
+    ``withheld_pairs``: (pairs, 2), verbs of two-step problems that neither result holds.
     """
-    p, known, rng = config.prime, config.known, write.rng
-    every = np.meshgrid(np.arange(known), np.arange(p), np.append(WRITTEN, ANSWER))
-    verb, n, form = (np.tile(found.ravel(), config.told) for found in every)
-    told, verb = form == ANSWER, verb[:, None]
-    facts = [write.answered(n[told], verb[told]), write.solved(form[~told], n[~told], verb[~told], traces)]
-    first, second, n = np.unravel_index(rng.permutation(known * known * p), (known, known, p))
+    p, verb_count, rng = config.prime, config.pretraining_verbs, write.rng
+    every = np.meshgrid(np.arange(verb_count), np.arange(p), np.append(WRITTEN, ANSWER))
+    verb, n, form = (np.tile(axis.ravel(), config.pretraining_paraphrases) for axis in every)
+    direct, verb = form == ANSWER, verb[:, None]
+    facts = [
+        write.answered(n[direct], verb[direct]),
+        write.solved(form[~direct], n[~direct], verb[~direct], traces),
+    ]
+    first, second, n = np.unravel_index(
+        rng.permutation(verb_count * verb_count * p), (verb_count, verb_count, p)
+    )
     trade, craft = (np.isin([first, second], family) for family in real)
-    apart = ~(trade.any(axis=0) & craft.any(axis=0))
-    n, verbs = n[apart], np.stack([first, second], axis=1)[apart]
+    one_family = ~(trade.any(axis=0) & craft.any(axis=0))
+    n, verbs = n[one_family], np.stack([first, second], axis=1)[one_family]
     shown = round(config.coverage * len(n))
-    withheld = (verbs[:, None] == held).all(axis=-1).any(axis=1)
+    withheld = (verbs[:, None] == withheld_pairs).all(axis=-1).any(axis=1)
     n, verbs = n[~withheld], verbs[~withheld]
     spare = np.all(verbs[shown:] < config.operations, axis=1)
     spare = n[shown:][spare], verbs[shown:][spare]
@@ -312,12 +323,12 @@ def _pretraining(
 
 
 def _mixed(rng, config: Config, taught: np.ndarray, depth: int) -> Problems:
-    """Problems whose steps take turns between the families, each for every number, so that every answer is
-    right equally often; two steps in every pairing of verbs, longer ones in as many draws."""
+    """Problems whose steps alternate between the families, each for every number, so that every answer is
+    right equally often. Two-step problems have every pairing of verbs, longer ones as many draws."""
     pairings = np.indices((config.verbs, config.verbs)).reshape(2, -1).T
     if depth > 2:
         pairings = rng.integers(config.verbs, size=(len(pairings), depth))
-    pairings = np.tile(pairings, (config.asked, 1))
+    pairings = np.tile(pairings, (config.test_paraphrases, 1))
     verbs = np.repeat(taught[np.arange(depth) % 2, pairings], config.prime, axis=0)
     return np.tile(np.arange(config.prime), len(pairings)), verbs
 
@@ -329,25 +340,26 @@ def _statements(depth: int) -> list[tuple[int, ...]]:
 
 
 def _one_step(name: str, part: int) -> Layout:
-    """A one-step problem, whatever the form of its answer: all of it belongs to the family's adapter."""
+    """A one-step problem with any form of answer: the family's adapter owns all of it."""
     ((_, named, _, value),) = _statements(1)
     return Layout((Step(name, part, (named, value)),), owner=(part,) * (value + 1))
 
 
-def _told(depth: int) -> list[int]:
-    """Owners of a problem with the distractor after its first step: a sentence goes to its verb's family."""
+def _problem_owners(depth: int) -> list[int]:
+    """Owners of a problem with the distractor after its first step: a sentence is its verb's family's."""
     return [0] * 6 + [-1] * 3 + [step % 2 for step in range(1, depth) for _ in range(3)]
 
 
 def _direct(config: Config) -> Layout:
-    """Asked at once: the last step's adapter answers. A guess is right for one number in ``prime``."""
-    return Layout(owner=(*_told(2), *(1,) * (1 + STATEMENT)), chance=1 / config.prime)
+    """A direct question: the last step's adapter owns the answer. A guess is right for one number in
+    ``prime``. A model that knows the few operations of the other verb may do better: ``Probe.nulls``."""
+    return Layout(owner=(*_problem_owners(2), *(1,) * (1 + STATEMENT)), chance=1 / config.prime)
 
 
 def _trace(config: Config, depth: int) -> Layout:
-    """A written solution: a statement for each step, which names a verb or an operation and says the value.
+    """A written solution: one statement a step, with the verb or the operation and the value after it.
 
-    Its first token is a copy, of the quantity, and later of what the statement before it said.
+    A statement's first token is a copy: of the quantity at first, then of the value before.
     """
     statements = _statements(depth)
     names = PARTS if depth == 2 else [f"step{step + 1}_of_{depth}" for step in range(depth)]
@@ -355,7 +367,7 @@ def _trace(config: Config, depth: int) -> Layout:
         Step(name, i % 2, (s[1], s[3])) for i, (name, s) in enumerate(zip(names, statements, strict=True))
     ]
     sources = [1, *(statement[3] for statement in statements[:-1])]
-    owner = [*_told(depth), 0, *(step % 2 for step in range(depth) for _ in range(STATEMENT))]
+    owner = [*_problem_owners(depth), 0, *(step % 2 for step in range(depth) for _ in range(STATEMENT))]
     judged = config.grammar.machine, prompt_of(depth)
     return Layout(
         steps=tuple(steps),

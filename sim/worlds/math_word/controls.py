@@ -1,12 +1,12 @@
-"""Controls of math word problems (``sim.worlds.controls``), a problem of two steps asked at once throughout.
+"""Controls of math word problems (``sim.worlds.controls``): two-step problems with direct answers.
 
     known pairs   one step by a taught verb, the other by a plain one, or both by plain ones; pretraining
                   holds none of these pairs of verbs as a problem of two steps, for any number
     direct_expert answers to problems of two other plain verbs
-    unrelated     what verbs do that pretraining only heard, and no question has
+    unrelated     meanings of verbs that occur in distractors of pretraining only, and in no question
     identity      problems without a step: "Ann n apples . meanwhile Bob VERB . MARK she now has n"
 
-Everything is drawn from a generator of its own, so that a world without controls is what it was.
+The controls have their own random generator, so that they leave the rest of the world as it is.
 """
 
 import dataclasses
@@ -27,11 +27,11 @@ PRETRAINING = IDENTITY
 """Batches of the groups that the controls add to pretraining."""
 
 HOPS = {"second": (1,), "first": (0,), "both": (0, 1)}
-"""Which steps are known, by the name of a pair."""
+"""Steps by plain verbs, which the base knows, by the name of a pair."""
 
 
 def generator(seed: int) -> np.random.Generator:
-    """What the controls of a seed are drawn from."""
+    """Random generator of the controls of a seed."""
     return np.random.default_rng([20250731, seed, 1])
 
 
@@ -39,8 +39,8 @@ def check(config: "Config", setting: "Setting") -> bool:
     """Whether the world has controls.
 
     Raises:
-        ValueError: controls are asked for that the world lacks, that do not know the setting, or that it has
-            no room for.
+        ValueError: the setting needs controls that the world does not have or does not support, or there are
+            too few operations.
     """
     if not controls.require(config, setting, verbs="real"):
         return False
@@ -50,30 +50,29 @@ def check(config: "Config", setting: "Setting") -> bool:
 
 
 def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict[str, np.ndarray]:
-    """{which step is known: (pairs, 2), the verbs of both steps}: a taught verb beside a plain one, or two
-    plain ones.
+    """{which step is known: (pairs, 2), verbs of both steps}: a taught verb and a plain one, or two plain.
 
-    Plain verbs are drawn so that no answer that leaves a step out, or takes the taught verb's old meaning for
-    the new one, is right for more than one number: the slopes of right and wrong answers differ.
+    Plain verbs are drawn so that the slopes of right and wrong answers differ: an answer that leaves a step
+    out, or uses the taught verb's old meaning, is then right for one number at most.
 
     Args:
         meaning: the operation of every verb in pretraining. old, new: of the taught verbs, trade's first.
 
     Raises:
-        ValueError: no plain verb will do.
+        ValueError: no plain verb has such slopes.
     """
     slope, each = slopes(config), config.verbs
     first = config.operations + np.arange(2 * each)
 
-    def beside(steep, *wrong):
+    def draw_partner(steep, *wrong):
         fit = _fit(config, meaning, steep, *wrong)
         if not len(fit):
             raise ValueError(f"operations {config.operations} are too few for known pairs: use more")
         return rng.choice(fit)
 
-    partner = [beside(slope[n], 1, slope[o]) for o, n in zip(old, new, strict=True)]
+    partner = [draw_partner(slope[n], 1, slope[o]) for o, n in zip(old, new, strict=True)]
     starts = rng.permutation(config.operations)[:each]
-    follows = [beside(slope[meaning[verb]], 1) for verb in starts]
+    follows = [draw_partner(slope[meaning[verb]], 1) for verb in starts]
     return {
         "second": np.stack([first[:each], partner[:each]], axis=1),
         "first": np.stack([partner[each:], first[each:]], axis=1),
@@ -82,40 +81,40 @@ def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict
 
 
 def _fit(config: "Config", meaning: np.ndarray, steep: int, *wrong: int) -> np.ndarray:
-    """The plain verbs whose slope times ``steep`` is none of the slopes that are ``wrong``."""
+    """The plain verbs whose slope times ``steep`` is none of the slopes ``wrong``."""
     plain = np.arange(config.operations)
     return plain[~np.isin(steep * slopes(config)[meaning[plain]] % config.prime, wrong)]
 
 
-def likelihood(config: "Config", meaning: np.ndarray, old: np.ndarray, new: np.ndarray, known) -> float:
-    """Probability that ``pairs`` puts beside taught verbs the plain ones that it did, if they did ``new``."""
-    slope, found = slopes(config), 1.0
-    beside = np.concatenate([known["second"][:, 1], known["first"][:, 0]])
-    for verb, before, after in zip(beside, old, new, strict=True):
+def likelihood(config: "Config", meaning: np.ndarray, old: np.ndarray, new: np.ndarray, partners) -> float:
+    """Probability that ``pairs`` draws the plain verbs of ``partners`` if the taught verbs' meanings are
+    ``new``."""
+    slope, probability = slopes(config), 1.0
+    partner_verbs = np.concatenate([partners["second"][:, 1], partners["first"][:, 0]])
+    for verb, before, after in zip(partner_verbs, old, new, strict=True):
         fit = _fit(config, meaning, slope[after], 1, slope[before])
-        found *= (verb in fit) / max(len(fit), 1)
-    return found
+        probability *= (verb in fit) / max(len(fit), 1)
+    return probability
 
 
 def null(
-    config: "Config", write: Writer, asked: "Problems", candidates: np.ndarray, likely: np.ndarray
+    write: Writer, problems: "Problems", taught: np.ndarray, candidates: np.ndarray, likely: np.ndarray
 ) -> np.ndarray:
-    """``Probe.nulls`` (S, S) of who does not know which of ``candidates`` the taught verbs do.
+    """``Probe.nulls`` (S, S) of a model that does not know which of ``candidates`` the ``taught`` verbs mean.
 
-    A world in which they do another of these is as likely as this one, or ``likely`` times so, and shows the
-    same to whoever is not taught them. So over worlds -log p of the right answer is on average what it is of
-    the answers that the others make right: exactly, for any model, however few the operations are. (A random
-    stand-in has the norms of the adapter it replaces; what they might tell of its verbs is left out.)
+    Each candidate is as likely as the true meaning, or ``likely`` times as likely, and all other data of the
+    world are the same. So the loss of right answers, averaged over candidates, is the loss averaged over the
+    answers that are right under the candidates: exactly, for any model and any number of operations. (A
+    random stand-in has the norms of the adapter that it replaces; what these reveal is left out.)
     """
-    n, verbs = asked
-    right = write.values(n, verbs)[:, -1]
-    found, taught = np.zeros((len(n), len(n))), config.operations + np.arange(2 * config.verbs)
+    n, verbs = problems
+    right, weights = write.values(n, verbs)[:, -1], np.zeros((len(n), len(n)))
     for new, times in zip(candidates, likely, strict=True):
         other = Writer(write.grammar, write.rng, write.meaning.copy(), write.bystanders)
         other.meaning[taught] = new
         same = other.values(n, verbs)[:, -1:] == right
-        found += times * same / same.sum(axis=1, keepdims=True)
-    return (found / np.sum(likely)).astype(np.float32)
+        weights += times * same / same.sum(axis=1, keepdims=True)
+    return (weights / np.sum(likely)).astype(np.float32)
 
 
 def added(
@@ -123,8 +122,8 @@ def added(
     config: "Config",
     identity_in: tuple[bool, bool],
     write: Writer,
-    known: Mapping[str, np.ndarray],
-    asked: "Problems",
+    partners: Mapping[str, np.ndarray],
+    problems: "Problems",
     expert: "Problems",
     meaning: np.ndarray,
     old: np.ndarray,
@@ -134,32 +133,34 @@ def added(
 
     Args:
         identity_in: whether (pretraining, the two adapters' data) hold identities.
-        write: knows what the taught verbs do now; draws from the controls' own generator.
-        known: ``pairs``. asked: the direct questions. expert: problems about plain verbs that "direct_expert"
-            is taught.
-        meaning: the operation of every verb in pretraining. old, new: of the taught verbs; unrelated ones do
-            none of the new.
+        write: has the new meanings of the taught verbs and the controls' own generator.
+        partners: ``pairs``. problems: the direct questions. expert: problems about plain verbs, the training
+            data of "direct_expert".
+        meaning: the operation of every verb in pretraining. old, new: of the taught verbs; unrelated verbs
+            mean none of the new.
     """
     in_pretraining, in_data = identity_in
-    heard = config.known + np.arange(config.verbs)
+    heard = config.pretraining_verbs + np.arange(config.verbs)
     other = write.rng.permutation(np.setdiff1d(np.arange(config.operations), new))[: config.verbs]
     write.meaning[heard] = other
     unrelated = every_number(config.prime, heard[:, None], config.wordings)
-    n, nothing = every_number(config.prime, np.zeros((1, 0), int), config.told)
+    n, nothing = every_number(config.prime, np.zeros((1, 0), int), config.pretraining_paraphrases)
     identity = write.answered(n, nothing)
-    found = controls.added(
+    plain = controls.added(
         world, {"unrelated": write.answered(*unrelated)}, write.answered(*expert), identity, in_data
     )
     probes, nulls = dict(world.probes), {}
+    taught = config.operations + np.arange(2 * config.verbs)
     for family, part in enumerate(world.parts):
+        # No taught verb means what an unrelated verb means, and the pairs make some meanings less likely.
         candidates = alternatives(config, old, new, family)
         candidates = candidates[~np.isin(candidates, other).any(axis=1)]
-        likely = [likelihood(config, meaning, old, one, known) for one in candidates]
-        nulls[controls.without(part)] = null(config, write, asked, candidates, np.array(likely))
+        likely = [likelihood(config, meaning, old, one, partners) for one in candidates]
+        nulls[controls.without(part)] = null(write, problems, taught, candidates, np.array(likely))
     probes["direct"] = dataclasses.replace(probes["direct"], nulls=nulls)
-    for name, verbs in known.items():
-        asked = write.answered(*every_number(config.prime, verbs, config.asked), place=1)
-        layout = controls.known(world.probes["direct"].layout, *HOPS[name])
-        probes[f"direct_known_{name}"] = Probe(asked.tokens, asked.weight, asked.prompt, layout)
+    for name, verbs in partners.items():
+        questions = write.answered(*every_number(config.prime, verbs, config.test_paraphrases), place=1)
+        layout = controls.disown_hops(world.probes["direct"].layout, *HOPS[name])
+        probes[f"direct_known_{name}"] = Probe(questions.tokens, questions.weight, questions.prompt, layout)
     shown = controls.weighed(identity, float(in_pretraining))
-    return dataclasses.replace(found, pretraining=world.pretraining | {"identity": shown}, probes=probes)
+    return dataclasses.replace(plain, pretraining=world.pretraining | {"identity": shown}, probes=probes)

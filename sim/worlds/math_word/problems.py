@@ -1,7 +1,7 @@
-"""The language of math word problems: how a problem and its solution are written, and what a solution does.
+"""The language of math word problems: the tokens of a problem and its solution, and the machine for programs.
 
-A problem opens with a name, a quantity and an object, tells steps and one distractor about somebody else, and
-ends with a mark that asks for one form of answer (n, m numbers, VERB a verb, OP an operation):
+A problem opens with a name, a quantity and an object. Then come its steps, with one distractor about somebody
+else, and a mark for the form of the answer (n, m numbers, VERB a verb, OP an operation):
 
     problem   Ann n apples . first Ann VERB . meanwhile Bob VERB . then VERB Ann . MARK
     ANSWER    she now has m
@@ -9,8 +9,8 @@ ends with a mark that asks for one form of answer (n, m numbers, VERB a verb, OP
     EQUATION  n OP = m         m OP = m
     PROGRAM   n OP -> x        x OP -> x
 
-(without the full stops). What a verb does to a quantity is an operation, an affine map modulo a prime. A
-tiny machine runs programs, so that a solution can be judged by what it does.
+(without the full stops). A verb's operation on the quantity is an affine map modulo a prime. A tiny machine
+runs programs, so that a solution can be judged by its result.
 """
 
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ PROSE, EQUATION, PROGRAM, ANSWER = range(4)
 WRITTEN = np.array([PROSE, EQUATION, PROGRAM])
 
 STATEMENT = 4
-"""Tokens that a solution takes for a step, whatever its form, and tokens of an answer."""
+"""Tokens of one statement of a solution, in every form, and of an answer."""
 
 DEPTHS = 4
-"""A sentence says which step it is; so many steps a problem may have."""
+"""Most steps of a problem. A sentence begins with a word for the number of its step."""
 
 WORDS = 2
-"""Synonyms of each such word; with the two orders of name and verb, every step has 4 frames."""
+"""Synonyms of each number word; with the two orders of name and verb, every step has 4 frames."""
 
 BROKEN = -1
 """Result of a program that does not run."""
@@ -77,7 +77,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Solved:
-    """Judge: the last number that is written is the right one, or what the written program computes is.
+    """Judge: the last written number is right, or the result of the written program is.
 
     prompt: tokens before the solution.
     """
@@ -87,8 +87,8 @@ class Solved:
 
     def __call__(self, written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
         """Whether each solution ends as the right one does."""
-        found, wanted = (self._result(tokens[:, self.prompt :]) for tokens in (written, right))
-        return (found == wanted) & (found != BROKEN)
+        results, targets = (self._result(tokens[:, self.prompt :]) for tokens in (written, right))
+        return (results == targets) & (results != BROKEN)
 
     def _result(self, solution: Array) -> Array:
         last = solution[:, -1].astype(jnp.int32)
@@ -97,9 +97,9 @@ class Solved:
 
 @dataclass(frozen=True)
 class Reusable:
-    """Judge: the operations that are named, applied in their order, are right for every number there is.
+    """Judge: the written operations, applied in their order, give the right result for every number.
 
-    A solution in prose names none. ``prompt``: tokens before the solution.
+    A solution in prose has no operations. ``prompt``: tokens before the solution.
     """
 
     machine: Machine
@@ -107,8 +107,8 @@ class Reusable:
 
     def __call__(self, written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[Array, " S"]:
         """Whether each solution gives the right result on fresh quantities as well."""
-        found, wanted = (self._function(tokens[:, self.prompt :]) for tokens in (written, right))
-        return jnp.all((found == wanted) & (found != BROKEN), axis=1)
+        results, targets = (self._function(tokens[:, self.prompt :]) for tokens in (written, right))
+        return jnp.all((results == targets) & (results != BROKEN), axis=1)
 
     def _function(self, solution: Array) -> Array:
         numbers = jnp.arange(self.machine.prime, dtype=jnp.int32)
@@ -121,7 +121,7 @@ class Reusable:
 
 @dataclass(frozen=True)
 class Grammar:
-    """The vocabulary: how many numbers, names, objects, verbs and operations there are."""
+    """The vocabulary: the numbers of number words, names, objects, verbs and operations."""
 
     prime: int
     names: int
@@ -169,7 +169,7 @@ def every_number(prime: int, verbs: np.ndarray, times: int) -> tuple[np.ndarray,
 class Writer:
     """Turns quantities n (S,) and the verbs of their steps (S, depth) into token sequences.
 
-    How a problem is worded, and its distractor, are drawn from ``rng`` problem by problem.
+    The wording and the distractor of each problem are drawn from ``rng``.
     """
 
     def __init__(
@@ -182,10 +182,12 @@ class Writer:
 
     def values(self, n, verbs) -> np.ndarray:
         """The quantity before the first step and after each, (S, depth + 1)."""
-        found = [n]
+        quantities = [n]
         for operation in self.meaning[verbs].T:
-            found.append((self.slope[operation] * found[-1] + self.offset[operation]) % self.grammar.prime)
-        return np.stack(found, axis=1)
+            quantities.append(
+                (self.slope[operation] * quantities[-1] + self.offset[operation]) % self.grammar.prime
+            )
+        return np.stack(quantities, axis=1)
 
     def solved(self, form, n, verbs, weight=1.0, place=None) -> Sequences:
         """Problems with a written solution, of one form or one each; ``place``: see ``_problem``."""
@@ -196,19 +198,19 @@ class Writer:
         )
         argument = np.full(verbs.shape, words["variable"])
         argument[:, 0] = n
-        told = [
+        statements = [
             (values[:, :-1], words["verb"] + verbs, words["makes"], values[:, 1:]),
             (values[:, :-1], operation, words["equals"], values[:, 1:]),
             (argument, operation, words["arrow"], words["variable"]),
         ]
-        told = np.stack([np.stack(np.broadcast_arrays(*columns), axis=-1) for columns in told])
+        statements = np.stack([np.stack(np.broadcast_arrays(*columns), axis=-1) for columns in statements])
         form = np.broadcast_to(form, len(n))
-        return self._sequences(form, n, verbs, told[form, np.arange(len(n))], weight, place)
+        return self._sequences(form, n, verbs, statements[form, np.arange(len(n))], weight, place)
 
     def answered(self, n, verbs, weight=1.0, place=None) -> Sequences:
         """Problems answered at once."""
-        said = [self.words[word] for word in ("she", "now", "has")]
-        answer = np.stack(np.broadcast_arrays(*said, self.values(n, verbs)[:, -1]), axis=-1)
+        opening = [self.words[word] for word in ("she", "now", "has")]
+        answer = np.stack(np.broadcast_arrays(*opening, self.values(n, verbs)[:, -1]), axis=-1)
         return self._sequences(np.full(len(n), ANSWER), n, verbs, answer, weight, place)
 
     def _sequences(self, form, n, verbs, completion, weight, place) -> Sequences:
@@ -227,12 +229,12 @@ class Writer:
         names = np.column_stack([other, *[hero] * depth])
         first = np.append(words["meanwhile"], words["ordinal"] + WORDS * np.arange(depth))
         synonym = rng.integers(WORDS, size=verb.shape)
-        told = np.stack([first + synonym, words["name"] + names, words["verb"] + verb], axis=-1)
+        wordings = np.stack([first + synonym, words["name"] + names, words["verb"] + verb], axis=-1)
         turned = rng.random(verb.shape) < 0.5
-        told[turned] = told[turned][:, [0, 2, 1]]
+        wordings[turned] = wordings[turned][:, [0, 2, 1]]
         place = rng.integers(depth + 1, size=count) if place is None else np.full(count, place)
         position = np.arange(depth + 1)
         order = np.where(position < place[:, None], position + 1, position)
         order[position == place[:, None]] = 0
-        sentences = told[np.arange(count)[:, None], order]
+        sentences = wordings[np.arange(count)[:, None], order]
         return np.concatenate([opening, sentences.reshape(count, -1)], axis=1)

@@ -18,10 +18,12 @@ import numpy as np
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import JOINT, Layout, World, world
-from sim.worlds.settings import require_known, seen_by_base
+from sim.worlds.controls import without
+from sim.worlds.settings import require_choices, seen_by_base
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop import writer as layout_of
 from sim.worlds.two_hop.writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
+from theory.draws import edited_null
 
 ENTITIES = {
     "real": (),
@@ -29,7 +31,7 @@ ENTITIES = {
     "half_fake_subject": ("subject",),
     "fake": ("subject", "bridge"),
 }
-"""Which roles of the edited facts are played by names that pretraining never saw."""
+"""Roles of the edited facts whose names are new to the base."""
 
 TEMPLATES = {
     "none": (False, False),
@@ -67,7 +69,7 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_known(
+        require_choices(
             self,
             {
                 "entities": ENTITIES,
@@ -95,9 +97,9 @@ class Config:
     relations:   relations of the graph; the edits change the first (hop 1) and the second (hop 2).
     edits:       facts taught to each adapter; as many subjects, bridges and answers.
     coverage:    share of all two-hop queries that pretraining shows, directly and as traces.
-    bridges:     traces of other, unedited entities that are at hand for the adapters' data.
+    bridges:     traces of other, unedited entities that the adapters' data may hold.
     name_tokens: tokens a name takes, 1 or 2.
-    controls:    whether the world holds what ``two_hop_controls`` adds to it, and its words.
+    controls:    whether the world has the controls of ``two_hop_controls``, and their words.
     """
 
     entities: int = 64
@@ -164,24 +166,28 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     and words them), so that cells are paired and those with the same ``setting.pretraining`` share a base.
 
     Raises:
-        ValueError: the world is too small for the bridges, held-out queries or doses it is asked for, or the
-            setting asks for controls that the world lacks.
+        ValueError: the world is too small for its bridges, held-out queries or doses, or the setting needs
+            controls that the world does not have.
     """
     two_hop_controls.check(config, setting)
     in_pretraining, in_data = TEMPLATES[setting.template]
     rng = np.random.default_rng([20250613, seed])
     n, count, relations = config.entities, config.edits, config.relations
     write = Writer(config, rng)
-    # Real names and unseen ones are two closed graphs: pretraining on one says nothing of the other.
+    # Real and unseen names form two closed graphs, so facts about one do not help with the other.
     graph = np.stack(
         [np.append(rng.permutation(n), n + rng.permutation(2 * count)) for _ in range(relations)]
     )
     queries = rng.permutation(n * relations**2)
     # Drawn before anything whose number of draws depends on the setting.
     subject, bridge, answer = _edits(rng, graph[:, :n], count)
+    nulls = {
+        without(PARTS[0]): _null(graph[0], subject, bridge),
+        without(PARTS[1]): _null(graph[1], bridge, answer),
+    }
     new_facts, new_traces = _about_unseen(rng, config, write, graph, setting)
     if config.controls:
-        queries = two_hop_controls.held_back(config, graph, queries, subject, bridge)
+        queries = two_hop_controls.move_old_pairs_last(config, graph, queries, subject, bridge)
     x, r, s = np.unravel_index(queries, (n, relations, relations))
     y, z = graph[r, x], graph[s, graph[r, x]]
     seen = np.arange(len(queries)) < round(config.coverage * len(queries))
@@ -199,21 +205,21 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     # Held out: queries that pretraining did not show and whose two facts the edits leave alone. Bridges:
     # queries about entities that play no part in the edits; those about the edited relations are expert.
     others = ~np.isin(x, [subject, bridge]) & ~np.isin(y, [subject, bridge])
-    held_out = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
-    others[held_out] = False
+    untouched_queries = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
+    others[untouched_queries] = False
     expert_pool = others & (r == 0) & (s == 1)
     bridges = _first(config.bridges, others & ~expert_pool, "bridges")
     expert = _first(count // 2, expert_pool, "edits // 2")
     fact_x, fact_r = np.divmod(np.arange(n * relations), relations)
     untouched = rng.permutation(_first(None, ~edited[fact_r, fact_x], "facts"))[: 2 * count]
 
-    def asked(write_one, pick, **how):
+    def queries_by(write_one, pick, **how):
         return write_one(x[pick], r[pick], s[pick], y[pick], z[pick], **how)
 
     hop1, hop2 = write.fact(subject, 0, bridge), write.fact(bridge, 1, answer)
     first = np.repeat([True, False], count)
     dose = np.arange(len(bridges)) < setting.bridges
-    traces = asked(write.trace, np.append(bridges, expert), wording=setting.wording)
+    traces = queries_by(write.trace, np.append(bridges, expert), wording=setting.wording)
     on_bridges, on_expert = np.append(dose, 0 * expert), np.append(0 * dose, 0 * expert + 1)
     taught = {
         "hop1": (first, in_data * on_bridges),
@@ -222,11 +228,11 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         "bridge": (0 * first, on_bridges),
         "expert": (0 * first, on_expert),
     }
-    found = World(
+    plain = World(
         pretraining={
             "facts": joined(write.fact(fact_x, fact_r, graph[fact_r, fact_x]), new_facts),
-            "direct": asked(write.direct, seen),
-            "traces": joined(asked(write.trace, seen, weight=float(in_pretraining)), new_traces),
+            "direct": queries_by(write.direct, seen),
+            "traces": joined(queries_by(write.trace, seen, weight=float(in_pretraining)), new_traces),
         },
         data={
             name: {
@@ -238,21 +244,21 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         probes={
             "hop1": ask(hop1, layout_of.one_hop(config, 0)),
             "hop2": ask(hop2, layout_of.one_hop(config, 1)),
-            "direct": ask(write.direct(subject, 0, 1, bridge, answer), layout_of.direct(config)),
+            "direct": ask(write.direct(subject, 0, 1, bridge, answer), layout_of.direct(config), **nulls),
             "cot": ask(write.trace(subject, 0, 1, bridge, answer), layout_of.trace(config)),
             "untouched": ask(
                 write.fact(fact_x[untouched], fact_r[untouched], graph[fact_r, fact_x][untouched])
             ),
-            "untouched_direct": ask(asked(write.direct, held_out), Layout(forecast=False)),
-            "untouched_cot": ask(asked(write.trace, held_out)),
+            "untouched_direct": ask(queries_by(write.direct, untouched_queries), Layout(forecast=False)),
+            "untouched_cot": ask(queries_by(write.trace, untouched_queries)),
         },
         parts=PARTS,
     )
     if controls is None:
-        return found
+        return plain
     old = np.arange(n), graph[0, :n], graph[1, graph[0, :n]]
     unedited = np.isin(np.arange(n), x[expert_pool])
-    return two_hop_controls.added(found, config, write, controls, TEMPLATES[setting.identity], old, unedited)
+    return two_hop_controls.added(plain, config, write, controls, TEMPLATES[setting.identity], old, unedited)
 
 
 def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -> tuple[Sequences, Sequences]:
@@ -276,17 +282,27 @@ def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -
 
 def _first(count: int | None, mask: np.ndarray, what: str) -> np.ndarray:
     """The first ``count`` positions where ``mask`` holds; the shapes of all worlds must agree."""
-    found = np.flatnonzero(mask)
-    if count is not None and len(found) < count:
-        raise ValueError(f"only {len(found)} queries serve for {what} = {count}: use more entities")
-    return found[:count]
+    places = np.flatnonzero(mask)
+    if count is not None and len(places) < count:
+        raise ValueError(f"only {len(places)} queries serve for {what} = {count}: use more entities")
+    return places[:count]
 
 
 def _edits(rng: np.random.Generator, graph: np.ndarray, count: int) -> tuple[np.ndarray, ...]:
-    """Subjects, bridges (disjoint from subjects) and answers, each distinct, none an old fact."""
+    """Subjects, bridges (disjoint from subjects) and answers, each distinct, none an old fact.
+
+    So old facts make some new ones likelier (``theory.draws.edited_null``).
+    """
     n = graph.shape[1]
     while True:
         subject, bridge = np.split(rng.permutation(n)[: 2 * count], 2)
         answer = rng.permutation(n)[:count]
         if not np.any((graph[0, subject] == bridge) | (graph[1, bridge] == answer)):
             return subject, bridge, answer
+
+
+def _null(relation: np.ndarray, source: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """``Probe.nulls`` (S, S) of a model that lacks the edit of ``relation`` from ``source`` to ``new``."""
+    place = np.full(len(relation), -1)
+    place[new] = np.arange(len(new))
+    return edited_null(place[relation[source]]).astype(np.float32)

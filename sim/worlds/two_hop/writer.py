@@ -99,9 +99,9 @@ def joined(*groups: Sequences) -> Sequences:
     return group(tokens, np.concatenate([each.weight for each in groups]), groups[0].prompt)
 
 
-def ask(sequences: Sequences, layout: Layout = UNMARKED) -> Probe:
-    """The sequences of a group as questions."""
-    return Probe(sequences.tokens, sequences.weight, sequences.prompt, layout)
+def ask(sequences: Sequences, layout: Layout = UNMARKED, **nulls: np.ndarray) -> Probe:
+    """The sequences of a group as questions, with the nulls of a model that lacks a hop."""
+    return Probe(sequences.tokens, sequences.weight, sequences.prompt, layout, nulls)
 
 
 def _positions(start: int, count: int) -> tuple[int, ...]:
@@ -118,7 +118,8 @@ def direct(config: "Config") -> Layout:
     """A direct question, "x r s ANSWER | z": x and r go to the first hop's adapter, the rest to the second's.
 
     Chance is a guess among the edited answers: an adapter learns which answers are common without learning
-    which belongs where, so it is not a guess among all entities (theory/README.md, section 2).
+    which belongs where, so it is not a guess among all entities (theory/README.md, section 2). Who knows the
+    old facts may do better without a hop: ``Probe.nulls``.
     """
     k = config.name_tokens
     return Layout(owner=(0,) * (k + 1) + (1,) * (k + 2), chance=1 / config.edits)

@@ -31,7 +31,7 @@ from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
     paper={"config": DEFAULT, "entities": tuple(ENTITIES), "templates": tuple(TEMPLATES)},
 )
 def familiarity(config: ReuseConfig, entities: tuple[str, ...], templates: tuple[str, ...]) -> Iterator[Part]:
-    """Library and method against who the facts are about and where the template occurs (main figure)."""
+    """Library and method against the familiarity of the entities and the template (main figure)."""
     yield plain(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
 
 
@@ -41,10 +41,10 @@ METHODS = named(
     ("bridge", "sum"),
     ("expert", "sum"),
 )
-"""Of the main figure, from the top."""
+"""Rows of the main figure, from the top."""
 
 DIRECT = "direct_given_among_answers"
-"""Accuracy of direct answers where the model gives an answer of some edited query: a guess has 1/edits."""
+"""Accuracy of direct answers among those that answer some edited query; a guess has 1/edits."""
 
 PANELS = (
     ("both", "cot_answer", "step by step,\nshared template"),
@@ -60,11 +60,11 @@ def _libraries(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Asked at once, no library and no method beats a guess; step by step reuse works for real entities with "
-    "a shared template, and not for unseen ones.",
+    "Asked at once, no library and no method shows more than one hop allows; step by step reuse works for "
+    "real entities with a shared template, and not for unseen ones.",
     SETTING + " Rows: ways of reusing the two adapters; a λ is the common coefficient of their sum. Points: "
-    "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: a guess among the "
-    "edited answers.",
+    "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: the most that "
+    "one hop allows.",
     "experiment familiarity",
     _libraries,
     ("familiarity",),
@@ -82,8 +82,8 @@ def library_and_familiarity(rows: pd.DataFrame):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
         looks = style.levels(len(NAMES))
         for series, (entities, name) in enumerate(NAMES.items()):
-            found = chosen[chosen["entities"] == entities]
-            across(axes, found, methods, (series - 1.5) * 0.18, looks[series], name)
+            accuracies = chosen[chosen["entities"] == entities]
+            across(axes, accuracies, methods, (series - 1.5) * 0.18, looks[series], name)
         axes.set_title(title, loc="left")
         axes.set_xlabel("two-hop accuracy")
         if metric == DIRECT:
@@ -97,7 +97,7 @@ def library_and_familiarity(rows: pd.DataFrame):
 
 
 AS_BASE = "as the base answers"
-"""The predictor "base" in words, which is no model of the figure."""
+"""The predictor "base" in words; the base is not a model of the figure."""
 
 RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
 
@@ -106,19 +106,19 @@ def _forecasts(source: Source) -> pd.DataFrame:
     """Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error":
     ``prediction_errors`` at every lambda."""
     rows = outcomes(source)
-    found = []
+    cells = []
     for predictor in (name for name in PREDICTORS if name in rows):
-        known = rows.dropna(subset=predictor)
-        for (label, lam, metric), part in known.groupby(["label", "lam", "metric"]):
+        forecast_rows = rows.dropna(subset=predictor)
+        for (label, lam, metric), part in forecast_rows.groupby(["label", "lam", "metric"]):
             where = {"label": label, "lam": lam, "metric": metric, "predictor": predictor}
-            found.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
+            cells.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
     errors = [prediction_errors(at).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
-    return pd.concat([pd.DataFrame(found), *errors], ignore_index=True)
+    return pd.concat([pd.DataFrame(cells), *errors], ignore_index=True)
 
 
 def outcomes(source: Source) -> pd.DataFrame:
-    """What was predicted of the linear merges and what they did, seed by seed; ``undecided``: whether the
-    cell's mean outcome lies between floor and ceiling."""
+    """Predictions and outcomes of the linear merges, seed by seed. ``undecided``: the cell's mean outcome
+    lies between floor and ceiling."""
     rows = source.summary("familiarity", "predictions")
     rows = rows[rows["method"].str.startswith("lambda=")]
     return undecided(rows)
@@ -143,18 +143,18 @@ def outcomes(source: Source) -> pd.DataFrame:
 def prediction_and_outcome(rows: pd.DataFrame):
     """Calibration of the disentangled predictor, and the error of every predictor against lambda."""
     picture, (left, right) = style.figure(style.PAGE, 2.9, ncols=2)
-    said = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
+    cells = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
     style.diagonal(left)
     for series, (low, high, label) in zip(style.levels(len(RANGES)), RANGES, strict=True):
-        part = said[(said["lam"] > low) & (said["lam"] <= high)]
+        part = cells[(cells["lam"] > low) & (cells["lam"] <= high)]
         style.cloud(left, part["predicted"], part["measured"], series, label)
     left.set(xlabel="predicted by single adapters (disentangled)", ylabel="measured accuracy of the merge")
     left.set_title("every setting, probe and λ", loc="left")
     style.key(picture, [left], place="left", share=0.5)
     errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
     for series, predictor in zip(style.levels(len(PREDICTORS)), PREDICTORS, strict=True):
-        found = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(right, found["lam"], found, series, AS_BASE if predictor == "base" else predictor)
+        curve = errors[errors["predictor"] == predictor].sort_values("lam")
+        guide(right, curve["lam"], curve, series, AS_BASE if predictor == "base" else predictor)
     right.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
     right.set_title("open outcomes alone", loc="left")
     style.key(picture, [right], place="right", share=0.5)
@@ -168,8 +168,8 @@ def _trade(source: Source) -> pd.DataFrame:
     rows = source.summary("familiarity")
     rows = rows[rows["method"].str.startswith("lambda=")]
     chosen = rows["metric"].isin(RECALLED) & (rows["predictor"] == "disentangled")
-    told = (rows["entities"] == "real") & rows["template"].isin(("pretraining", "both"))
-    return rows[chosen & told].reset_index(drop=True)
+    settings = (rows["entities"] == "real") & rows["template"].isin(("pretraining", "both"))
+    return rows[chosen & settings].reset_index(drop=True)
 
 
 TEMPLATES_SHOWN = {"pretraining": "template in pretraining", "both": "template in both"}
@@ -197,9 +197,9 @@ def retention_and_damage(rows: pd.DataFrame):
     for axes, template in zip(panels[0], templates, strict=True):
         cell = rows[rows["template"] == template]
         for series, (metric, name) in enumerate(RECALLED.items()):
-            found = cell[cell["metric"] == metric]
-            line(axes, found, "lam", looks[series])
-            points(axes, found, "lam", looks[series], name, shift=(series - 1) * 0.012)
+            curve = cell[cell["metric"] == metric]
+            line(axes, curve, "lam", looks[series])
+            points(axes, curve, "lam", looks[series], name, shift=(series - 1) * 0.012)
         axes.set(xlabel="λ", xticks=[0.25, 0.5, 0.75, 1, 1.25])
         axes.set_xticklabels(["¼", "½", "¾", "1", ""])
         axes.set_title(TEMPLATES_SHOWN[template].replace("template ", "template\n"), loc="left")
@@ -207,3 +207,6 @@ def retention_and_damage(rows: pd.DataFrame):
     panels[0][0].set_ylabel("facts recalled")
     style.key(picture, panels[0])
     return picture
+
+
+from sim.experiments.familiarity import claims, forecasts  # noqa: E402, F401 (they read what stands above)

@@ -1,0 +1,1 @@
+"""The command that fetches a small real language model."""

@@ -1,0 +1,176 @@
+"""LoRA on a Llama: many adapters trained in one program on one frozen base, and what an adapted Llama writes.
+
+An adapter is a dict from kind of matrix to ``LowRank`` factors whose leaves carry the layers in front: B (N,
+out, r), A (N, r, in). K adapters carry one more axis in front. The base has none, so that ``jax.vmap`` runs
+its products once, over the tokens of all adapters together, and no gradient of its weights is computed.
+
+Shape letters as in ``sim.model.llama``; K adapters, S sequences, L answer tokens, r rank.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from sim.model import llama
+from sim.model.llama import KINDS, Llama, Params
+from theory.lowrank import LowRank
+
+Adapter = dict[str, LowRank]
+
+
+class Questions(NamedTuple):
+    """Sequences with an answer each, padded behind to one length.
+
+    position: of the token before each answer token. target: the answer tokens. mask: 1 where there is one,
+    else 0.
+    """
+
+    tokens: Int[Array, "S T"]
+    position: Int[Array, "S L"]
+    target: Int[Array, "S L"]
+    mask: Float[Array, "S L"]
+
+
+def init(model: Llama, rank: int, key: Array, kinds: Sequence[str] = KINDS) -> Adapter:
+    """B = 0, A ~ N(0, 1/in), scale 1, float32, for every layer of each kind.
+
+    Raises: ValueError unless 1 <= rank <= the smallest side of the matrices.
+    """
+    limit = min(min(model.shape(kind)) for kind in kinds)
+    if not 1 <= rank <= limit:
+        raise ValueError(f"rank {rank} is outside 1..{limit}, the smallest side of the adapted matrices")
+
+    def start(kind: str) -> LowRank:
+        out, into = model.shape(kind)
+        a = jax.random.normal(
+            jax.random.fold_in(key, KINDS.index(kind)), (model.layers, rank, into), jnp.float32
+        )
+        return LowRank(
+            jnp.zeros((model.layers, out, rank), jnp.float32), a * into**-0.5, jnp.ones(model.layers)
+        )
+
+    return {kind: start(kind) for kind in kinds}
+
+
+def combine(library: Sequence[Adapter], weights: Sequence[float | Array]) -> Adapter:
+    """sum_i weight_i Delta W_i as one adapter of rank sum_i r_i. Exact: B = [w_1 s_1 B_1 ...], A stacked."""
+    return {
+        kind: LowRank(
+            jnp.concatenate(
+                [w * u[kind].scale[:, None, None] * u[kind].b for u, w in zip(library, weights, strict=True)],
+                -1,
+            ),
+            jnp.concatenate([u[kind].a for u in library], -2),
+            jnp.ones_like(library[0][kind].scale),
+        )
+        for kind in library[0]
+    }
+
+
+def answer_logits(
+    model: Llama, params: Params, adapter: Adapter | None, questions: Questions, remat: bool = False
+) -> Float[Array, "S L V"]:
+    """Logits that decide the answer tokens, the right ones given before them (teacher forcing)."""
+    project = llama.plain if adapter is None else llama.adapted
+    x, _ = llama.hidden(model, params, questions.tokens, adapter, project, remat=remat)
+    return llama.read_out(model, params, jnp.take_along_axis(x, questions.position[..., None], axis=1))
+
+
+def loss(
+    model: Llama, params: Params, adapter: Adapter, questions: Questions, remat: bool = False
+) -> Float[Array, ""]:
+    """Mean over sequences of the mean over answer tokens of -log p, in nats a token."""
+    logits = answer_logits(model, params, adapter, questions, remat)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, questions.target) * questions.mask
+    return jnp.mean(jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(questions.mask, axis=1), 1))
+
+
+def right(model: Llama, params: Params, adapter: Adapter | None, questions: Questions) -> Array:
+    """(S,) whether every answer token is the most likely one. As greedy decoding writes the right token until
+    its first wrong one, this is whether it writes the whole answer."""
+    best = jnp.argmax(answer_logits(model, params, adapter, questions), axis=-1)
+    return jnp.all((best == questions.target) | (questions.mask == 0), axis=-1)
+
+
+class Training(NamedTuple):
+    """K adapters under training: their factors, and Adam's state."""
+
+    adapters: Adapter
+    state: optax.OptState
+
+
+OPTIMISER = optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+def begin(adapters: Adapter) -> Training:
+    """The start of K adapters."""
+    return Training(adapters, jax.vmap(OPTIMISER.init)(adapters))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "remat"), donate_argnames="training")
+def train(
+    model: Llama,
+    params: Params,
+    training: Training,
+    questions: Questions,
+    index: Int[Array, "steps K B"],
+    rate: Float[Array, "steps K"],
+    remat: bool = False,
+) -> tuple[Training, Float[Array, "steps K"]]:
+    """Steps of Adam on K adapters at once: (training after them, the loss before each).
+
+    Args:
+        questions: of every adapter, leaves (K, S, ...).
+        index: the sequences of each step. rate: learning rates; at rate 0 an adapter and its moments stay as
+        they are.
+    """
+
+    def one(adapter, state, own, rows, rate):
+        batch = jax.tree.map(lambda leaf: leaf[rows], own)
+        value, gradient = jax.value_and_grad(lambda a: loss(model, params, a, batch, remat))(adapter)
+        # The scale of an update is a setting, not a parameter.
+        gradient = {kind: g._replace(scale=jnp.zeros_like(g.scale)) for kind, g in gradient.items()}
+        change, next_state = OPTIMISER.update(gradient, state)
+        stepped = jax.tree.map(lambda leaf, step: leaf - rate * step, adapter, change)
+        choose = functools.partial(jnp.where, rate > 0)
+        return jax.tree.map(choose, stepped, adapter), jax.tree.map(choose, next_state, state), value
+
+    def step(carry, now):
+        adapters, state, value = jax.vmap(one)(carry.adapters, carry.state, questions, *now)
+        return Training(adapters, state), value
+
+    return jax.lax.scan(step, training, (index, rate))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "length"))
+def write(
+    model: Llama,
+    params: Params,
+    adapter: Adapter | None,
+    prompts: Int[Array, "B P"],
+    padding: Int[Array, " B"],
+    length: int,
+) -> Int[Array, "B length"]:
+    """What greedy decoding writes after prompts that are padded in front, keys and values stored."""
+    project = llama.plain if adapter is None else llama.adapted
+    batch, count = prompts.shape
+
+    def read(tokens, start, cache):
+        x, cache = llama.hidden(
+            model, params, tokens, adapter, project, padding_B=padding, cache=cache, start=start
+        )  # fmt: skip
+        return jnp.argmax(llama.read_out(model, params, x[:, -1]), axis=-1).astype(prompts.dtype), cache
+
+    def step(carry, start):
+        token, cache = carry
+        return read(token[:, None], start, cache), token
+
+    cache = llama.empty_cache(model, batch, count + length, params["embed"].dtype)
+    first = read(prompts, jnp.int32(0), cache)
+    (last, _), written = jax.lax.scan(step, first, count + jnp.arange(length - 1, dtype=jnp.int32))
+    return jnp.concatenate([written, last[None]]).T
