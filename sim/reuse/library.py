@@ -80,9 +80,9 @@ def factors_of(adapter: lora.Adapter) -> Factors:
     return {name: (update.b, update.a) for name, update in adapter.items()}
 
 
-class Made(NamedTuple):
-    """An adapter and how it was made, as ``sim.model.training.Fitted`` says it: losses of every step, steps,
-    and recall, the share of each group that it answers."""
+class Training(NamedTuple):
+    """An adapter and its training, as ``sim.model.training.Fit`` says it: losses of every step, how many
+    steps, and of each group the share that the adapter answers."""
 
     factors: Factors
     losses: Array
@@ -98,7 +98,7 @@ def make(
     key: Array,
     place: Array,
     ranks: Mapping[str, Array] | None = None,
-) -> Made:
+) -> Training:
     """The adapter of a family for one of a cell's data sets: solved for, or trained (``finetune``).
 
     ``key`` is the cell's, as key data, and ``place`` the number of the data set among its adapters: every
@@ -117,14 +117,14 @@ def random_like(factors: Factors, key: Array, place: Array) -> Factors:
     number that no family has, so it shares none with a trained adapter.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(key), len(FAMILIES))
-    key, found = jax.random.fold_in(key, place), {}
-    for index, (name, held) in enumerate(factors.items()):
+    key, drawn = jax.random.fold_in(key, place), {}
+    for index, (name, pair) in enumerate(factors.items()):
         sides = (jax.random.fold_in(jax.random.fold_in(key, index), side) for side in range(2))
         b, a = (
-            jax.random.normal(of, factor.shape, factor.dtype) for of, factor in zip(sides, held, strict=True)
+            jax.random.normal(of, factor.shape, factor.dtype) for of, factor in zip(sides, pair, strict=True)
         )
-        found[name] = b * (lowrank.norm(LowRank(*held)) / lowrank.norm(LowRank(b, a))), a
-    return found
+        drawn[name] = b * (lowrank.norm(LowRank(*pair)) / lowrank.norm(LowRank(b, a))), a
+    return drawn
 
 
 def finetune(
@@ -134,7 +134,7 @@ def finetune(
     family: str,
     key: Array,
     ranks: Mapping[str, Array] | None = None,
-) -> Made:
+) -> Training:
     """Rank-r LoRA trained on ``groups`` with the base frozen, by ``recipe.finetuning``: until it knows them.
 
     When it stops depends on its own facts and traces alone, so that is fixed before any merge is seen.
@@ -163,10 +163,10 @@ def finetune(
         start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
     answers = functools.partial(logits, of=fused.folded_logits)
     schedule, own_key = recipe.finetuning, jax.random.fold_in(key, 1)
-    return Made(*fit(logits, factors_of(start), groups, schedule, own_key, answers))
+    return Training(*fit(logits, factors_of(start), groups, schedule, own_key, answers))
 
 
-def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Made:
+def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Training:
     """The closed-form adapter of a group of facts: no steps, and no losses but a zero."""
     group = closed_form.remember(recipe.decoder, params, facts)
     solved = closed_form.solve(params, group, recipe.rank)
@@ -177,7 +177,7 @@ def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Made:
     every = all_of(shuffle(group.weight, jax.random.key(0)), group.weight)
     (share,) = recall(logits, group, every, jnp.zeros(1, jnp.float32), recipe.finetuning.tile)
     factors = factors_of({closed_form.last_module(recipe.decoder): solved})
-    return Made(factors, jnp.zeros(1, jnp.float32), jnp.int32(0), {FACTS: share})
+    return Training(factors, jnp.zeros(1, jnp.float32), jnp.int32(0), {FACTS: share})
 
 
 def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -> Params:
