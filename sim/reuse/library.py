@@ -10,9 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float
-from optax.contrib import MuonDimensionNumbers
 
 from sim.merge import METHODS, merge
 from sim.model import closed_form, fused, lora
@@ -29,41 +27,15 @@ from theory.lowrank import LowRank
 def pretrain(
     decoder: Decoder, schedule: Schedule, groups: Mapping[str, Sequences], key: Array
 ) -> tuple[Params, Array]:
-    """(parameters, losses) of a base trained on ``groups``; ``key`` as key data.
-
-    Its matrices by Muon (arXiv 2502.16982), all else by AdamW: a base is as good after 150 steps as after 400
-    by AdamW alone (sim/bench/README.md).
-    """
+    """(parameters, losses) of a base trained on ``groups``; ``key`` as key data."""
     key = jax.random.wrap_key_data(key)
 
     def logits(params, group):
         return completion_logits(decoder, params, group.tokens, group.prompt)
 
     start = init(decoder, jax.random.fold_in(key, 0))
-    ending = fit(
-        logits, start, groups, schedule, jax.random.fold_in(key, 1), optimiser=muon(decoder, schedule.decay)
-    )
+    ending = fit(logits, start, groups, schedule, jax.random.fold_in(key, 1))
     return ending.value, ending.losses
-
-
-def muon(decoder: Decoder, decay: float) -> optax.GradientTransformation:
-    """Muon of rate 1 for the adaptable matrices of a decoder, AdamW for its other parameters.
-
-    An update's root mean square is 0.4 of AdamW's, whatever the shape of a matrix.
-    """
-    matrices = decoder.modules()
-
-    def kinds(params):
-        return {name: MuonDimensionNumbers(1, 0) if name in matrices else None for name in params}
-
-    return optax.contrib.muon(
-        1.0,
-        weight_decay=decay,
-        adam_weight_decay=decay,
-        adam_b2=0.98,
-        muon_weight_dimension_numbers=kinds,
-        consistent_rms=0.4,
-    )
 
 
 Factors = dict[str, tuple[Array, Array]]

@@ -137,14 +137,16 @@ class Config:
 
 
 PRETRAINING = Schedule(
-    150,
-    2e-2,
+    275,
+    1.2e-2,
     (("facts", 128), ("direct", 192), ("traces", 48)),
     decay=0.3,
-    cooling=60,
+    warming=20,
+    cooling=100,
 )
 """Enough to know every fact, and to answer held-out two-hop queries by chain of thought. Answers at once to
-the queries that it shows are learned last: the batch has most of those."""
+the queries that it shows are learned last: the batch has most of those. Muon would take half the steps, but
+its bases are harder to edit (sim/bench/README.md)."""
 
 FINETUNING = Schedule(1600, 2e-3, (("facts", 32), ("traces", 8)), cooling=50, margin=1.0, tile=16)
 """All facts of an adapter at every step, until it knows them: 75 to 200 steps, or a thousand for traces of
