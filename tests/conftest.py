@@ -21,7 +21,6 @@ import pytest
 
 import theory  # noqa: F401  (turns on float64)
 from sim.lab import parallel
-from sim.lab.parallel import kept, programs
 from sim.model import lora
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
@@ -35,12 +34,15 @@ if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no lon
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
-# Programs say what effort they are worth; in this process they run for milliseconds, all of them.
-of_effort = programs.compiler_options
-programs.compiler_options = lambda effort: of_effort(0)
+# Two workers fill two cores. More threads than that wait for one another: PyTorch was 14 times as slow.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Commands that run in this process keep no programs: a test may have replaced a function that they call.
-kept.keep = lambda folder: None
+# Programs say what effort they are worth; in this process they run for milliseconds, all of them.
+of_effort = parallel.compiler_options
+parallel.compiler_options = lambda effort: of_effort(0)
+
+# Commands that run in this process leave JAX's cache as it is.
+parallel.cache_programs = lambda: None
 
 # A shell that runs the tests in the background has them, and every command they start, ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -51,7 +53,7 @@ hypothesis.settings.register_profile("toolkit", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("toolkit")
 jax.config.update("jax_num_cpu_devices", 2)  # so that sharding is tested
 
-MEMORY = 1.4e9
+MEMORY = 1.2e9
 """Bytes after which a worker gives back what it has compiled: between two files, or at half as much again."""
 
 
@@ -68,8 +70,7 @@ def pytest_runtest_teardown(item, nextitem):
     """Give back what was compiled before there is too much of it."""
     within = nextitem is not None and nextitem.path == item.path
     if psutil.Process().memory_info().rss > MEMORY * (1.5 if within else 1):
-        for cache in (parallel.program, parallel.brief):
-            cache.cache_clear()
+        parallel.PROGRAMS.cache_clear()
         jax.clear_caches()
         gc.collect()
         with contextlib.suppress(AttributeError):  # where the C library is another than glibc

@@ -71,7 +71,8 @@ def mutants(text: str) -> dict[str, str]:
             texts[f"{function},{operator},{places[function, operator]}"] = mutant.decode()
         skip = [getattr(node, "annotation", None), getattr(node, "returns", None)]
         for child in ast.iter_child_nodes(node):
-            if child not in skip and not isinstance(child, ast.JoinedStr):
+            guard = isinstance(child, ast.keyword) and child.arg == "strict"
+            if child not in skip and not guard and not isinstance(child, ast.JoinedStr):
                 visit(child, function)
 
     visit(ast.parse(text), "")

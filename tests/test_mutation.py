@@ -11,7 +11,7 @@ def share(part: list[int], i, total=0.5):
     """Part of the total."""
     if not part[i] > LIMIT and total < 1:
         raise ValueError(f"{i + 1}")
-    return max(total, i) * -part[i].max()
+    return max(total, i) * -part[i].max(strict=True)
 '''
 
 
@@ -33,10 +33,10 @@ def test_the_faults_of_a_small_module():
         "share,comparison,2": (7, condition.replace("total < 1", "(total >= 1)")),
         "share,edge,2": (7, condition.replace("total < 1", "(total <= 1)")),
         "share,constant,2": (7, condition.replace("1", "(2)")),
-        "share,arithmetic,1": (9, "return (max(total, i) / -part[i].max())"),
+        "share,arithmetic,1": (9, "return (max(total, i) / -part[i].max(strict=True))"),
         "share,left operand,1": (9, "return (max(total, i))"),
         "share,arguments,1": (9, value.replace("max(total, i)", "(max(i, total))")),
-        "share,sign or not,2": (9, value.replace("-part[i].max()", "(part[i].max())")),
+        "share,sign or not,2": (9, value.replace("-part[i].max(strict=True)", "(part[i].max(strict=True))")),
         "share,name,1": (9, value.replace("part[i].max", "(part[i].min)")),
         "share,index,2": (9, value.replace("part[i]", "(part[0])")),
     }

@@ -57,10 +57,12 @@ def ours(width: int, adapters: int, steps: int, effort: int = 1) -> tuple[float,
         for index in range(adapters)
     ]
     program = parallel.Program(trained, decoder, steps, effort=effort)
-    mapped = parallel.in_stages(lambda job: program(job["params"], job["tokens"], job["key"]))
+
+    def stages(job):
+        return program(job["params"], job["tokens"], job["key"])
 
     def run() -> list[np.ndarray]:
-        return [losses for _, results in mapped(jobs) for losses in results]
+        return [losses for _, results in parallel.map_runs(stages, jobs) for losses in results]
 
     first = seconds(run, 1)
     group = Sequences(tokens, np.full(BATCH, 1 / BATCH, np.float32), PROMPT)

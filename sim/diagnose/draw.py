@@ -68,7 +68,7 @@ def _drawn(report: Mapping[str, Any]) -> pd.DataFrame:
     """What is drawn, a row a module or a layer. Infinite lambda is left out."""
     table = module_table(report)
     for i in range(len(report["adapters"])):
-        low = np.array([found["typical_lambda"][i] for found in report["modules"].values()])
+        low = np.array([module["typical_lambda"][i] for module in report["modules"].values()])
         table[f"lambda {i + 1}"] = np.where(np.isfinite(low), low, np.nan)
     if len(table) <= NAMED:
         return table
@@ -83,8 +83,8 @@ def _look(series: int, hollow: bool | int) -> dict[str, Any]:
 
 def _layer(name: str) -> str:
     """The name up to its first number, of which the number alone is kept; "other" without one."""
-    found = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
-    return found[1] if found else "other"
+    match = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
+    return match[1] if match else "other"
 
 
 def _short(name: str) -> str:

@@ -9,18 +9,18 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.diagnose.draw import draw
-from sim.diagnose.page import said
+from sim.diagnose.page import as_text
 from sim.diagnose.report import diagnose
 from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
 from sim.diagnose.write import write
-from sim.lab.entry.shown import Shown
+from sim.lab.entry.result import Result
 from sim.merge.layouts import read_adapters
 from sim.merge.peft.tensors import read_tensors
 
 
 @dataclass(frozen=True, repr=False)
-class Diagnosis(Shown):
+class Diagnosis(Result):
     """What can be said of merging adapters from their files alone, as plain data in ``report``."""
 
     report: Mapping[str, Any]
@@ -47,7 +47,7 @@ class Diagnosis(Shown):
         write(self.report, Path(out))
 
     def __str__(self) -> str:
-        return said(self.report)
+        return as_text(self.report)
 
 
 def diagnose_folders(

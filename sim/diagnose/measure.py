@@ -65,12 +65,12 @@ def measure_module(updates: Sequence[LowRank]) -> dict[str, Any]:
 
     def cosines(side) -> list[list[Array]]:
         """Of all pairs; those of (j, i) are those of (i, j), and are taken once."""
-        found = {
+        upper = {
             (i, j): interference.principal_cosines(triplets[i][side], triplets[j][side])
             for i in range(count)
             for j in range(i, count)
         }
-        return [[found[min(i, j), max(i, j)] for j in range(count)] for i in range(count)]
+        return [[upper[min(i, j), max(i, j)] for j in range(count)] for i in range(count)]
 
     rows, columns = cosines(2), cosines(0)
     spectra = [s for _, s, _ in triplets]

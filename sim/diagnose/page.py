@@ -16,7 +16,7 @@ from sim.lab import report as page
 from sim.lab.store import environment
 
 
-def said(report: Mapping[str, Any]) -> str:
+def as_text(report: Mapping[str, Any]) -> str:
     """What is printed: doubts, the verdict, who is who, the two short tables, the numbers behind."""
     table = module_table(report)
     worst = worst_modules(table)

@@ -21,17 +21,17 @@ class Directions:
     """The singular directions of one adapter in all modules: ``interference``, energy s^2."""
 
     critical: Float[np.ndarray, "n"]
-    beside: Float[np.ndarray, "n"]
+    leakage: Float[np.ndarray, "n"]
     rival: Float[np.ndarray, "n"]
     energy: Float[np.ndarray, "n"]
 
-    def kept(self, lam: float) -> float:
+    def survival(self, lam: float) -> float:
         """Share of the energy in directions that survive at lambda; a tie counts half."""
         return self._share(np.where(np.isclose(self.critical, lam, atol=1e-9), 0.5, self.critical < lam))
 
     def certain(self, lam: float) -> float:
         """Share of the energy that survives although all that is written beside it falls on one answer."""
-        safe = np.sqrt(3.0) * self.beside < 1.0 / (2.0 * self.critical)  # sqrt 3 p_k < g_k
+        safe = np.sqrt(3.0) * self.leakage < 1.0 / (2.0 * self.critical)  # sqrt 3 p_k < g_k
         return self._share(safe & (self.critical < lam) & ~np.isclose(self.critical, lam, atol=1e-9))
 
     def routed(self) -> float:
@@ -54,8 +54,8 @@ class Directions:
         """The critical lambda of the direction that needs least, and is overdone first."""
         return float(np.min(self.critical))
 
-    def _share(self, held: np.ndarray) -> float:
-        return float(np.sum(held * self.energy) / np.sum(self.energy))
+    def _share(self, fraction: np.ndarray) -> float:
+        return float(np.sum(fraction * self.energy) / np.sum(self.energy))
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Recommendation:
     """``action``: average, sum, route or train. ``low``, ``high``: the lambda of a merge, high included.
 
     ``keeps``: what every lambda between them keeps. ``lam``: the one taken; for route and train that of the
-    average. ``kept``, ``certain``: shares of each adapter's energy at lam, and at worst;
+    average. ``survival``, ``certain``: shares of each adapter's energy at lam, and at worst;
     ``routed``: by a router.
     """
 
@@ -72,7 +72,7 @@ class Recommendation:
     high: float
     lam: float
     keeps: str
-    kept: list[float]
+    survival: list[float]
     certain: list[float]
     routed: list[float]
 
@@ -81,12 +81,12 @@ def gathered(modules: Sequence[Mapping[str, Any]]) -> list[Directions]:
     """The known directions of each adapter, from what ``measure_module`` says of each module."""
 
     def of_adapter(i: int) -> Directions:
-        critical, beside, rival, s = (
+        critical, leakage, rival, s = (
             np.concatenate([np.asarray(module[key][i]) for module in modules])
             for key in ("critical_lambda", "beside", "rival", "spectrum")
         )
-        known = ~np.isnan(critical)
-        return Directions(critical[known], beside[known], rival[known], np.square(s[known]))
+        valid = ~np.isnan(critical)
+        return Directions(critical[valid], leakage[valid], rival[valid], np.square(s[valid]))
 
     return [of_adapter(i) for i in range(len(modules[0]["norm2"]))]
 
@@ -125,6 +125,6 @@ def recommend(library: Sequence[Directions]) -> Recommendation:
         action, lam = "average", 1 / count
     else:
         action, lam = "sum", (low + high) / 2
-    kept = [directions.kept(lam) for directions in library]
+    survival = [directions.survival(lam) for directions in library]
     certain = [directions.certain(lam) for directions in library]
-    return Recommendation(action, low, high, lam, keeps, kept, certain, routed)
+    return Recommendation(action, low, high, lam, keeps, survival, certain, routed)

@@ -51,21 +51,21 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
     names = sorted(adapters[0].modules, key=natural)
     for name in tqdm(names, desc="diagnosing", unit="module", leave=False, delay=1):
         updates = [_double(adapter.modules[name]) for adapter in adapters]
-        found = measure_module(shared_cores(updates))
+        measures = measure_module(shared_cores(updates))
         if name in features:
             own = [features.get(f"{name}@{i}") for i in range(len(adapters))]
             own = [None if x is None else x.astype(np.float64) for x in own]
-            found["features"] = measure_features(updates, features[name].astype(np.float64), own)
-        found = jax.tree.map(np.asarray, found)
-        found["typical_lambda"] = np.array([directions.typical() for directions in gathered([found])])
-        modules[name] = found
-    norms = np.sum([found["norm2"] for found in modules.values()], axis=0)
+            measures["features"] = measure_features(updates, features[name].astype(np.float64), own)
+        measures = jax.tree.map(np.asarray, measures)
+        measures["typical_lambda"] = np.array([directions.typical() for directions in gathered([measures])])
+        modules[name] = measures
+    norms = np.sum([measures["norm2"] for measures in modules.values()], axis=0)
     for adapter, size in zip(adapters, norms, strict=True):
         if size == 0:
             raise ValueError(
                 f"{adapter.path} has Delta W = 0 (untrained?) in all modules: nothing to compare"
             )
-    zero = {name: np.flatnonzero(found["norm2"] == 0) for name, found in modules.items()}
+    zero = {name: np.flatnonzero(measures["norm2"] == 0) for name, measures in modules.items()}
     report = {"adapters": [str(adapter.path) for adapter in adapters], "modules": modules}
     report["zero"] = {name: at for name, at in zero.items() if len(at)}
     report["disjoint"] = disjoint_pairs(adapters)
@@ -91,9 +91,9 @@ def _check_features(adapters: Sequence[Adapter], features: Mapping[str, np.ndarr
     for key, x in features.items():
         name, _, index = key.partition("@")
         if name not in adapters[0].modules or (index and index not in map(str, range(len(adapters)))):
-            known = next(iter(adapters[0].modules))
+            example = next(iter(adapters[0].modules))
             raise ValueError(
-                f"features {key!r} fit no adapted module; name them like {known!r} or '{known}@0'"
+                f"features {key!r} fit no adapted module; name them like {example!r} or '{example}@0'"
             )
         width = adapters[0].modules[name].a.shape[1]
         if x.ndim != 2 or x.shape[1] != width or not np.isfinite(x.astype(np.float64)).all():
@@ -109,14 +109,15 @@ def _total(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def known_mean(key: str) -> np.ndarray:
         """Mean over the modules in which it is known; NaN where it is in none."""
         values = np.stack([module[key] for module in modules])
-        known = np.sum(~np.isnan(values), axis=0)
-        return np.where(known > 0, np.nansum(values, axis=0) / np.maximum(known, 1), np.nan)
+        valid = np.sum(~np.isnan(values), axis=0)
+        return np.where(valid > 0, np.nansum(values, axis=0) / np.maximum(valid, 1), np.nan)
 
     norms = np.sqrt(added("norm2"))
     count = len(norms)
     library = gathered(modules)
     typical = [directions.typical() for directions in library]
     worst = max(directions.largest() for directions in library)
+    advice = dataclasses.asdict(recommend(library))
     cross = math.sqrt(float(added("cross2"))) if all("cross2" in module for module in modules) else None
     return {
         "norm": norms,
@@ -127,11 +128,11 @@ def _total(modules: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "average_norm": math.sqrt(float(added("sum2"))) / count,
         "cross_term_norm": cross,
         "svd_lost": max(0.0, 1.0 - float(added("svd_kept2") / added("sum2"))) if added("sum2") > 0 else 0.0,
-        "kept_average": [directions.kept(1.0 / count) for directions in library],
-        "kept_sum": [directions.kept(1.0) for directions in library],
+        "kept_average": [directions.survival(1.0 / count) for directions in library],
+        "kept_sum": [directions.survival(1.0) for directions in library],
         "smallest_lambda_worst": worst,
         "smallest_lambda_typical": typical,
         "largest_library_worst": coverage.largest_library(worst),
         "largest_library_typical": coverage.largest_library(max(typical)),
-        "recommendation": dataclasses.asdict(recommend(library)),
+        "recommendation": {"kept" if key == "survival" else key: value for key, value in advice.items()},
     }

@@ -26,26 +26,26 @@ WORST = 10
 def module_table(report: Mapping[str, Any]) -> pd.DataFrame:
     """One row a module. Over pairs and adapters the worst case is shown: the largest overlap or lambda."""
     rows = []
-    for name, found in report["modules"].items():
-        norms = np.sqrt(found["norm2"])
-        apart = ~np.eye(len(norms), dtype=bool)
+    for name, module in report["modules"].items():
+        norms = np.sqrt(module["norm2"])
+        pairs = ~np.eye(len(norms), dtype=bool)
         row = {"module": name}
         row |= {f"norm {i + 1}": value for i, value in enumerate(norms)}
         row |= {
-            "eff. rank": -most(-np.array(found["effective_rank"])),
-            "cos": most(np.abs(_over(found["inner"], np.outer(norms, norms)))[apart]),
-            "row cos": _largest(found["row_cosines"], norms),
-            "col cos": _largest(found["column_cosines"], norms),
-            "interf.": most(_over(np.sqrt(found["interference2"]), norms[:, None])[apart]),
-            "arrow gap": -most(-np.array(found["arrow_gap"])),
-            "arrow cos": most(np.array(found["prototype_cosine"])[apart]),
-            "cross": float(np.sqrt(_over(found.get("cross2", np.nan), found["sum2"]))) * len(norms),
-            "typ. lambda": most(found["typical_lambda"]),
-            "min lambda": most([most(values) for values in found["critical_lambda"]]),
+            "eff. rank": -most(-np.array(module["effective_rank"])),
+            "cos": most(np.abs(_divide(module["inner"], np.outer(norms, norms)))[pairs]),
+            "row cos": _largest(module["row_cosines"], norms),
+            "col cos": _largest(module["column_cosines"], norms),
+            "interf.": most(_divide(np.sqrt(module["interference2"]), norms[:, None])[pairs]),
+            "arrow gap": -most(-np.array(module["arrow_gap"])),
+            "arrow cos": most(np.array(module["prototype_cosine"])[pairs]),
+            "cross": float(np.sqrt(_divide(module.get("cross2", np.nan), module["sum2"]))) * len(norms),
+            "typ. lambda": most(module["typical_lambda"]),
+            "min lambda": most([most(values) for values in module["critical_lambda"]]),
         }
-        if "features" in found:
-            row["kappa"] = np.max(np.median(found["features"]["kappa"], axis=1))
-            row["covered"] = found["features"]["covered_by_any"]
+        if "features" in module:
+            row["kappa"] = np.max(np.median(module["features"]["kappa"], axis=1))
+            row["covered"] = module["features"]["covered_by_any"]
         rows.append(row)
     return pd.DataFrame(rows).set_index("module")
 
@@ -65,8 +65,8 @@ def kind_table(table: pd.DataFrame) -> pd.DataFrame:
         for column in SUMMARISED:
             row |= {(column, "worst"): group[column].max(), (column, "median"): group[column].median()}
         rows[".".join(name.split(".")[shared:])] = row
-    found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("matrix kind")
-    return found.astype({("", "modules"): int})
+    summary = pd.DataFrame.from_dict(rows, orient="index").rename_axis("matrix kind")
+    return summary.astype({("", "modules"): int})
 
 
 def worst_modules(table: pd.DataFrame) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def _shared(names: Sequence[Sequence[str]]) -> int:
     return count
 
 
-def _over(values: Any, sizes: Any) -> np.ndarray:
+def _divide(values: Any, sizes: Any) -> np.ndarray:
     """values / sizes, NaN where the size is 0."""
     values, sizes = np.broadcast_arrays(np.asarray(values, float), np.asarray(sizes, float))
     return np.divide(values, sizes, out=np.full(values.shape, np.nan), where=sizes > 0)

@@ -31,26 +31,26 @@ def verdict(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _recommended(found: Mapping[str, Any]) -> str:
-    lams = f"lambda in ({found['low']:.3g}, {found['high']:.3g}]"
-    count = len(found["kept"])
-    if found["action"] == "average":
-        return f"merge by average, lambda = 1/{count}; {lams} {_promised(found)}"
-    if found["action"] == "sum":
-        weights = " ".join([f"{found['lam']:.3g}"] * count)
-        return f"merge by sum, --weight {weights}; {lams} {_promised(found)}"
+def _recommended(advice: Mapping[str, Any]) -> str:
+    lams = f"lambda in ({advice['low']:.3g}, {advice['high']:.3g}]"
+    count = len(advice["kept"])
+    if advice["action"] == "average":
+        return f"merge by average, lambda = 1/{count}; {lams} {_promised(advice)}"
+    if advice["action"] == "sum":
+        weights = " ".join([f"{advice['lam']:.3g}"] * count)
+        return f"merge by sum, --weight {weights}; {lams} {_promised(advice)}"
     why = f"no lambda keeps {TYPICAL} of every adapter and overdoes none: "
-    needs = "infinity" if np.isinf(found["low"]) else f"{found['low']:.3g}"
-    why += f"one needs more than {needs}, one bears at most {found['high']:.3g}"
-    if found["action"] == "route":
+    needs = "infinity" if np.isinf(advice["low"]) else f"{advice['low']:.3g}"
+    why += f"one needs more than {needs}, one bears at most {advice['high']:.3g}"
+    if advice["action"] == "route":
         return f"do not merge: route, by |Delta W x| (SpectR); {why}"
     return f"do not merge: train one adapter on all the data; {why}, and a router cannot tell them apart"
 
 
-def _promised(found: Mapping[str, Any]) -> str:
-    if found["keeps"] == TYPICAL:
+def _promised(advice: Mapping[str, Any]) -> str:
+    if advice["keeps"] == TYPICAL:
         return f"keeps {TYPICAL} of each adapter (not every direction) and overdoes none of these"
-    return f"keeps {found['keeps']} and overdoes none"
+    return f"keeps {advice['keeps']} and overdoes none"
 
 
 def _lost(report: Mapping[str, Any]) -> str:
@@ -87,14 +87,14 @@ def _certain(report: Mapping[str, Any]) -> str:
 def details(report: Mapping[str, Any]) -> list[str]:
     """What theory says of this library, in sentences: exact merges, ties, largest K, smallest lambda."""
     total, count = report["total"], len(report["adapters"])
-    apart = ~np.eye(count, dtype=bool)
-    interference = np.array(total["interference"])[apart].max()
+    pairs = ~np.eye(count, dtype=bool)
+    interference = np.array(total["interference"])[pairs].max()
     tie = "a tie of old and new" if count == 2 else f"below 1/2, as for every library of {count} > 2"
     lines = [
         "norms: " + ", ".join(f"{value:.4g}" for value in total["norm"]),
         f"interference |DW_j V_i| / |DW_i|: at most {interference:.3f}; largest cosine of two Delta W: "
-        f"{np.abs(np.array(total['cosine'])[apart]).max():.3f}",
-        f"Arrow: mean |cosine| of two prototypes {np.array(total['prototype_cosine'])[apart].max():.3f} "
+        f"{np.abs(np.array(total['cosine'])[pairs]).max():.3f}",
+        f"Arrow: mean |cosine| of two prototypes {np.array(total['prototype_cosine'])[pairs].max():.3f} "
         "(1: the adapters look alike to it, 0: told apart)",
         f"average, sum, concat: exact, rank adds up; svd at the largest rank loses {total['svd_lost']:.1%} "
         "of the squared norm",

@@ -43,14 +43,14 @@ def _near_zero(report: Mapping[str, Any]) -> list[str]:
 def _alike(report: Mapping[str, Any]) -> list[str]:
     """Pairs with | Delta W_i/|Delta W_i| -+ Delta W_j/|Delta W_j| |^2 = 2 (1 -+ cos) below rounding."""
     norms, cosine = np.asarray(report["total"]["norm"]), np.asarray(report["total"]["cosine"])
-    found = []
+    lines = []
     for i, j in zip(*np.triu_indices(len(norms), 1), strict=True):
         ratio = norms[j] / norms[i]
         if 2 * (1 - abs(cosine[i, j])) <= (2 * BFLOAT16) ** 2:
             what = "the same" if cosine[i, j] > 0 else "opposites"
             times = "" if abs(ratio - 1) <= 2 * BFLOAT16 else f" but for a factor {ratio:.3g}"
-            found.append(f"adapters {i + 1} and {j + 1} are {what}{times}, to the rounding of bfloat16")
-    return found
+            lines.append(f"adapters {i + 1} and {j + 1} are {what}{times}, to the rounding of bfloat16")
+    return lines
 
 
 def _zero_modules(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:

@@ -35,27 +35,28 @@ def write(report: Mapping[str, Any], out: Path) -> None:
 def as_json(report: Mapping[str, Any]) -> str:
     """The text of diagnosis.json."""
     modules = [
-        f"{json.dumps(name)}: {_text(_pairs(found), SIGNIFICANT)}"
-        for name, found in report["modules"].items()
+        f"{json.dumps(name)}: {_text(_pairs(measures), SIGNIFICANT)}"
+        for name, measures in report["modules"].items()
     ]
     rest = {key: value for key, value in report.items() if key != "modules"} | {"verdict": verdict(report)}
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in rest.items()]
     return "{\n" + ",\n".join(lines) + ',\n"modules": {\n' + ",\n".join(modules) + "\n}}\n"
 
 
-def _pairs(found: Mapping[str, Any]) -> dict[str, Any]:
+def _pairs(measures: Mapping[str, Any]) -> dict[str, Any]:
     """A module's measures without what symmetry repeats."""
     upper = {
-        key: [row[j] for i, row in enumerate(found[key]) for j in range(i + 1, len(row))] for key in SYMMETRIC
+        key: [row[j] for i, row in enumerate(measures[key]) for j in range(i + 1, len(row))]
+        for key in SYMMETRIC
     }
-    return {**found, **upper}
+    return {**measures, **upper}
 
 
 def _text(value: Any, digits: int | None = None) -> str:
     """The JSON of plain data, floats to so many digits or in full; infinity and NaN as null."""
     if isinstance(value, float):
-        known = math.isfinite(value)
-        return "null" if not known else repr(value) if digits is None else f"{value:.{digits}g}"
+        finite = math.isfinite(value)
+        return "null" if not finite else repr(value) if digits is None else f"{value:.{digits}g}"
     if isinstance(value, list):
         return "[" + ",".join([_text(item, digits) for item in value]) + "]"
     if isinstance(value, Mapping):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from sim.lab.parallel import RunContext
 from sim.lab.registry import Registry
 
 PROFILES = ("quick", "paper")
@@ -20,19 +21,15 @@ class Part(Protocol):
     config: Any
     setting: type
 
-    def stages(
-        self, experiment: str, count: int, use_cache: bool, done: set[str], meanwhile: Callable[[], None]
-    ) -> Iterator:
+    def stages(self, context: RunContext, experiment: str, count: int, done: set[str]) -> Iterator:
         """(label, number of units, work) for each stage; work yields ({unit: rows}, units advanced).
 
-        The first stage needs no computing: units of an earlier run, cached bases. A unit
-        that failed has a ``sim.lab.store.Failed`` in place of its rows. ``meanwhile`` is called once, while
-        the part's own programs are compiled.
+        The first of these is what needs no computing: units of an earlier run, bases in the cache. A unit
+        that failed has a ``sim.lab.store.Failure`` in place of its rows.
         """
 
-    def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
-        """Start to compile the programs that ``stages`` of the same arguments will need, while another part
-        runs."""
+    def precompile(self, context: RunContext, experiment: str, count: int, done: set[str]) -> None:
+        """Begin to compile what ``stages`` of the same arguments will run, and return at once."""
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def main(args: Draw) -> None:
         raise ValueError(f"--from {args.runs} is no folder; give the --out of python -m sim.sweep NAME ...")
     formats, page = _formats(args.formats), _page(args)
     parallel.use_all_cores()
-    parallel.keep_compiled()
+    parallel.cache_programs()
     effort = EFFORTS[args.profile] if args.recompute else None
     with style.on(page):
         gallery.draw_all(_named(items), args.out or args.runs or gallery.home(), effort, args.runs, formats)

@@ -11,7 +11,7 @@ from sim.figures import captions, claims_page
 from sim.lab import files, parallel, style
 from sim.lab.figure import FIGURES, TABLES, Figure, Source, committed
 from sim.lab.seeds import EFFORTS, Effort
-from sim.lab.store import unfinished
+from sim.lab.store import is_unfinished
 
 
 def ordered() -> list[Figure]:
@@ -56,7 +56,7 @@ def _missing(item: Figure, runs: Path | None) -> str:
     if names:
         summaries = ", ".join(f"{name}/summary.csv" for name in names)
         return f"{summaries} missing; make it with: python -m sim.sweep {names[0]}"
-    part = [name for name in item.experiments if unfinished(folder / name)]
+    part = [name for name in item.experiments if is_unfinished(folder / name)]
     return f"{', '.join(part)} not finished; go on with: python -m sim.sweep {part[0]}" if part else ""
 
 

@@ -31,18 +31,18 @@ def llama(decoder: Decoder, **changes) -> LlamaForCausalLM:
 def write_base(folder: Path, decoder: Decoder, params: Params) -> None:
     """The decoder with these parameters as the folder of a base model, float32."""
     model = llama(decoder, hidden_act="relu", mlp_bias=True)
-    held = {name: torch.tensor(np.array(value)) for name, value in params.items()}
+    weights = {name: torch.tensor(np.array(value)) for name, value in params.items()}
     state = {
-        "model.embed_tokens.weight": held["embed"],
-        "lm_head.weight": held["unembed"],
-        "model.norm.weight": held["final_norm"],
+        "model.embed_tokens.weight": weights["embed"],
+        "lm_head.weight": weights["unembed"],
+        "model.norm.weight": weights["final_norm"],
     }
     for layer in range(decoder.layers):
         names = {f"{layer}.{kind}" for kind in MODULES}
-        state |= {f"{llama_name(name)}.weight": held[name] for name in names}
+        state |= {f"{llama_name(name)}.weight": weights[name] for name in names}
         at = f"model.layers.{layer}."
-        state[f"{at}input_layernorm.weight"] = held[f"{layer}.attention_norm"]
-        state[f"{at}post_attention_layernorm.weight"] = held[f"{layer}.mlp_norm"]
+        state[f"{at}input_layernorm.weight"] = weights[f"{layer}.attention_norm"]
+        state[f"{at}post_attention_layernorm.weight"] = weights[f"{layer}.mlp_norm"]
         state[f"{at}mlp.up_proj.weight"] = torch.zeros(decoder.hidden, decoder.width)
         state[f"{at}mlp.up_proj.bias"] = torch.ones(decoder.hidden)
         state[f"{at}mlp.gate_proj.bias"] = torch.zeros(decoder.hidden)

@@ -41,19 +41,19 @@ def readout(loaded: Loaded, batch: Batch) -> Readout | None:
             hook.remove()
     if head not in called[1:]:
         return None
-    found = Readout(called[called.index(head) - 1], head)
+    candidate = Readout(called[called.index(head) - 1], head)
     with torch.inference_mode():
-        same = torch.allclose(found(answer_streams(loaded, found, batch, nothing)), logits, **NEAR)
-    return found if same else None
+        same = torch.allclose(candidate(answer_streams(loaded, candidate, batch, nothing)), logits, **NEAR)
+    return candidate if same else None
 
 
-def answer_streams(loaded: Loaded, found: Readout, batch: Batch, strengths: Strengths) -> torch.Tensor:
+def answer_streams(loaded: Loaded, readout: Readout, batch: Batch, strengths: Strengths) -> torch.Tensor:
     """Streams (N, D), float32, that decide each answer token of a batch, the right ones given before it."""
-    held = []
-    hook = found.norm.register_forward_pre_hook(lambda _, given: held.append(given[0]))
+    streams = []
+    hook = readout.norm.register_forward_pre_hook(lambda _, given: streams.append(given[0]))
     try:
         answer_logits(loaded, batch, strengths)
     finally:
         hook.remove()
-    row, position = (torch.as_tensor(part, device=held[0].device) for part in (batch.row, batch.position))
-    return held[0][row, position].float()
+    row, position = (torch.as_tensor(part, device=streams[0].device) for part in (batch.row, batch.position))
+    return streams[0][row, position].float()

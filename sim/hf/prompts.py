@@ -39,10 +39,10 @@ def read_prompts(path: Path) -> list[Prompt]:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
     lines = enumerate(text.split("\n"), 1)  # splitlines would also split at what JSON allows inside a text
-    found = [_read(path, number, line) for number, line in lines if line.strip()]
-    if not found:
+    prompts = [_read(path, number, line) for number, line in lines if line.strip()]
+    if not prompts:
         raise ValueError(f'{path} holds no prompts; write lines like {{"prompt": "2 + 2 =", "answer": " 4"}}')
-    return found
+    return prompts
 
 
 def groups(prompts: Sequence[Prompt]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import tyro
 
-from sim.lab import interrupt
+from sim.lab.entry import interrupt
 
 Config = TypeVar("Config")
 
@@ -25,12 +25,12 @@ def run_command(
 
     Exit codes: 0 done; 2 bad usage (ValueError) or files that cannot be read or written (OSError); 1 training
     that diverged (FloatingPointError), each with one line on stderr that names the thing and the remedy;
-    130 interrupted. Programming errors keep their traceback. Of ``python -m sim.NAME`` Ctrl-C never comes as
-    KeyboardInterrupt (``sim.lab.interrupt``), but it does where a command is called in another way.
+    130 interrupted (``sim.lab.entry.interrupt``). Programming errors keep their traceback.
     """
     line = f"interrupted: {interrupted}"
-    interrupt.say(line)
     parsed = tyro.cli(config, prog=f"python -m {program}", description=config.__doc__)
+    if watched := interrupt.is_watched():
+        interrupt.raise_once(line)
     try:
         main(parsed)
         sys.stdout.flush()
@@ -44,6 +44,8 @@ def run_command(
     except FloatingPointError as error:
         sys.exit(_say(f"error: {error}", 1))
     except KeyboardInterrupt:
+        if watched:
+            interrupt.leave(line)
         sys.exit(_say(line, interrupt.EXIT))
 
 

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from sim.lab import interrupt
-
 CHUNK = 1 << 22
 """Bytes that are read at a time."""
 
@@ -26,10 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OSError: the folder cannot be written or the disk is full.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch,
-        interrupt.removing(scratch),
-    ):
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as scratch:
         part = Path(scratch) / path.name
         yield part
         for file in (part, *part.rglob("*")):

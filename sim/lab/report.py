@@ -1,4 +1,4 @@
-"""``report.html``: what a run says, in one file that needs no other and no network.
+"""``report.html``: the page of a run, one file that needs no other and no network.
 
 Verdict first, then the figures, the sections (lines or tables) and the manifest. The page has no script and
 no link; figures are vector graphics inside it. Every text is escaped, whoever wrote it.
@@ -50,7 +50,7 @@ def write(
         figures: caption -> picture, drawn in the house style.
         sections: heading -> a table (text cells as they are, numbers with three decimals), or lines of text.
         manifest: what made the run: command, commit, device, versions, configuration.
-        doubts: what makes the verdict doubtful; said before it.
+        doubts: what makes the verdict doubtful; they stand before it.
 
     Raises OSError if the folder cannot be written.
     """
@@ -79,14 +79,14 @@ def page(title, verdict, figures, sections, manifest, doubts=()) -> str:
 
 
 def cell(measured: float, low: float, high: float, predicted: float) -> str:
-    """Measured, its 95% interval, and after the bar what was predicted, if it was: 0.81 [0.72, 0.88] | 0.86.
+    """Measurement, its 95% interval and, after the bar, the prediction: 0.81 [0.72, 0.88] | 0.86.
 
-    A number of which nothing is known (NaN) is left out.
+    A number that is NaN is left out.
     """
     if pd.isna(measured):
         return ""
-    said = f"{measured:.2f}" if pd.isna(low) else f"{measured:.2f} [{low:.2f}, {high:.2f}]"
-    return said if pd.isna(predicted) else f"{said} | {predicted:.2f}"
+    text = f"{measured:.2f}" if pd.isna(low) else f"{measured:.2f} [{low:.2f}, {high:.2f}]"
+    return text if pd.isna(predicted) else f"{text} | {predicted:.2f}"
 
 
 def _section(heading: str, content: pd.DataFrame | Sequence[str]) -> str:

@@ -100,7 +100,7 @@ def _collect(source: Source) -> pd.DataFrame:
     for place, entities in source.effort.some(list(enumerate(SIZES))):
         predicted, half = closed.two_hop_accuracy(entities), entities // 2
         config = one_layer.OneLayerConfig(half, entities, max(256, 8 * entities), methods=MERGES)
-        runs = parallel.over(
+        runs = parallel.map_arrays(
             lambda seed, config=config: two_hop.measure(config, seeds.key(seed)),
             [np.uint32(seed) for seed in range(count)],
         )

@@ -147,7 +147,7 @@ def _retention(source: Source) -> pd.DataFrame:
             )
     for size in source.effort.some(LIBRARY_SIZES):
         config = one_layer.OneLayerConfig(4, libraries=(size,))
-        runs = parallel.over(
+        runs = parallel.map_arrays(
             lambda seed, config=config: dilution.measure(config, seeds.key(seed)),
             [np.uint32(seed) for seed in range(count)],
         )

@@ -1,11 +1,10 @@
 """Merging low-rank updates: methods behind one registry, and PEFT adapters read, merged and written.
 
 ``merge("ties", [first, second], density=0.5, rank=8)`` merges one module, ``merge_adapters`` whole adapters.
-The package itself merges folders: ``sim.merge("A", "B", method="ties").write("DIR")`` does what
+``merge_folders("A", "B", method="ties").write("DIR")`` does what
 ``python -m sim.merge A B --method ties --out DIR`` does. A method is one function in ``methods``.
 """
 
-from sim.lab.entry.called import calls
 from sim.merge import methods
 from sim.merge.adapters import merge_adapters
 from sim.merge.aligned import aligned
@@ -23,10 +22,9 @@ __all__ = [
     "aligned",
     "merge",
     "merge_adapters",
+    "merge_folders",
     "method",
     "methods",
     "read_adapter",
     "write_adapter",
 ]
-
-calls(merge_folders)

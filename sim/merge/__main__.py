@@ -68,8 +68,8 @@ def parsed_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name not in record.options:
-            known = ", ".join(f"{k}={v}" for k, v in record.options.items()) or "none"
-            raise ValueError(f"--option {text!r}: {method} takes NAME=VALUE out of: {known}")
+            choices = ", ".join(f"{k}={v}" for k, v in record.options.items()) or "none"
+            raise ValueError(f"--option {text!r}: {method} takes NAME=VALUE out of: {choices}")
         kind = type(record.options[name])
         try:
             options[name] = kind(value)

@@ -36,9 +36,9 @@ def merge_module(
     # Not compiled as a whole: thresholds and truncation look at numbers to know when they are done.
     merged = merge(method, updates, weights, key=key, **dict(options))
     ranks = sum(update.a.shape[0] for update in updates)
-    kept = truncated_dense(merged, min(rank or ranks, *merged.shape))
+    low_rank = truncated_dense(merged, min(rank or ranks, *merged.shape))
     total = jnp.square(jnp.linalg.norm(merged))
-    return kept, total, jnp.maximum(total - _square(kept), 0)
+    return low_rank, total, jnp.maximum(total - _square(low_rank), 0)
 
 
 def _square(split: LowRank) -> jax.Array:
@@ -62,8 +62,8 @@ def _merged_factors(
     if rank is None or merged.a.shape[0] <= rank:
         unknown = jnp.full((), jnp.nan if record.uses_rank else 0.0)
         return merged, unknown, unknown
-    kept, total = truncated(merged, rank), jnp.square(norm(merged))
-    return kept, total, jnp.maximum(total - jnp.square(norm(kept)), 0)
+    low_rank, total = truncated(merged, rank), jnp.square(norm(merged))
+    return low_rank, total, jnp.maximum(total - jnp.square(norm(low_rank)), 0)
 
 
 def merge_adapters(
@@ -123,12 +123,12 @@ def truncation_loss(
     for name in adapters[0].modules:
         updates = [adapter.modules[name] for adapter in adapters]
         ranks = [update.a.shape[0] for update in updates]
-        kept = rank or (max(ranks) if method == "svd" else sum(ranks))
+        rank_limit = rank or (max(ranks) if method == "svd" else sum(ranks))
         wide = [LowRank(u.b.astype(np.float64), u.a.astype(np.float64), u.scale) for u in updates]
         energy = jnp.square(
             singular(concatenated([scaled(u, w) for u, w in zip(wide, weights, strict=True)]))[1]
         )
-        total, lost = total + float(jnp.sum(energy)), lost + float(jnp.sum(energy[kept:]))
+        total, lost = total + float(jnp.sum(energy)), lost + float(jnp.sum(energy[rank_limit:]))
     return lost / total if total else 0.0
 
 

@@ -46,7 +46,7 @@ def stack_rows(updates: Sequence[LowRank], rows: Int[Array, "n"]) -> Float[Array
     return jnp.stack([one(update) for update in updates])
 
 
-def over(entries: Float[Array, "K n in"]) -> Float[Array, "n in"]:
+def sum_updates(entries: Float[Array, "K n in"]) -> Float[Array, "n in"]:
     """Sum over the updates, unrolled: XLA reduces a short leading axis poorly on a CPU."""
     return functools.reduce(jnp.add, [entries[i] for i in range(entries.shape[0])])
 
@@ -119,13 +119,13 @@ def separating(count: Callable[[Array], Array], keep: Int[Array, ""], total: int
         width = (high - low).astype(jnp.float64)
         offset = jnp.clip(share * width, 1, jnp.maximum(width - 1, 1)).astype(unsigned)
         trial = low + jnp.where((low_count == keep) | (high - low <= 1), 0, offset)
-        found = count(trial)
-        enough = found >= keep
+        tally = count(trial)
+        enough = tally >= keep
         return (
             jnp.where(enough, trial, low),
             jnp.where(enough, high, trial),
-            jnp.where(enough, found, low_count),
-            jnp.where(enough, high_count, found),
+            jnp.where(enough, tally, low_count),
+            jnp.where(enough, high_count, tally),
             step + 1,
         )
 
@@ -145,8 +145,8 @@ def threshold_of(values: Float[Array, "..."], keep: int | Int[Array, ""]) -> Flo
     """
     if not isinstance(values, jax.core.Tracer) and not isinstance(keep, jax.core.Tracer):
         at = values.size - int(keep)
-        found = np.partition(np.asarray(values).ravel(), at)[at] if at < values.size else np.nan
-        return jnp.asarray(found, values.dtype)
+        value = np.partition(np.asarray(values).ravel(), at)[at] if at < values.size else np.nan
+        return jnp.asarray(value, values.dtype)
     patterns = jax.lax.bitcast_convert_type(values, _UNSIGNED[jnp.finfo(values.dtype).bits])
     return separating(lambda trial: jnp.sum(patterns >= trial), jnp.asarray(keep), values.size, values.dtype)
 
@@ -156,11 +156,11 @@ def threshold(updates: Sequence[LowRank], *keeps: int) -> Float[Array, "m K"]:
 
     As ``threshold_of``; one |Delta W_i| is whole at a time. Its entries are those of ``map_rows`` to the bit.
     """
-    found = []
+    thresholds = []
     for update in updates:
         entries = map_rows([update], _magnitudes)
-        found.append(jnp.stack([threshold_of(entries, keep) for keep in keeps]))
-    return jnp.stack(found, axis=1)
+        thresholds.append(jnp.stack([threshold_of(entries, keep) for keep in keeps]))
+    return jnp.stack(thresholds, axis=1)
 
 
 def _magnitudes(entries: Float[Array, "1 n in"], rows: Int[Array, "n"]) -> Float[Array, "n in"]:
@@ -173,7 +173,7 @@ def check_density(density: float) -> None:
         raise ValueError(f"density must be in (0, 1], not {density}")
 
 
-def kept(density: float, entries: int) -> int:
+def count_entries(density: float, entries: int) -> int:
     """How many of ``entries`` a density keeps: floor, as TIES and PEFT count, but never none."""
     check_density(density)
     # The small addition undoes the rounding of products such as 0.29 * 100 = 28.999999999999996.

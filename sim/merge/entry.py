@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.lab import style
-from sim.lab.entry.shown import Shown
+from sim.lab.entry.result import Result
 from sim.merge.adapters import merge_adapters, truncation_loss
 from sim.merge.aligned import aligned
 from sim.merge.card import card
@@ -25,7 +25,7 @@ from theory.lowrank import LowRank, inner, norm
 
 
 @dataclass(frozen=True, repr=False)
-class Merged(Shown):
+class Merged(Result):
     """K adapters merged into one update a module.
 
     lost: the share of the squared norm that the rank cut off; None where it is not known. notes: what was
@@ -109,8 +109,9 @@ class Merged(Shown):
         rest |= {"options": dict(self.options), "rename": dict(self.rename)}
         words = [repr(str(source.path)) for source in self.sources] + [f"method={self.method!r}"]
         words += [f"{name}={value!r}" for name, value in rest.items() if value]
+        call = f"sim.merge.merge_folders({', '.join(words)})"
         with new_folder(Path(out)) as folder:
-            return self.write_into(folder, dtype, allow_rounding, f"sim.merge({', '.join(words)})")
+            return self.write_into(folder, dtype, allow_rounding, call)
 
     def _series(self) -> dict[str, Mapping[str, LowRank]]:
         each = {f"adapter {i + 1}": adapter.modules for i, adapter in enumerate(aligned(self.sources))}

@@ -93,19 +93,19 @@ def _check(record: Method, updates: Sequence[LowRank], rank: int | None, key: An
         raise ValueError("nothing to merge: give at least one adapter")
     shapes = {(u.b.shape[-2], u.a.shape[-1]) for u in updates}
     if any(u.b.ndim != 2 or u.a.ndim != 2 or u.b.shape[1] != u.a.shape[0] for u in updates):
-        found = [(u.b.shape, u.a.shape) for u in updates]
-        raise ValueError(f"factors must be B (out, r) and A (r, in); found {found}; use vmap for a batch")
+        pairs = [(u.b.shape, u.a.shape) for u in updates]
+        raise ValueError(f"factors must be B (out, r) and A (r, in); found {pairs}; use vmap for a batch")
     if len(shapes) > 1:
         raise ValueError(f"adapters of different (out, in) shapes cannot be merged: {sorted(shapes)}")
     if rank is not None and rank < 1:
         raise ValueError(f"rank must be at least 1, not {rank}")
     if record.uses_key and key is None:
         raise ValueError(f"{record.name} draws at random: give a key (a seed on the command line)")
-    known = {*record.options, *record.needs}
+    choices = {*record.options, *record.needs}
     for option in options:
-        if option not in known:
+        if option not in choices:
             raise ValueError(
-                f"{record.name} has no option {option!r}; it takes {', '.join(sorted(known)) or 'none'}"
+                f"{record.name} has no option {option!r}; it takes {', '.join(sorted(choices)) or 'none'}"
             )
     for need in record.needs:
         if need not in options:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sim.lab import parallel
+from sim.lab.parallel import THIS_PROCESS, RunContext, program
 from sim.one_layer import coverage, retention, starvation, two_hop
 from sim.one_layer.config import OneLayerConfig
 
@@ -28,15 +28,17 @@ def one_layer(config: OneLayerConfig, seed: jax.Array) -> jax.Array:
 
 
 def _chunk(config: OneLayerConfig, seeds: jax.Array) -> jax.Array:
-    return parallel.program(one_layer, config)(seeds)
+    return program(one_layer, config)(seeds)
 
 
-def expect(config: OneLayerConfig, seeds: int) -> None:
-    """Compile the program of ``run`` for that many seeds in the background."""
-    parallel.expect(functools.partial(_chunk, config), np.uint32(0), seeds)
+def precompile(context: RunContext, config: OneLayerConfig, seeds: int) -> None:
+    """Begin to compile what ``run`` needs for that many seeds."""
+    context.precompile(functools.partial(_chunk, config), np.uint32(0), seeds)
 
 
-def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:
+def run(
+    config: OneLayerConfig, seeds: Sequence[int], context: RunContext = THIS_PROCESS
+) -> list[dict[str, Any]]:
     """Measure every row of ``rows(config)`` for every seed; each row gains ``seed`` and ``measured``.
 
     A seed's numbers do not depend on the seeds it is run with. ``measured`` is a mean over ``trials``
@@ -48,8 +50,8 @@ def run(config: OneLayerConfig, seeds: Sequence[int]) -> list[dict[str, Any]]:
     if not seeds:
         return []
     template, table = rows(config), []
-    measured = parallel.in_stages(functools.partial(_chunk, config))
-    for positions, results in measured([np.uint32(seed) for seed in seeds]):
+    jobs = [np.uint32(seed) for seed in seeds]
+    for positions, results in context.map_runs(functools.partial(_chunk, config), jobs):
         for position, values in zip(positions, results, strict=True):
             for entry, value in zip(template, values, strict=True):
                 table.append({**entry, "seed": seeds[position], "measured": float(value)})

@@ -1,11 +1,12 @@
 """The one-layer experiment as resumable work: one unit a seed, rows with their predictions."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from sim.lab.parallel import RunContext
 from sim.one_layer.config import OneLayerConfig, Setting
-from sim.one_layer.experiment import expect, rows, run
+from sim.one_layer.experiment import precompile, rows, run
 from sim.one_layer.forecast import predict
 
 WORLD = "one_layer"
@@ -22,21 +23,19 @@ class Part:
     setting: type = Setting
 
     def stages(
-        self, experiment: str, count: int, use_cache: bool, done: set[str], meanwhile: Callable[[], None]
+        self, context: RunContext, experiment: str, count: int, done: set[str]
     ) -> Iterator[tuple[str, int, Iterator]]:
         """One stage: all seeds. There is nothing to cache."""
         todo = self._todo(experiment, count, done)
         common = {"experiment": experiment, "world": WORLD, "label": self._label, "rank": self.config.rank}
         common |= {"adapter": "", "library": ""}
-        self.expect(experiment, count, use_cache, done)
-        meanwhile()
-        work = self._work(common, todo, count - len(todo))
+        work = self._work(context, common, todo, count - len(todo))
         yield f"one-layer model, rank {self.config.rank}", count, work
 
-    def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
-        """Compile the programs of ``stages`` in the background."""
+    def precompile(self, context: RunContext, experiment: str, count: int, done: set[str]) -> None:
+        """Begin to compile what ``stages`` will run."""
         if todo := self._todo(experiment, count, done):
-            expect(self.config, min(CHUNK, len(todo)))
+            precompile(context, self.config, min(CHUNK, len(todo)))
 
     @property
     def _label(self) -> str:
@@ -48,16 +47,16 @@ class Part:
         return {seed: unit for seed, unit in units.items() if unit not in done}
 
     def _work(
-        self, common: dict, todo: dict[int, str], done: int
+        self, context: RunContext, common: dict, todo: dict[int, str], done: int
     ) -> Iterator[tuple[dict[str, list[dict]], int]]:
         yield {}, done
-        seeds, forecasts = list(todo), predict(self.config, rows(self.config))
+        seeds, predictions = list(todo), predict(self.config, rows(self.config))
         for start in range(0, len(seeds), CHUNK):
             chunk = seeds[start : start + CHUNK]
             finished: dict[str, list[dict]] = {todo[seed]: [] for seed in chunk}
-            measured = run(self.config, chunk)
-            for row, predicted in zip(measured, forecasts * len(chunk), strict=True):
-                predictable = not math.isnan(predicted)
-                prediction = {"predictor": "law" if predictable else "", "predicted": predicted}
+            measured = run(self.config, chunk, context)
+            for row, predicted in zip(measured, predictions * len(chunk), strict=True):
+                predictor = "" if math.isnan(predicted) else "law"
+                prediction = {"predictor": predictor, "predicted": predicted}
                 finished[todo[row["seed"]]].append({**common, **row, **prediction})
             yield finished, len(chunk)

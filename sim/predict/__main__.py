@@ -8,7 +8,7 @@ import tyro
 
 from sim.lab.cli import RESUME, run_command
 from sim.merge.layouts import parse_renames
-from sim.predict.entry import MOST, predict
+from sim.predict.entry import MOST, predict_merges
 from sim.predict.weights import GRID
 
 
@@ -55,7 +55,7 @@ class PredictCommand:
 
 def main(command: PredictCommand) -> None:
     """Predict, write the files, print table and verdict. ValueError for bad input."""
-    prediction = predict(
+    prediction = predict_merges(
         *command.adapters,
         base=command.base,
         prompts=command.prompts,
@@ -70,8 +70,8 @@ def main(command: PredictCommand) -> None:
     )
     for note in prediction.notes:
         print(f"note: {note}")
-    beside = "predictions.csv, prompts.csv, prediction.pdf, .png and manifest.json"
-    print(f"{prediction}\n\nread {command.out / 'report.html'}; beside it are {beside}")
+    outputs = "predictions.csv, prompts.csv, prediction.pdf, .png and manifest.json"
+    print(f"{prediction}\n\nread {command.out / 'report.html'}; beside it are {outputs}")
 
 
 if __name__ == "__main__":

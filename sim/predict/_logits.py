@@ -56,16 +56,16 @@ def predicted(
     """
     if not inside:
         with torch.inference_mode():
-            return _apart(run, batch, each)
+            return _first_order(run, batch, each)
     streams, logits = functools.cache(inside[0]), inside[1]
     with torch.inference_mode():
-        said = _apart(lambda one: logits(streams(one)), batch, each)
-        told = _crossed(inside[0], streams, each, step)
-        return said | {"crossed": [judged(logits(stream), batch) for stream in told]}
+        predictions = _first_order(lambda one: logits(streams(one)), batch, each)
+        merges = _crossed(inside[0], streams, each, step)
+        return predictions | {"crossed": [judged(logits(stream), batch) for stream in merges]}
 
 
-def _crossed(run: Run, alone: Run, each: Sequence[Weights], step: float) -> list[torch.Tensor]:
-    """The stream of every merge, by ``predictors.crossed``; ``alone`` is ``run`` that remembers."""
+def _crossed(run: Run, cached_run: Run, each: Sequence[Weights], step: float) -> list[torch.Tensor]:
+    """The stream of every merge, by ``predictors.crossed``; ``cached_run`` is ``run`` with a cache."""
     count = len(each[0])
 
     def at(i: int, lam: float, j: int = 0, by: float = 0.0) -> Weights:
@@ -80,33 +80,33 @@ def _crossed(run: Run, alone: Run, each: Sequence[Weights], step: float) -> list
         """What the adapters but i change together, where one is at a strength."""
         return sum(one[j] * slope(*there, j) for j in range(count) if j != i and one[j])
 
-    base, found = alone(at(0, 0.0)), []
+    base, streams = cached_run(at(0, 0.0)), []
     for one in each:
         used = [i for i in range(count) if one[i]]
         if len(used) < 2:  # as it is
-            found.append(alone(one))
+            streams.append(cached_run(one))
             continue
         across = [others(i, one, (i, one[i])) for i in used]
         at_base = [others(i, one, (0, 0.0)) for i in used]
-        found.append(predictors.crossed(base, [alone(at(i, one[i])) for i in used], across, at_base))
-    return found
+        streams.append(predictors.crossed(base, [cached_run(at(i, one[i])) for i in used], across, at_base))
+    return streams
 
 
-def _apart(run: Run, batch: Batch, each: Sequence[Weights]) -> dict[str, list[Judged]]:
+def _first_order(run: Run, batch: Batch, each: Sequence[Weights]) -> dict[str, list[Judged]]:
     """What "disentangled" and "tangent" say."""
     count = len(each[0])
     strengths = {(i, one[i]) for one in each for i in range(count) if one[i]} | {
         (i, 1.0) for i in range(count)
     }
     base = run((0.0,) * count)
-    alone = {(i, lam): run(tuple(lam * (i == j) for j in range(count))) for i, lam in sorted(strengths)}
-    full = [alone[i, 1.0] for i in range(count)]
-    said: dict[str, list[Judged]] = {"disentangled": [], "tangent": []}
+    singles = {(i, lam): run(tuple(lam * (i == j) for j in range(count))) for i, lam in sorted(strengths)}
+    full = [singles[i, 1.0] for i in range(count)]
+    predictions: dict[str, list[Judged]] = {"disentangled": [], "tangent": []}
     for one in each:
-        weakened = [alone[i, lam] for i, lam in enumerate(one) if lam]
-        said["disentangled"].append(judged(predictors.disentangled(base, weakened), batch))
-        said["tangent"].append(judged(predictors.tangent(base, full, one), batch))
-    return said
+        weakened = [singles[i, lam] for i, lam in enumerate(one) if lam]
+        predictions["disentangled"].append(judged(predictors.disentangled(base, weakened), batch))
+        predictions["tangent"].append(judged(predictors.tangent(base, full, one), batch))
+    return predictions
 
 
 def measured(run: Run, batch: Batch, each: Sequence[Weights]) -> Mapping[str, list[Judged]]:

@@ -18,13 +18,13 @@ from sim.hf.extra import releases, with_extra
 from sim.hf.prompts import read_prompts
 from sim.hf.tokens import Question, batch, questions
 from sim.lab import files, report, style
-from sim.lab.entry.shown import Shown
+from sim.lab.entry.result import Result
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.layouts import read_adapters
 from sim.predict.draw import draw
 from sim.predict.run import Judge, answered, require_own
-from sim.predict.tables import Asked, prediction_table, prompt_table
+from sim.predict.tables import Results, prediction_table, prompt_table
 from sim.predict.verdict import table, verdict
 from sim.predict.weights import Weights, grid, weights
 
@@ -33,35 +33,35 @@ MOST = 128
 
 
 @dataclass(frozen=True, repr=False)
-class Prediction(Shown):
+class Prediction(Result):
     """What is predicted of every linear merge of a library, on a base and prompts of one's own."""
 
-    asked: Asked
+    results: Results
     notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> list[str]:
         """The best merge, what is lost by it, what makes it certain (or how far the outcome is off)."""
-        return verdict(self.asked)
+        return verdict(self.results)
 
     def table(self) -> pd.DataFrame:
         """Accuracy by group and common strength, predicted [interval], and measured after a bar."""
-        return table(self.asked)
+        return table(self.results)
 
     def figure(self) -> Figure:
         """Accuracy against the common strength."""
-        return draw(self.asked)
+        return draw(self.results)
 
     def predictions(self) -> pd.DataFrame:
         """Every merge and group (``prediction_table``)."""
-        return prediction_table(self.asked)
+        return prediction_table(self.results)
 
     def prompts(self) -> pd.DataFrame:
         """Every prompt with its critical lambda (``prompt_table``)."""
-        return prompt_table(self.asked)
+        return prompt_table(self.results)
 
 
-def predict(
+def predict_merges(
     *adapters: str | Path,
     base: str | Path,
     prompts: str | Path,
@@ -102,7 +102,7 @@ def predict(
     items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)
     answers = answered(out, config, items, batch_size, _judges(loaded, items[:1], each, check))
     folders = tuple(str(adapter.path) for adapter in library)
-    table = Asked(folders, tuple(lines), tuple(items), tuple(each), answers)
+    table = Results(folders, tuple(lines), tuple(items), tuple(each), answers)
     prediction = Prediction(table, (*notes, *loaded.notes, *remarks))
     facts = {"base": str(base), "prompts": str(prompts), "device": str(loaded.model.device)}
     seconds = round(time.monotonic() - start, 1)  # of this sitting
@@ -161,21 +161,21 @@ def _write(prediction: Prediction, out: Path, facts: dict[str, Any]) -> None:
         files.write_text(out / f"{name}.csv", frame.to_csv(index=False, float_format="%.6g"))
     picture = prediction.figure()
     style.save(picture, out / "prediction")
-    manifest = {"adapters": prediction.asked.adapters, **environment(facts["device"]), **facts}
+    manifest = {"adapters": prediction.results.adapters, **environment(facts["device"]), **facts}
     manifest = plain({**manifest, "versions": {**versions(), **releases()}})
     files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     write_page(prediction, out, picture, manifest)
 
 
-def write_page(found: Prediction, out: Path, picture: Figure, manifest: dict[str, Any]) -> None:
+def write_page(prediction: Prediction, out: Path, picture: Figure, manifest: dict[str, Any]) -> None:
     """report.html: verdict, ``picture``, every table, the manifest with the command that runs."""
     sections = {
-        "Adapters": found.asked.adapters,
-        "Common strengths, predicted [interval] | measured": found.table(),
-        "Every merge": found.predictions(),
-        "Every prompt": found.prompts(),
+        "Adapters": prediction.results.adapters,
+        "Common strengths, predicted [interval] | measured": prediction.table(),
+        "Every merge": prediction.predictions(),
+        "Every prompt": prediction.prompts(),
     }
     command = {"command": shlex.join(["python", "-m", "sim.predict", *sys.argv[1:]])}
     figures = {"Accuracy of the merge against the common strength": picture}
     title = "What would their merges answer?"
-    report.write(out, title, found.verdict, figures, sections, command | manifest, found.notes)
+    report.write(out, title, prediction.verdict, figures, sections, command | manifest, prediction.notes)

@@ -28,7 +28,7 @@ SIZES = {
     "finetuning": Schedule(400, 4e-3, (("facts", 16), ("traces", 4)), margin=1.0, tile=16),
 }
 
-ASKED = ("hop1", "hop2", "cot", "untouched")
+PROMPT_GROUPS = ("hop1", "hop2", "cot", "untouched")
 """The groups of prompts: each adapter's edits, both in a chain of thought, and facts that nobody edited."""
 
 
@@ -42,7 +42,7 @@ def write_example(folder: Path) -> bool:
     world = jax.tree.map(jnp.asarray, build(config.world, 0, two_hop.Setting()))
     params, adapters = trained(config, world)
     write_adapters(folder, adapters)
-    write_prompts(folder / "prompts.jsonl", {name: world.probes[name] for name in ASKED})
+    write_prompts(folder / "prompts.jsonl", {name: world.probes[name] for name in PROMPT_GROUPS})
     if installed():
         write_base(folder / "base", config.decoder, params)
     return installed()
@@ -53,10 +53,10 @@ def trained(config: ReuseConfig, world: World) -> tuple[Params, dict[str, Update
     pretrain = jax.jit(functools.partial(library.pretrain, config.decoder, config.pretraining))
     make = jax.jit(functools.partial(library.make, config.recipe, "lora"))
     params, _ = pretrain(world.pretraining, key_data(0, 0))
-    made = {
+    outputs = {
         part: make(params, world.data[part], key_data(1, 0), place) for place, part in enumerate(world.parts)
     }
-    return params, {part: library.adapter_of(one.factors) for part, one in made.items()}
+    return params, {part: library.adapter_of(one.factors) for part, one in outputs.items()}
 
 
 def write_adapters(folder: Path, adapters: Mapping[str, Updates]) -> None:

@@ -11,9 +11,8 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from sim.hf.tokens import Question, batches
-from sim.lab.store.database import Database
+from sim.lab.store.database import Database, explain_disk_errors
 from sim.lab.store.identity import plain, require_same
-from sim.lab.store.trouble import told
 
 Judge = Callable[[list[Question]], Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]]
 """(questions of a batch) -> {predictor: (log-likelihoods, leads) of every merge}."""
@@ -54,10 +53,10 @@ def answered(
     Raises: ValueError if the folder holds another configuration or an answer is not finite (nothing of its
     batch is written then), OSError if it cannot be written.
     """
-    with told(folder):
+    with explain_disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     with _opened(folder, config) as database:
-        if not database.known():
+        if not database.properties():
             database.write({}, config=plain(config))
         done, answers = database.done(), {}
         for name, judge in judges.items():
@@ -88,8 +87,8 @@ def require_own(folder: Path, config: Mapping[str, Any]) -> None:
 def _opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
     database = Database(folder / NAME)
     try:
-        if known := database.known():
-            require_same(known["config"], plain(config), folder)
+        if record := database.properties():
+            require_same(record["config"], plain(config), folder)
         yield database
     finally:
         database.close()
@@ -108,9 +107,9 @@ def _require_finite(
             )
 
 
-def _rows(said: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: int) -> list[list]:
+def _rows(judgement: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: int) -> list[list]:
     """A question's part of a batch: one row a predictor, (predictor, log-likelihoods, leads)."""
     return [
         [name, *([float(f"{merge[side][number]:.{SIGNIFICANT}g}") for merge in each] for side in (0, 1))]
-        for name, each in said.items()
+        for name, each in judgement.items()
     ]

@@ -11,7 +11,7 @@ from sim.hf.prompts import UNTOUCHED, Prompt, groups
 from sim.hf.tokens import Question
 from sim.lab import intervals
 from sim.predict.run import Answers
-from sim.predict.weights import Weights, alone, common
+from sim.predict.weights import Weights, common, singles
 
 TRUSTED = ("crossed", "disentangled")
 """Tables and verdict are made of the first of these that a model allows; the others stand beside it in
@@ -21,17 +21,17 @@ MEASURED = "measured"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Everything that was asked and said: P prompts, K adapters, C merges.
+class Results:
+    """The answers of every predictor to P prompts under C merges of K adapters.
 
-    adapters: their folders. said: the answers (P, C) of every predictor, and of the merges if they were run.
+    adapters: their folders. answers: (P, C) of every predictor, and of the merges if they were run.
     """
 
     adapters: tuple[str, ...]
     prompts: tuple[Prompt, ...]
     questions: tuple[Question, ...]
     weights: tuple[Weights, ...]
-    said: Mapping[str, Answers]
+    answers: Mapping[str, Answers]
 
     @property
     def groups(self) -> list[str]:
@@ -41,7 +41,7 @@ class Asked:
     @property
     def trusted(self) -> str:
         """The predictor that tables and verdict are made of."""
-        return next(name for name in TRUSTED if name in self.said)
+        return next(name for name in TRUSTED if name in self.answers)
 
     def of(self, group: str) -> np.ndarray:
         """The numbers of a group's prompts."""
@@ -53,7 +53,7 @@ def share(right: Float[np.ndarray, "n C"]) -> tuple[np.ndarray, np.ndarray, np.n
     return intervals.proportions(right.sum(0)[:, None], len(right))
 
 
-def prediction_table(asked: Asked) -> pd.DataFrame:
+def prediction_table(results: Results) -> pd.DataFrame:
     """One row a group, merge and predictor: accuracy, log-likelihood, and the change of accuracy against the
     base, each with its interval; beside them the outcome, where the merges were run.
 
@@ -61,11 +61,11 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
     predictor has a row. ``accuracy`` is exact match of greedy decoding, ``loglik`` the mean of log p(answer).
     """
     rows = []
-    exact = set(alone(asked.weights))
-    for group in asked.groups:
-        at = asked.of(group)
-        outcome = asked.said.get(MEASURED)
-        for predictor, answers in asked.said.items():
+    exact = set(singles(results.weights))
+    for group in results.groups:
+        at = results.of(group)
+        outcome = results.answers.get(MEASURED)
+        for predictor, answers in results.answers.items():
             if predictor == MEASURED:
                 continue
             right = answers.right[at].astype(float)
@@ -74,8 +74,8 @@ def prediction_table(asked: Asked) -> pd.DataFrame:
             if outcome is not None:
                 columns["measured"] = share(outcome.right[at].astype(float))
                 columns["measured_loglik"] = intervals.bootstrap(outcome.loglik[at])
-            for place, one in enumerate(asked.weights):
-                if place in exact and predictor != asked.trusted:
+            for place, one in enumerate(results.weights):
+                if place in exact and predictor != results.trusted:
                     continue
                 row = {"group": group, "lam": one[0] if len(set(one)) == 1 else np.nan}
                 row |= {f"lam_{i + 1}": lam for i, lam in enumerate(one)}
@@ -115,48 +115,54 @@ def _between(lams: np.ndarray, lead: np.ndarray, at: int) -> float:
     return float(lams[at - 1] + (lams[at] - lams[at - 1]) * before / (before - after))
 
 
-def prompt_table(asked: Asked) -> pd.DataFrame:
+def prompt_table(results: Results) -> pd.DataFrame:
     """One row a prompt: its critical lambda, and where it is lost, in the sum of all adapters and in each."""
-    answers = asked.said[asked.trusted]
+    answers = results.answers[results.trusted]
     table = pd.DataFrame(
         {
-            "line": [prompt.line for prompt in asked.prompts],
-            "group": [prompt.group for prompt in asked.prompts],
-            "prompt": [prompt.prompt for prompt in asked.prompts],
-            "answer": [prompt.answer for prompt in asked.prompts],
-            "tokens": [len(question.answer) for question in asked.questions],
+            "line": [prompt.line for prompt in results.prompts],
+            "group": [prompt.group for prompt in results.prompts],
+            "prompt": [prompt.prompt for prompt in results.prompts],
+            "answer": [prompt.answer for prompt in results.prompts],
+            "tokens": [len(question.answer) for question in results.questions],
             "base": answers.right[:, 0],
         }
     )
-    together = common(asked.weights)
-    table["critical_lambda"], table["lost_lambda"] = _over(asked, together, answers)
-    for i in range(len(asked.adapters)):
-        only = [at for at in alone(asked.weights) if not any(np.delete(asked.weights[at], i))]
-        table[f"critical_lambda_{i + 1}"], table[f"lost_lambda_{i + 1}"] = _over(asked, only, answers)
-    if MEASURED in asked.said:
-        table["measured_critical_lambda"], table["measured_lost_lambda"] = _over(
-            asked, together, asked.said[MEASURED]
+    together = common(results.weights)
+    table["critical_lambda"], table["lost_lambda"] = _find_crossings(results, together, answers)
+    for i in range(len(results.adapters)):
+        only = [at for at in singles(results.weights) if not any(np.delete(results.weights[at], i))]
+        table[f"critical_lambda_{i + 1}"], table[f"lost_lambda_{i + 1}"] = _find_crossings(
+            results, only, answers
+        )
+    if MEASURED in results.answers:
+        table["measured_critical_lambda"], table["measured_lost_lambda"] = _find_crossings(
+            results, together, results.answers[MEASURED]
         )
     return table
 
 
-def _over(asked: Asked, places: Sequence[int], answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    return crossings([max(asked.weights[at]) for at in places], answers.lead[:, places])
+def _find_crossings(
+    results: Results, places: Sequence[int], answers: Answers
+) -> tuple[np.ndarray, np.ndarray]:
+    return crossings([max(results.weights[at]) for at in places], answers.lead[:, places])
 
 
-def scores(asked: Asked, values: np.ndarray, draws: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+def scores(results: Results, values: np.ndarray, draws: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
     """What the best merge is best at: (C,), or (R, C) over resamples.
 
     The mean over groups of edits, and with a group ``UNTOUCHED`` half of that and half of it: retention and
     damage weigh alike (theory, section 12).
     """
     each = {
-        group: (values[asked.of(group)].mean(0) if draws is None else draws[group] @ values[asked.of(group)])
-        for group in asked.groups
+        group: (
+            values[results.of(group)].mean(0) if draws is None else draws[group] @ values[results.of(group)]
+        )
+        for group in results.groups
     }
     edits = [value for group, value in each.items() if group != UNTOUCHED]
-    kept = [each[UNTOUCHED]] if UNTOUCHED in each else []
-    return np.mean([*([np.mean(edits, axis=0)] if edits else []), *kept], axis=0)
+    untouched = [each[UNTOUCHED]] if UNTOUCHED in each else []
+    return np.mean([*([np.mean(edits, axis=0)] if edits else []), *untouched], axis=0)
 
 
 @dataclass(frozen=True)
@@ -169,26 +175,26 @@ class Best:
     lam_high: float
 
 
-def best(asked: Asked) -> Best:
+def best(results: Results) -> Best:
     """The best of all merges, and the best common strength with its 95% interval over resamples of prompts.
 
     Of equal scores the higher log-likelihood, scored likewise, is better.
     """
-    answers, together = asked.said[asked.trusted], common(asked.weights)
+    answers, together = results.answers[results.trusted], common(results.weights)
     right = answers.right.astype(float)
-    place = best_of(asked, range(len(asked.weights)))
-    lams = np.array([asked.weights[at][0] for at in together])
-    draws = {group: intervals.resamples(len(asked.of(group))) for group in asked.groups}
-    over = [scores(asked, values[:, together], draws) for values in (right, answers.loglik)]
-    drawn = [lams[_argbest(*each)] for each in zip(*over, strict=True)]
+    place = best_of(results, range(len(results.weights)))
+    lams = np.array([results.weights[at][0] for at in together])
+    draws = {group: intervals.resamples(len(results.of(group))) for group in results.groups}
+    score_draws = [scores(results, values[:, together], draws) for values in (right, answers.loglik)]
+    drawn = [lams[_argbest(*each)] for each in zip(*score_draws, strict=True)]
     low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-    return Best(place, best_of(asked, together), float(low), float(high))
+    return Best(place, best_of(results, together), float(low), float(high))
 
 
-def best_of(asked: Asked, places: Sequence[int]) -> int:
+def best_of(results: Results, places: Sequence[int]) -> int:
     """The place of highest predicted score among these."""
-    answers = asked.said[asked.trusted]
-    both = (scores(asked, values[:, places]) for values in (answers.right.astype(float), answers.loglik))
+    answers = results.answers[results.trusted]
+    both = (scores(results, values[:, places]) for values in (answers.right.astype(float), answers.loglik))
     return places[_argbest(*both)]
 
 

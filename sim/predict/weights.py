@@ -29,8 +29,8 @@ def weights(count: int, lams: Sequence[float], most: int) -> list[Weights]:
     steps = (0.0, *lams)
     if len(steps) ** count <= most:
         return sorted(itertools.product(steps, repeat=count))
-    alone = [tuple(lam * (i == j) for j in range(count)) for i in range(count) for lam in lams]
-    return sorted({(0.0,) * count, *alone, *((lam,) * count for lam in lams)})
+    single = [tuple(lam * (i == j) for j in range(count)) for i in range(count) for lam in lams]
+    return sorted({(0.0,) * count, *single, *((lam,) * count for lam in lams)})
 
 
 def common(each: Sequence[Weights]) -> list[int]:
@@ -38,6 +38,6 @@ def common(each: Sequence[Weights]) -> list[int]:
     return [at for at, one in enumerate(each) if len(set(one)) == 1]
 
 
-def alone(each: Sequence[Weights]) -> list[int]:
+def singles(each: Sequence[Weights]) -> list[int]:
     """Places of the base and of single adapters: no merges, and nothing to predict."""
     return [at for at, one in enumerate(each) if np.count_nonzero(one) < 2]

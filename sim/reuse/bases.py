@@ -11,7 +11,8 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from sim.lab import files, parallel, seeds
-from sim.lab.store import Failed, digest
+from sim.lab.parallel import RunContext
+from sim.lab.store import Failure, digest
 from sim.model.sequences import Sequences
 from sim.model.training import require_finite
 from sim.model.transformer import Decoder, init
@@ -27,7 +28,7 @@ Base = tuple[Any, int]
 Params = dict[str, np.ndarray]
 """Parameters of a decoder."""
 
-Work = Iterator[tuple[dict[str, list[dict] | Failed], int]]
+Work = Iterator[tuple[dict[str, list[dict] | Failure], int]]
 """Yields ({unit: its rows, or why it failed}, how many units more are done)."""
 
 
@@ -36,11 +37,8 @@ def base_of(cell: Cell) -> Base:
     return cell.setting.pretraining, cell.seed
 
 
-def bases(
-    config: ReuseConfig,
-    cells: Sequence[Cell],
-    use_cache: bool,
-    ready: dict[Base, Params | Failed],
+def train_bases(
+    context: RunContext, config: ReuseConfig, cells: Sequence[Cell], ready: dict[Base, Params | Failure]
 ) -> Work:
     """Fill ``ready`` with the bases of the cells, loaded from the cache or trained, chunk by chunk.
 
@@ -48,34 +46,33 @@ def bases(
     """
     wanted = dict.fromkeys(base_of(cell) for cell in cells)
     shown = {base: build(config.world, base[1], base[0]).pretraining for base in wanted}
-    paths = {base: path_of(made_of(config, base[1], groups)) for base, groups in shown.items()}
-    if use_cache:
-        found = {base: load(path) for base, path in paths.items()}
-        ready |= {base: params for base, params in found.items() if params is not None}
+    paths = {base: path_of(context, made_of(config, base[1], groups)) for base, groups in shown.items()}
+    if context.use_cache:
+        cached = {base: load(path) for base, path in paths.items()}
+        ready |= {base: params for base, params in cached.items() if params is not None}
     yield {}, len(ready)
     missing = [base for base in wanted if base not in ready]
     jobs = [_job(base, shown[base]) for base in missing]
-    for positions, results in parallel.in_stages(functools.partial(chunk_of_bases, config))(jobs):
+    for positions, results in context.map_runs(functools.partial(chunk_of_bases, config), jobs):
         for position, (params, losses) in zip(positions, results, strict=True):
             base = missing[position]
             try:
                 require_finite(losses, f"base of {base[0]}, seed {base[1]}")
             except FloatingPointError as error:
-                ready[base] = Failed(str(error))
+                ready[base] = Failure(str(error))
                 continue
             ready[base] = params
-            if use_cache:
+            if context.use_cache:
                 save(paths[base], params)
         yield {}, len(positions)
 
 
-def expect_bases(config: ReuseConfig, cells: Sequence[Cell], use_cache: bool) -> None:
-    """Have the program that trains bases compiled, if the first base of the cells, and so most, is to be."""
+def precompile_bases(context: RunContext, config: ReuseConfig, cells: Sequence[Cell]) -> None:
+    """Begin to compile the program that trains bases, unless the first one, and so most, is cached."""
     wanted = list(dict.fromkeys(base_of(cell) for cell in cells))
     shown = build(config.world, wanted[0][1], wanted[0][0]).pretraining
-    if not use_cache or not path_of(made_of(config, wanted[0][1], shown)).exists():
-        stage = functools.partial(chunk_of_bases, config)
-        parallel.expect(stage, _job(wanted[0], shown), len(wanted))
+    if not context.use_cache or not path_of(context, made_of(config, wanted[0][1], shown)).exists():
+        context.precompile(functools.partial(chunk_of_bases, config), _job(wanted[0], shown), len(wanted))
 
 
 def _job(base: Base, shown: Mapping[str, Sequences]) -> dict:
@@ -104,10 +101,10 @@ def made_of(config: ReuseConfig, seed: int, groups: Mapping[str, Sequences]) -> 
 
 def corpus(group: Sequences) -> str:
     """Hash of a group's tokens, weights and length of the prompt: the same in every process."""
-    told = hashlib.sha256(f"{group.prompt} {group.tokens.shape}".encode())
+    content = hashlib.sha256(f"{group.prompt} {group.tokens.shape}".encode())
     for values, kind in ((group.tokens, "<i4"), (group.weight, "<f4")):
-        told.update(np.ascontiguousarray(values, kind).tobytes())
-    return told.hexdigest()
+        content.update(np.ascontiguousarray(values, kind).tobytes())
+    return content.hexdigest()
 
 
 def chunk_of_bases(config: ReuseConfig, job: dict) -> tuple[Params, np.ndarray]:
@@ -120,9 +117,9 @@ def key_data(*path: int) -> np.ndarray:
     return jax.random.key_data(seeds.key(*path, root=ROOT))
 
 
-def path_of(config: object) -> Path:
+def path_of(context: RunContext, config: object) -> Path:
     """Where a base of this configuration is kept; the backend and JAX's version are part of the name."""
-    made_by = {"jax": jax.__version__, "device": parallel.devices()[1]}
+    made_by = {"jax": jax.__version__, "device": context.devices[1]}
     return parallel.cache_folder() / "bases" / f"{digest([config, made_by], 24)}.safetensors"
 
 

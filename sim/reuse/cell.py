@@ -7,7 +7,7 @@ the runs of a chunk along their first axis.
 
 import numpy as np
 
-from sim.lab.parallel import brief, program
+from sim.lab.parallel import brief_program, program
 from sim.reuse import ask, forecast, library, pairs
 from sim.reuse.config import BASE, ReuseConfig
 
@@ -33,7 +33,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
     def answer(name, model):
         outcomes[name] = program(ask.ask, decoder)(model, world.probes)
         if config.losses:
-            losses[name] = brief(ask.losses, decoder)(model, world.probes)
+            losses[name] = brief_program(ask.losses, decoder)(model, world.probes)
 
     def at(*strengths):
         return np.tile(np.asarray(strengths, np.float32), (runs, 1))
@@ -52,10 +52,10 @@ def run(config: ReuseConfig, job: dict) -> dict:
         }
         factors = {name: each.factors for name, each in trainings.items()}
         for place, (name, of) in enumerate(config.random(world).items()):
-            like = brief(library.random_like)
+            like = brief_program(library.random_like)
             factors[name] = like(factors[of], job["key"], np.full(runs, place, np.int32))
         parts = [factors[part] for part in world.parts]
-        scaled = brief(library.scaled)
+        scaled = brief_program(library.scaled)
         for name, each in trainings.items():
             answer((family, "single", name), scaled(base, [each.factors], at(1.0)))
         for label, names in config.libraries(world).items():
@@ -63,13 +63,13 @@ def run(config: ReuseConfig, job: dict) -> dict:
             if len(members) == 1:  # asked already, as a single adapter
                 continue
             for method in config.methods:
-                model = brief(library.merged, config.rank, method)(base, members)
+                model = brief_program(library.merged, config.rank, method)(base, members)
                 answer((family, label, method), model)
             for router in config.routers:
-                routed = brief(ask.routed, decoder, router)
+                routed = brief_program(ask.routed, decoder, router)
                 outcomes[family, label, router] = routed(base, world.probes, members)
         if config.oracle:
-            outcomes[family, "parts", "oracle"] = brief(ask.sent, decoder)(base, world.probes, parts)
+            outcomes[family, "parts", "oracle"] = brief_program(ask.sent, decoder)(base, world.probes, parts)
         for lam in config.lambdas:
             model = scaled(base, parts, at(*[lam] * len(parts)))
             answer((family, "parts", f"lambda={lam:g}"), model)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from sim.lab.parallel import brief, program
+from sim.lab.parallel import brief_program, program
 from sim.model import closed_form
 from sim.model.transformer import Decoder, Params, completion_logits
 from sim.reuse import interaction, predictors
@@ -72,7 +72,7 @@ def forecast(
     found: dict[str, dict[str, list[Array]]] = {}
     if family in LAST:
         probes = {part: world.probes[part] for part in world.parts}
-        said = brief(_of_linear_readout, config.decoder)
+        said = brief_program(_of_linear_readout, config.decoder)
         each = [said(base, probes, parts, _rows(base, lam)) for lam in strengths(config, family, world)]
     else:
         each = []
@@ -86,7 +86,7 @@ def forecast(
 
         for lam in strengths(config, family, world):
             of = [weakened(place, by) for place, by in enumerate(lam)]
-            each.append(brief(_said)(*said_alone, of, _rows(base, lam)))
+            each.append(brief_program(_said)(*said_alone, of, _rows(base, lam)))
         if config.interaction:
             at = [_rows(base, lam) for lam in strengths(config, family, world)]
             more = interaction.forecast(config.decoder, base, said_alone.probes, parts, at)
@@ -105,7 +105,7 @@ def _rows(base: Params, lam: Sequence[float]) -> np.ndarray:
 
 def _alone(base: Params, part: Factors, strength: float) -> Params:
     """The base with one adapter at a strength."""
-    return brief(scaled)(base, [part], _rows(base, [strength]))
+    return brief_program(scaled)(base, [part], _rows(base, [strength]))
 
 
 def _said(
@@ -187,7 +187,7 @@ def covered(probes: Probes, base: Logits, singles: Sequence[Logits], lam: Array)
 
 def kappas(world: World, said_alone: Told) -> dict[str, dict[str, Array]]:
     """Empirical kappa {trace: {step: mean swing there over mean swing at the part's own probe}}."""
-    return brief(_kappas, world.parts)(*said_alone)
+    return brief_program(_kappas, world.parts)(*said_alone)
 
 
 def _kappas(

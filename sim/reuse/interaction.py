@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from sim.lab.parallel import brief
+from sim.lab.parallel import brief_program
 from sim.model import closed_form, lora
 from sim.model.transformer import Decoder, Params, hidden
 from sim.reuse import predictors
@@ -41,8 +41,8 @@ def forecast(
 ) -> list[dict[str, dict[str, Array]]]:
     """{predictor: {metric: (runs, S) bool}} for each of ``strengths`` (runs, K): whether every token of a
     completion is predicted to be right, by ``PREDICTORS``. All arrays carry the runs of a chunk first."""
-    known = brief(at_base, decoder)(base, probes, parts)
-    return [brief(said, decoder)(base, probes, parts, *known, lam) for lam in strengths]
+    known = brief_program(at_base, decoder)(base, probes, parts)
+    return [brief_program(said, decoder)(base, probes, parts, *known, lam) for lam in strengths]
 
 
 def seen(

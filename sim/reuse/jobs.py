@@ -1,16 +1,16 @@
 """The cells of a configuration as batched, resumable work."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from sim.lab import parallel
-from sim.lab.store import Failed
+from sim.lab.parallel import RunContext
+from sim.lab.store import Failure
 from sim.model.training import require_finite
-from sim.reuse.bases import Base, Params, Work, base_of, bases, expect_bases, key_data, like_base
+from sim.reuse.bases import Base, Params, Work, base_of, key_data, like_base, precompile_bases, train_bases
 from sim.reuse.cell import run as chunk_of_cells
 from sim.reuse.config import Cell, ReuseConfig
 from sim.reuse.rows import rows_of
@@ -33,23 +33,22 @@ class Part:
         return kind_of(self.config.world).setting
 
     def stages(
-        self, experiment: str, count: int, use_cache: bool, done: set[str], meanwhile: Callable[[], None]
+        self, context: RunContext, experiment: str, count: int, done: set[str]
     ) -> Iterator[tuple[str, int, Work]]:
         """(label, number of units, work) of the bases that are needed, then of all cells."""
         todo = self._todo(experiment, count, done)
-        ready: dict[Base, Params | Failed] = {}
-        self.expect(experiment, count, use_cache, done)
-        meanwhile()
-        yield "pretraining", len({base_of(cell) for cell in todo}), bases(self.config, todo, use_cache, ready)
+        ready: dict[Base, Params | Failure] = {}
+        wanted = len({base_of(cell) for cell in todo})
+        yield "pretraining", wanted, train_bases(context, self.config, todo, ready)
         whole = count * len(self.cells)
-        yield "cells", whole, run(self.config, todo, ready, whole - len(todo))
+        yield "cells", whole, run(context, self.config, todo, ready, whole - len(todo))
 
-    def expect(self, experiment: str, count: int, use_cache: bool, done: set[str]) -> None:
-        """Have what ``stages`` will run compiled, beside whatever comes first."""
+    def precompile(self, context: RunContext, experiment: str, count: int, done: set[str]) -> None:
+        """Begin to compile what ``stages`` will run."""
         if todo := self._todo(experiment, count, done):
-            expect_bases(self.config, todo, use_cache)
+            precompile_bases(context, self.config, todo)
             job = _job(self.config, todo[0], like_base(self.config.decoder), any(cell.ranks for cell in todo))
-            parallel.expect(functools.partial(chunk_of_cells, self.config), job, len(todo))
+            context.precompile(functools.partial(chunk_of_cells, self.config), job, len(todo))
 
     def _todo(self, experiment: str, count: int, done: set[str]) -> list[Cell]:
         cells = [
@@ -66,18 +65,22 @@ def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
 
 
 def run(
-    config: ReuseConfig, cells: Sequence[Cell], ready: Mapping[Base, Params | Failed], done: int = 0
+    context: RunContext,
+    config: ReuseConfig,
+    cells: Sequence[Cell],
+    ready: Mapping[Base, Params | Failure],
+    done: int = 0,
 ) -> Work:
     """Run cells of one configuration, chunk by chunk; ``done`` others are there already.
 
     A cell fails if its base did, or if the loss of an adapter becomes NaN or infinite.
     """
-    lost = {cell.unit: base for cell in cells if isinstance(base := ready[base_of(cell)], Failed)}
+    lost = {cell.unit: base for cell in cells if isinstance(base := ready[base_of(cell)], Failure)}
     yield lost, len(lost) + done
     cells = [cell for cell in cells if cell.unit not in lost]
     varied = any(cell.ranks for cell in cells)
     jobs = [_job(config, cell, ready[base_of(cell)], varied) for cell in cells]
-    for positions, results in parallel.in_stages(functools.partial(chunk_of_cells, config))(jobs):
+    for positions, results in context.map_runs(functools.partial(chunk_of_cells, config), jobs):
         finished = {
             cells[position].unit: _rows(config, cells[position], jobs[position]["world"], result)
             for position, result in zip(positions, results, strict=True)
@@ -92,13 +95,13 @@ def _job(config: ReuseConfig, cell: Cell, base: Params, varied: bool) -> dict:
     return job | ({"ranks": _ranks(config, cell)} if varied else {})
 
 
-def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failed:
+def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict] | Failure:
     try:
         for family, adapters in result["training"].items():
-            for name, made in adapters.items():
-                require_finite(made["losses"], f"{family} adapter {name} of {cell.unit}")
+            for name, training in adapters.items():
+                require_finite(training["losses"], f"{family} adapter {name} of {cell.unit}")
     except FloatingPointError as error:
-        return Failed(str(error))
+        return Failure(str(error))
     return rows_of(config, cell, world, result)
 
 

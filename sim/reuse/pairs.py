@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.lab.parallel import brief
+from sim.lab.parallel import brief_program
 from sim.model.transformer import Decoder, Params, completion_logits, hidden
 from sim.reuse.library import Factors, adapter_of, scaled
 from sim.worlds import Probe, World
@@ -37,7 +37,7 @@ def measured(
 ) -> dict[str, Float[Array, " runs"]]:
     """``METRICS`` of the parts of a chunk of runs."""
     probes = {name: world.probes[name] for name in world.parts}
-    return brief(measure, decoder, world.parts)(base, probes, parts)
+    return brief_program(measure, decoder, world.parts)(base, probes, parts)
 
 
 def measure(

@@ -8,6 +8,7 @@ import contextlib
 import functools
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,14 +83,14 @@ def main(args: Sweep) -> None:
     work(args, shlex.join(["python", "-m", "sim.sweep", *sys.argv[1:]]))
 
 
-def _computing(args: Sweep) -> contextlib.AbstractContextManager:
-    """Set JAX up for this process; within the block that is returned the workers that were asked for work."""
+def _context(args: Sweep) -> contextlib.AbstractContextManager[parallel.RunContext]:
+    """Who computes: workers, while the block lasts, or this process, for which JAX is set up."""
     if args.cluster:
-        return cluster.computing(args.cluster, args.workers, args.cache)
+        return cluster.connect(args.cluster, args.workers, args.cache)
     parallel.use_all_cores()
     if args.cache:
-        parallel.keep_compiled()
-    return contextlib.nullcontext()
+        parallel.cache_programs()
+    return contextlib.nullcontext(parallel.RunContext(args.cache))
 
 
 def _main_job(args: Sweep, command: str) -> None:
@@ -101,8 +102,8 @@ def _main_job(args: Sweep, command: str) -> None:
     def seeds(part):
         return main_job.seeds(part, args.profile, args.seeds)
 
-    with _computing(args):
-        outcome = run(main_job.NAME, parts, seeds, config, folder, command, args.cache)
+    with _context(args) as context:
+        outcome = run(main_job.NAME, parts, seeds, config, folder, command, context)
     if not outcome.summary.empty:
         picture = report.picture(outcome.summary)
         style.save(picture, folder / "sweep")
@@ -119,16 +120,17 @@ def _experiments(args: Sweep, command: str) -> None:
     outcomes = []
     parts = {name: EXPERIMENTS[name].parts(args.profile) for name in args.names}
 
-    def expect(name: str) -> None:
-        if not (parent / name).exists():  # else nobody knows yet what is left to do
-            parts[name][0].expect(name, count, args.cache, set())
+    with _context(args) as context:
 
-    coming = [*(functools.partial(expect, name) for name in args.names[1:]), lambda: None]
-    with _computing(args):
-        for name, following in zip(args.names, coming, strict=True):
+        def precompile(names: Sequence[str]) -> None:
+            for name in names[:1]:
+                if not (parent / name).exists():  # else it is not clear yet what is left to do
+                    parts[name][0].precompile(context, name, count, set())
+
+        for index, name in enumerate(args.names):
             config = {"experiment": name, "profile": args.profile, "seeds": count}
-            given = name, parts[name], lambda part: count, config, parent / name, command, args.cache
-            outcome = run(*given, following)
+            arguments = name, parts[name], lambda part: count, config, parent / name, command, context
+            outcome = run(*arguments, functools.partial(precompile, args.names[index + 1 :]))
             outcomes.append(outcome)
             most = outcome.summary["seeds"].max() if len(outcome.summary) else 0
             print(f"{name}: {most} seeds, {len(outcome.summary)} rows in {outcome.folder / 'summary.csv'}")

@@ -65,8 +65,8 @@ def labels(settings: Sequence[Any]) -> dict[str, Any]:
     return {"/".join(str(getattr(s, name)) for name in varying) or "only": s for s in settings}
 
 
-def seeds(part: Part, profile: str, asked: int | None) -> int:
-    """How many seeds a part runs: ``asked`` of transformers, the profile's of the one-layer model."""
+def seeds(part: Part, profile: str, count: int | None) -> int:
+    """How many seeds a part runs: ``count`` of transformers, the profile's of the one-layer model."""
     if isinstance(part, one_layer_part.Part):
         return SEEDS[profile][one_layer_part.WORLD]
-    return asked or SEEDS[profile][""]
+    return count or SEEDS[profile][""]

@@ -17,8 +17,8 @@ def write(summary: pd.DataFrame, folder: Path, figures: Mapping[str, Figure]) ->
     """Write ``report.html`` of a run into its folder, which holds its manifest; returns the page's path."""
     manifest = json.loads((folder / "manifest.json").read_text())
     sections = {
-        f"{world}: measured [95% interval] | predicted": found.droplevel("world").loc[:, (found != "").any()]
-        for world, found in table(summary).groupby("world", sort=False)
+        f"{world}: measured [95% interval] | predicted": cells.droplevel("world").loc[:, (cells != "").any()]
+        for world, cells in table(summary).groupby("world", sort=False)
     }
     sections["What stands where"] = (
         "predicted: by a law, else by a guess that knows the answers, else from single adapters alone",

@@ -1,4 +1,4 @@
-"""What the main job shows when it is done: prediction against measurement as a figure."""
+"""The figure of the main job: prediction against measurement."""
 
 import re
 from collections.abc import Sequence
@@ -11,9 +11,8 @@ from sim.merge.looks import look_of, spelled
 from sim.one_layer.jobs import WORLD as ONE_LAYER
 from sim.sweep.table import measurements
 
-SAID = {"law": "law, one-layer model", "chance": "a guess", "tangent": "from single adapters"}
-"""Predictors of the comparison with what was measured, in words."""
-
+NAMES = {"law": "law, one-layer model", "chance": "a guess", "tangent": "from single adapters"}
+"""Predictors that are compared with measurements, in words."""
 
 NULLS = ("bound", "chance")
 """Predictors that say what is reached without knowing every hop, the sharper one first."""
@@ -28,9 +27,9 @@ def picture(summary: pd.DataFrame):
     step and at once, a line a setting and a marker a method. What has no data is left out."""
     predicted = summary[summary["predicted"].notna()]
     rows = measurements(summary, NULLS)
-    asked = rows[(rows["world"] != ONE_LAYER) & rows["adapter"].isin(("", "lora"))]
-    kinds = [_agreement] * (not predicted.empty) + [_written, _at_once] * (not asked.empty)
-    ranks, lines = sorted(summary["rank"].unique()), asked["label"].nunique()
+    answers = rows[(rows["world"] != ONE_LAYER) & rows["adapter"].isin(("", "lora"))]
+    kinds = [_agreement] * (not predicted.empty) + [_written, _at_once] * (not answers.empty)
+    ranks, lines = sorted(summary["rank"].unique()), answers["label"].nunique()
     drawn, grid = style.figure(
         style.PAGE if len(kinds) > 1 else style.COLUMN,
         len(ranks) * max(2.4, 0.8 + 0.36 * lines / len(ranks)) + 0.6,
@@ -41,12 +40,12 @@ def picture(summary: pd.DataFrame):
     )
     for rank, panels in zip(ranks, grid, strict=True):
         for kind, axes in zip(kinds, panels, strict=True):
-            found = predicted if kind is _agreement else asked
-            kind(axes, found[found["rank"] == rank])
+            group = predicted if kind is _agreement else answers
+            kind(axes, group[group["rank"] == rank])
             if len(ranks) > 1:
                 axes.set_title(f"{axes.get_title(loc='left')}\nrank {rank}", loc="left")
         if kinds[-1] is _at_once:
-            panels[-1].set_yticklabels([])  # they are beside the panel before it
+            panels[-1].set_yticklabels([])  # the panel before it has them
     style.lettered(drawn)
     for column, kind in enumerate(kinds[:2]):
         panels = grid[:, column] if kind is _agreement else grid[:, column:].ravel()
@@ -57,7 +56,7 @@ def picture(summary: pd.DataFrame):
 def _agreement(axes, rows: pd.DataFrame) -> None:
     """Every prediction of the sweep against its measurement; theory is the diagonal."""
     style.diagonal(axes)
-    for look, (predictor, name) in zip(style.levels(len(SAID)), SAID.items(), strict=True):
+    for look, (predictor, name) in zip(style.levels(len(NAMES)), NAMES.items(), strict=True):
         group = rows[rows["predictor"] == predictor]
         if not group.empty:
             values = (group[name] for name in ("predicted", "measured", "low", "high"))
@@ -99,5 +98,5 @@ def _by_setting(axes, rows: pd.DataFrame, metric: str, title: str) -> None:
 def _short(label: str, worlds: Sequence[str]) -> str:
     """A setting without its rank, which the title says, and without its world if there is but one."""
     parts = label.split("/")
-    known = parts[0] in worlds and len(worlds) == 1
-    return "/".join(part for part in parts[known:] if not re.fullmatch(r"rank\d+", part))
+    first = int(parts[0] in worlds and len(worlds) == 1)
+    return "/".join(part for part in parts[first:] if not re.fullmatch(r"rank\d+", part))

@@ -1,5 +1,6 @@
 """Run parts into a store, stage by stage, with a progress bar each."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 from sim.experiments.common.claim import CLAIMS
 from sim.experiments.registry import Part
+from sim.lab.parallel import RunContext
 from sim.lab.store import Store
 from sim.reuse.rows import PAIR
 
@@ -44,8 +46,8 @@ def run(
     config: dict,
     folder: Path,
     command: str,
-    use_cache: bool,
-    following: Callable[[], None] = lambda: None,
+    context: RunContext,
+    precompile_next: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Run what is not done yet of the parts. A unit that fails is left out; the others are finished.
 
@@ -54,36 +56,35 @@ def run(
         seeds: how many seeds a part runs.
         config: what identifies the run besides its parts. Another one is refused in the same folder.
         folder, command: see ``Store``.
-        use_cache: load and keep pretrained bases.
-        following: has what comes after the last part compiled, while that is compiled or runs.
+        context: who computes.
+        precompile_next: begins to compile what comes after the last part, while that part runs.
     """
     identity = config | {"parts": [part.config for part in parts], "cells": [_cells(part) for part in parts]}
-    with Store(folder, identity, columns(parts), command) as store:
+    device = "{} x {}".format(*context.devices)
+    with Store(folder, identity, columns(parts), command, device) as store:
 
-        def ahead(part: Part) -> Callable[[], None]:
-            return lambda: part.expect(name, seeds(part), use_cache, store.done)
+        def precompile(part: Part) -> None:
+            part.precompile(context, name, seeds(part), store.done)
 
-        coming = [*map(ahead, parts[1:]), following]
-        for index, (part, meanwhile) in enumerate(zip(parts, coming, strict=False)):
+        precompile(parts[0])
+        coming = [*(functools.partial(precompile, part) for part in parts[1:]), precompile_next]
+        for index, part in enumerate(parts):
+            coming[index]()
             place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
-            for label, total, work in part.stages(name, seeds(part), use_cache, store.done, meanwhile):
+            for label, total, work in part.stages(context, name, seeds(part), store.done):
                 with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:
-                    there = True
-                    for finished, advance in work:
+                    for step, (finished, advance) in enumerate(work):
                         if finished:
                             store.add(finished)
-                        if there:  # what needed no computing says nothing about the time that is left
-                            bar.initial, there = advance, False
+                        if not step:  # what needed no computing says nothing about the time that is left
+                            bar.initial = advance
                         bar.update(advance)
         summary, rows = store.finish()
-        for table, found in (
-            ("predictions", predictions(rows)),
-            ("guesses", guesses(rows)),
-            ("pairs", pairs(rows)),
-            ("counts", counts(rows)),
-        ):
-            if not found.empty:
-                store.write(f"{table}.csv", found.to_csv(index=False, float_format="%.5g"))
+        tables = {"predictions": predictions(rows), "guesses": guesses(rows), "pairs": pairs(rows)}
+        tables["counts"] = counts(rows)
+        for table, content in tables.items():
+            if not content.empty:
+                store.write(f"{table}.csv", content.to_csv(index=False, float_format="%.5g"))
         return Outcome(folder, summary, store.failed)
 
 
@@ -115,10 +116,10 @@ def predictions(rows: pd.DataFrame) -> pd.DataFrame:
 def pairs(rows: pd.DataFrame) -> pd.DataFrame:
     """What was measured of the parts before they were merged, seed by seed: one row a library, a column a
     metric (``sim.reuse.pairs.METRICS``); empty if nothing was."""
-    told = rows[rows["metric"].str.startswith(f"{PAIR}_") & rows["method"].eq(PAIR)]
-    if told.empty:
-        return told
-    named = told.assign(metric=told["metric"].str.removeprefix(f"{PAIR}_"))
+    measured = rows[rows["metric"].str.startswith(f"{PAIR}_") & rows["method"].eq(PAIR)]
+    if measured.empty:
+        return measured
+    named = measured.assign(metric=measured["metric"].str.removeprefix(f"{PAIR}_"))
     wide = named.pivot(index=["world", "label", "seed", "adapter"], columns="metric", values="measured")
     return wide.reset_index().rename_axis(columns=None)
 
@@ -144,7 +145,7 @@ def guesses(rows: pd.DataFrame) -> pd.DataFrame:
 
     Columns ``right`` and ``asked`` are counts; ``predicted`` is what a guess would score.
     """
-    told = rows[(rows["predictor"] == "chance") & rows["metric"].str.endswith("_given_among_answers")]
-    counts = told.assign(right=told["measured"] * told["trials"], asked=told["trials"])
+    given = rows[(rows["predictor"] == "chance") & rows["metric"].str.endswith("_given_among_answers")]
+    counts = given.assign(right=given["measured"] * given["trials"], asked=given["trials"])
     keys = ["world", "seed", "adapter", "library", "method", "metric", "predicted"]
     return counts.groupby(keys, sort=False)[["right", "asked"]].sum().round().astype(int).reset_index()

@@ -11,7 +11,7 @@ from sim.merge import METHODS
 PREDICTORS = ("law", "chance", "disentangled")
 """Whose prediction stands in the table, the first there is: a law's, a guess's, that of single adapters."""
 
-ASKED = ("direct", "cot_answer", "cot_exact")
+QUESTIONS = ("direct", "cot_answer", "cot_exact")
 """What needs every part; the one-hop questions, named like the adapters that know them, come after these."""
 
 MODEL = ["world", "label", "adapter", "library", "method", "lam"]
@@ -27,9 +27,9 @@ def measurements(summary: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) 
 
 
 def metrics(rows: pd.DataFrame) -> list[str]:
-    """Which metrics of a world are shown: ``ASKED`` and the one-hop questions."""
+    """Which metrics of a world are shown: ``QUESTIONS`` and the one-hop questions."""
     taught = rows.loc[rows["metric"].eq(rows["method"]) | rows["metric"].isin(("hop1", "hop2")), "metric"]
-    return [name for name in dict.fromkeys([*ASKED, *taught]) if name in set(rows["metric"])]
+    return [name for name in dict.fromkeys([*QUESTIONS, *taught]) if name in set(rows["metric"])]
 
 
 def table(summary: pd.DataFrame) -> pd.DataFrame:
@@ -60,14 +60,14 @@ def table(summary: pd.DataFrame) -> pd.DataFrame:
 def _names(rows: pd.DataFrame) -> dict[tuple, str]:
     """What each model is called: all methods of its library and common coefficient, in order of appearance.
 
-    The library is said where it is neither the parts nor a single adapter.
+    The library is named unless it is the parts or a single adapter.
     """
-    found, names, order = {}, {}, list(METHODS)
+    models, names, order = {}, {}, list(METHODS)
     for key in dict.fromkeys(rows[MODEL].fillna(-1).itertuples(index=False, name=None)):
         *place, method, lam = key
         merged = (method in order or method.startswith("lambda=")) and lam >= 0
-        found.setdefault((*place, lam) if merged else key, []).append(key)
-    for keys in found.values():
+        models.setdefault((*place, lam) if merged else key, []).append(key)
+    for keys in models.values():
         methods = sorted(
             {key[4] for key in keys},
             key=lambda name: (order.index(name) if name in order else len(order), name),
@@ -78,10 +78,10 @@ def _names(rows: pd.DataFrame) -> dict[tuple, str]:
     return names
 
 
-def printed(found: pd.DataFrame) -> str:
+def printed(cells: pd.DataFrame) -> str:
     """The table as text: a block a setting, under its label and number of seeds."""
     blocks = []
-    for (_, label), block in found.groupby(["world", "label"], sort=False):
+    for (_, label), block in cells.groupby(["world", "label"], sort=False):
         block = block.droplevel(["world", "label"]).rename_axis(None)
         seeds = f"{label}, {block.pop('seeds').max()} seeds"
         block = block.loc[:, (block != "").any()]

@@ -11,21 +11,21 @@ BY_STEPS = "cot_answer"
 
 
 def verdict(summary: pd.DataFrame) -> list[str]:
-    """Three lines, each from intervals alone; a line says so where a run has nothing to tell of it."""
-    asked = summary[summary["adapter"].isin(("", "lora"))]
-    return [_predicted(asked), _at_once(asked), _by_steps(asked)]
+    """Three lines, each from intervals only; a line says so if the run has nothing on it."""
+    rows = summary[summary["adapter"].isin(("", "lora"))]
+    return [_predicted(rows), _at_once(rows), _by_steps(rows)]
 
 
 def _predicted(summary: pd.DataFrame) -> str:
-    told = []
+    clauses = []
     for name in PREDICTORS:
         rows = summary[summary["predictor"].eq(name) & summary["predicted"].notna()]
         rows = rows[~rows["metric"].str.contains("loss")]
         if len(rows):
-            told.append(
+            clauses.append(
                 f"{name} in {inside(rows).sum()} of {len(rows)} intervals, off by {rows['error'].mean():.3f}"
             )
-    return "Predicted: " + ("; ".join(told) + " in the mean" if told else "nothing in this run") + "."
+    return "Predicted: " + ("; ".join(clauses) + " in the mean" if clauses else "nothing in this run") + "."
 
 
 def _merged(summary: pd.DataFrame, metric: str, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
@@ -57,26 +57,26 @@ def _at_once(summary: pd.DataFrame) -> str:
 
 
 def _by_steps(summary: pd.DataFrame) -> str:
-    told = [_of_world(group) for _, group in summary.groupby("world", sort=False)]
-    told = [line for line in told if line]
-    return "Step by step: " + ("; ".join(told) or "not asked in this run") + "."
+    clauses = [_of_world(group) for _, group in summary.groupby("world", sort=False)]
+    return "Step by step: " + ("; ".join(filter(None, clauses)) or "not asked in this run") + "."
 
 
 def _of_world(summary: pd.DataFrame) -> str:
-    """The best merge of the best and of the worst setting, beside the adapter that was taught everything."""
+    """The best merge of the best and of the worst setting, and the adapter that was taught everything."""
     rows, every = _merged(summary, BY_STEPS), measurements(summary)
     if rows.empty:
         return ""
     best = rows.loc[rows.groupby("label", sort=False)["measured"].idxmax()]
     joint = every[every["metric"].eq(BY_STEPS) & every["method"].eq("joint")].set_index("label")
 
-    def said(row) -> str:
-        beside = f", joint {_number(joint.loc[row['label']])}" if row["label"] in joint.index else ""
-        return f"{row['label']}: {row['method']} {_number(row)}{beside}"
+    def clause(row) -> str:
+        ceiling = f", joint {_number(joint.loc[row['label']])}" if row["label"] in joint.index else ""
+        return f"{row['label']}: {row['method']} {_number(row)}{ceiling}"
 
     top, bottom = best.loc[best["measured"].idxmax()], best.loc[best["measured"].idxmin()]
-    lines: Sequence[str] = [said(top)] if len(best) == 1 else [f"best {said(top)}", f"worst {said(bottom)}"]
-    return "; ".join(lines)
+    if len(best) == 1:
+        return clause(top)
+    return f"best {clause(top)}; worst {clause(bottom)}"
 
 
 def _number(row) -> str:

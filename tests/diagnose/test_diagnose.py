@@ -46,35 +46,35 @@ def test_every_number_against_dense_algebra():
     adapters = [adapter({name: random_update(rng) for name in names}) for _ in range(3)]
     report = diagnose(adapters)
     assert list(report["modules"]) == list(names)
-    for name, found in report["modules"].items():
+    for name, measures in report["modules"].items():
         deltas = [np.asarray(dense(a.modules[name])) for a in adapters]
         u, s, v = zip(*(np.linalg.svd(delta) for delta in deltas), strict=True)
         u, s, v = [x[:, :R] for x in u], [x[:R] for x in s], [x[:R].T for x in v]
-        np.testing.assert_allclose(found["spectrum"], s, rtol=1e-10)
-        np.testing.assert_allclose(np.sqrt(found["norm2"]), [np.linalg.norm(d) for d in deltas])
-        np.testing.assert_allclose(found["arrow_gap"], [1 - x[1] / x[0] for x in s])
+        np.testing.assert_allclose(measures["spectrum"], s, rtol=1e-10)
+        np.testing.assert_allclose(np.sqrt(measures["norm2"]), [np.linalg.norm(d) for d in deltas])
+        np.testing.assert_allclose(measures["arrow_gap"], [1 - x[1] / x[0] for x in s])
         share = s[0] / s[0].sum()
-        assert found["effective_rank"][0] == pytest.approx(np.exp(-np.sum(share * np.log(share))))
+        assert measures["effective_rank"][0] == pytest.approx(np.exp(-np.sum(share * np.log(share))))
         for i in range(3):
             critical = []
             for k in range(R):
                 swing = u[i][:, k] @ sum(deltas) @ v[i][:, k] / s[i][k]
                 critical.append(1 / (2 * swing) if swing > 0 else np.inf)
-            np.testing.assert_allclose(found["critical_lambda"][i], critical, rtol=1e-9)
+            np.testing.assert_allclose(measures["critical_lambda"][i], critical, rtol=1e-9)
             for j in range(3):
-                assert found["inner"][i][j] == pytest.approx(np.sum(deltas[i] * deltas[j]))
-                assert found["interference2"][i][j] == pytest.approx(np.linalg.norm(deltas[j] @ v[i]) ** 2)
-                assert found["prototype_cosine"][i][j] == pytest.approx(abs(v[i][:, 0] @ v[j][:, 0]))
+                assert measures["inner"][i][j] == pytest.approx(np.sum(deltas[i] * deltas[j]))
+                assert measures["interference2"][i][j] == pytest.approx(np.linalg.norm(deltas[j] @ v[i]) ** 2)
+                assert measures["prototype_cosine"][i][j] == pytest.approx(abs(v[i][:, 0] @ v[j][:, 0]))
                 angles = np.linalg.svd(v[i].T @ v[j], compute_uv=False)
-                np.testing.assert_allclose(found["row_cosines"][i][j], angles, atol=1e-10)
+                np.testing.assert_allclose(measures["row_cosines"][i][j], angles, atol=1e-10)
                 angles = np.linalg.svd(u[i].T @ u[j], compute_uv=False)
-                np.testing.assert_allclose(found["column_cosines"][i][j], angles, atol=1e-10)
-        assert found["sum2"] == pytest.approx(np.linalg.norm(sum(deltas)) ** 2)
-        assert found["svd_kept2"] == pytest.approx(np.sum(np.linalg.svd(sum(deltas))[1][:R] ** 2))
+                np.testing.assert_allclose(measures["column_cosines"][i][j], angles, atol=1e-10)
+        assert measures["sum2"] == pytest.approx(np.linalg.norm(sum(deltas)) ** 2)
+        assert measures["svd_kept2"] == pytest.approx(np.sum(np.linalg.svd(sum(deltas))[1][:R] ** 2))
         roots = [np.sqrt(a.modules[name].scale / 3) for a in adapters]
         b = sum(root * a.modules[name].b for root, a in zip(roots, adapters, strict=True))
         a = sum(root * a.modules[name].a for root, a in zip(roots, adapters, strict=True))
-        assert found["cross2"] == pytest.approx(np.linalg.norm(b @ a - sum(deltas) / 3) ** 2)
+        assert measures["cross2"] == pytest.approx(np.linalg.norm(b @ a - sum(deltas) / 3) ** 2)
     total = report["total"]
     blocks = [[np.asarray(dense(a.modules[name])) for name in names] for a in adapters]
     norms = [np.sqrt(sum(np.linalg.norm(block) ** 2 for block in row)) for row in blocks]
@@ -123,15 +123,15 @@ def test_features_give_the_coverage_law():
     x = np.zeros((4, D))
     x[:, 0], x[:, 5] = np.cos(angle), np.sin(angle)
     adapters = [adapter({"m": first}), adapter({"m": second})]
-    found = diagnose(adapters, {"m": x})["modules"]["m"]["features"]
-    np.testing.assert_allclose(found["kappa"], [np.cos(angle), np.zeros(4)], atol=1e-12)
-    assert found["covered_alone"] == [np.mean(np.cos(angle) > 0.5), 0.0]  # 2 kappa > 1
-    assert found["covered_average"] == [0.0, 0.0]  # kappa > 1 is out of reach
-    assert found["arrow_choice"] == [1.0, 0.0]
+    features = diagnose(adapters, {"m": x})["modules"]["m"]["features"]
+    np.testing.assert_allclose(features["kappa"], [np.cos(angle), np.zeros(4)], atol=1e-12)
+    assert features["covered_alone"] == [np.mean(np.cos(angle) > 0.5), 0.0]  # 2 kappa > 1
+    assert features["covered_average"] == [0.0, 0.0]  # kappa > 1 is out of reach
+    assert features["arrow_choice"] == [1.0, 0.0]
     half_norm = {"m": x, "m@0": 0.5 * np.eye(D)[:1], "m@1": np.eye(D)[1:2]}  # full swing 1, not 2
-    found = diagnose(adapters, half_norm)["modules"]["m"]["features"]
-    np.testing.assert_allclose(found["kappa"][0], 2 * np.cos(angle), atol=1e-12)
-    assert found["covered_by_any"] == np.mean(2 * np.cos(angle) > 1)
+    features = diagnose(adapters, half_norm)["modules"]["m"]["features"]
+    np.testing.assert_allclose(features["kappa"][0], 2 * np.cos(angle), atol=1e-12)
+    assert features["covered_by_any"] == np.mean(2 * np.cos(angle) > 1)
 
 
 def test_null_directions_are_not_directions():
@@ -142,9 +142,9 @@ def test_null_directions_are_not_directions():
     )
     u, s, v = interference.bases(LowRank(jnp.asarray(padded.b), jnp.asarray(padded.a), 1.0))
     assert s[-1] == 0 and not u[:, -1].any() and not v[:, -1].any()
-    kept = interference.retained([padded, padded], 0)
-    np.testing.assert_allclose(kept[:R], 2.0)
-    assert np.isnan(kept[R])
+    shares = interference.retained([padded, padded], 0)
+    np.testing.assert_allclose(shares[:R], 2.0)
+    assert np.isnan(shares[R])
 
 
 def test_a_zero_module_is_reported_and_the_rest_is_as_before(tmp_path, command):
@@ -152,27 +152,27 @@ def test_a_zero_module_is_reported_and_the_rest_is_as_before(tmp_path, command):
     rng = np.random.default_rng(4)
     full = [{name: random_update(rng) for name in ("m.0.q", "m.1.q")} for _ in range(2)]
     full[1]["m.1.q"] = full[1]["m.1.q"]._replace(b=np.zeros((D, R)))
-    found = diagnose([adapter(modules) for modules in full])
-    alone = diagnose([adapter({"m.0.q": modules["m.0.q"]}) for modules in full])
-    assert found["zero"] == {"m.1.q": [1]} and alone["zero"] == {}
+    report = diagnose([adapter(modules) for modules in full])
+    reference = diagnose([adapter({"m.0.q": modules["m.0.q"]}) for modules in full])
+    assert report["zero"] == {"m.1.q": [1]} and reference["zero"] == {}
     np.testing.assert_array_equal(  # NaN equal to NaN
-        np.array(found["modules"]["m.0.q"]["critical_lambda"]),
-        np.array(alone["modules"]["m.0.q"]["critical_lambda"]),
+        np.array(report["modules"]["m.0.q"]["critical_lambda"]),
+        np.array(reference["modules"]["m.0.q"]["critical_lambda"]),
     )
-    module = found["modules"]["m.1.q"]
+    module = report["modules"]["m.1.q"]
     assert (
         module["norm2"][1] == 0 and np.isnan(module["effective_rank"][1]) and np.isnan(module["arrow_gap"][1])
     )
     np.testing.assert_allclose(module["critical_lambda"][0], 0.5)  # nothing interferes there
     assert np.isnan(module["critical_lambda"][1]).all() and np.isnan(module["prototype_cosine"][0][1])
-    total, before = found["total"], alone["total"]
+    total, before = report["total"], reference["total"]
     assert total["norm"][1] == before["norm"][1]
     assert total["prototype_cosine"][0][1] == before["prototype_cosine"][0][1]  # of the known modules
     assert total["smallest_lambda_worst"] == pytest.approx(max(before["smallest_lambda_worst"], 0.5))
     for key in ("cosine", "interference", "kept_average", "kept_sum", "smallest_lambda_typical"):
         assert np.isfinite(total[key]).all(), key
-    assert found["warnings"][0] == "Delta W = 0 (untrained?) in 1 of 2 modules: m.1.q (adapter 2)"
-    row = module_table(found).loc["m.1.q"]
+    assert report["warnings"][0] == "Delta W = 0 (untrained?) in 1 of 2 modules: m.1.q (adapter 2)"
+    row = module_table(report).loc["m.1.q"]
     assert np.isnan(row["cos"]) and np.isnan(row["row cos"]) and np.isfinite(row["norm 1"])
     sources = []
     for i, modules in enumerate(full):
@@ -234,12 +234,12 @@ def test_the_json_repeats_nothing_that_symmetry_gives():
     assert sum(line.startswith('"l.') for line in text.splitlines()) == 2
     read = json.loads(text)
     assert read["total"]["norm"] == report["total"]["norm"] and read["verdict"] == verdict(report)
-    for name, found in report["modules"].items():
+    for name, measures in report["modules"].items():
         for key in ("row_cosines", "column_cosines"):
-            expected = [found[key][i][j] for i, j in ((0, 1), (0, 2), (1, 2))]
+            expected = [measures[key][i][j] for i, j in ((0, 1), (0, 2), (1, 2))]
             np.testing.assert_allclose(read["modules"][name][key], expected, rtol=1e-5)
-        np.testing.assert_allclose(read["modules"][name]["inner"], found["inner"], rtol=1e-5)
-        assert read["modules"][name]["norm2"] != found["norm2"]
+        np.testing.assert_allclose(read["modules"][name]["inner"], measures["inner"], rtol=1e-5)
+        assert read["modules"][name]["norm2"] != measures["norm2"]
 
 
 def test_the_commands_errors_are_one_line(tmp_path, command):

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from sim.diagnose import diagnose
 from sim.diagnose.draw import draw, labels
-from sim.diagnose.page import said
+from sim.diagnose.page import as_text
 from sim.diagnose.recommend import EVERY, TYPICAL, Directions, gathered, recommend, window
 from sim.diagnose.tables import kind, kind_table, module_table, worst_modules
 from sim.diagnose.verdict import verdict
@@ -34,19 +34,19 @@ def update(*triplets, scale=1.0):
     return LowRank(np.stack([t[0] * x for t, x in zip(triplets, u, strict=True)], axis=1), np.stack(v), scale)
 
 
-def found(*updates):
+def diagnose_updates(*updates):
     report = diagnose([adapter({"m": one}, str(i)) for i, one in enumerate(updates)])
     return report["total"]["recommendation"], verdict(report)
 
 
-APART = (update((3.0, 0, 0), (2.0, 1, 1)), update((1.0, 2, 2), (4.0, 3, 3)))
+DISJOINT = (update((3.0, 0, 0), (2.0, 1, 1)), update((1.0, 2, 2), (4.0, 3, 3)))
 TILTED = np.eye(D)[0] * 0.6 + np.eye(D)[1] * 0.8
 
 
 def test_adapters_that_do_not_meet_are_summed():
-    made, lines = found(*APART)
-    assert (made["action"], made["low"], made["high"], made["lam"]) == ("sum", 0.5, 1.0, 0.75)
-    assert made["keeps"] == EVERY and made["kept"] == made["certain"] == made["routed"] == [1.0, 1.0]
+    advice, lines = diagnose_updates(*DISJOINT)
+    assert (advice["action"], advice["low"], advice["high"], advice["lam"]) == ("sum", 0.5, 1.0, 0.75)
+    assert advice["keeps"] == EVERY and advice["kept"] == advice["certain"] == advice["routed"] == [1.0, 1.0]
     assert lines[0] == (
         "Recommendation: merge by sum, --weight 0.75 0.75; lambda in (0.5, 1] keeps every direction and "
         "overdoes none"
@@ -54,32 +54,34 @@ def test_adapters_that_do_not_meet_are_summed():
     assert lines[1].startswith("Lost: up to 0% (adapter 1) of the adapters' energy at lambda = 0.75, up to")
     assert lines[2].startswith("Certain with: the base's margin M") and "--features" in lines[2]
     assert len(lines) == 3
-    made, _ = found(*APART, update((2.0, 4, 4)))  # the average of three is below the range, not at its end
-    assert (made["action"], made["low"], made["lam"]) == ("sum", 0.5, 0.75)
+    advice, _ = diagnose_updates(
+        *DISJOINT, update((2.0, 4, 4))
+    )  # the average of three is below the range, not at its end
+    assert (advice["action"], advice["low"], advice["lam"]) == ("sum", 0.5, 0.75)
 
 
 def test_adapters_that_agree_are_averaged():
-    made, lines = found(*[APART[0]] * 3)
-    assert made["action"] == "average" and made["lam"] == 1 / 3 and made["kept"] == [1.0] * 3
-    assert (made["low"], made["high"]) == (pytest.approx(1 / 6), pytest.approx(1 / 3))
+    advice, lines = diagnose_updates(*[DISJOINT[0]] * 3)
+    assert advice["action"] == "average" and advice["lam"] == 1 / 3 and advice["kept"] == [1.0] * 3
+    assert (advice["low"], advice["high"]) == (pytest.approx(1 / 6), pytest.approx(1 / 3))
     assert "merge by average, lambda = 1/3; lambda in (0.167, 0.333] keeps every direction" in lines[0]
-    assert made["routed"] == [0.5] * 3  # ties
+    assert advice["routed"] == [0.5] * 3  # ties
 
 
 def test_a_weak_direction_that_is_written_over_costs_its_energy_and_not_the_merge():
     """Adapter 1's direction of energy 1 out of 10 is opposed by a stronger one; the rest do not meet."""
-    made, lines = found(update((3.0, 0, 0), (1.0, 1, 1)), update((-2.0, 1, 1), (4.0, 3, 3)))
-    assert (made["action"], made["keeps"]) == ("sum", TYPICAL)
-    assert (made["low"], made["high"]) == (0.5, 1.0)
-    np.testing.assert_allclose(made["kept"], [9 / 10, 16 / 20])  # g = 1 - 2 and 1 - 1/2: lambda_c inf and 1
+    advice, lines = diagnose_updates(update((3.0, 0, 0), (1.0, 1, 1)), update((-2.0, 1, 1), (4.0, 3, 3)))
+    assert (advice["action"], advice["keeps"]) == ("sum", TYPICAL)
+    assert (advice["low"], advice["high"]) == (0.5, 1.0)
+    np.testing.assert_allclose(advice["kept"], [9 / 10, 16 / 20])  # g = 1 - 2 and 1 - 1/2: lambda_c inf and 1
     assert lines[1].startswith("Lost: up to 20% (adapter 2)")
 
 
 def test_adapters_that_oppose_are_routed_if_they_can_be_told_apart():
     """Each takes 0.6 from the other, so lambda_c = 1/(2 * 0.4); |Delta W_j v_i| is 0.6 of s_i."""
-    made, lines = found(update((1.0, 0, 0)), update((-1.0, 0, TILTED)))
-    assert made["action"] == "route" and made["routed"] == [1.0, 1.0]
-    assert made["low"] == pytest.approx(1.25) and made["high"] == 1.0 and made["kept"] == [0.0, 0.0]
+    advice, lines = diagnose_updates(update((1.0, 0, 0)), update((-1.0, 0, TILTED)))
+    assert advice["action"] == "route" and advice["routed"] == [1.0, 1.0]
+    assert advice["low"] == pytest.approx(1.25) and advice["high"] == 1.0 and advice["kept"] == [0.0, 0.0]
     assert lines[0].startswith(
         "Recommendation: do not merge: route, by |Delta W x| (SpectR); no lambda keeps"
     )
@@ -90,9 +92,9 @@ def test_adapters_that_oppose_are_routed_if_they_can_be_told_apart():
 
 
 def test_adapters_that_oppose_on_the_same_inputs_are_not_reused():
-    made, lines = found(update((1.0, 0, 0)), update((-1.0, 0, 0)))
-    assert made["certain"] == [0.0, 0.0]
-    assert made["action"] == "train" and made["routed"] == [0.5, 0.5]
+    advice, lines = diagnose_updates(update((1.0, 0, 0)), update((-1.0, 0, 0)))
+    assert advice["certain"] == [0.0, 0.0]
+    assert advice["action"] == "train" and advice["routed"] == [0.5, 0.5]
     assert "train one adapter on all the data" in lines[0] and "needs more than infinity" in lines[0]
 
 
@@ -195,13 +197,13 @@ def test_what_is_doubtful_is_said_before_anything_else():
         "adapters 2 and 3 are the same but for a factor 0.0001, to the rounding of bfloat16",
         "adapters 4 and 5 are opposites but for a factor 2, to the rounding of bfloat16",
     ]
-    assert said(report).startswith("\n".join(lines) + "\n\nRecommendation: ")
+    assert as_text(report).startswith("\n".join(lines) + "\n\nRecommendation: ")
     clean = diagnose([adapter({"m": one}) for one in (first, second)])
-    assert clean["warnings"] == [] and said(clean).startswith("Recommendation: ")
+    assert clean["warnings"] == [] and as_text(clean).startswith("Recommendation: ")
 
 
 def test_a_module_that_one_adapter_does_not_have_counts_as_zero():
-    first, second = APART
+    first, second = DISJOINT
     report = diagnose([adapter({"a": first, "b": second}, "one"), adapter({"a": second}, "two")])
     zero = LowRank(second.b * 0, second.a * 0, 1.0)
     filled = diagnose([adapter({"a": first, "b": second}), adapter({"a": second, "b": zero})])
@@ -212,14 +214,14 @@ def test_a_module_that_one_adapter_does_not_have_counts_as_zero():
 
 def test_adapters_without_a_common_module_are_named_and_the_rest_is_measured():
     """1 and 2 never meet, 3 meets both: the loss is that of the pairs that do."""
-    first, second = APART
+    first, second = DISJOINT
     third = {"a": first._replace(scale=-0.5), "b": second}
     report = diagnose([adapter({"a": first}, "1"), adapter({"b": second}, "2"), adapter(third, "3")])
     assert report["disjoint"] == [[0, 1]]
     assert report["warnings"][0].startswith("adapters 1 and 2 change no module in common: nothing of theirs")
     assert re.match(r"Lost: .*up to \d+%", verdict(report)[1])
-    alone = diagnose([adapter({"a": first}, "1"), adapter({"b": second}, "2")])
-    assert verdict(alone)[1].startswith("Lost: not known: no two adapters change one module, so that none")
+    disjoint = diagnose([adapter({"a": first}, "1"), adapter({"b": second}, "2")])
+    assert verdict(disjoint)[1].startswith("Lost: not known: no two adapters change one module, so that none")
     assert diagnose([adapter({"a": first})] * 2)["disjoint"] == []
 
 
@@ -265,12 +267,12 @@ def test_ten_adapters_stay_readable():
     assert names[0] == "1 = 0/best" and names[9] == "10 = 9/best"  # "best" alone would not do
     x = draw(report).axes[0].lines[0].get_xdata()
     assert len(x) == 8  # layers, not the 32 modules
-    assert max(map(len, said(report).split("\n\n")[2].split("\n"))) <= 110
+    assert max(map(len, as_text(report).split("\n\n")[2].split("\n"))) <= 110
 
 
 def test_the_command_writes_a_table_and_a_page_that_needs_no_other_file(tmp_path, command):
     sources = []
-    for i, one in enumerate(APART):
+    for i, one in enumerate(DISJOINT):
         source = tmp_path / f"<{i}>"
         write_adapter(
             source, {"l.0.q": one}, [adapter({"l.0.q": one}, target_modules=["q"], peft_type="LORA")]
@@ -296,5 +298,5 @@ def test_the_command_writes_a_table_and_a_page_that_needs_no_other_file(tmp_path
 
 
 def test_recommend_needs_no_report():
-    report = diagnose([adapter({"m": one}) for one in APART])
+    report = diagnose([adapter({"m": one}) for one in DISJOINT])
     assert recommend(gathered(list(report["modules"].values()))).action == "sum"

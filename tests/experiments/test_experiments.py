@@ -9,6 +9,7 @@ from conftest import tiny
 from sim.experiments import EXPERIMENTS
 from sim.figures import FIGURES
 from sim.lab.figure import COMMON, Source
+from sim.lab.parallel import THIS_PROCESS
 from sim.reuse.jobs import Part
 from sim.sweep.run import run
 from sim.worlds import atlas, build, crosslingual, math_word, two_hop
@@ -89,7 +90,7 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
                 for label, setting, ranks in part.cells
             ]
             parts.append(Part(config, tuple(cells)))
-        run(name, parts, lambda part: 2, {"experiment": name}, tmp_path / name, "a test", use_cache=False)
+        run(name, parts, lambda part: 2, {"experiment": name}, tmp_path / name, "a test", THIS_PROCESS)
     for item in OF_EXPERIMENTS.values():
         table = item.collect(Source(tmp_path))
         assert set(COMMON) <= set(table.columns) and len(table)

@@ -101,6 +101,7 @@ def test_every_figure_is_drawn_from_its_committed_table(drawn, tmp_path):
     assert (tmp_path / "drawn.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rank", "coverage_phase"])
 def test_every_format_is_written_and_again_the_same(name, tmp_path):
     for folder in (tmp_path / "one", tmp_path / "two"):

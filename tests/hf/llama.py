@@ -26,7 +26,7 @@ from sim.lab import files
 from sim.lab.parallel import cache_folder
 from sim.lab.store import digest
 from sim.model.training import Schedule
-from sim.predict.example import ASKED, write_adapters, write_base, write_prompts
+from sim.predict.example import PROMPT_GROUPS, write_adapters, write_base, write_prompts
 from sim.predict.example import trained as trained_by_jax
 from sim.reuse.config import of_world
 from sim.worlds import build, two_hop
@@ -80,8 +80,8 @@ def recall(model, group):
     """Share of a group's taught sequences that are answered."""
     tokens = torch.tensor(np.asarray(group.tokens)[np.asarray(group.weight) > 0]).long()
     with torch.no_grad():
-        said = model(input_ids=tokens[:, :-1]).logits[:, group.prompt - 1 :].argmax(-1)
-    return float((said == tokens[:, group.prompt :]).all(1).float().mean())
+        predictions = model(input_ids=tokens[:, :-1]).logits[:, group.prompt - 1 :].argmax(-1)
+    return float((predictions == tokens[:, group.prompt :]).all(1).float().mean())
 
 
 def trained(folder, decoder, world, pretraining: Schedule, finetuning: Schedule, rank, cycles=6, seed=0):
@@ -118,7 +118,7 @@ PLAIN = {"XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
 def cached():
     """The folder of both models, in the cache folder of the platform; made by a process of its own."""
     versions = [module.__version__ for module in (jax, torch, transformers, peft)]
-    folder = cache_folder() / "tests" / f"llama-{digest([CONFIG, ASKED, versions])}"
+    folder = cache_folder() / "tests" / f"llama-{digest([CONFIG, PROMPT_GROUPS, versions])}"
     if not folder.exists():
         with files.replacing(folder) as part:
             subprocess.run([sys.executable, __file__, str(part)], check=True, env=dict(os.environ) | PLAIN)
@@ -130,7 +130,7 @@ def write_all(folder):
     torch.set_num_threads(1)  # matrices this small are not worth a second
     folder.mkdir(parents=True)
     world = jax.tree.map(jax.numpy.asarray, build(CONFIG.world, 0, two_hop.Setting()))
-    write_prompts(folder / "prompts.jsonl", {name: world.probes[name] for name in ASKED})
+    write_prompts(folder / "prompts.jsonl", {name: world.probes[name] for name in PROMPT_GROUPS})
     converted(folder / "own", CONFIG.decoder, *trained_by_jax(CONFIG, world))
     trained(
         folder / "torch", CONFIG.decoder, world, SLOWLY, replace(CONFIG.finetuning, steps=200), CONFIG.rank

@@ -43,6 +43,6 @@ def test_strengths_are_those_of_merged_weights_whatever_the_batch(name, tmp_path
             with torch.no_grad():
                 logits = merged(input_ids=torch.tensor([one.tokens])).logits[0]
             expected.append(logits[one.start - 1 : -1].numpy())
-        found = _run.answer_logits(loaded, batch(questions), strengths).numpy()
-        np.testing.assert_allclose(found, np.concatenate(expected), rtol=1e-3, atol=1e-5)
-        assert np.abs(found).max() > 1e-3
+        outputs = _run.answer_logits(loaded, batch(questions), strengths).numpy()
+        np.testing.assert_allclose(outputs, np.concatenate(expected), rtol=1e-3, atol=1e-5)
+        assert np.abs(outputs).max() > 1e-3

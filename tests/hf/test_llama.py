@@ -29,7 +29,7 @@ from sim.hf.tokens import batch, question  # noqa: E402
 from sim.merge import read_adapter  # noqa: E402
 from sim.model import lora  # noqa: E402
 from sim.model.transformer import completion_logits, hidden, init, rms_norm  # noqa: E402
-from sim.predict import predict  # noqa: E402
+from sim.predict import predict_merges  # noqa: E402
 from sim.predict.tables import MEASURED  # noqa: E402
 from sim.predict.verdict import errors  # noqa: E402
 from sim.reuse import forecast  # noqa: E402
@@ -40,7 +40,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("llama")]
 
 LAMS = (0.3, 0.9)
 PARTS = ("hop1", "hop2")
-ASKED = ("hop1", "cot", "untouched")
+PROMPT_GROUPS = ("hop1", "cot", "untouched")
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +51,12 @@ def scene(tmp_path_factory, tiny_world):
     params = init(config.decoder, jax.random.key(5))
     parts = [noisy_adapter(config.decoder, jax.random.key(6 + i), size=0.5) for i in range(2)]
     llama.converted(folder, config.decoder, params, dict(zip(PARTS, parts, strict=True)))
-    llama.write_prompts(folder / "prompts.jsonl", {name: tiny_world.probes[name] for name in ASKED})
+    llama.write_prompts(folder / "prompts.jsonl", {name: tiny_world.probes[name] for name in PROMPT_GROUPS})
     return folder, config, params, parts
 
 
 def predicted(folder, out, **how):
-    return predict(
+    return predict_merges(
         *(folder / part for part in PARTS),
         base=folder / "base",
         prompts=folder / "prompts.jsonl",
@@ -68,8 +68,8 @@ def predicted(folder, out, **how):
 def test_a_converted_decoder_has_the_same_logits_with_adapters_at_any_strength(scene, tiny_world):
     folder, config, params, parts = scene
     loaded = _model.load(folder / "base", [read_adapter(folder / part) for part in PARTS], None, "cpu")
-    asked = [prompt for prompt in read_prompts(folder / "prompts.jsonl") if prompt.group == "cot"]
-    together = batch([question(loaded.tokenizer, prompt) for prompt in asked])
+    prompts = [prompt for prompt in read_prompts(folder / "prompts.jsonl") if prompt.group == "cot"]
+    together = batch([question(loaded.tokenizer, prompt) for prompt in prompts])
     probe = tiny_world.probes["cot"]
     for strengths in ((0.0, 0.0), (0.7, 0.0), (0.0, 1.3), (0.9, -0.4)):
         ours = completion_logits(
@@ -84,77 +84,83 @@ def test_predictions_are_those_of_our_own_forecast_and_outcomes_those_of_our_own
 ):
     folder, config, params, parts = scene
     config = dataclasses.replace(config, interaction=True)
-    found = predicted(folder, tmp_path / "out", lams=LAMS, check=True, batch_size=3)
-    base, world, held = runs(params), runs(tiny_world), [runs(factors_of(part)) for part in parts]
-    ours = forecast.forecast(config, base, world, "lora", held, forecast.told(config, base, world, held))
+    prediction = predicted(folder, tmp_path / "out", lams=LAMS, check=True, batch_size=3)
+    base, world, factors = runs(params), runs(tiny_world), [runs(factors_of(part)) for part in parts]
+    ours = forecast.forecast(
+        config, base, world, "lora", factors, forecast.told(config, base, world, factors)
+    )
     for at, lam in enumerate(LAMS):
-        place = found.asked.weights.index((lam, lam))
+        place = prediction.results.weights.index((lam, lam))
         merged = ask(
             config.decoder,
             lora.fold(params, linear(parts, (lam, lam))),
-            {n: tiny_world.probes[n] for n in ASKED},
+            {n: tiny_world.probes[n] for n in PROMPT_GROUPS},
         )
-        for name in ASKED:
+        for name in PROMPT_GROUPS:
             metric = "cot_exact" if name == "cot" else name
-            rows = found.asked.of(name)
+            rows = prediction.results.of(name)
             for predictor in ("disentangled", "tangent", "crossed"):
                 expected = np.asarray(ours[predictor][metric][at])[0]
-                np.testing.assert_array_equal(found.asked.said[predictor].right[rows, place], expected)
+                np.testing.assert_array_equal(
+                    prediction.results.answers[predictor].right[rows, place], expected
+                )
             np.testing.assert_array_equal(
-                found.asked.said[MEASURED].right[rows, place], np.asarray(merged[metric])
+                prediction.results.answers[MEASURED].right[rows, place], np.asarray(merged[metric])
             )
-    assert found.asked.said["disentangled"].right.mean() not in (0.0, 1.0)
+    assert prediction.results.answers["disentangled"].right.mean() not in (0.0, 1.0)
 
 
 def test_crossed_leads_are_those_of_derivatives_of_our_own_decoder(scene, tiny_world, tmp_path):
     """Differences of strengths from hidden states of our decoder: per prompt, to a few hundredths."""
     folder, config, params, parts = scene
-    found = predicted(folder, tmp_path / "out", lams=LAMS, batch_size=64)
+    prediction = predicted(folder, tmp_path / "out", lams=LAMS, batch_size=64)
     step, lam = 0.01, LAMS[-1]  # the same: a ReLU bends between one step and another
-    place = found.asked.weights.index((lam, lam))
-    for name in ASKED:
+    place = prediction.results.weights.index((lam, lam))
+    for name in PROMPT_GROUPS:
         probe = tiny_world.probes[name]
 
         def stream(*at, probe=probe):
             merged = lora.fold(params, linear(parts, at))
             return hidden(config.decoder, merged, probe.tokens[:, :-1])[:, probe.prompt - 1 :]
 
-        base, alone = stream(0.0, 0.0), (stream(lam, 0.0), stream(0.0, lam))
+        base, singles = stream(0.0, 0.0), (stream(lam, 0.0), stream(0.0, lam))
         slopes = [
             [(stream(*(at + step * unit)) - stream(*(at - step * unit))) / (2 * step) for at in (there, here)]
             for there, unit in ((np.array([lam, 0.0]), np.eye(2)[1]), (np.array([0.0, lam]), np.eye(2)[0]))
             for here in (np.zeros(2),)
         ]
-        told = base + sum(one - base for one in alone) + lam / 2 * sum(there - here for there, here in slopes)
-        logits = np.array(rms_norm(told, params["final_norm"]) @ params["unembed"].T)
+        crossed = (
+            base + sum(one - base for one in singles) + lam / 2 * sum(there - here for there, here in slopes)
+        )
+        logits = np.array(rms_norm(crossed, params["final_norm"]) @ params["unembed"].T)
         right = np.take_along_axis(logits, np.asarray(probe.target)[..., None], -1)[..., 0]
         np.put_along_axis(logits, np.asarray(probe.target)[..., None], -np.inf, -1)
         lead = (right - logits.max(-1)).min(-1)
-        given = found.asked.said["crossed"].lead[found.asked.of(name), place]
+        given = prediction.results.answers["crossed"].lead[prediction.results.of(name), place]
         np.testing.assert_allclose(given, lead, atol=0.03)
-        apart = found.asked.said["disentangled"].lead[found.asked.of(name), place]
-        assert np.abs(apart - lead).max() > 0.2  # it does matter what they do to each other
+        disentangled = prediction.results.answers["disentangled"].lead[prediction.results.of(name), place]
+        assert np.abs(disentangled - lead).max() > 0.2  # it does matter what they do to each other
 
 
 def test_log_likelihoods_are_sums_over_the_answers_tokens_and_leads_the_least(scene, tiny_world, tmp_path):
     folder, config, params, parts = scene
-    found = predicted(folder, tmp_path / "out", lams=LAMS, check=True, batch_size=64)
+    prediction = predicted(folder, tmp_path / "out", lams=LAMS, check=True, batch_size=64)
     probe = tiny_world.probes["cot"]
-    place = found.asked.weights.index((0.9, 0.3))
+    place = prediction.results.weights.index((0.9, 0.3))
     logits = completion_logits(
         config.decoder, lora.fold(params, linear(parts, (0.9, 0.3))), probe.tokens, probe.prompt
     )
     each = jnp.take_along_axis(jax.nn.log_softmax(logits), probe.target[..., None], -1)[..., 0]
-    measured = found.asked.said[MEASURED].loglik[found.asked.of("cot"), place]
+    measured = prediction.results.answers[MEASURED].loglik[prediction.results.of("cot"), place]
     np.testing.assert_allclose(measured, each.sum(1), rtol=1e-4)
     right = jnp.take_along_axis(logits, probe.target[..., None], -1)[..., 0]
     others = jnp.put_along_axis(logits, probe.target[..., None], -jnp.inf, -1, inplace=False).max(-1)
-    measured = found.asked.said[MEASURED].lead[found.asked.of("cot"), place]
+    measured = prediction.results.answers[MEASURED].lead[prediction.results.of("cot"), place]
     np.testing.assert_allclose(measured, (right - others).min(1), rtol=1e-3, atol=1e-3)
-    single = found.asked.weights.index((0.9, 0.0))
+    single = prediction.results.weights.index((0.9, 0.0))
     np.testing.assert_allclose(
-        found.asked.said["disentangled"].loglik[:, single],
-        found.asked.said[MEASURED].loglik[:, single],
+        prediction.results.answers["disentangled"].loglik[:, single],
+        prediction.results.answers[MEASURED].loglik[:, single],
         rtol=1e-4,
     )
 
@@ -182,9 +188,9 @@ def test_features_are_what_enters_each_module_where_an_answer_is_decided(
         completion_logits(config.decoder, params, probe.tokens, probe.prompt, project)
         for kind, name in (("q", "self_attn.q_proj"), ("down", "mlp.down_proj")):
             x = np.asarray(inputs[f"0.{kind}"]).reshape(-1, inputs[f"0.{kind}"].shape[-1])
-            told = tensors[f"model.layers.0.{name}{key}"]
-            order = [np.lexsort(np.round(rows, 3).T) for rows in (x, told)]  # batches are by length
-            np.testing.assert_allclose(told[order[1]], x[order[0]], atol=1e-4)
+            recorded = tensors[f"model.layers.0.{name}{key}"]
+            order = [np.lexsort(np.round(rows, 3).T) for rows in (x, recorded)]  # batches are by length
+            np.testing.assert_allclose(recorded[order[1]], x[order[0]], atol=1e-4)
     assert f"{len(tensors)} tensors of up to" in printed
     code, printed, err = command("sim.diagnose", *sources, "--features", out, "--out", tmp_path / "diagnosis")
     assert code == 0 and "the kappa of your features lets the average decide" in printed, err
@@ -208,13 +214,13 @@ class TestErrors:
         renamed = shutil.copytree(folder / "hop1", tmp_path / "renamed")
         text = (renamed / "adapter_model.safetensors").read_bytes()
         (renamed / "adapter_model.safetensors").write_bytes(text.replace(b"layers.0", b"layers.7"))
-        for base, first, said in (
+        for base, first, message in (
             (narrow, folder / "hop1", "it is (8, 16): it is for another base"),
             (folder / "base", renamed, "lacks: it is for another base"),
             (tmp_path, folder / "hop1", "holds no config.json"),
         ):
             code, _, err = command("sim.predict", first, folder / "hop2", "--base", base, *rest)
-            assert code == 2 and said in err and err.count("\n") == 1, err
+            assert code == 2 and message in err and err.count("\n") == 1, err
         (short / "model.safetensors").write_bytes(b"junk")
         code, _, err = command("sim.predict", folder / "hop1", folder / "hop2", "--base", short, *rest)
         assert code == 2 and "cannot be loaded as a causal language model" in err and err.count("\n") == 1, (
@@ -229,9 +235,9 @@ class TestErrors:
         files = {"predictions.csv", "prompts.csv", "manifest.json", "prediction.pdf", "prediction.png"}
         files |= {"report.html"}
         assert {path.name for path in (tmp_path / "out").iterdir()} == files | {"answers.sqlite"}
-        kept = (tmp_path / "out" / "predictions.csv").read_bytes()
+        table = (tmp_path / "out" / "predictions.csv").read_bytes()
         assert command("sim.predict", *arguments)[0] == 0
-        assert (tmp_path / "out" / "predictions.csv").read_bytes() == kept
+        assert (tmp_path / "out" / "predictions.csv").read_bytes() == table
         code, _, err = command("sim.predict", *arguments, "--dtype", "bfloat16")
         assert code == 2 and "another configuration (dtype: default there, bfloat16 here)" in err
 
@@ -241,7 +247,7 @@ class TestErrors:
             predicted(folder, tmp_path / str(dtype), lams=(0.5,), dtype=dtype, batch_size=64)
             for dtype in (None, "bfloat16")
         )
-        lead, coarse = (found.asked.said["disentangled"].lead for found in (wide, narrow))
+        lead, coarse = (prediction.results.answers["disentangled"].lead for prediction in (wide, narrow))
         assert 0 < np.abs(coarse - lead).max() < 0.1 * np.abs(lead).max()
 
 
@@ -250,25 +256,25 @@ def both(tmp_path_factory):
     """Predictions with outcomes of "own", a decoder of ours, and of "torch", trained by torch and PEFT."""
     folder, out = llama.cached(), tmp_path_factory.mktemp("both")
     (out / "prompts.jsonl").write_text((folder / "prompts.jsonl").read_text())
-    found = {}
+    predictions = {}
     for name in ("own", "torch"):
         shutil.copytree(folder / name, out / name)
         shutil.copy(folder / "prompts.jsonl", out / name)
-        found[name] = predicted(out / name, out / name / "out", check=True, batch_size=64)
-    return out, found
+        predictions[name] = predicted(out / name, out / name / "out", check=True, batch_size=64)
+    return out, predictions
 
 
-def accuracy(prediction, said, group, lam):
-    place = prediction.asked.weights.index((lam, lam))
-    return prediction.asked.said[said].right[prediction.asked.of(group), place].mean()
+def accuracy(prediction, predictor, group, lam):
+    place = prediction.results.weights.index((lam, lam))
+    return prediction.results.answers[predictor].right[prediction.results.of(group), place].mean()
 
 
 def test_adapters_know_their_edits_and_the_base_does_not(both):
     for prediction in both[1].values():
-        asked = prediction.asked
+        results = prediction.results
         for i, group in enumerate(PARTS):
-            right = asked.said["disentangled"].right[asked.of(group)].mean(0)
-            one = asked.weights.index(tuple(float(i == j) for j in range(2)))
+            right = results.answers["disentangled"].right[results.of(group)].mean(0)
+            one = results.weights.index(tuple(float(i == j) for j in range(2)))
             assert right[0] == 0 and right[one] > 0.9
 
 
@@ -276,23 +282,25 @@ def test_the_merges_of_real_adapters_are_foretold(both):
     """Merges and groups up to lambda = 1/2 within .05 on average, also where accuracy is neither near 0 nor
     near 1; what ignores interactions is within .1 there."""
     for prediction in both[1].values():
-        found = errors(prediction.asked).set_index(["predictor", "up_to_half", "scope"])["mean"]
-        assert found["crossed", True, "all"] < 0.05
-        assert found["crossed", True, "undecided"] < 0.05
-        assert found["crossed", True, "undecided"] < found["disentangled", True, "undecided"] < 0.1
-        assert found["tangent", True, "undecided"] > 0.1
+        error_table = errors(prediction.results).set_index(["predictor", "up_to_half", "scope"])["mean"]
+        assert error_table["crossed", True, "all"] < 0.05
+        assert error_table["crossed", True, "undecided"] < 0.05
+        assert (
+            error_table["crossed", True, "undecided"] < error_table["disentangled", True, "undecided"] < 0.1
+        )
+        assert error_table["tangent", True, "undecided"] > 0.1
 
 
 def test_the_verdict_is_that_of_our_own_decoder(both):
     """Lost at 1/4, held by the sum, with damage, the best common lambda between, from 1/2 on within what the
     prompts leave open: as predicted and as run."""
     for prediction in both[1].values():
-        for said in (prediction.asked.trusted, MEASURED):
+        for predictor in (prediction.results.trusted, MEASURED):
             for group in PARTS:
-                assert accuracy(prediction, said, group, 0.25) < 0.1
-                assert accuracy(prediction, said, group, 1.0) >= 0.75
-            assert accuracy(prediction, said, "untouched", 0.25) > 0.9
-            assert accuracy(prediction, said, "untouched", 1.0) < 0.5
+                assert accuracy(prediction, predictor, group, 0.25) < 0.1
+                assert accuracy(prediction, predictor, group, 1.0) >= 0.75
+            assert accuracy(prediction, predictor, "untouched", 0.25) > 0.9
+            assert accuracy(prediction, predictor, "untouched", 1.0) < 0.5
         assert prediction.verdict[0].startswith("Recommendation: merge by sum, --weight")
         assert re.search(r"best common lambda 0\.(5|75), 0\.5 to ", prediction.verdict[0])
 
@@ -304,17 +312,17 @@ def test_the_command_writes_what_it_says(both, command):
     assert code == 0, err
     assert printed.split("\n")[:3] == both[1]["torch"].verdict
     table = pd.read_csv(folder / "out" / "predictions.csv")
-    groups = len(llama.ASKED)
+    groups = len(llama.PROMPT_GROUPS)
     assert len(table) == groups * (25 + 2 * (25 - 9))
     own = table[(table["lam"] == 0.5) & (table["predictor"] == "crossed")].set_index("group")
-    for group in llama.ASKED:
+    for group in llama.PROMPT_GROUPS:
         assert own.loc[group, "accuracy"] == pytest.approx(accuracy(both[1]["torch"], "crossed", group, 0.5))
         assert own.loc[group, "measured"] == pytest.approx(accuracy(both[1]["torch"], MEASURED, group, 0.5))
         assert own.loc[group, "accuracy_low"] <= own.loc[group, "accuracy"] <= own.loc[group, "accuracy_high"]
     prompts = pd.read_csv(folder / "out" / "prompts.csv")
     assert len(prompts) == len((folder / "prompts.jsonl").read_text().splitlines())
-    alone = prompts[prompts["group"] == "hop1"]["critical_lambda_1"]
-    assert 0.25 < alone.median() < 0.75
+    critical = prompts[prompts["group"] == "hop1"]["critical_lambda_1"]
+    assert 0.25 < critical.median() < 0.75
     manifest = json.loads((folder / "out" / "manifest.json").read_text())
     assert (
         manifest["device"] == "cpu" and manifest["versions"]["torch"] == torch.__version__.partition("+")[0]

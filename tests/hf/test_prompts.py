@@ -19,16 +19,16 @@ class Words:
         self.pieces, self.bos, self.eos = [self.eos_token, *pieces], bos, eos
 
     def __call__(self, text):
-        found = [1] if self.bos else []
+        tokens = [1] if self.bos else []
         while text:
             if text.startswith(self.bos_token):
-                found, text = [*found, 1], text.removeprefix(self.bos_token)
+                tokens, text = [*tokens, 1], text.removeprefix(self.bos_token)
                 continue
-            known = [piece for piece in self.pieces if text.startswith(piece)]
-            piece = max(known, key=len, default=text[0])
-            found.append(2 + self.pieces.index(piece) if known else 100 + ord(piece))
+            matches = [piece for piece in self.pieces if text.startswith(piece)]
+            piece = max(matches, key=len, default=text[0])
+            tokens.append(2 + self.pieces.index(piece) if matches else 100 + ord(piece))
             text = text[len(piece) :]
-        return {"input_ids": found + [2] * self.eos}
+        return {"input_ids": tokens + [2] * self.eos}
 
 
 def ask(prompt, answer, **how):
@@ -48,17 +48,17 @@ def test_lines_are_read_in_order(tmp_path):
     ]
     text = "\n\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
     path.write_text(text, encoding="utf-8-sig")
-    found = read_prompts(path)
-    assert found == [
+    prompts = read_prompts(path)
+    assert prompts == [
         Prompt("a", "b", EDITS, 1),
         Prompt("", "c\u2028d", "untouched", 3),
         Prompt("e", " f", "new", 5),
     ]
-    assert groups(found) == [EDITS, "new", "untouched"]  # the untouched last
+    assert groups(prompts) == [EDITS, "new", "untouched"]  # the untouched last
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ('{"prompt": "a"', "line 2 is not JSON"),
         ('["a", "b"]', "line 2 is not an object"),
@@ -74,12 +74,12 @@ def test_lines_are_read_in_order(tmp_path):
         ),
     ],
 )
-def test_a_bad_line_is_named_by_its_number(tmp_path, line, said):
+def test_a_bad_line_is_named_by_its_number(tmp_path, line, message):
     path = tmp_path / "p.jsonl"
     path.write_text('{"prompt": "a", "answer": "b"}\n' + line + "\n")
     with pytest.raises(ValueError) as error:
         read_prompts(path)
-    assert said in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and str(path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_file_without_prompts_is_refused(tmp_path):
@@ -92,18 +92,18 @@ def test_a_file_without_prompts_is_refused(tmp_path):
 
 
 def test_the_answer_is_what_follows_the_prompts_own_tokens():
-    found = ask("in ", "Rom")
-    assert (found.tokens, found.start, found.joined) == ((1, 3, *letters("Rom")), 2, False)
-    assert found.answer == letters("Rom")
+    item = ask("in ", "Rom")
+    assert (item.tokens, item.start, item.joined) == ((1, 3, *letters("Rom")), 2, False)
+    assert item.answer == letters("Rom")
 
 
 def test_a_token_across_the_boundary_is_the_answers_first():
     """ "lie" + "r": the whole is l i er, so the e that the prompt ends with is read as part of the answer."""
-    found = ask("lie", "r")
-    assert found.tokens == (1, *letters("li"), 5)
-    assert (found.start, found.joined, found.answer) == (3, True, (5,))
-    found = ask("to ", "Paris")  # the space goes with the answer: " Paris" is one token
-    assert (found.tokens, found.answer, found.joined) == ((1, *letters("to"), 4), (4,), True)
+    item = ask("lie", "r")
+    assert item.tokens == (1, *letters("li"), 5)
+    assert (item.start, item.joined, item.answer) == (3, True, (5,))
+    item = ask("to ", "Paris")  # the space goes with the answer: " Paris" is one token
+    assert (item.tokens, item.answer, item.joined) == ((1, *letters("to"), 4), (4,), True)
 
 
 def test_an_end_of_text_that_the_tokenizer_adds_is_no_answer():
@@ -111,8 +111,8 @@ def test_an_end_of_text_that_the_tokenizer_adds_is_no_answer():
     ending = Words("er", eos=True)
     prompt = Prompt("li", "ver", EDITS, 1)
     assert question(ending, prompt) == question(plain, prompt)
-    asked = question(ending, Prompt("li", "ver</s>", EDITS, 1))
-    assert asked.answer[-1] == 2 and asked.answer[:-1] == question(plain, prompt).answer
+    item = question(ending, Prompt("li", "ver</s>", EDITS, 1))
+    assert item.answer[-1] == 2 and item.answer[:-1] == question(plain, prompt).answer
 
 
 @pytest.mark.parametrize(
@@ -127,13 +127,13 @@ def test_an_end_of_text_that_the_tokenizer_adds_is_no_answer():
     ],
 )
 def test_a_bos_that_prompt_and_tokenizer_both_put_in_front_is_read_once(prompt, answer, start, doubled):
-    found = question(Words(), Prompt(prompt, answer, EDITS, 7))
+    item = question(Words(), Prompt(prompt, answer, EDITS, 7))
     text = prompt.removeprefix("<s>") if start == 1 else prompt.removeprefix("<s><s>")
     plain = Words(bos=False)
-    assert found.tokens == (1,) * start + tuple(plain(text + answer)["input_ids"])
-    assert found.answer == tuple(plain(answer)["input_ids"]) and found.doubled == doubled
+    assert item.tokens == (1,) * start + tuple(plain(text + answer)["input_ids"])
+    assert item.answer == tuple(plain(answer)["input_ids"]) and item.doubled == doubled
     written = question(plain, Prompt("<s>" * start + text, answer, EDITS, 7))
-    assert (written.tokens, written.doubled) == (found.tokens, False)
+    assert (written.tokens, written.doubled) == (item.tokens, False)
 
 
 def test_notes_count_what_was_read_otherwise_than_it_stands():
@@ -164,14 +164,14 @@ def test_what_cannot_be_asked_is_refused_by_its_line():
 
 def test_a_batch_says_which_logits_decide_which_token():
     questions = [ask("in ", "Rom"), ask("", "ab")]
-    found = batch(questions)
-    np.testing.assert_array_equal(found.tokens, [[1, 3, *letters("Rom")], [1, *letters("ab"), 0, 0]])
-    np.testing.assert_array_equal(found.mask, [[1] * 5, [1, 1, 1, 0, 0]])
-    np.testing.assert_array_equal(found.row, [0, 0, 0, 1, 1])
-    np.testing.assert_array_equal(found.position, [1, 2, 3, 0, 1])
-    np.testing.assert_array_equal(found.target, letters("Romab"))
-    for row, position, target in zip(found.row, found.position, found.target, strict=True):
-        assert found.tokens[row, position + 1] == target
+    inputs = batch(questions)
+    np.testing.assert_array_equal(inputs.tokens, [[1, 3, *letters("Rom")], [1, *letters("ab"), 0, 0]])
+    np.testing.assert_array_equal(inputs.mask, [[1] * 5, [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(inputs.row, [0, 0, 0, 1, 1])
+    np.testing.assert_array_equal(inputs.position, [1, 2, 3, 0, 1])
+    np.testing.assert_array_equal(inputs.target, letters("Romab"))
+    for row, position, target in zip(inputs.row, inputs.position, inputs.target, strict=True):
+        assert inputs.tokens[row, position + 1] == target
 
 
 def test_batches_hold_every_question_once_the_longest_first():

@@ -25,7 +25,7 @@ from sim.hf.prompts import Prompt, read_prompts  # noqa: E402
 from sim.hf.tokens import batch, question, questions  # noqa: E402
 from sim.lab.store.database import Database  # noqa: E402
 from sim.merge import read_adapter  # noqa: E402
-from sim.predict import predict  # noqa: E402
+from sim.predict import predict_merges  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("llama")]
 
@@ -258,4 +258,4 @@ def test_a_bos_in_the_prompt_is_read_once_and_said_once(models, tmp_path, comman
     for name, values in rows["with"].items():
         np.testing.assert_array_equal(values, rows["without"][name])
     arguments = {"base": folder / "base", "prompts": tmp_path / "with", "out": tmp_path / "out", "lams": (1,)}
-    assert sum("'<s>'" in note for note in predict(folder / "a", folder / "b", **arguments).notes) == 1
+    assert sum("'<s>'" in note for note in predict_merges(folder / "a", folder / "b", **arguments).notes) == 1

@@ -37,9 +37,8 @@ def client():
 
 
 @pytest.fixture
-def computing(client):
-    with parallel.computing(cluster._executor(client, False, 30)):
-        yield
+def context(client):
+    return cluster.context_of(client, False, (), 30)
 
 
 def jobs(count):
@@ -47,52 +46,51 @@ def jobs(count):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 13])
-def test_every_job_is_done_once_and_at_its_place(computing, count):
-    found = list(parallel.in_stages(stages)(jobs(count)))
-    assert sorted(position for positions, _ in found for position in positions) == list(range(count))
-    assert all(len(positions) <= jax.device_count() for positions, _ in found)
-    for positions, results in found:
+def test_every_job_is_done_once_and_at_its_place(context, count):
+    chunks = list(context.map_runs(stages, jobs(count)))
+    assert sorted(position for positions, _ in chunks for position in positions) == list(range(count))
+    assert all(len(positions) <= jax.device_count() for positions, _ in chunks)
+    for positions, results in chunks:
         assert [result["square"] for result in results] == [position**2 for position in positions]
 
 
-def test_no_more_is_sent_than_workers_can_do(computing, client, monkeypatch):
+def test_no_more_is_sent_than_workers_can_do(context, client, monkeypatch):
     """Stopping early takes back what was sent and not begun."""
     sent = []
     original = client.submit
     monkeypatch.setattr(
         client, "submit", lambda *given, **named: sent.append(given) or original(*given, **named)
     )
-    work = parallel.in_stages(stages)(jobs(40))
+    work = context.map_runs(stages, jobs(40))
     next(work)
-    chunks = [given for given in sent if given[0] is cluster._chunk]
+    chunks = [given for given in sent if given[0] is cluster.run_chunk]
     assert len(chunks) <= cluster.AHEAD * 2 + 1
     work.close()
-    assert len(list(parallel.in_stages(stages)(jobs(3)))) == 2  # nothing of before comes in between
+    assert len(list(context.map_runs(stages, jobs(3)))) == 2  # nothing of before comes in between
 
 
-def test_who_computes_is_told(computing):
-    assert parallel.devices() == (2, jax.devices()[0].device_kind)  # a thread of each worker
+def test_devices_are_those_of_the_workers(context):
+    assert context.devices == (2, jax.devices()[0].device_kind)  # a thread of each worker
 
 
 def test_without_workers_the_work_is_done_here():
-    assert parallel.devices() == (jax.device_count(), jax.devices()[0].device_kind)
-    assert [found for found, _ in parallel.in_stages(stages)(jobs(3))] == [[0, 1], [2]]
+    context = parallel.THIS_PROCESS
+    assert context.devices == (jax.device_count(), jax.devices()[0].device_kind)
+    assert [positions for positions, _ in context.map_runs(stages, jobs(3))] == [[0, 1], [2]]
 
 
-def test_a_fault_of_ours_keeps_its_traceback(computing):
+def test_a_fault_of_ours_keeps_its_traceback(context):
     with pytest.raises(ZeroDivisionError, match="a fault of ours"):
-        list(parallel.in_stages(broken)(jobs(1)))
+        list(context.map_runs(broken, jobs(1)))
 
 
-def test_other_versions_and_devices_are_refused(client, monkeypatch):
-    known = cluster._executor(client, False, 30).in_stages.args[2]
-    cluster._require_alike(known, {"versions": versions()})
-    cluster._set_up.cache_clear()
+def test_other_versions_and_devices_are_refused(context, monkeypatch):
+    cluster.require_same_workers(context.worker, {"versions": versions()})
+    cluster.set_up.cache_clear()
     monkeypatch.setattr(cluster, "versions", lambda: {"jax": "0.1"})
-    in_stages = cluster._in_stages(client, False, known, stages)
     with pytest.raises(ValueError, match=r"a worker has versions \{'jax': '0\.1'\}, not \{'jax': "):
-        list(in_stages(jobs(1)))
-    cluster._set_up.cache_clear()
+        list(context.map_runs(stages, jobs(1)))
+    cluster.set_up.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -108,7 +106,7 @@ def test_other_versions_and_devices_are_refused(client, monkeypatch):
     ],
 )
 def test_what_goes_wrong_with_workers_is_one_line(error, kind, line):
-    with pytest.raises(kind, match=line), cluster._told():
+    with pytest.raises(kind, match=line), cluster.explain_worker_errors():
         raise error
 
 
@@ -152,30 +150,30 @@ def test_a_scheduler_without_workers_is_one_line(monkeypatch):
         distributed.Client(empty, set_as_default=False) as client,
         pytest.raises(OSError, match=r"no worker of the scheduler at .* answers; start some: dask worker "),
     ):
-        cluster._executor(client, False, cluster.PATIENCE)
+        cluster.context_of(client, False, (), cluster.PATIENCE)
 
 
-def where_a_worker_is():
-    return os.environ["CUDA_VISIBLE_DEVICES"], "jax" in sys.modules
+def gpu_of_worker(gpus):
+    cluster.set_up(False, gpus)
+    return os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TQDM_DISABLE"]
 
 
-def test_every_worker_has_a_gpu_before_jax_is_there(monkeypatch):
-    monkeypatch.setattr(cluster, "_gpus", lambda: ["5", "7"])
-    with cluster._local(None) as workers, distributed.Client(workers, set_as_default=False) as client:
+def test_every_worker_has_a_gpu_of_its_own():
+    with cluster.start_local(None, 2) as workers, distributed.Client(workers, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-        where_a_worker_is.__module__ = "__main__"  # sent whole: its file would import jax
-        assert sorted(client.run(where_a_worker_is).values()) == [("5", False), ("7", False)]
+        tasks = [client.submit(gpu_of_worker, ("5", "7"), workers=[name], pure=False) for name in (0, 1)]
+        assert client.gather(tasks) == [("5", "1"), ("7", "1")]
     with pytest.raises(ValueError, match="--workers is 3, more than the GPUs of this machine, 2"):
-        cluster._local(3).__enter__()
+        cluster.start_local(3, 2).__enter__()
 
 
 def test_gpus_have_the_names_they_were_given(monkeypatch):
     """Of the GPUs that JAX finds; none here."""
-    assert cluster._gpus() == []
+    assert cluster.find_gpus() == ()
     monkeypatch.setattr(
         cluster.subprocess, "run", lambda *words, **options: type("Done", (), {"stdout": "2\n"})
     )
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert cluster._gpus() == ["0", "1"]
+    assert cluster.find_gpus() == ("0", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert cluster._gpus() == ["5", "7"]
+    assert cluster.find_gpus() == ("5", "7")

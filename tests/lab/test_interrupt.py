@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import units_on_disk
 
-from sim.lab import files, interrupt
+from sim.lab.entry import interrupt
 from sim.lab.store import read_table
 from sim.lab.store.database import Database
 
@@ -38,21 +38,10 @@ def test_only_commands_are_watched(monkeypatch, argv, orig_argv, handler, watche
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.setattr(sys, "orig_argv", orig_argv)
     monkeypatch.setattr(signal, "getsignal", lambda number: handler)
-    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
-    found = []
-    monkeypatch.setattr(interrupt, "_watch", lambda: found.append(True))
+    handlers = []
+    monkeypatch.setattr(signal, "signal", lambda number, handler: handlers.append(handler))
     interrupt.watch_command()
-    assert found == [True] * watched
-
-
-def test_scratch_is_known_while_it_is_written(tmp_path):
-    with files.replacing(tmp_path / "results.csv") as part:
-        assert interrupt._scratch == {str(part.parent)}
-        part.write_text("new")
-    assert interrupt._scratch == set()
-    with pytest.raises(ValueError), files.replacing(tmp_path / "results.csv"):
-        raise ValueError
-    assert interrupt._scratch == set()
+    assert handlers == [interrupt.end_import] * watched
 
 
 PHASES = """
@@ -79,15 +68,15 @@ def slow(handle):
 
 class Slow(sqlite3.Connection):
     def execute(self, sql, *rest):
-        self.units = "INTO units" in sql or getattr(self, "units", False)
-        if sql == "COMMIT" and self.units:
+        result = super().execute(sql, *rest)
+        if "INTO units" in sql:
             hold("chunk")
-        return super().execute(sql, *rest)
+        return result
 
 os.fsync = slow
 sqlite3.connect = lambda *names, **options: connect(*names, **options, factory=Slow)
 """
-"""A sitecustomize that tells when jax is about to be imported, and holds the first write of a kind."""
+"""A sitecustomize that marks when jax is about to be imported, and holds the first write of a kind."""
 
 
 class Command:
@@ -121,10 +110,8 @@ class Command:
 
     def rows(self):
         """All rows in the database, as text, each behind its unit."""
-        database = Database(self.run / "results.sqlite")
-        found = database.rows()
-        database.close()
-        return [[unit, json.dumps(row)] for unit, *row in found]
+        with contextlib.closing(Database(self.run / "results.sqlite")) as database:
+            return [[unit, json.dumps(row)] for unit, *row in database.rows()]
 
     def interrupt(self, times=1):
         """Press Ctrl-C and look at what is left. Returns the line."""
@@ -166,7 +153,7 @@ def test_ctrl_c_at_every_stage_of_a_run(tmp_path):
     assert set(read_table(command.run / "results.csv")["unit"]) == {row[0] for row in before}
     assert len(read_table(command.run / "summary.csv"))
 
-    command.start(hold="chunk")  # longer than an ending may wait for it
+    command.start(hold="chunk")
     command.until(lambda: (tmp_path / "chunk").exists())
     assert command.interrupt() == resume
     assert command.rows() == before
@@ -185,31 +172,36 @@ def test_ctrl_c_at_every_stage_of_a_run(tmp_path):
     assert json.loads((command.run / "manifest.json").read_text())["finished"] is False
 
 
-def test_an_ending_is_done_before_the_end_and_not_after(monkeypatch):
-    """The order of the end: what was printed, endings, scratch folders, exit."""
-    events = []
-    monkeypatch.setattr(interrupt.os, "write", lambda handle, text: events.append(text))
-    monkeypatch.setattr(interrupt.os, "dup2", lambda *handles: None)
-    monkeypatch.setattr(interrupt.os, "_exit", lambda code: events.append(code))
-    with interrupt.ending(lambda: events.append("over")), interrupt.ending(lambda: events.append("here")):
-        pass
-    with interrupt.ending(lambda: events.append("ending")):
-        interrupt._end()
-    assert events[1:] == ["ending", 130]
-    assert interrupt._endings == []
+STUBBORN = """
+import signal, sys, time
+from dataclasses import dataclass
+from sim.lab import cli
+from sim.lab.entry import interrupt
+
+@dataclass
+class Command:
+    pass
+
+def main(command):
+    try:
+        print("ready", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+
+interrupt.GRACE = 0.5
+signal.signal(signal.SIGINT, interrupt.end_import)  # as in python -m sim.NAME
+cli.run_command(Command, main, "stubborn", "all is well")
+"""
 
 
-def test_an_ending_that_fails_ends_all_the_same(monkeypatch, tmp_path):
-    codes = []
-    monkeypatch.setattr(interrupt.os, "write", lambda handle, text: None)
-    monkeypatch.setattr(interrupt.os, "dup2", lambda *handles: None)
-    monkeypatch.setattr(interrupt.os, "_exit", codes.append)
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    with (
-        interrupt.removing(str(scratch)),
-        interrupt.ending(lambda: 1 / 0),
-        contextlib.suppress(ZeroDivisionError),
-    ):
-        interrupt._end()
-    assert codes == [130] and not scratch.exists()
+def test_a_command_that_takes_long_to_close_is_ended():
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "interrupted: all is well\n")
+    assert 0.5 < time.monotonic() - begin < 4

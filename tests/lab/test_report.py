@@ -81,9 +81,9 @@ return {
 @needs_browser
 @pytest.mark.parametrize("width", [1200, 500])
 def test_a_browser_shows_it(page, tmp_path, width):
-    found = run_script(page, SEEN, tmp_path, width)
-    assert found["title"] == "A title" and found["verdict"] == ["first <line>", "second"]
-    assert 300 < found["picture"] <= 500
-    assert found["rows"] == [2, 80] and found["cell"] == "<b>bold</b>"
-    assert found["fits"]  # wide tables scroll, the page does not
-    assert found["manifest"] == [4]
+    seen = run_script(page, SEEN, tmp_path, width)
+    assert seen["title"] == "A title" and seen["verdict"] == ["first <line>", "second"]
+    assert 300 < seen["picture"] <= 500
+    assert seen["rows"] == [2, 80] and seen["cell"] == "<b>bold</b>"
+    assert seen["fits"]  # wide tables scroll, the page does not
+    assert seen["manifest"] == [4]

@@ -23,8 +23,8 @@ def test_every_place_has_a_key_of_its_own():
     places = [
         (root, *path) for root in (0, 1) for n in (1, 2) for path in itertools.product(range(4), repeat=n)
     ]
-    found = {data(seeds.key(*path, root=root)) for root, *path in places}
-    assert len(found) == len(places)
+    distinct = {data(seeds.key(*path, root=root)) for root, *path in places}
+    assert len(distinct) == len(places)
 
 
 def test_keys_are_fold_in_of_the_index_however_many():

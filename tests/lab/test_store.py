@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from sim.lab import intervals
-from sim.lab.store import Failed, Store, digest, folder, identity, read_table, summarise, unfinished
+from sim.lab.store import Failure, Store, digest, folder, identity, is_unfinished, read_table, summarise
 from sim.lab.store.database import Database
 
 COLUMNS = ("seed", "method", "metric", "predicted", "measured", "trials")
@@ -44,9 +44,9 @@ class TestStore:
             store.add({"b/1": [row(1, value) for value in values], "b/2": [row(2, v) for v in numpy]})
         with opened(tmp_path) as store:
             assert store.done == {"b/1", "b/2"}
-            found = [cells[5] for cells in store._database.rows()]
+            values_read = [cells[5] for cells in store._database.rows()]
         wanted = [*values, np.pi / 4, float(np.float32(0.1)), 7, False]
-        assert list(map(repr, found)) == list(map(repr, wanted))
+        assert list(map(repr, values_read)) == list(map(repr, wanted))
 
     @pytest.mark.parametrize("size", [1, 2, 5])
     @pytest.mark.parametrize("order", ["abcde", "dbeca"])
@@ -104,11 +104,11 @@ class TestStore:
     def test_manifest_tells_how_to_repeat(self, tmp_path):
         with opened(tmp_path) as store:
             store.finish()
-        found = manifest(tmp_path)
-        assert found["config"] == CONFIG
-        assert found["finished"] is True and found["failed"] == {}
-        assert {"jax", "numpy", "optax"} <= found["versions"].keys()
-        assert found["command"] == "python -m sim.sweep"
+        content = manifest(tmp_path)
+        assert content["config"] == CONFIG
+        assert content["finished"] is True and content["failed"] == {}
+        assert {"jax", "numpy", "optax"} <= content["versions"].keys()
+        assert content["command"] == "python -m sim.sweep"
 
     def test_results_of_another_configuration_are_kept(self, tmp_path):
         with opened(tmp_path) as store:
@@ -127,8 +127,8 @@ class TestStore:
         here = {"rank": [3, 4], "seeds": 5, "parts": [{"rank": 3}, {"rank": 4}]}
         with pytest.raises(ValueError) as refused:
             identity.require_same(there, here, tmp_path)
-        said = "(rank: 2 there, 3 4 here, seeds: default there, 5 here); choose another --out"
-        assert str(refused.value) == f"{tmp_path} has another configuration {said}"
+        differences = "(rank: 2 there, 3 4 here, seeds: default there, 5 here); choose another --out"
+        assert str(refused.value) == f"{tmp_path} has another configuration {differences}"
         edited = there | {"parts": [{"rank": 2, "world": {"edits": 8}}]}
         with pytest.raises(ValueError, match=r"\(parts.world.edits: 16 there, 8 here\)"):
             identity.require_same(there, edited, tmp_path)
@@ -160,9 +160,9 @@ class TestStore:
     def test_a_run_is_finished_when_it_says_so(self, tmp_path):
         with opened(tmp_path) as store:
             store.add({"a": [row(0, 0.1)]})
-            assert manifest(tmp_path)["finished"] is False and unfinished(tmp_path)
+            assert manifest(tmp_path)["finished"] is False and is_unfinished(tmp_path)
             store.finish()
-            assert manifest(tmp_path)["finished"] is True and not unfinished(tmp_path)
+            assert manifest(tmp_path)["finished"] is True and not is_unfinished(tmp_path)
         with opened(tmp_path) as store:
             assert store.done == {"a"} and manifest(tmp_path)["finished"] is True
             store.add({"b": [row(1, 0.1)]})  # units that a newer version added, say
@@ -179,9 +179,9 @@ class TestStore:
         with opened(tmp_path):
             assert manifest(tmp_path)["seconds"] == 30
 
-    def test_a_failed_unit_is_told_left_out_and_tried_again(self, tmp_path):
+    def test_a_failed_unit_is_reported_left_out_and_tried_again(self, tmp_path):
         with opened(tmp_path) as store:
-            store.add({"a": [row(0, 0.1)], "b": Failed("NaN at step 3"), "c": Failed("NaN")})
+            store.add({"a": [row(0, 0.1)], "b": Failure("NaN at step 3"), "c": Failure("NaN")})
             assert store.done == {"a"} and store.failed == {"b": "NaN at step 3", "c": "NaN"}
             assert len(store.finish()[0]) == 1
         assert read_table(tmp_path / "results.csv")["unit"].tolist() == ["a"]
@@ -189,7 +189,7 @@ class TestStore:
         assert manifest(tmp_path)["finished"] is False
         with opened(tmp_path) as store:
             assert store.done == {"a"}
-            store.add({"b": [row(1, 0.2)], "c": Failed("again")})
+            store.add({"b": [row(1, 0.2)], "c": Failure("again")})
             assert store.failed == {"c": "again"}
             store.add({"c": [row(2, 0.3)]})
             store.finish()
@@ -199,7 +199,7 @@ class TestStore:
     @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, RuntimeError])
     def test_whatever_stops_a_run_what_was_finished_can_be_read(self, tmp_path, error):
         with pytest.raises(error), opened(tmp_path) as store:
-            store.add({"b": [row(1, 0.25)], "c": Failed("NaN")})
+            store.add({"b": [row(1, 0.25)], "c": Failure("NaN")})
             store.add({"a": [row(0, 0.75)]})
             assert not (tmp_path / "results.csv").exists()  # a chunk costs no more for what is there
             raise error
@@ -231,8 +231,8 @@ class TestEarlierFolders:
 
     def begun(self, place, config=CONFIG):
         (place / "results.csv").write_text(self.TEXT)
-        known = {"command": "old", "finished": False, "seconds": 100.5, "config": config}
-        (place / "manifest.json").write_text(json.dumps(known))
+        content = {"command": "old", "finished": False, "seconds": 100.5, "config": config}
+        (place / "manifest.json").write_text(json.dumps(content))
 
     def test_are_gone_on_from(self, tmp_path):
         self.begun(tmp_path)
@@ -299,21 +299,21 @@ class TestSummary:
         )
         summary = summarise(rows).set_index("method")
         assert list(summary.index) == ["sum", "average"]
-        found = summary.loc["sum"]
-        assert found["predicted"] == pytest.approx(0.4)  # the mean, not a seed's
-        assert found["error"] == pytest.approx((0.3 + 0.2) / 2)  # absolute: signed errors would give 0.05
-        assert found["measured"] == pytest.approx(17 / 40)
+        cell = summary.loc["sum"]
+        assert cell["predicted"] == pytest.approx(0.4)  # the mean, not a seed's
+        assert cell["error"] == pytest.approx((0.3 + 0.2) / 2)  # absolute: signed errors would give 0.05
+        assert cell["measured"] == pytest.approx(17 / 40)
         expected = intervals.proportion([5, 12], [10, 30])
-        np.testing.assert_allclose(found[["measured", "low", "high"]].astype(float), expected)
-        assert found["seeds"] == 2
+        np.testing.assert_allclose(cell[["measured", "low", "high"]].astype(float), expected)
+        assert cell["seeds"] == 2
         assert summary.loc["average", "error"] == pytest.approx(0.1)
 
     def test_real_values_have_students_interval(self):
         rows = self.rows(*[(f"u{s}", s, "sum", "margin", np.nan, 1.5 * s, np.nan) for s in range(3)])
-        found = summarise(rows).iloc[0]
+        cell = summarise(rows).iloc[0]
         expected = intervals.mean([0.0, 1.5, 3.0])
-        np.testing.assert_allclose(found[["measured", "low", "high"]].astype(float), expected)
-        assert np.isnan(found["predicted"]) and np.isnan(found["error"])
+        np.testing.assert_allclose(cell[["measured", "low", "high"]].astype(float), expected)
+        assert np.isnan(cell["predicted"]) and np.isnan(cell["error"])
 
     def test_correlation_is_pooled_over_cells_of_a_metric_then_of_an_experiment(self):
         """Two metrics in eight settings of two methods and three seeds; where nothing is right the others say

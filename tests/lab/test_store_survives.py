@@ -62,7 +62,7 @@ def whole(tmp_path_factory):
     return place
 
 
-def held(place: Path) -> dict[str, bytes]:
+def contents(place: Path) -> dict[str, bytes]:
     """Every file of a folder."""
     return {path.name: path.read_bytes() for path in place.iterdir()}
 
@@ -142,11 +142,11 @@ def test_a_second_run_is_refused_at_once_until_the_first_is_dead(tmp_path, whole
     first = started("--out", place, "--hold")
     try:
         assert first.stdout.readline() == "holding\n"
-        before = held(place)
+        before = contents(place)
         code, out, err = toy(place)
         line = "in use by another run; wait until it ends or choose another --out"
         assert (code, out, err) == (2, "", f"error: {place}/results.sqlite: {line}\n")
-        assert held(place) == before
+        assert contents(place) == before
     finally:
         first.send_signal(signal.SIGKILL)
         first.communicate()
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(begun, whole, toy):
         place.mkdir()
         if begun:
             shutil.copytree(whole, place, dirs_exist_ok=True)
-        before = held(place)
+        before = contents(place)
         for path in place.iterdir():
             path.chmod(0o444)
         place.chmod(0o555)
@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(begun, whole, toy):
         assert (code, out) == (2, "") and err.count("\n") == 1
         assert err.startswith(f"error: {place}/results.sqlite: ")
         assert err.endswith("; make it writable or choose another --out\n")
-        assert held(place) == before
+        assert contents(place) == before
         place.chmod(0o755)
 
 
@@ -212,10 +212,10 @@ def test_a_damaged_database_is_named_and_kept(how, tmp_path, whole, toy):
     shutil.copytree(whole, place)
     path = place / "results.sqlite"
     path.write_bytes(SPOILT[how](path.read_bytes()))
-    before = held(place)
+    before = contents(place)
     line = f"error: {path} is damaged; move it away or choose another --out\n"
     assert toy(place) == (2, "", line)
-    assert held(place) == before
+    assert contents(place) == before
     path.rename(tmp_path / "away")  # the remedy: the tables are read in its place
     work(place)
     assert tables(place) == tables(whole)
@@ -226,10 +226,10 @@ def test_somebody_elses_database_is_left_alone(tmp_path):
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE mine (value)")
     connection.close()
-    before = held(tmp_path)
+    before = contents(tmp_path)
     with pytest.raises(ValueError, match=r"results\.sqlite holds something else; move it away or choose"):
         Store(tmp_path, CONFIG, COLUMNS, "toy")
-    assert held(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_the_disk_is_waited_for(tmp_path):

@@ -36,7 +36,7 @@ def lightness(colour):
     return cielab(linear(colour))[0]
 
 
-def apart(one, other):
+def difference(one, other):
     """Distance of two colours as a deuteranope sees them."""
     seen = [cielab(np.clip(DEUTERANOPIA @ linear(colour), 0, 1)) for colour in (one, other)]
     return np.linalg.norm(seen[0] - seen[1])
@@ -47,24 +47,26 @@ def test_the_distance_knows_what_is_known():
     assert cielab(linear("#FF0000")) == pytest.approx([53.24, 80.09, 67.20], abs=0.05)
     red, green = "#B45000", "#7D6E00"  # told apart by hue alone
     normal = np.linalg.norm(cielab(linear(red)) - cielab(linear(green)))
-    assert apart(red, green) < 0.6 * normal and apart("white", "black") == pytest.approx(100, abs=0.1)
+    assert difference(red, green) < 0.6 * normal and difference("white", "black") == pytest.approx(
+        100, abs=0.1
+    )
 
 
 def test_neighbours_of_the_palette_differ_in_grey_and_under_deuteranopia():
     for one, other in itertools.pairwise(style.COLOURS):
         assert abs(lightness(one) - lightness(other)) >= 15, (one, other)
-        assert apart(one, other) >= 35, (one, other)
+        assert difference(one, other) >= 35, (one, other)
 
 
 def test_no_two_colours_of_the_palette_are_the_same_under_deuteranopia():
-    assert min(apart(*pair) for pair in itertools.combinations(style.COLOURS, 2)) >= 15
+    assert min(difference(*pair) for pair in itertools.combinations(style.COLOURS, 2)) >= 15
 
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 def test_levels_grow_lighter_and_stay_apart(count):
     colours = [look.colour for look in style.levels(count)]
     for one, other in itertools.pairwise(colours):
-        assert lightness(other) - lightness(one) >= 10 and apart(one, other) >= 20
+        assert lightness(other) - lightness(one) >= 10 and difference(one, other) >= 20
     assert len({look.marker for look in style.levels(count)}) == count
 
 
@@ -74,8 +76,8 @@ def test_every_colour_stands_out_from_paper():
 
 
 def test_a_method_has_one_look_and_one_name():
-    found = [looks.look_of(method) for method in looks.ORDER]
-    assert len({look.colour for look in found}) == len({look.marker for look in found}) == len(found)
+    shown = [looks.look_of(method) for method in looks.ORDER]
+    assert len({look.colour for look in shown}) == len({look.marker for look in shown}) == len(shown)
     names = [looks.spelled(method) for method in looks.ORDER]
     assert len(set(names)) == len(names) and set(looks.SPELLED) <= set(looks.ORDER)
     assert looks.spelled("lambda=0.75") == "λ = ¾" and looks.spelled("sum", "bridge") == "+ bridge, sum"
@@ -90,4 +92,4 @@ def test_a_method_has_one_look_and_one_name():
 def test_methods_that_stand_in_one_legend_differ_in_grey_and_under_deuteranopia():
     together = ("joint", "oracle", "sum", "average", "arrow")
     for pair in itertools.combinations([looks.look_of(method).colour for method in together], 2):
-        assert apart(*pair) >= 25 and abs(lightness(pair[0]) - lightness(pair[1])) >= 8
+        assert difference(*pair) >= 25 and abs(lightness(pair[0]) - lightness(pair[1])) >= 8

@@ -33,7 +33,7 @@ def rows_of(unit: str) -> list[dict]:
     return [*rows, common | large]
 
 
-def work(out: Path, said=lambda units: None, size=lambda: 3) -> None:
+def work(out: Path, written=lambda units: None, size=lambda: 3) -> None:
     """What is not done yet, ``size()`` units at a time, and the tables. ``said`` hears of units on disk."""
     with Store(out, CONFIG, COLUMNS, "toy") as store:
         todo = [unit for unit in UNITS if unit not in store.done]
@@ -41,7 +41,7 @@ def work(out: Path, said=lambda units: None, size=lambda: 3) -> None:
             count = size()
             chunk, todo = todo[:count], todo[count:]
             store.add({unit: rows_of(unit) for unit in chunk})
-            said(chunk)
+            written(chunk)
         store.finish()
 
 
@@ -67,21 +67,21 @@ def killed(out: Path, seconds: float) -> tuple[bool, set[str]]:
         return os.WIFSIGNALED(status), set(pipe.read().split())
 
 
-def check(out: Path, said: set[str]) -> None:
+def check(out: Path, written: set[str]) -> None:
     """Units said to be on disk are there, and every unit that is there is there once, as it was made."""
     if not (out / "results.sqlite").exists():
-        assert not said, said
+        assert not written, written
         return
     database = Database(out / "results.sqlite")
-    done, found = database.done(), database.rows()
+    done, rows = database.done(), database.rows()
     database.close()
-    assert said <= done, sorted(said - done)
+    assert written <= done, sorted(written - done)
     wanted = [
         [unit, *(row.get(column, math.nan) for column in COLUMNS)]
         for unit in sorted(done)
         for row in rows_of(unit)
     ]
-    assert json.dumps(found) == json.dumps(wanted)  # NaN is not equal to itself, its text is
+    assert json.dumps(rows) == json.dumps(wanted)  # NaN is not equal to itself, its text is
 
 
 def tables(out: Path) -> list[bytes]:
@@ -95,11 +95,11 @@ def kills(out: Path, count: int) -> None:
     work(out / "whole")
     whole, hits, index = time.monotonic() - begin, 0, 0
     while hits < count:
-        place, said, alive = out / str(index), set(), True
+        place, written, alive = out / str(index), set(), True
         while alive and hits < count:
             alive, new = killed(place, random.uniform(0, 0.8 * whole))
-            hits, said = hits + alive, said | new
-            check(place, said)
+            hits, written = hits + alive, written | new
+            check(place, written)
         work(place)
         check(place, set(UNITS))
         assert tables(place) == tables(out / "whole")

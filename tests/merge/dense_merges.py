@@ -102,20 +102,20 @@ def _(deltas, weights, density, draws, **_):
 
 @reference("dare_ties")
 def _(deltas, weights, density, vote, draws, **_):
-    kept = [w * dropped(d, u, density) for w, d, u in zip(weights, deltas, draws, strict=True)]
-    return disjoint_mean(kept, vote)
+    survivors = [w * dropped(d, u, density) for w, d, u in zip(weights, deltas, draws, strict=True)]
+    return disjoint_mean(survivors, vote)
 
 
 @reference("della")
 def _(deltas, weights, density, epsilon, vote, draws, **_):
-    kept = []
+    survivors = []
     for weight, delta, draw in zip(weights, deltas, draws, strict=True):
         keep = np.zeros(delta.shape)
         for row in range(delta.shape[0]):
             order = np.argsort(np.abs(delta[row]))
             keep[row, order] = np.linspace(density - epsilon / 2, density + epsilon / 2, delta.shape[1])
-        kept.append(weight * dropped(delta, draw, keep))
-    return disjoint_mean(kept, vote)
+        survivors.append(weight * dropped(delta, draw, keep))
+    return disjoint_mean(survivors, vote)
 
 
 @reference("sce")

@@ -28,10 +28,10 @@ def delta(update):
     return np.asarray(dense(LowRank(*update)) if isinstance(update, tuple) else update)
 
 
-def assert_all_close(found, expected, tolerance=1e-5):
-    assert found.keys() == expected.keys() and found
+def assert_all_close(updates, expected, tolerance=1e-5):
+    assert updates.keys() == expected.keys() and updates
     for name, value in expected.items():
-        error = np.linalg.norm(delta(found[name]) - value) / np.linalg.norm(value)
+        error = np.linalg.norm(delta(updates[name]) - value) / np.linalg.norm(value)
         assert error < tolerance, (name, error)
 
 

@@ -37,6 +37,7 @@ def opposed(dtype):
     return update, negative._replace(scale=update.scale)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("name", CANCELLING)
 def test_opposed_adapters_merge_to_nothing(name, dtype):
@@ -47,8 +48,8 @@ def test_opposed_adapters_merge_to_nothing(name, dtype):
 @pytest.mark.parametrize("name", ["svd", "iso_c"])
 def test_what_cancels_leaves_the_third_adapter(name):
     third = adapters(4, 1, jnp.float64)[0]
-    found = as_dense(run(name, [*opposed(jnp.float64), third]))
-    assert relative(found, as_dense(run(name, [third]))) < 1e-9
+    merged = as_dense(run(name, [*opposed(jnp.float64), third]))
+    assert relative(merged, as_dense(run(name, [third]))) < 1e-9
 
 
 @pytest.mark.parametrize("name", SPECTRAL)
@@ -56,12 +57,12 @@ def test_a_zero_adapter_takes_no_direction(name):
     """Against the dense references, which cut every SVD to the directions that exist."""
     update = adapters(5, 1, jnp.float64)[0]
     zero = update._replace(b=jnp.zeros_like(update.b))
-    found = as_dense(run(name, [update, zero]))
+    merged = as_dense(run(name, [update, zero]))
     # Iso-CTS gives the sum 4 of 6 directions here, which is all that there are: Iso-C.
     expected = reference(
         "iso_c" if name == "iso_cts" else name, [update, zero], [1.0] * 2, **METHODS[name].options
     )
-    assert relative(found, expected) < 1e-9
+    assert relative(merged, expected) < 1e-9
     assert not as_dense(run(name, [zero, zero])).any()
 
 
@@ -126,9 +127,9 @@ def test_dare_draws_a_mask_of_its_own_for_each_adapter():
     """Two equal adapters: one mask for both would keep or drop each entry twice."""
     update = adapters(11, 1, jnp.float64)[0]
     for name in ("dare", "dare_ties", "della"):
-        kept = [as_dense(run(name, [update, update], weights)) != 0 for weights in ([1.0, 0.0], [0.0, 1.0])]
-        both = np.mean(kept[0] & kept[1])
-        assert abs(np.mean(kept[0]) - 0.5) < 0.06 and abs(np.mean(kept[1]) - 0.5) < 0.06, name
+        masks = [as_dense(run(name, [update, update], weights)) != 0 for weights in ([1.0, 0.0], [0.0, 1.0])]
+        both = np.mean(masks[0] & masks[1])
+        assert abs(np.mean(masks[0]) - 0.5) < 0.06 and abs(np.mean(masks[1]) - 0.5) < 0.06, name
         assert abs(both - 0.25) < 0.06, name  # 864 entries: 0.25 +- 0.015; one mask gives 0.5
 
 

@@ -25,8 +25,8 @@ def test_reading_gives_the_delta_that_peft_computes(kind):
 
 def test_scales_and_ranks_follow_the_patterns():
     modules = pair("plain")[0].modules
-    found = {name: (update.a.shape[0], update.scale) for name, update in modules.items()}
-    assert found == {
+    scales = {name: (update.a.shape[0], update.scale) for name, update in modules.items()}
+    assert scales == {
         "layers.0.q_proj": (2, 6 / 2),
         "layers.0.v_proj": (4, 3 / 4),
         "layers.1.q_proj": (2, 5 / 2),

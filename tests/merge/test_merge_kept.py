@@ -30,7 +30,7 @@ def in_type(folder, kind):
 
 
 @pytest.mark.parametrize(
-    ("types", "asked", "expected"),
+    ("types", "options", "expected"),
     [
         (("bfloat16", "bfloat16"), (), "bfloat16"),
         (("float16", "float16"), (), "float16"),
@@ -41,14 +41,14 @@ def in_type(folder, kind):
     ],
 )
 def test_a_merge_is_in_the_type_of_its_sources_or_the_one_asked_for(
-    types, asked, expected, tmp_path, command
+    types, options, expected, tmp_path, command
 ):
     sources = [
         in_type(copied(tmp_path, source, str(i)), np.dtype(kind))
         for i, (source, kind) in enumerate(zip((FIRST, SECOND), types, strict=True))
     ]
     assert [read_adapter(source).dtype for source in sources] == list(types)
-    code, out, err = command("sim.merge", *sources, "--method", "sum", *asked, "--out", tmp_path / "out")
+    code, out, err = command("sim.merge", *sources, "--method", "sum", *options, "--out", tmp_path / "out")
     assert code == 0 and f", {expected}" in out, err
     tensors = load_file(tmp_path / "out" / WEIGHTS)
     assert {tensor.dtype.name for tensor in tensors.values()} == {expected}
@@ -62,9 +62,9 @@ def test_the_wider_type_of_several_holds_them_all():
     kinds = ("float16", "bfloat16", "float32", "float64")
     for one in kinds:
         for other in kinds:
-            found = ml_dtypes.finfo(widest({one, other}))
-            for held in map(ml_dtypes.finfo, (one, other)):
-                assert found.eps <= held.eps and float(found.max) >= float(held.max), (one, other)
+            widest_info = ml_dtypes.finfo(widest({one, other}))
+            for info in map(ml_dtypes.finfo, (one, other)):
+                assert widest_info.eps <= info.eps and float(widest_info.max) >= float(info.max), (one, other)
             assert widest([one]) == one
 
 
@@ -88,11 +88,11 @@ def test_an_absent_module_is_merged_as_a_zero_update(method, tmp_path):
     update = full[0].modules[name]
     zero = LowRank(np.zeros_like(update.b), np.zeros_like(update.a), 1.0)
     filled = Adapter(full[0].path, full[0].config, {**less.modules, name: zero})
-    found, _ = merge_adapters([less, full[1]], method, progress=False)
+    updates, _ = merge_adapters([less, full[1]], method, progress=False)
     expected, _ = merge_adapters([filled, full[1]], method, progress=False)
-    assert found.keys() == expected.keys()
+    assert updates.keys() == expected.keys()
     for module, merged in expected.items():
-        assert np.array_equal(delta(found[module]), delta(merged))
+        assert np.array_equal(delta(updates[module]), delta(merged))
     note = f"{full[0].path}: does not adapt {name}, which others do: taken as Delta W = 0"
     assert [adapter.note for adapter in aligned([less, full[1]])] == [note, ""]
 
@@ -166,9 +166,9 @@ def test_the_card_has_the_base_the_command_and_the_method(tmp_path, command):
 def test_a_byte_order_mark_and_a_checkpoint_one_folder_down_are_read(tmp_path):
     folder = copied(tmp_path, name="run/checkpoint-50")
     (folder / CONFIG).write_bytes(b"\xef\xbb\xbf" + (folder / CONFIG).read_bytes())
-    found = read_adapter(tmp_path / "run")
-    assert found.path == folder and found.note == f"{tmp_path / 'run'}: read from checkpoint-50"
-    assert found.modules.keys() == read_adapter(FIRST).modules.keys()
+    adapter = read_adapter(tmp_path / "run")
+    assert adapter.path == folder and adapter.note == f"{tmp_path / 'run'}: read from checkpoint-50"
+    assert adapter.modules.keys() == read_adapter(FIRST).modules.keys()
 
 
 def test_half_precision_is_read_without_loss(tmp_path):

@@ -42,11 +42,11 @@ WRAPPED = {
 
 @pytest.mark.parametrize("how", WRAPPED)
 def test_wrapped_names_are_read_as_the_modules_they_are(how, tmp_path):
-    plain, found = pair("plain")[0], read_adapter(renamed(tmp_path, WRAPPED[how]))
-    assert found.modules.keys() == plain.modules.keys() and not plain.note
+    plain, wrapped = pair("plain")[0], read_adapter(renamed(tmp_path, WRAPPED[how]))
+    assert wrapped.modules.keys() == plain.modules.keys() and not plain.note
     for name, update in plain.modules.items():
-        assert np.array_equal(delta(found.modules[name]), delta(update))
-    assert found.note.startswith(f"{found.path}: module names were read without ")
+        assert np.array_equal(delta(wrapped.modules[name]), delta(update))
+    assert wrapped.note.startswith(f"{wrapped.path}: module names were read without ")
 
 
 def test_the_command_merges_a_wrapped_with_a_plain_adapter_and_says_so_once(tmp_path, command):
@@ -150,7 +150,7 @@ def test_fields_that_leave_delta_w_alone_may_be_set(tmp_path):
         "init_lora_weights": "eva",
     }
     plain = read_adapter(FIRST).modules
-    found = read_adapter(configured(tmp_path, bias=None, **neutral)).modules
-    assert found.keys() == plain.keys()
-    for name, update in found.items():
+    modules = read_adapter(configured(tmp_path, bias=None, **neutral)).modules
+    assert modules.keys() == plain.keys()
+    for name, update in modules.items():
         np.testing.assert_array_equal(dense(update), dense(plain[name]))

@@ -35,11 +35,11 @@ def statistics(name, count, seed=7, in_dim=IN, out_dim=OUT):
     """The data a method asks for, by the name of its argument."""
     rng = np.random.default_rng(seed)
     inputs = [rng.normal(size=(4 * in_dim, in_dim)) for _ in range(count)]
-    made = {
+    needs = {
         "grams": [jnp.asarray(x.T @ x / len(x)) for x in inputs],
         "fishers": [jnp.asarray(rng.uniform(0.1, 1.0, size=(out_dim, in_dim))) for _ in range(count)],
     }
-    return {need: made[need] for need in METHODS[name].needs}
+    return {need: needs[need] for need in METHODS[name].needs}
 
 
 def as_dense(merged):
@@ -95,8 +95,8 @@ def members(name):
     return 2 if name in ("slerp", "nuslerp") else 3
 
 
-def relative(found, expected):
-    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+def relative(actual, expected):
+    return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
 def cases():
@@ -128,8 +128,8 @@ def test_equals_the_dense_float64_reference(name, options):
     count = members(name)
     libraries = [adapters(count, count), adapters(count + 10, count)]
     weights = [[0.7, 0.4, 0.9][:count], [1.1, 0.6, 0.3][:count]]
-    found = run_batch(name, libraries, weights, **options)
-    for merged, updates, weight in zip(found, libraries, weights, strict=True):
+    merges = run_batch(name, libraries, weights, **options)
+    for merged, updates, weight in zip(merges, libraries, weights, strict=True):
         assert (merged.b if isinstance(merged, LowRank) else merged).dtype == jnp.float32
         used = np.asarray(weight) / (sum(weight) if METHODS[name].normalises else 1)
         expected = reference(name, updates, used, **{**METHODS[name].options, **options})
@@ -162,7 +162,7 @@ def test_a_method_with_a_coefficient_is_that_multiple_of_the_dense_sum(name, cou
 def test_a_method_without_a_coefficient_has_none(name):
     """No one multiple of the sum is the merge of two libraries."""
     libraries = [adapters(seed, members(name), jnp.float64) for seed in (1, 2)]
-    merged = np.concatenate([as_dense(found) for found in run_batch(name, libraries)])
+    merged = np.concatenate([as_dense(update) for update in run_batch(name, libraries)])
     total = np.concatenate([sum(as_dense(update) for update in updates) for updates in libraries])
     assert relative(merged, np.sum(merged * total) / np.sum(total**2) * total) > 1e-3
 
@@ -233,10 +233,10 @@ def test_the_threshold_keeps_exactly_the_largest_entries(dtype):
     entries = np.abs(np.asarray(elementwise.stack_rows([update], jnp.arange(OUT)))).ravel()
     keeps = (0, 1, 17, entries.size - 1, entries.size)
     find = functools.partial(elementwise.threshold, [update])
-    for found in (find(*keeps), jax.jit(lambda: find(*keeps))()):  # by selection, by search
-        for keep, at in zip(keeps, found[:, 0], strict=True):
-            kept = np.flatnonzero(entries >= at)
-            assert set(kept) == set(np.argsort(-entries)[:keep])
+    for thresholds in (find(*keeps), jax.jit(lambda: find(*keeps))()):  # by selection, by search
+        for keep, at in zip(keeps, thresholds[:, 0], strict=True):
+            places = np.flatnonzero(entries >= at)
+            assert set(places) == set(np.argsort(-entries)[:keep])
     doubled = jnp.array([[1.0, 3.0, 3.0], [3.0, 0.0, 2.0]], dtype)
     for keep, survivors in ((0, 0), (1, 3), (2, 3), (3, 3), (4, 4), (6, 6)):  # entries that tie are all kept
         for find in (elementwise.threshold_of, jax.jit(elementwise.threshold_of)):
@@ -261,11 +261,11 @@ def test_truncating_a_large_dense_matrix_is_near_exact(dtype, shape, rank, spect
     u, s, vt = np.linalg.svd(matrix, full_matrices=False)
     s = s if spectrum is None else spectrum(np.arange(len(s)))
     matrix = ((u * s) @ vt).astype(dtype)
-    found = as_dense(truncation.truncated_dense(jnp.asarray(matrix), rank))
+    approximation = as_dense(truncation.truncated_dense(jnp.asarray(matrix), rank))
     exact, size, eps = (u[:, :rank] * s[:rank]) @ vt[:rank], np.linalg.norm(s), np.finfo(dtype).eps
-    assert np.linalg.norm(matrix - found) <= np.linalg.norm(s[rank:]) * (1 + 1e-8) + 30 * eps * size
+    assert np.linalg.norm(matrix - approximation) <= np.linalg.norm(s[rank:]) * (1 + 1e-8) + 30 * eps * size
     if spectrum is not None:
-        assert np.linalg.norm(found - exact) <= 300 * eps * size
+        assert np.linalg.norm(approximation - exact) <= 300 * eps * size
 
 
 def test_linear_factors_is_the_sum_plus_the_reported_cross_terms():

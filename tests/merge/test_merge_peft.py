@@ -33,8 +33,8 @@ def test_a_folder_we_write_loads_with_the_same_delta(kind, method, tmp_path):
     updates, _ = merge_adapters(adapters, method, [0.7, 0.4])
     write_adapter(tmp_path / "out", updates, adapters)
     model = peft.PeftModel.from_pretrained(maker.Model(kind == "rslora"), tmp_path / "out")
-    found = {name: value.numpy() for name, value in maker.delta(model, "default").items()}
-    assert_all_close(found, {name: delta(update) for name, update in updates.items()})
+    deltas = {name: value.numpy() for name, value in maker.delta(model, "default").items()}
+    assert_all_close(deltas, {name: delta(update) for name, update in updates.items()})
 
 
 def nested(modules):
@@ -61,8 +61,8 @@ def test_names_that_end_one_another_keep_their_scales(order, targets, tmp_path):
     source = Adapter(tmp_path, {"peft_type": "LORA", "target_modules": targets}, modules)
     write_adapter(tmp_path / "out", modules, [source])
     model = peft.PeftModel.from_pretrained(nested(modules), tmp_path / "out")
-    found = {name: value.numpy() for name, value in maker.delta(model, "default").items()}
-    assert_all_close(found, {name: np.asarray(delta(update)) for name, update in modules.items()})
+    deltas = {name: value.numpy() for name, value in maker.delta(model, "default").items()}
+    assert_all_close(deltas, {name: np.asarray(delta(update)) for name, update in modules.items()})
 
 
 class Experts(torch.nn.Module):
@@ -107,9 +107,9 @@ def test_fused_experts_are_merged_as_peft_applies_them(tmp_path, command):
     arguments = ["--method", "sum", "--weight", "0.7", "-0.4", "--out", tmp_path / "out"]
     code, _, err = command("sim.merge", tmp_path / "0", tmp_path / "1", *arguments)
     assert code == 0, err
-    found = parameter_deltas(peft.PeftModel.from_pretrained(mixture(), tmp_path / "out"))
-    assert len(found) == 3 and found.keys() == parts[0].keys()
-    for name, value in found.items():
+    deltas = parameter_deltas(peft.PeftModel.from_pretrained(mixture(), tmp_path / "out"))
+    assert len(deltas) == 3 and deltas.keys() == parts[0].keys()
+    for name, value in deltas.items():
         np.testing.assert_allclose(value, 0.7 * parts[0][name] - 0.4 * parts[1][name], atol=1e-5)
         assert value.any()
 
@@ -131,9 +131,9 @@ def test_adapters_of_other_modules_and_half_precision_load(tmp_path, command):
         "sim.merge", tmp_path / "a", tmp_path / "b", "--method", "sum", "--out", tmp_path / "out"
     )
     assert code == 0 and "does not adapt v" in out and "rank 4, bfloat16" in out, err
-    found = parameter_deltas(peft.PeftModel.from_pretrained(base(), tmp_path / "out"))
-    assert found.keys() == second.keys()
-    for name, value in found.items():
+    deltas = parameter_deltas(peft.PeftModel.from_pretrained(base(), tmp_path / "out"))
+    assert deltas.keys() == second.keys()
+    for name, value in deltas.items():
         exact = first.get(name, 0) + second[name]
         assert np.linalg.norm(value - exact) < 2.0**-6 * np.linalg.norm(exact)
 

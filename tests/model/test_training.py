@@ -189,20 +189,14 @@ def run(job, schedule=SOON):
     return training.fit(logits, init(DECODER, key), data, schedule, key)
 
 
-@functools.cache
-def mapped(width):
-    """One compiled program for all tests that share a width."""
-    return parallel.chunked(run, width=width)
-
-
 def jobs(count):
     """Data sets of 1 to 6 facts, distinct in their prompts, and three traces."""
     rng = np.random.default_rng(3)
-    found = []
+    runs = []
     for index in range(count):
         tokens = np.stack([rng.permutation(13)[:6], rng.integers(0, 13, 6)], axis=1).astype(np.int32)
         traces = np.stack([np.full(3, index), np.arange(3), *rng.integers(0, 13, (2, 3))], axis=1)
-        found.append(
+        runs.append(
             {
                 "key": jax.random.key_data(jax.random.key(index)),
                 "tokens": tokens,
@@ -210,12 +204,12 @@ def jobs(count):
                 "traces": traces.astype(np.int32),
             }
         )
-    return found
+    return runs
 
 
-def results(program, work):
+def results(width, work, function=run):
     out = {}
-    for positions, values in program(work):
+    for positions, values in parallel.map_runs(parallel.program(function), work, width):
         out |= dict(zip(positions, values, strict=True))
     return [out[i] for i in range(len(work))]
 
@@ -224,16 +218,16 @@ def results(program, work):
 def test_batch_chunk_and_device_change_no_bit(width):
     """Whoever is beside it: runs that end sooner wait for the others, and stay as they are."""
     work = jobs(5)
-    together = results(mapped(width), work)
-    alone = [results(mapped(width), [job])[0] for job in work]
-    jax.tree.map(np.testing.assert_array_equal, together, alone)
+    together = results(width, work)
+    single = [results(width, [job])[0] for job in work]
+    jax.tree.map(np.testing.assert_array_equal, together, single)
     steps = [int(fit.steps) for fit in together]
     assert len(set(steps)) > 1 and all(count % training.LOOK == 0 for count in steps)
 
 
 def test_training_ends_when_all_is_known():
     """Facts and traces alike, by the margin; then it cools, and nothing follows."""
-    (fit,) = results(mapped(1), jobs(5)[4:])
+    (fit,) = results(1, jobs(5)[4:])
     steps, losses = int(fit.steps), np.asarray(fit.losses)
     assert steps < SOON.steps and (losses[:steps] > 0).all() and (losses[steps:] == 0).all()
     assert fit.recall["facts"] == fit.recall["traces"] == 1
@@ -258,7 +252,7 @@ def test_what_is_not_known_keeps_training_going(name):
     job[clash] = job[clash].copy()
     job[clash][1] = job[clash][0]
     job[clash][1, -1] = (job[clash][0, -1] + 1) % 13
-    (fit,) = results(mapped(1), [job])
+    (fit,) = results(1, [job])
     other = "traces" if name == "facts" else "facts"
     assert int(fit.steps) == SOON.steps
     assert fit.recall[name] < training.KNOWN and fit.recall[other] == 1
@@ -267,7 +261,7 @@ def test_what_is_not_known_keeps_training_going(name):
 def test_an_empty_group_is_not_waited_for():
     (job,) = jobs(1)
     job["weight"] = 0 * job["weight"]
-    (fit,) = results(mapped(1), [job])
+    (fit,) = results(1, [job])
     assert int(fit.steps) < SOON.steps and np.isnan(fit.recall["facts"]) and fit.recall["traces"] == 1
 
 
@@ -282,10 +276,10 @@ def test_a_run_that_diverges_ends():
 @pytest.mark.parametrize("width", [1, 3])
 def test_batched_equals_single_to_rounding(width):
     """After as many steps as rounding allows."""
-    brief = functools.partial(run, schedule=replace(SOON, steps=25, margin=None))
+    short = functools.partial(run, schedule=replace(SOON, steps=25, margin=None))
     work = jobs(3)
-    single = [jax.jit(brief)(job) for job in work]
-    together = results(parallel.chunked(brief, width=width), work)
+    single = [jax.jit(short)(job) for job in work]
+    together = results(width, work, short)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), together, single)
 
 
@@ -296,9 +290,9 @@ def test_nothing_is_traced_twice():
         traces.append(1)
         return job["key"].sum()
 
-    program = parallel.chunked(counted, width=2)
-    list(program(jobs(5)))
-    list(program(jobs(1)))
+    program = parallel.program(counted)
+    list(parallel.map_runs(program, jobs(5), 2))
+    list(parallel.map_runs(program, jobs(1), 2))
     assert len(traces) == 1
 
 

@@ -104,23 +104,32 @@ def test_rows_and_predictions_line_up():
     assert set(missing) == {"svd"}
 
 
-def test_a_job_expects_chunks_of_the_size_it_runs(monkeypatch):
-    expected = []
-    monkeypatch.setattr(parallel, "expect", lambda stages, job, count: expected.append(count))
-    part = jobs.Part(CONFIG)
+def test_a_job_precompiles_chunks_of_the_size_it_runs():
+    counts = []
+
+    class Recorder(parallel.RunContext):
+        def precompile(self, stages, job, count):
+            counts.append(count)
+
+        def map_runs(self, stages, inputs):
+            counts.append(len(inputs))
+            yield range(len(inputs)), np.zeros((len(inputs), len(one_layer.rows(CONFIG))))
+
+    part, context = jobs.Part(CONFIG), Recorder()
     for count, done in (
         (3, set()),
         (40, set()),
         (2, {f"main/one_layer/rank4/seed00{seed}" for seed in (0, 1)}),
     ):
-        part.expect("main", count, False, done)
-        list(part.stages("main", count, False, done, lambda: None))
-    assert expected == [3, 3, jobs.CHUNK, jobs.CHUNK]
+        part.precompile(context, "main", count, done)
+        for _, _, work in part.stages(context, "main", count, done):
+            list(work)
+    assert counts == [3, 3, jobs.CHUNK, jobs.CHUNK, jobs.CHUNK, 40 - 2 * jobs.CHUNK]
 
 
 def test_every_row_of_a_job_has_the_prediction_of_its_own_setting():
     done = "main/one_layer/rank4/seed001"
-    ((_, _, work),) = jobs.Part(CONFIG).stages("main", 4, False, {done}, lambda: None)
+    ((_, _, work),) = jobs.Part(CONFIG).stages(parallel.THIS_PROCESS, "main", 4, {done})
     units = {unit: rows for finished, _ in work for unit, rows in finished.items()}
     assert set(units) == {f"main/one_layer/rank4/seed{seed:03d}" for seed in (0, 2, 3)}
     for rows in units.values():

@@ -15,21 +15,21 @@ from sim.hf.tokens import Question
 from sim.lab import intervals
 from sim.predict import entry, tables, verdict
 from sim.predict.run import Answers, answered, require_own
-from sim.predict.tables import MEASURED, Asked, crossings
-from sim.predict.weights import alone, common, grid, weights
+from sim.predict.tables import MEASURED, Results, crossings
+from sim.predict.weights import common, grid, singles, weights
 
 LAMS = (0.5, 1.0)
 EACH = tuple(weights(2, LAMS, 128))
 
 
-def asked(leads, groups, loglik=None, measured=None, each=EACH):
+def make_results(leads, groups, loglik=None, measured=None, each=EACH):
     """Prompts with these leads (P, C)."""
     leads = np.asarray(leads, float)
-    said = {"disentangled": Answers(leads if loglik is None else np.asarray(loglik, float), leads)}
+    answers = {"disentangled": Answers(leads if loglik is None else np.asarray(loglik, float), leads)}
     if measured is not None:
-        said[MEASURED] = Answers(np.asarray(measured, float), np.asarray(measured, float))
+        answers[MEASURED] = Answers(np.asarray(measured, float), np.asarray(measured, float))
     prompts = tuple(Prompt(f"p{i}", "a", group, i + 1) for i, group in enumerate(groups))
-    return Asked(("A", "B"), prompts, tuple(Question((1, 2), 1, False) for _ in groups), each, said)
+    return Results(("A", "B"), prompts, tuple(Question((1, 2), 1, False) for _ in groups), each, answers)
 
 
 def by_rule(rule, count, each=EACH):
@@ -41,13 +41,17 @@ class TestWeights:
     def test_two_adapters_have_every_combination(self):
         assert set(EACH) == set(itertools.product((0.0, *LAMS), repeat=2)) and EACH[0] == (0, 0)
         assert [EACH[at] for at in common(EACH)] == [(0, 0), (0.5, 0.5), (1, 1)]
-        assert {EACH[at] for at in alone(EACH)} == {(0, 0), (0, 0.5), (0, 1), (0.5, 0), (1, 0)}
+        assert {EACH[at] for at in singles(EACH)} == {(0, 0), (0, 0.5), (0, 1), (0.5, 0), (1, 0)}
 
     def test_many_adapters_have_common_strengths_and_each_alone(self):
-        found = weights(5, LAMS, 128)
+        coefficients = weights(5, LAMS, 128)
         expected = {(0.0,) * 5, (0.5,) * 5, (1.0,) * 5}
         expected |= {tuple(lam * (i == j) for j in range(5)) for i in range(5) for lam in LAMS}
-        assert set(found) == expected and len(found) == len(expected) and found[0] == (0.0,) * 5
+        assert (
+            set(coefficients) == expected
+            and len(coefficients) == len(expected)
+            and coefficients[0] == (0.0,) * 5
+        )
         assert len(weights(5, LAMS, 3**5)) == 3**5
 
     def test_the_average_is_on_the_grid(self):
@@ -64,24 +68,26 @@ class TestKept:
     def judge(self, seen, stop_at=None):
         """Says of every question its length, for two merges; notes which were put to it."""
 
-        def said(questions):
+        def judge_batch(questions):
             if stop_at is not None and len(seen) >= stop_at:
                 raise KeyboardInterrupt
             seen.append([len(question.tokens) for question in questions])
             length = np.array([len(question.tokens) for question in questions], float)
             return {"disentangled": [(-length, length), (-2 * length, 1 / length)]}
 
-        return said
+        return judge_batch
 
     def test_what_was_answered_is_not_asked_again(self, tmp_path):
         seen = []
         with pytest.raises(KeyboardInterrupt):
             answered(tmp_path, {"a": 1}, self.questions, 2, {"one": self.judge(seen, stop_at=1)})
         assert seen == [[4, 4]]
-        found = answered(tmp_path, {"a": 1}, self.questions, 1, {"one": self.judge(seen)})
+        answers = answered(tmp_path, {"a": 1}, self.questions, 1, {"one": self.judge(seen)})
         assert seen == [[4, 4], [3], [2]]  # the rest, in batches of another size
-        np.testing.assert_array_equal(found["disentangled"].loglik, [[-4, -8], [-2, -4], [-3, -6], [-4, -8]])
-        np.testing.assert_allclose(found["disentangled"].lead[:, 1], 1 / np.array([4, 2, 3, 4]), rtol=1e-6)
+        np.testing.assert_array_equal(
+            answers["disentangled"].loglik, [[-4, -8], [-2, -4], [-3, -6], [-4, -8]]
+        )
+        np.testing.assert_allclose(answers["disentangled"].lead[:, 1], 1 / np.array([4, 2, 3, 4]), rtol=1e-6)
         answered(tmp_path, {"a": 1}, self.questions, 4, {"one": self.judge(seen), "two": self.judge(seen)})
         assert seen[3:] == [[4, 4, 3, 2]]  # another pass is another matter
 
@@ -144,13 +150,13 @@ def test_intervals_are_those_of_resampled_prompts():
 class TestTables:
     """Edits need lambda_1 > 0.4 and are lost where lambda_2 > 0.7; the untouched beyond a sum of 1.2."""
 
-    found = asked(
+    results = make_results(
         by_rule(lambda a, b: min(a - 0.4, 0.7 - b), 4) + by_rule(lambda a, b: 2.4 - 2 * a - 2 * b, 2),
         ["edits"] * 4 + ["untouched"] * 2,
     )
 
     def test_a_row_a_group_and_merge(self):
-        table = tables.prediction_table(self.found)
+        table = tables.prediction_table(self.results)
         assert len(table) == 2 * len(EACH)
         row = table[(table["group"] == "untouched") & (table["lam"] == 1.0)].iloc[0]
         assert (row["accuracy"], row["change"], row["change_low"], row["prompts"]) == (0.0, -1.0, -1.0, 2)
@@ -158,7 +164,7 @@ class TestTables:
         assert np.isnan(row["lam"]) and row["accuracy"] == 1.0 and row["loglik"] == pytest.approx(0.2)
 
     def test_a_row_a_prompt(self):
-        table = tables.prompt_table(self.found)
+        table = tables.prompt_table(self.results)
         assert list(table["line"]) == [1, 2, 3, 4, 5, 6] and list(table["base"]) == [False] * 4 + [True] * 2
         edits, untouched = table.iloc[0], table.iloc[5]
         # alone: the lead goes from -.4 by .1 to .6; together from .1 to -.3
@@ -169,18 +175,18 @@ class TestTables:
         assert (untouched["critical_lambda"], untouched["lost_lambda"]) == (0, pytest.approx(0.6))
 
     def test_the_best_merge_weighs_retention_and_damage_alike(self):
-        best = tables.best(self.found)
+        best = tables.best(self.results)
         assert EACH[best.place] == (0.5, 0.0)  # of equal scores the one with the highest log-likelihood
         assert EACH[best.lam_place] == (0.5, 0.5) and (best.lam_low, best.lam_high) == (0.5, 0.5)
         leads = by_rule(lambda a, b: min(a, b) - 0.4, 4) + by_rule(lambda a, b: 0.9 - a - b, 1)
-        uneven = asked(leads, ["e", "e", "f", "f", "untouched"])
-        scores = tables.scores(uneven, uneven.said["disentangled"].right.astype(float))
+        uneven = make_results(leads, ["e", "e", "f", "f", "untouched"])
+        scores = tables.scores(uneven, uneven.answers["disentangled"].right.astype(float))
         assert scores[EACH.index((0.5, 0.5))] == 0.5 == scores[0]  # all edits and no untouched; the reverse
 
     def test_resamples_that_disagree_widen_the_best_lambda(self):
         leads = by_rule(lambda a, b: min(a, b) - 0.4, 3) + by_rule(lambda a, b: min(a, b) - 0.6, 3)
         leads += by_rule(lambda a, b: 0.6 - min(a, b), 3)
-        best = tables.best(asked(leads, ["edits"] * 9))
+        best = tables.best(make_results(leads, ["edits"] * 9))
         assert (best.lam_low, best.lam_high) == (0.5, 1.0)
 
 
@@ -188,7 +194,7 @@ class TestVerdict:
     def test_a_sum_that_holds_both_is_recommended(self):
         leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: b - 0.4, 2)
         leads += by_rule(lambda a, b: 1.2 - a - b, 2)
-        lines = verdict.verdict(asked(leads, ["one"] * 2 + ["two"] * 2 + ["untouched"] * 2))
+        lines = verdict.verdict(make_results(leads, ["one"] * 2 + ["two"] * 2 + ["untouched"] * 2))
         assert lines[0].startswith(
             "Recommendation: merge by sum, --weight 0.5 0.5; predicted accuracy one 1.00 ["
         )
@@ -201,12 +207,12 @@ class TestVerdict:
     def test_what_the_base_answers_is_no_edit_of_an_adapter(self):
         """Two edits are answered by adapter 1 alone, three by the base and every merge but the sum."""
         leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: 1.9 - a - b, 3)
-        lines = verdict.verdict(asked(leads, ["edits"] * 5))
+        lines = verdict.verdict(make_results(leads, ["edits"] * 5))
         assert lines[1].startswith("Lost: of 2 edits that one adapter alone answers, 0% by the best merge")
 
     def test_adapters_that_spoil_each_other_are_not_merged(self):
         leads = by_rule(lambda a, b: a - 0.4 - b, 3) + by_rule(lambda a, b: b - 0.4 - a, 1)
-        lines = verdict.verdict(asked(leads, ["edits"] * 4))
+        lines = verdict.verdict(make_results(leads, ["edits"] * 4))
         assert lines[0].startswith("Recommendation: do not merge: adapter 1 alone, at 1, does as well")
         assert "100% by the average (1/2), 100% by the sum (1); damage unknown" in lines[1]
 
@@ -215,18 +221,18 @@ class TestVerdict:
         outcome = np.array(leads)
         outcome[0, EACH.index((0.5, 0.5))] = -1.0
         outcome[:3, EACH.index((1.0, 0.5))] = -1.0
-        found = asked(leads, ["edits"] * 4, measured=outcome)
-        errors = verdict.errors(found).set_index(["up_to_half", "scope"])
+        results = make_results(leads, ["edits"] * 4, measured=outcome)
+        errors = verdict.errors(results).set_index(["up_to_half", "scope"])
         assert errors.loc[(True, "all"), "mean"] == 0.25 and errors.loc[(True, "all"), "count"] == 1
         assert errors.loc[(False, "all"), "mean"] == 0.25 and errors.loc[(False, "all"), "count"] == 3
         assert errors.loc[(False, "undecided"), "mean"] == 0.75
-        assert verdict.verdict(found)[2] == (
+        assert verdict.verdict(results)[2] == (
             "Checked: mean |predicted - measured accuracy| 0.250 over 1 cells up to lambda = 0.5; 0.250 over "
             "1 undecided cells up to lambda = 0.5; 0.250 over 3 cells beyond lambda = 0.5; 0.750 over 1 "
             "undecided cells beyond lambda = 0.5"
         )
-        assert verdict.table(found).loc["edits", "lambda 0.5"].endswith("] | 0.75")
-        row = tables.prediction_table(found).query("lam == 0.5").iloc[0]
+        assert verdict.table(results).loc["edits", "lambda 0.5"].endswith("] | 0.75")
+        row = tables.prediction_table(results).query("lam == 0.5").iloc[0]
         assert (row["accuracy"], row["measured"]) == (1.0, 0.75)
 
 
@@ -252,11 +258,11 @@ return {
 @needs_browser
 def test_a_browser_shows_the_page(tmp_path):
     leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: 1.2 - a - b, 2)
-    said = asked(leads, ["edits"] * 2 + ["untouched"] * 2, measured=np.array(leads))
-    found = entry.Prediction(said, ("a <note>",))
-    entry.write_page(found, tmp_path, found.figure(), {"base": "here"})
+    results = make_results(leads, ["edits"] * 2 + ["untouched"] * 2, measured=np.array(leads))
+    prediction = entry.Prediction(results, ("a <note>",))
+    entry.write_page(prediction, tmp_path, prediction.figure(), {"base": "here"})
     seen = run_script(tmp_path / "report.html", SEEN, tmp_path)
-    assert seen["verdict"] == found.verdict and seen["doubts"] == "a <note>"
+    assert seen["verdict"] == prediction.verdict and seen["doubts"] == "a <note>"
     assert seen["heads"][:4] == [
         "Adapters",
         "Common strengths, predicted [interval] | measured",
@@ -264,7 +270,7 @@ def test_a_browser_shows_the_page(tmp_path):
         "Every prompt",
     ]
     assert seen["rows"] == [2, 2 * len(EACH), 4] and seen["picture"] and seen["fits"]
-    assert seen["first"] == ["edits", *found.table().loc["edits"]]
+    assert seen["first"] == ["edits", *prediction.table().loc["edits"]]
 
 
 DATA = Path(__file__).parents[1] / "merge" / "data" / "equal_rank"
@@ -293,7 +299,7 @@ class TestCommand:
         assert not (tmp_path / "out").exists()
 
     @pytest.mark.parametrize(
-        ("module", "more", "said"),
+        ("module", "more", "message"),
         [
             ("sim.predict", ["--lams", "0"], "give positive numbers"),
             ("sim.predict", ["--batch-size", "0"], "--batch-size is 0"),
@@ -302,9 +308,9 @@ class TestCommand:
             ("sim.record", ["--own", "edits", "other"], "no such group; it has edits"),
         ],
     )
-    def test_bad_options_are_one_line(self, options, command, module, more, said):
+    def test_bad_options_are_one_line(self, options, command, module, more, message):
         code, _, err = command(module, *FOLDERS, *options, *more)
-        assert code == 2 and said in err and err.count("\n") == 1, err
+        assert code == 2 and message in err and err.count("\n") == 1, err
 
     def test_one_adapter_is_no_merge(self, options, command):
         code, _, err = command("sim.predict", FOLDERS[0], *options)

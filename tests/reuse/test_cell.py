@@ -110,6 +110,7 @@ def scene(tiny_world):
     return config, params, parts, dataclasses.replace(tiny_world, probes=probes)
 
 
+@pytest.mark.slow
 class TestForecast:
     """Against a loop over prompts that knows nothing of the library's own functions but the decoder."""
 
@@ -240,7 +241,7 @@ def found(tiny_world):
     train = parallel.program(library.pretrain, config.decoder, config.pretraining)
     params = first(train(*runs((tiny_world.pretraining, key)))[0])
     job = {"base": params, "world": tiny_world, "key": key}
-    ((_, (result,)),) = parallel.in_stages(functools.partial(cell.run, config))([job])
+    ((_, (result,)),) = parallel.map_runs(functools.partial(cell.run, config), [job])
     return config, params, key, result
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from conftest import tiny
 
-from sim.lab import parallel, seeds
-from sim.lab.store import Failed
+from sim.lab import seeds
+from sim.lab.store import Failure
 from sim.reuse import bases, jobs
 from sim.reuse.config import Cell
 from sim.worlds import build
@@ -19,50 +19,57 @@ from sim.worlds.two_hop import Setting
 SETTINGS = [Setting("real", "both"), Setting("fake", "both"), Setting("real", "none")]
 
 
-@pytest.fixture
-def handed(monkeypatch):
-    """Programs that only write down what they are given: (jobs of bases, jobs of cells)."""
-    seen = ([], [])
+class Recorder:
+    """A context that computes nothing and records jobs of bases and of cells, and what to precompile."""
 
-    def run(inputs):
+    devices = 2, "cpu"
+
+    def __init__(self, use_cache=False):
+        self.use_cache = use_cache
+        self.bases, self.cells, self.precompiled = [], [], []
+
+    def map_runs(self, stages, inputs):
         for job in inputs:
-            seen["base" in job].append(job)
-        if not inputs:
-            return
-        result = {"training": {}} if "base" in inputs[0] else ({"w": np.zeros(1)}, np.zeros(1))
-        yield list(range(len(inputs))), [result] * len(inputs)
+            (self.cells if "base" in job else self.bases).append(job)
+        if inputs:
+            result = {"training": {}} if "base" in inputs[0] else ({"w": np.zeros(1)}, np.zeros(1))
+            yield list(range(len(inputs))), [result] * len(inputs)
 
-    monkeypatch.setattr(parallel, "in_stages", lambda stages: run)
-    monkeypatch.setattr(parallel, "expect", lambda *given: None)
+    def precompile(self, *arguments):
+        self.precompiled.append(arguments)
+
+
+@pytest.fixture
+def recorder(monkeypatch):
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
-    return seen
+    return Recorder()
 
 
 def data(*path):
     return np.asarray(jax.random.key_data(seeds.key(*path, root=bases.ROOT)))
 
 
-def test_every_seed_has_its_own_keys_and_cells_share_a_base(handed):
+def test_every_seed_has_its_own_keys_and_cells_share_a_base(recorder):
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     finished = {}
-    for _, total, work in part.stages("toy", 2, False, set(), lambda: None):
+    for _, total, work in part.stages(recorder, "toy", 2, set()):
         done = [(rows, advanced) for rows, advanced in work]
         assert sum(advanced for _, advanced in done) == total
         for rows, _ in done:
             finished |= rows
     assert set(finished) == {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
-    trained, cells = handed
+    trained, cells = recorder.bases, recorder.cells
     assert len(trained) == 4 and len(cells) == 6  # a base with and one without the template, two seeds
     np.testing.assert_array_equal([job["key"] for job in trained], [data(0, 0)] * 2 + [data(0, 1)] * 2)
     np.testing.assert_array_equal([job["key"] for job in cells], [data(1, 0)] * 3 + [data(1, 1)] * 3)
     assert not np.array_equal(data(1, 0), data(1, 1)) and not np.array_equal(data(0, 0), data(1, 0))
 
 
-def test_what_is_done_is_left_out_and_nothing_else(handed):
+def test_what_is_done_is_left_out_and_nothing_else(recorder):
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     done = {"toy/0/seed000", "toy/2/seed001"}
     finished, advances = {}, {}
-    for label, total, work in part.stages("toy", 2, False, done, lambda: None):
+    for label, total, work in part.stages(recorder, "toy", 2, done):
         found = list(work)
         advances[label] = [advanced for _, advanced in found]
         assert sum(advances[label]) == total
@@ -78,21 +85,21 @@ def shapes(job):
 
 
 @pytest.mark.parametrize(("use_cache", "there"), [(False, True), (True, False), (True, True)])
-def test_what_is_expected_is_what_will_be_run(handed, monkeypatch, tmp_path, use_cache, there):
-    """Programs for jobs of the same shapes and number; none for bases that are kept."""
-    expected = []
-    monkeypatch.setattr(parallel, "expect", lambda *given: expected.append(given))
-    monkeypatch.setattr(bases, "path_of", lambda config: tmp_path if there else tmp_path / "none")
+@pytest.mark.usefixtures("recorder")
+def test_what_is_precompiled_is_what_will_be_run(monkeypatch, tmp_path, use_cache, there):
+    """Programs for jobs of the same shapes and number; none for bases in the cache."""
+    recorder = Recorder(use_cache)
+    monkeypatch.setattr(bases, "path_of", lambda *made_of: tmp_path if there else tmp_path / "none")
     monkeypatch.setattr(bases, "load", lambda path: bases.like_base(tiny().decoder) if there else None)
     monkeypatch.setattr(bases, "save", lambda path, params: None)
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
-    order = []
-    for _, _, work in part.stages("toy", 2, use_cache, set(), lambda: order.append(len(expected))):
+    part.precompile(recorder, "toy", 2, set())
+    for _, _, work in part.stages(recorder, "toy", 2, set()):
         list(work)
-    trained, cells = handed
+    trained, cells = recorder.bases, recorder.cells
     run = [*([("chunk_of_bases", trained)] if trained else []), ("run", cells)]
-    assert bool(trained) is not (use_cache and there) and order == [len(run)]
-    for (stages, job, count), (name, given) in zip(expected, run, strict=True):
+    assert bool(trained) is not (use_cache and there)
+    for (stages, job, count), (name, given) in zip(recorder.precompiled, run, strict=True):
         assert stages.func.__name__ == name and count == len(given)
         if name != "run" or (use_cache and there):  # else the toy's bases have no shapes
             assert shapes(job) == shapes(given[0])
@@ -112,7 +119,8 @@ def changed_world(row=0, by=1, **values):
     return changed
 
 
-def test_a_base_is_kept_under_what_it_was_shown(handed, monkeypatch):
+@pytest.mark.usefixtures("recorder")
+def test_a_base_is_kept_under_what_it_was_shown(monkeypatch):
     """A world whose code changes has other bases, though its Config and Setting are what they were."""
     asked = []
     monkeypatch.setattr(bases, "load", asked.append)
@@ -120,7 +128,7 @@ def test_a_base_is_kept_under_what_it_was_shown(handed, monkeypatch):
     cells = [Cell("toy", "a", SETTINGS[0], 0)]
 
     def path(config=None, cells=cells):
-        list(bases.bases(config or tiny(), cells, True, {}))
+        list(bases.train_bases(Recorder(use_cache=True), config or tiny(), cells, {}))
         return asked.pop()
 
     before = path()
@@ -165,22 +173,21 @@ def test_ranks_reach_the_modules_of_their_kind():
 def test_what_diverges_fails_alone(monkeypatch):
     """A base fails the cells that need it, an adapter its cell; the others are done, no bad base is kept."""
 
-    def run(inputs):
-        for index, job in enumerate(inputs):
-            bad = np.array([[1.0, np.nan if index == (2 if "base" in job else 0) else 1.0]])
-            good = {"joint": {"losses": np.ones((1, 2))}}
-            trained = {"training": {"lora": good, "lora_last": good | {"hop1": {"losses": bad}}}}
-            yield [index], [trained if "base" in job else ({"w": np.zeros(1)}, bad)]
+    class Diverging(Recorder):
+        def map_runs(self, stages, inputs):
+            for index, job in enumerate(inputs):
+                bad = np.array([[1.0, np.nan if index == (2 if "base" in job else 0) else 1.0]])
+                good = {"joint": {"losses": np.ones((1, 2))}}
+                trained = {"training": {"lora": good, "lora_last": good | {"hop1": {"losses": bad}}}}
+                yield [index], [trained if "base" in job else ({"w": np.zeros(1)}, bad)]
 
-    kept = []
-    monkeypatch.setattr(parallel, "in_stages", lambda stages: run)
-    monkeypatch.setattr(parallel, "expect", lambda *given: None)
+    saved = []
     monkeypatch.setattr(bases, "load", lambda path: None)
-    monkeypatch.setattr(bases, "save", lambda path, params: kept.append(path))
+    monkeypatch.setattr(bases, "save", lambda path, params: saved.append(path))
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     finished = {}
     part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
-    for _, total, work in part.stages("toy", 2, True, set(), lambda: None):
+    for _, total, work in part.stages(Diverging(use_cache=True), "toy", 2, set()):
         done = list(work)
         assert sum(advanced for _, advanced in done) == total
         for units, _ in done:
@@ -193,11 +200,11 @@ def test_what_diverges_fails_alone(monkeypatch):
         )
     )
     assert finished == {
-        "toy/0/seed000": Failed(lost),
-        "toy/1/seed000": Failed(lost),
+        "toy/0/seed000": Failure(lost),
+        "toy/1/seed000": Failure(lost),
         "toy/2/seed000": [{"seed": 0}],
         "toy/0/seed001": [{"seed": 1}],
-        "toy/1/seed001": Failed(own),
+        "toy/1/seed001": Failure(own),
         "toy/2/seed001": [{"seed": 1}],
     }
-    assert len(kept) == 3
+    assert len(saved) == 3

@@ -47,6 +47,21 @@ def test_the_new_answer_leads_the_old_iff_lambda_swing_passes_the_margin(seed, l
     np.testing.assert_array_equal(lam * swing[:, 0] > margin[:, 0], leads)
 
 
+@given(st.integers(0, 10**6))
+def test_pairs_of_adapters_that_meet_in_the_second_order_are_foretold(seed):
+    """f = f0 + sum_i (a_i lam_i + b_i lam_i^2) + c lam_1 lam_2: both are exact with its own derivatives."""
+    rng = np.random.default_rng(seed)
+    base, c, *parts = rng.normal(size=(6, 2, 3, 5))
+    a, b, lam = parts[:2], parts[2:], rng.normal(size=2)
+    singles = [base + a[i] * lam[i] + b[i] * lam[i] ** 2 for i in range(2)]
+    merge = sum(singles) - base + c * lam[0] * lam[1]
+    second = predictors.second_order(base, singles, [c * lam[0] * lam[1]])
+    np.testing.assert_allclose(second, merge, atol=1e-12)
+    at_base = [lam[1 - i] * a[1 - i] for i in range(2)]
+    across = [lam[1 - i] * (a[1 - i] + c * lam[i]) for i in range(2)]
+    np.testing.assert_allclose(predictors.crossed(base, singles, across, at_base), merge, atol=1e-12)
+
+
 def test_product_of_steps():
     steps = [jnp.asarray([True, True, False, False]), jnp.asarray([True, False, False, False])]
     assert float(predictors.product(*steps)) == 0.125

@@ -144,8 +144,8 @@ def test_a_cell_with_controls():
     world, key = build(WORLD, 0, setting), jax.random.key_data(jax.random.key(3))
     train = parallel.program(library.pretrain, config.decoder, config.pretraining)
     base = first(train(*runs((world.pretraining, key)))[0])
-    ((_, (result,)),) = parallel.in_stages(functools.partial(cell.run, config))(
-        [{"base": base, "world": world, "key": key}]
+    ((_, (result,)),) = parallel.map_runs(
+        functools.partial(cell.run, config), [{"base": base, "world": world, "key": key}]
     )
     labels = {(label, method) for _, label, method in result["outcomes"]}
     merges = {

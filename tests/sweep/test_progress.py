@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from sim.lab.parallel import THIS_PROCESS
 from sim.sweep import run as runner
 
 
@@ -19,27 +20,26 @@ class Part:
     config: tuple = ("toy",)
     setting: type = field(default=Setting)
 
-    def stages(self, experiment, count, use_cache, done, meanwhile):
-        told.append(f"stages of {self.config}")
-        meanwhile()
+    def stages(self, context, experiment, count, done):
+        events.append(f"stages of {self.config}")
         units = [f"{experiment}/only/seed{seed:03d}" for seed in range(count)]
         todo = [unit for unit in units if unit not in done]
 
         def work():
-            told.append(f"work of {self.config}")
+            events.append(f"work of {self.config}")
             yield {}, len(units) - len(todo)
             for unit in todo:
                 row = {"experiment": experiment, "world": "toy", "label": "only", "seed": int(unit[-3:])}
-                said = {"metric": "direct", "measured": 1.0, "predictor": "", "method": "sum"}
-                yield {unit: [row | said]}, 1
+                answer = {"metric": "direct", "measured": 1.0, "predictor": "", "method": "sum"}
+                yield {unit: [row | answer]}, 1
 
         yield "toy", len(units), work()
 
-    def expect(self, experiment, count, use_cache, done):
-        told.append(f"expected {self.config}")
+    def precompile(self, context, experiment, count, done):
+        events.append(f"precompile {self.config}")
 
 
-told = []
+events = []
 """What became of the parts, in order."""
 
 
@@ -64,7 +64,7 @@ def bars(monkeypatch):
 
 def go(folder, count):
     # The seeds are no part of what identifies this run, so that it can be taken further.
-    runner.run("toy", [Part()], lambda part: count, {"experiment": "toy"}, folder, "toy", False)
+    runner.run("toy", [Part()], lambda part: count, {"experiment": "toy"}, folder, "toy", THIS_PROCESS)
 
 
 def test_resumed_units_are_counted_and_do_not_make_the_rest_look_fast(tmp_path, bars):
@@ -76,13 +76,13 @@ def test_resumed_units_are_counted_and_do_not_make_the_rest_look_fast(tmp_path, 
     assert first.n == 4 and second.n == 6
 
 
-def test_the_next_part_is_expected_before_a_part_works(tmp_path):
-    told.clear()
+def test_the_next_part_is_precompiled_before_a_part_works(tmp_path):
+    events.clear()
     parts = [Part("first"), Part("second"), Part("third")]
-    given = "toy", parts, lambda part: 1, {"experiment": "toy"}, tmp_path, "toy", False
-    runner.run(*given, following=lambda: told.append("expected what follows"))
-    assert told == [
-        *("stages of first", "expected second", "work of first"),
-        *("stages of second", "expected third", "work of second"),
-        *("stages of third", "expected what follows", "work of third"),
+    arguments = "toy", parts, lambda part: 1, {"experiment": "toy"}, tmp_path, "toy", THIS_PROCESS
+    runner.run(*arguments, precompile_next=lambda: events.append("precompile what is next"))
+    assert events == [
+        *("precompile first", "precompile second", "stages of first", "work of first"),
+        *("precompile third", "stages of second", "work of second"),
+        *("precompile what is next", "stages of third", "work of third"),
     ]

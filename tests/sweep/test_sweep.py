@@ -54,8 +54,8 @@ def test_words_that_cannot_be_parsed_exit_2(command):
 def test_labels_are_what_tells_settings_apart():
     from sim.worlds.two_hop import Setting
 
-    found = main_job.labels([Setting("real", "none"), Setting("fake", "none")])
-    assert list(found) == ["real", "fake"] and found["fake"].entities == "fake"
+    labels = main_job.labels([Setting("real", "none"), Setting("fake", "none")])
+    assert list(labels) == ["real", "fake"] and labels["fake"].entities == "fake"
     assert list(main_job.labels([Setting("real", "none")])) == ["only"]
 
 
@@ -126,8 +126,8 @@ def check_rows(rows, summary, out):
     assert set(exact["method"]) == {"hop1", "hop2", "average", "sum", "concat"}
     np.testing.assert_allclose(exact["predicted"], exact["measured"], atol=1e-12)
     # The disentangled prediction stands beside the merged transformers.
-    said = rows[(rows["predictor"] == "disentangled") & (rows["metric"] == "hop1")]
-    assert set(said["method"]) == {"average", "sum", "concat"} and set(said["adapter"]) == {"lora"}
+    forecasts = rows[(rows["predictor"] == "disentangled") & (rows["metric"] == "hop1")]
+    assert set(forecasts["method"]) == {"average", "sum", "concat"} and set(forecasts["adapter"]) == {"lora"}
     given = rows[(rows["metric"] == "direct_given_among_answers") & (rows["predictor"] == "chance")]
     assert (given["predicted"] == 1 / 6).all() and len(given) > 10
     # sum and concat are the same update: the same answers, to the last one
@@ -145,24 +145,21 @@ def check_rows(rows, summary, out):
 
 def diverging(monkeypatch, spoil):
     """Let losses be NaN: ``spoil(index, job, result)`` writes it into the result of a job."""
-    original = parallel.in_stages
+    original = parallel.map_runs
 
-    def spoilt(stages):
-        def run(inputs):
-            for positions, results in original(stages)(inputs):
-                results = jax.tree.map(np.array, results)
-                for position, result in zip(positions, results, strict=True):
-                    spoil(position, inputs[position], result)
-                yield positions, results
+    def spoilt(stages, inputs):
+        for positions, results in original(stages, inputs):
+            results = jax.tree.map(np.array, results)
+            for position, result in zip(positions, results, strict=True):
+                spoil(position, inputs[position], result)
+            yield positions, results
 
-        return run
-
-    monkeypatch.setattr(parallel, "in_stages", spoilt)
+    monkeypatch.setattr(parallel, "map_runs", spoilt)
 
 
 @pytest.mark.slow
 def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeypatch, tmp_path):
-    """One base and one adapter diverge: their units are told and left out, and done when run again."""
+    """One base and one adapter diverge: their units are reported and left out, and done when run again."""
     whole, out = tmp_path / "whole", tmp_path / "run"
     words = ["sim.sweep", "--rank", 2, "--world", "two_hop", "--no-cache", "--out"]
     assert command(*words, whole)[0] == 0
@@ -179,10 +176,10 @@ def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeyp
         code, printed, err = command(*words, out)
     lost = [f"main/two_hop/rank2/{e}/pretraining/seed000" for e in ("fake", "real")]
     lost.append("main/two_hop/rank2/fake/none/seed001")
-    told = json.loads((out / "manifest.json").read_text())
-    assert sorted(told["failed"]) == sorted(lost) and told["finished"] is False
-    assert told["failed"][lost[0]].startswith("base of Setting(")
-    assert told["failed"][lost[2]].startswith(
+    content = json.loads((out / "manifest.json").read_text())
+    assert sorted(content["failed"]) == sorted(lost) and content["finished"] is False
+    assert content["failed"][lost[0]].startswith("base of Setting(")
+    assert content["failed"][lost[2]].startswith(
         f"lora adapter hop2 of {lost[2]}: the loss is not finite at step 2"
     )
     rows = store.read_table(out / "results.csv")
@@ -193,13 +190,13 @@ def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeyp
     assert code == 1 and line.startswith(f"error: 3 units failed, listed in {out}/manifest.json, the first ")
     assert "the loss is not finite at step" in line and "lower the learning rate" in line
     assert line.endswith("the others are finished, and the same command tries these again")
-    assert "cot_answer" in printed  # the others are told
+    assert "cot_answer" in printed  # the others are in the table
 
     assert command(*words, out)[0] == 0
     for name in ("results.csv", "summary.csv", "predictions.csv", "guesses.csv"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
-    told = json.loads((out / "manifest.json").read_text())
-    assert told["failed"] == {} and told["finished"] is True
+    content = json.loads((out / "manifest.json").read_text())
+    assert content["failed"] == {} and content["finished"] is True
 
 
 def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
@@ -210,14 +207,16 @@ def test_nothing_but_failures_is_one_line(command, monkeypatch, tmp_path):
         config: str = "toy"
         setting: type = two_hop.Setting
 
-        def stages(self, experiment, count, use_cache, done, meanwhile):
-            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+        def precompile(self, *arguments):
+            pass
+
+        def stages(self, context, experiment, count, done):
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failure("NaN; lower the rate")}, 1)])
 
     monkeypatch.setattr(main_job, "parts", lambda *options: [Part()])
     monkeypatch.setattr(main_job, "seeds", lambda *options: 1)
     monkeypatch.setattr(type(EXPERIMENTS["rank"]), "parts", lambda self, profile: [Part()])
     monkeypatch.setattr(parallel, "use_all_cores", lambda: None)
-    monkeypatch.setattr(parallel, "keep_compiled", lambda: None)
     for words, folder, name in (((), "", "main"), (("rank", "damage"), "rank", "rank")):
         code, out, err = command("sim.sweep", *words, "--out", tmp_path / "run")
         manifest = tmp_path / "run" / folder / "manifest.json"
@@ -244,9 +243,9 @@ def test_killed_in_the_middle_and_run_again(tmp_path):
 
     def units():
         database = Database(out / "results.sqlite")
-        found = database.rows()
+        rows = database.rows()
         database.close()
-        return {unit: [repr(row) for row in found if row[0] == unit] for unit in {row[0] for row in found}}
+        return {unit: [repr(row) for row in rows if row[0] == unit] for unit in {row[0] for row in rows}}
 
     before = units()
     subprocess.run(words, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -258,7 +257,7 @@ def test_killed_in_the_middle_and_run_again(tmp_path):
     assert rows["unit"].tolist() == [unit for unit in sorted(after) for _ in after[unit]]
 
 
-def test_the_next_experiment_is_expected_unless_it_was_begun(command, monkeypatch, tmp_path):
+def test_the_next_experiment_is_precompiled_unless_it_was_begun(command, monkeypatch, tmp_path):
     events = []
 
     @dataclasses.dataclass(frozen=True)
@@ -266,17 +265,18 @@ def test_the_next_experiment_is_expected_unless_it_was_begun(command, monkeypatc
         config: str
         setting: type = two_hop.Setting
 
-        def stages(self, experiment, count, use_cache, done, meanwhile):
-            meanwhile()
+        def stages(self, context, experiment, count, done):
             events.append(f"run {self.config}")
-            yield "toy", 1, iter([({f"{experiment}/toy": store.Failed("NaN; lower the rate")}, 1)])
+            yield "toy", 1, iter([({f"{experiment}/toy": store.Failure("NaN; lower the rate")}, 1)])
 
-        def expect(self, experiment, count, use_cache, done):
-            events.append(f"expect {self.config} as {experiment}, {count} seeds, {sorted(done)}")
+        def precompile(self, context, experiment, count, done):
+            events.append(f"precompile {self.config} as {experiment}, {count} seeds, {sorted(done)}")
 
     monkeypatch.setattr(type(EXPERIMENTS["rank"]), "parts", lambda self, profile: [Part(self.name)])
     monkeypatch.setattr(parallel, "use_all_cores", lambda: None)
-    monkeypatch.setattr(parallel, "keep_compiled", lambda: None)
     (tmp_path / "run" / "damage").mkdir(parents=True)
     command("sim.sweep", "rank", "damage", "names", "--seeds", "3", "--out", tmp_path / "run")
-    assert events == ["run rank", "expect names as names, 3 seeds, []", "run damage", "run names"]
+    first, *others, again = [
+        f"precompile {name} as {name}, 3 seeds, []" for name in ("rank", "damage", "names", "names")
+    ]
+    assert events == [first, "run rank", others[0], others[1], "run damage", again, "run names"]

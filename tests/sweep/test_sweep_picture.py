@@ -23,9 +23,9 @@ def of_ranks(*ranks):
 
 @pytest.mark.parametrize("ranks", [(4,), (2, 4)])
 def test_nothing_lies_over_anything(ranks):
-    found = Measured(report.picture(of_ranks(*ranks)))
-    assert check(found) == []
-    titles = [axes.get_title(loc="left") for axes in found.panels]
+    picture = Measured(report.picture(of_ranks(*ranks)))
+    assert check(picture) == []
+    titles = [axes.get_title(loc="left") for axes in picture.panels]
     assert [title[:3] for title in titles] == [f"({letter})" for letter in "abcdef"[: 3 * len(ranks)]]
     assert all((f"rank {ranks[-1]}" in title) == (len(ranks) > 1) for title in titles[-3:])
 
@@ -41,8 +41,8 @@ def test_a_panel_has_a_row_a_setting_and_a_marker_a_method():
     for bar in bars:
         assert len(bar.lines[0].get_xdata()) == len(names)
     joint = next(bar for bar in bars if bar.lines[0].get_label() == "joint adapter")
-    told = rows[rows["method"] == "joint"].drop_duplicates("label").set_index("label")["measured"]
-    np.testing.assert_allclose(joint.lines[0].get_xdata().astype(float), told.reindex(names))
+    expected = rows[rows["method"] == "joint"].drop_duplicates("label").set_index("label")["measured"]
+    np.testing.assert_allclose(joint.lines[0].get_xdata().astype(float), expected.reindex(names))
     assert joint.lines[0].get_color() == look_of("joint").colour
     assert [label.get_text() for label in direct.get_yticklabels()] == [""] * len(names)
 

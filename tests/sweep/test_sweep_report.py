@@ -47,10 +47,10 @@ SUMMARY = SUMMARY.assign(experiment="main", error=(SUMMARY["predicted"] - SUMMAR
 
 
 def test_a_line_a_model_with_interval_and_prediction():
-    found = table.table(SUMMARY)
-    assert list(found.columns) == ["seeds", "direct", "cot_answer", "hop1"]
+    cells = table.table(SUMMARY)
+    assert list(cells.columns) == ["seeds", "direct", "cot_answer", "hop1"]
     rank4, real, fake = (
-        found.xs(label, level="label").droplevel("world") for label in ("rank4", "real", "fake")
+        cells.xs(label, level="label").droplevel("world") for label in ("rank4", "real", "fake")
     )
     assert list(real.index) == [
         "average",
@@ -100,8 +100,8 @@ def test_the_verdict_is_three_lines_from_the_intervals():
 
 
 def test_a_run_of_the_one_layer_model_has_a_verdict_too():
-    told_of = verdict(SUMMARY[SUMMARY["world"] == "one_layer"])
-    assert told_of[1:] == [
+    lines = verdict(SUMMARY[SUMMARY["world"] == "one_layer"])
+    assert lines[1:] == [
         "At once: 0.051 [0.040, 0.060] at most (sum), predicted 0.050.",
         "Step by step: not asked in this run.",
     ]
@@ -139,10 +139,10 @@ return {
 
 @needs_browser
 def test_a_browser_shows_the_page(page, tmp_path):
-    found = run_script(page, SEEN, tmp_path)
-    assert found["doubts"] == "main/real/seed000 failed: NaN <here>" and found["verdict"] == verdict(SUMMARY)
-    assert found["heads"] == [
+    seen = run_script(page, SEEN, tmp_path)
+    assert seen["doubts"] == "main/real/seed000 failed: NaN <here>" and seen["verdict"] == verdict(SUMMARY)
+    assert seen["heads"] == [
         ["label", "model", "seeds", "direct", "hop1"],
         ["label", "model", "seeds", "cot_answer", "hop1"],
     ]
-    assert found["rows"] == [2, 7] and found["picture"]
+    assert seen["rows"] == [2, 7] and seen["picture"]

@@ -54,11 +54,11 @@ class Run:
 
     def until(self, reached):
         deadline = time.monotonic() + 300
-        while not (found := reached()):
+        while not (value := reached()):
             assert self.process.poll() is None, self.errors.read_text()[-2000:]
             assert time.monotonic() < deadline, self.errors.read_text()[-2000:]
             time.sleep(0.02)
-        return found
+        return value
 
     def units(self):
         return units_on_disk(self.out / "tiny")
@@ -66,14 +66,19 @@ class Run:
     def workers(self):
         """Processes of the workers, the oldest first; none while they are being started anew."""
         with contextlib.suppress(psutil.Error):
-            found = psutil.Process(self.process.pid).children()
-            return sorted((p for p in found if "spawn_main" in " ".join(p.cmdline())), key=lambda p: p.pid)
+            children = psutil.Process(self.process.pid).children()
+            return sorted((p for p in children if "spawn_main" in " ".join(p.cmdline())), key=lambda p: p.pid)
         return []
 
     def kill_workers(self):
         """All at once, with the chunks that they have."""
         for worker in self.workers():
             worker.kill()
+
+    def counts(self):
+        """How many functions were traced, and programs compiled that were not in JAX's cache."""
+        last = self.errors.read_text().splitlines()[-1]
+        return tuple(map(int, re.fullmatch(r"traced (\d+), compiled (\d+)", last).groups()))
 
     def end(self):
         assert self.process.wait(timeout=300) == 0, self.errors.read_text()[-2000:]
@@ -87,23 +92,29 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def alone(place):
-    """The results of one device."""
-    return Run(place, "one", JAX_NUM_CPU_DEVICES="1").start().end()
+def one_device(place):
+    """A run on one device, and its results."""
+    run = Run(place, "one", JAX_NUM_CPU_DEVICES="1").start()
+    return run, run.end()
+
+
+@pytest.fixture
+def expected(one_device):
+    return one_device[1]
 
 
 def device(out):
     return json.loads((out / "tiny" / "manifest.json").read_text())["device"]
 
 
-def test_eight_devices(place, alone):
+def test_eight_devices(place, expected):
     run = Run(place, "eight", JAX_NUM_CPU_DEVICES="8").start()
-    assert run.end() == alone
+    assert run.end() == expected
     assert device(run.out) == "8 x cpu"
-    assert len({line.split(b",")[0] for line in alone.splitlines()[1:]}) == CELLS
+    assert len({line.split(b",")[0] for line in expected.splitlines()[1:]}) == CELLS
 
 
-def test_workers_killed_and_the_client_interrupted(place, alone):
+def test_workers_killed_and_the_client_interrupted(place, expected):
     """SIGKILL while bases and cells are made; then Ctrl-C, and the same command again."""
     # Dask would give a worker up that is away this long after it died.
     soon = {"DASK_DISTRIBUTED__DEPLOY__LOST_WORKER_TIMEOUT": "200ms"}
@@ -123,23 +134,21 @@ def test_workers_killed_and_the_client_interrupted(place, alone):
     assert took < 4, took  # 2 s on a machine that does nothing else
     assert psutil.wait_procs(workers, timeout=5)[1] == []
     time.sleep(1)  # whatever else is left of it may speak
-    told = run.errors.read_text()
+    text = run.errors.read_text()
     line = "interrupted: what was finished is kept; run the same command again to go on"
-    assert told.splitlines()[-1] == line and "Traceback" not in told
-    assert "compil" not in told  # the bars and lines of the client alone
+    assert text.splitlines()[-1] == line and "Traceback" not in text
+    assert "compil" not in text  # the bars and lines of the client alone
     assert device(run.out) == "2 x cpu" and 3 <= run.units() <= CELLS
-    assert Run(place, "local", JAX_NUM_CPU_DEVICES="1").start().end() == alone  # goes on without workers
+    assert Run(place, "local", JAX_NUM_CPU_DEVICES="1").start().end() == expected  # goes on without workers
 
 
-def test_what_is_compiled_is_compiled_once(place, alone):
+def test_what_is_compiled_is_compiled_once(place, one_device):
     """A second process compiles nothing, and a second experiment of the same shapes traces nothing."""
-    run = Run(place, "second", experiments=("tiny", "again"), JAX_NUM_CPU_DEVICES="1").start()
-    assert run.end() == alone
-    last = run.errors.read_text().splitlines()[-1]
-    found = re.fullmatch(r"traced (\d+) and (\d+), compiled (\d+)", last)
-    assert found, last
-    first, second, compiled = map(int, found.groups())
-    assert first > 10 and (second, compiled) == (0, 0), last
+    first, expected = one_device
+    second = Run(place, "second", experiments=("tiny", "again"), JAX_NUM_CPU_DEVICES="1").start()
+    assert second.end() == expected
+    (traced, compiled), again = first.counts(), second.counts()
+    assert traced > 10 and compiled > 10 and again == (traced, 0)
 
 
 def no_slurm():
@@ -152,7 +161,7 @@ def no_slurm():
 
 
 @pytest.mark.skipif(bool(no_slurm()), reason=no_slurm())
-def test_jobs_of_slurm(place, alone):
+def test_jobs_of_slurm(place, expected):
     """A job that is cancelled is followed by another; after Ctrl-C none is left."""
 
     def jobs():
@@ -169,7 +178,7 @@ def test_jobs_of_slurm(place, alone):
     while jobs() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert jobs() == []
-    assert run.start().end() == alone
+    assert run.start().end() == expected
 
 
 @pytest.mark.skipif(bool(no_slurm()), reason=no_slurm())
@@ -177,5 +186,5 @@ def test_a_refusal_of_slurm_is_one_line(place, tmp_path):
     (tmp_path / "jobqueue.yaml").write_text("jobqueue: {slurm: {queue: nowhere}}")
     run = Run(place, "refused", "--cluster", "slurm", "--workers", "1", DASK_CONFIG=str(tmp_path)).start()
     assert run.process.wait(timeout=60) == 2
-    told = run.errors.read_text()
-    assert told.count("\n") == 1 and told.startswith("error: Slurm refuses the jobs: ")
+    text = run.errors.read_text()
+    assert text.count("\n") == 1 and text.startswith("error: Slurm refuses the jobs: ")

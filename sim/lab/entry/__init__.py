@@ -1,1 +1,1 @@
-"""Commands as Python: packages that can be called, and results that show themselves."""
+"""How commands begin and end, and what they return in Python."""

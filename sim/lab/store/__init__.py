@@ -1,9 +1,8 @@
 """Results on disk: nothing lost on Ctrl-C, kill or a full disk, nothing computed twice, none overwritten."""
 
-from sim.lab.store.database import Failed
-from sim.lab.store.folder import Store
+from sim.lab.store.database import Failure
+from sim.lab.store.folder import Store, is_unfinished
 from sim.lab.store.identity import digest, environment, plain
-from sim.lab.store.manifest import unfinished
 from sim.lab.store.tables import read_table, summarise
 
-__all__ = ["Failed", "Store", "digest", "environment", "plain", "read_table", "summarise", "unfinished"]
+__all__ = ["Failure", "Store", "digest", "environment", "is_unfinished", "plain", "read_table", "summarise"]

@@ -32,45 +32,42 @@ def plain(value: object) -> object:
 def require_same(there: object, here: object, folder: Path) -> None:
     """Raise ValueError, naming what differs, if a folder holds results of another configuration."""
     if there != here:
-        raise ValueError(
-            f"{folder} has another configuration ({', '.join(_differences(there, here)[:3])}); "
-            "choose another --out"
-        )
+        differences = ", ".join(_differences(there, here)[:3])
+        raise ValueError(f"{folder} has another configuration ({differences}); choose another --out")
 
 
-def _differences(old: object, new: object, path: tuple = ()) -> list[str]:
-    """The settings that differ; where plain values do, only these, since what is nested follows from them."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in sorted({*old, *new}, key=str) if old.get(key) != new.get(key)]
-        typed = [key for key in keys if not (_nested(old.get(key)) or _nested(new.get(key)))]
-        found = [_differences(old.get(key), new.get(key), (*path, key)) for key in typed or keys]
-        return list(dict.fromkeys(text for texts in found for text in texts))
-    if _nested(old) and _nested(new) and len(old) == len(new):
-        old, new = (dict(enumerate(values)) for values in (old, new))
-        return _differences(old, new, path)
-    name = ".".join(part for part in path if isinstance(part, str))
-    return [f"{name}: {_short(old)} there, {_short(new)} here"]
+def _differences(there: object, here: object) -> list[str]:
+    """The settings that differ, "rank: 2 there, 4 here": the least nested, since others follow from them."""
+    old, new = _settings(there), _settings(here)
+    differing = [path for path in sorted({*old, *new}) if old.get(path) != new.get(path)]
+    nesting = {path: 2 * len(path) - (path[-1:] == ("",)) for path in differing}
+    return [
+        f"{'.'.join(filter(None, path))}: {old.get(path, 'default')} there, {new.get(path, 'default')} here"
+        for path in differing
+        if nesting[path] == min(nesting.values())
+    ]
 
 
-def _nested(value: object) -> bool:
-    """Whether a value has settings of its own, or is a list of such."""
-    return isinstance(value, dict) or (isinstance(value, list) and any(map(_nested, value)))
+def _settings(value: object, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """Every setting by its path, in a few letters; of a list of nested ones how many, and those of all."""
+    if isinstance(value, dict):
+        nested = [_settings(item, (*path, key)) for key, item in value.items()]
+    elif isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        nested = [{(*path, ""): f"{len(value)} of them"}, *(_settings(item, path) for item in value)]
+    else:
+        text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return {path: "default" if value is None else text if len(text) <= 40 else f"{text[:37]}..."}
+    texts: dict[tuple[str, ...], str] = {}
+    for settings in nested:
+        for place, text in settings.items():
+            texts[place] = text if texts.get(place, text) == text else f"{texts[place]} {text}"
+    return texts
 
 
-def _short(value: object) -> str:
-    """A value in a few letters: "2 4 8"."""
-    if _nested(value):
-        return f"{len(value)} of them"
-    text = (
-        " ".join(map(str, value)) if isinstance(value, list) else "default" if value is None else str(value)
-    )
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
-def environment(device: str | None = None) -> dict:
+def environment(device: str = "") -> dict:
     """Versions, device and commit: what a reader needs to repeat a run.
 
-    device: what it ran on, where that was not JAX, which is then left asleep.
+    device: what it ran on, if that was not JAX in this process, which is then not started.
     """
     here = Path(__file__).parent
     commit = subprocess.run(

@@ -36,28 +36,28 @@ def summarise(rows: pd.DataFrame) -> pd.DataFrame:
     numbers = rows[["predicted", "measured", "trials"]].astype(float)
     rows = rows.assign(**numbers, error=(numbers["predicted"] - numbers["measured"]).abs())
     groups = rows.groupby(keys, sort=False, dropna=False)
-    cells = groups.agg(
+    summary = groups.agg(
         predicted=("predicted", "mean"),
         seeds=("seed", "nunique"),
         error=("error", "mean"),
-        of=("trials", "min"),
+        trials=("trials", "min"),
     )
     place = groups.ngroup().to_numpy(), groups.cumcount().to_numpy()
-    shape = len(cells), max(place[1], default=0) + 1  # seeds that a cell lacks asked nothing
-    right, asked, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
-    trials = numbers["trials"].fillna(0.0)
-    right[place], asked[place], values[place] = numbers["measured"] * trials, trials, numbers["measured"]
-    counted = cells["of"].notna().to_numpy()
-    ends = np.empty((len(cells), 3))
-    counts = right[counted], asked[counted]
-    ends[counted] = np.stack(intervals.proportions(*counts, _pool(cells.index[counted], *counts)), axis=1)
-    for row in np.flatnonzero(~counted):
-        ends[row] = intervals.mean(values[row][~np.isnan(values[row])])
-    cells[["measured", "low", "high"]] = ends
-    return cells.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
+    shape = len(summary), max(place[1], default=0) + 1  # a cell may lack seeds: they count no trial
+    right, trials, values = (np.full(shape, fill) for fill in (0.0, 0.0, np.nan))
+    counts = numbers["trials"].fillna(0.0)
+    right[place], trials[place], values[place] = numbers["measured"] * counts, counts, numbers["measured"]
+    rates = summary["trials"].notna().to_numpy()
+    bounds = np.empty((len(summary), 3))
+    pooled = right[rates], trials[rates]
+    bounds[rates] = np.stack(intervals.proportions(*pooled, _pool(summary.index[rates], *pooled)), axis=1)
+    for row in np.flatnonzero(~rates):
+        bounds[row] = intervals.mean(values[row][~np.isnan(values[row])])
+    summary[["measured", "low", "high"]] = bounds
+    return summary.reset_index()[[*keys, "predicted", "measured", "low", "high", "seeds", "error"]]
 
 
-def _pool(cells: pd.MultiIndex, right: np.ndarray, asked: np.ndarray) -> intervals.Correlation | None:
+def _pool(cells: pd.MultiIndex, right: np.ndarray, trials: np.ndarray) -> intervals.Correlation | None:
     """What the cells of ``KINDS`` show of the correlation within a seed; None where a column is missing."""
     if not {SETTING, *KINDS[0]} <= set(cells.names):
         return None
@@ -66,4 +66,4 @@ def _pool(cells: pd.MultiIndex, right: np.ndarray, asked: np.ndarray) -> interva
     kinds = [
         np.ravel_multi_index([codes[name] for name in kind], [sizes[name] for name in kind]) for kind in KINDS
     ]
-    return intervals.correlation(right, asked, *kinds, setting=codes[SETTING])
+    return intervals.correlation(right, trials, *kinds, setting=codes[SETTING])

@@ -67,8 +67,8 @@ def _voted(
     stack = jnp.where(jnp.abs(stack) > noise[:, None, None], stack, 0)
     keep = jnp.maximum(jnp.floor(density * entries + 1e-9).astype(int), 1)
     at = jnp.stack([threshold_of(jnp.abs(core), keep) for core in stack])
-    kept = weights[:, None, None] * trimmed(stack, at)
-    return elected_mean(kept, vote, jnp.sum(jnp.abs(weights) * noise))
+    survivors = weights[:, None, None] * trimmed(stack, at)
+    return elected_mean(survivors, vote, jnp.sum(jnp.abs(weights) * noise))
 
 
 @method("core", float64=True, identity={"density": 1.0})

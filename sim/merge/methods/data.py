@@ -77,12 +77,12 @@ def task_arithmetic_fitted(
     """
     _one_each(updates, grams, "grams")
     total = absorbed(combination(updates, weights))
-    wanted = found = jnp.zeros((), total.a.dtype)
+    wanted = energy = jnp.zeros((), total.a.dtype)
     for update, gram in zip(updates, grams, strict=True):
         seen = total._replace(a=total.a @ gram.astype(total.a.dtype))
         wanted += inner(seen, update)
-        found += inner(seen, total)
-    return scaled(total, wanted / jnp.where(found > 0, found, 1))
+        energy += inner(seen, total)
+    return scaled(total, wanted / jnp.where(energy > 0, energy, 1))
 
 
 def _one_each(updates: Sequence[LowRank], statistics: Sequence, name: str) -> None:

@@ -30,7 +30,9 @@ def do_merging(
     """
     if not penalty >= 0:
         raise ValueError(f"penalty must not be negative, but is {penalty}")
-    b, a = (_apart(side, penalty) for side in zip(*(_split(update, eps) for update in updates), strict=True))
+    b, a = (
+        _decouple(side, penalty) for side in zip(*(_split(update, eps) for update in updates), strict=True)
+    )
     # |B A e_c| from a triangular root of B^T B, as in nuslerp.
     lengths = [
         jnp.linalg.norm(jnp.linalg.qr(left.T)[1] @ right, axis=0) for left, right in zip(b, a, strict=True)
@@ -50,7 +52,7 @@ def _split(update: LowRank, eps: float) -> tuple[Float[Array, "r out"], Float[Ar
     return root * u.T, root * vt
 
 
-def _apart(factors: Sequence[Float[Array, "r n"]], penalty: float) -> list[Float[Array, "r n"]]:
+def _decouple(factors: Sequence[Float[Array, "r n"]], penalty: float) -> list[Float[Array, "r n"]]:
     """The factors after the descent, each at its own norm."""
     norms = [jnp.linalg.norm(factor) for factor in factors]
     start = [factor / jnp.where(norm > 0, norm, 1) for factor, norm in zip(factors, norms, strict=True)]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import map_rows, over, reduce_rows
+from sim.merge.elementwise import map_rows, reduce_rows, sum_updates
 from sim.merge.methods.linear import combination
 from sim.merge.registry import method
 from theory.lowrank import LowRank, absorbed
@@ -85,7 +85,7 @@ def _changed(entries: Array, weights: Array, at: Array) -> tuple[Array, Array, A
     """Weighted entries, which of them count as changed, and by how many updates each place is."""
     entries = weights[:, None, None] * entries
     changed = jnp.abs(entries) > at[:, None, None]
-    return entries, changed, over(changed.astype(entries.dtype))
+    return entries, changed, sum_updates(changed.astype(entries.dtype))
 
 
 def _counts(entries: Array, rows: Array, weights: Array, at: Array) -> Float[Array, "2 K"]:
@@ -97,5 +97,9 @@ def _counts(entries: Array, rows: Array, weights: Array, at: Array) -> Float[Arr
 
 def _disjoint(entries: Array, rows: Array, weights: Array, at: Array, factor: Array) -> Array:
     entries, changed, holders = _changed(entries, weights, at)
-    kept = jnp.where(changed, entries, 0)
-    return jnp.where(holders > 1, over(kept) / jnp.maximum(holders, 1), over(factor[:, None, None] * kept))
+    survivors = jnp.where(changed, entries, 0)
+    return jnp.where(
+        holders > 1,
+        sum_updates(survivors) / jnp.maximum(holders, 1),
+        sum_updates(factor[:, None, None] * survivors),
+    )

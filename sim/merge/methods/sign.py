@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import kept, map_rows, over, threshold
+from sim.merge.elementwise import count_entries, map_rows, sum_updates, threshold
 from sim.merge.registry import method
 from theory.lowrank import LowRank
 
@@ -19,7 +19,7 @@ def elected(total: Array, noise: float | Array) -> Array:
 
 def rounding(entries: Float[Array, "K n in"]) -> Float[Array, "n in"]:
     """What the rounding of K entries, each a product of factors, may leave of a sum that is zero."""
-    return 32 * jnp.finfo(entries.dtype).eps * over(jnp.abs(entries))
+    return 32 * jnp.finfo(entries.dtype).eps * sum_updates(jnp.abs(entries))
 
 
 def elected_mean(
@@ -33,13 +33,13 @@ def elected_mean(
     """
     if vote not in VOTES:
         raise ValueError(f"vote must be one of {', '.join(VOTES)}, not {vote!r}")
-    winner = elected(over(entries), rounding(entries) if noise is None else noise)
+    winner = elected(sum_updates(entries), rounding(entries) if noise is None else noise)
     if vote == "count":
-        ballots = jnp.sign(over(jnp.sign(entries)))
+        ballots = jnp.sign(sum_updates(jnp.sign(entries)))
         winner = jnp.where(ballots == 0, winner, ballots)
     agrees = (jnp.sign(entries) == winner[None]) & (entries != 0)
-    count = jnp.maximum(over(agrees.astype(entries.dtype)), 1)
-    return over(jnp.where(agrees, entries, 0)) / count
+    count = jnp.maximum(sum_updates(agrees.astype(entries.dtype)), 1)
+    return sum_updates(jnp.where(agrees, entries, 0)) / count
 
 
 def trimmed(entries: Float[Array, "K n in"], at: Float[Array, "K"]) -> Float[Array, "K n in"]:
@@ -58,7 +58,7 @@ def ties(
     (by total mass, or by count). Dividing by the number of winners, not by weights, is the paper's rule
     and PEFT's. density 0.2 is the paper's default.
     """
-    keep = kept(density, updates[0].b.shape[0] * updates[0].a.shape[1])
+    keep = count_entries(density, updates[0].b.shape[0] * updates[0].a.shape[1])
     return map_rows(updates, _rows, weights, *threshold(updates, keep), vote=vote)
 
 

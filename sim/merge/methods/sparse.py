@@ -7,10 +7,10 @@ from jaxtyping import Array, Float
 
 from sim.merge.elementwise import (
     check_density,
-    kept,
+    count_entries,
     map_rows,
-    over,
     reduce_rows,
+    sum_updates,
     threshold,
     threshold_of,
     uniform_rows,
@@ -29,11 +29,11 @@ def magnitude_prune(
     updates: Sequence[LowRank], weights: Float[Array, "K"], *, density: float = 0.5
 ) -> Float[Array, "out in"]:
     """Keep the largest entries of each Delta W (a share ``density``), then take the weighted sum."""
-    return map_rows(updates, _pruned, weights, *threshold(updates, kept(density, _entries(updates))))
+    return map_rows(updates, _pruned, weights, *threshold(updates, count_entries(density, _entries(updates))))
 
 
 def _pruned(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
-    return over(weights[:, None, None] * trimmed(entries, at))
+    return sum_updates(weights[:, None, None] * trimmed(entries, at))
 
 
 @method("sparse", dense=True, identity={"density": 1.0, "gamma": 0.0})
@@ -49,13 +49,13 @@ def breadcrumbs(
     if gamma < 0 or density + gamma > 1.0 + 1e-9:
         raise ValueError(f"breadcrumbs needs gamma >= 0, density + gamma <= 1; got {density} and {gamma}")
     top = min(int(gamma * total + 1e-9), total - 1)
-    at, above = threshold(updates, min(top + kept(density, total), total), top)
+    at, above = threshold(updates, min(top + count_entries(density, total), total), top)
     return map_rows(updates, _crumbs, weights, at, above)
 
 
 def _crumbs(entries: Array, rows: Array, weights: Array, at: Array, above: Array) -> Array:
     outlier = jnp.abs(entries) >= above[:, None, None]
-    return over(weights[:, None, None] * jnp.where(outlier, 0, trimmed(entries, at)))
+    return sum_updates(weights[:, None, None] * jnp.where(outlier, 0, trimmed(entries, at)))
 
 
 def _draws(entries: Array, rows: Array, key: Array) -> Array:
@@ -80,7 +80,7 @@ def dare(
 
 
 def _thinned(entries: Array, rows: Array, weights: Array, key: Array, *, density: float) -> Array:
-    return over(weights[:, None, None] * _dropped(entries, _draws(entries, rows, key), density))
+    return sum_updates(weights[:, None, None] * _dropped(entries, _draws(entries, rows, key), density))
 
 
 @method("sparse", dense=True, identity={"density": 1.0})
@@ -147,7 +147,7 @@ def sce(
     the entries whose sign is not that of the sum; merge = sum_i eta_i tau_i / sum_i eta_i over what is left.
     """
     if density < 1.0 and len(updates) > 1:
-        at = threshold_of(map_rows(updates, _variances, weights), kept(density, _entries(updates)))
+        at = threshold_of(map_rows(updates, _variances, weights), count_entries(density, _entries(updates)))
         energy = reduce_rows(updates, _energies, weights, at)
     else:
         check_density(density)
@@ -161,7 +161,7 @@ def _variances(entries: Array, rows: Array, weights: Array) -> Array:
     """The variance of the weighted entries across the updates."""
     entries = weights[:, None, None] * entries
     count = len(entries)
-    return over(jnp.square(entries - (over(entries) / count)[None])) / count
+    return sum_updates(jnp.square(entries - (sum_updates(entries) / count)[None])) / count
 
 
 def _selected(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
@@ -176,7 +176,7 @@ def _energies(entries: Array, rows: Array, weights: Array, at: Array) -> Array:
 def _agreed(entries: Array, rows: Array, weights: Array, at: Array, eta: Array) -> Array:
     """SCE's last steps: entries of the minority sign erased, the others averaged by energy."""
     entries, eta = _selected(entries, rows, weights, at), eta[:, None, None]
-    winner = elected(over(entries), rounding(entries))
+    winner = elected(sum_updates(entries), rounding(entries))
     agrees = (jnp.sign(entries) == winner[None]) & (entries != 0)
-    mass = over(jnp.where(agrees, eta, 0))
-    return over(jnp.where(agrees, eta * entries, 0)) / jnp.where(mass > 0, mass, 1)
+    mass = sum_updates(jnp.where(agrees, eta, 0))
+    return sum_updates(jnp.where(agrees, eta * entries, 0)) / jnp.where(mass > 0, mass, 1)

@@ -28,16 +28,16 @@ def experts(where: str, module: str, update: LowRank, rank: int) -> dict[str, Lo
 
 def fused(factors: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """(B, A) by module, all of one rank, with experts put together again as PEFT keeps them."""
-    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    result: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     groups: dict[str, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
     for name, sides in factors.items():
         expert = re.fullmatch(r"(.+)\[(\d+)\]", name)
         if expert:
             groups.setdefault(expert[1], {})[int(expert[2])] = sides
         else:
-            found[name] = sides
+            result[name] = sides
     for module, parts in groups.items():
         ordered = [parts[e] for e in range(len(parts))]
         b = np.stack([b for b, _ in ordered], axis=2)
-        found[module] = b.reshape(b.shape[0], -1), np.concatenate([a for _, a in ordered], axis=0)
-    return found
+        result[module] = b.reshape(b.shape[0], -1), np.concatenate([a for _, a in ordered], axis=0)
+    return result

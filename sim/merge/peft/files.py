@@ -121,8 +121,8 @@ def _refuse_other_formats(path: Path) -> None:
     """ValueError for a path that is no PEFT folder, by the name of its format where its tensors tell it."""
     if (path / CONFIG).exists():
         return
-    found = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
-    for file in found:
+    candidates = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    for file in candidates:
         with contextlib.suppress(SafetensorError, OSError), safe_open(file, "np") as tensors:
             if name := foreign(tensors.keys()):
                 raise ValueError(f"{file} is in the {name} format, not PEFT's: convert it to PEFT first")

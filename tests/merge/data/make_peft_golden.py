@@ -38,13 +38,13 @@ class Model(torch.nn.Module):
 
 def delta(model, adapter: str) -> dict[str, torch.Tensor]:
     """PEFT's Delta W of every module, turned to (out, in) where the layer is stored transposed."""
-    found = {}
+    deltas = {}
     for name, module in model.named_modules():
         if hasattr(module, "get_delta_weight") and adapter in module.lora_A:
             weight = module.get_delta_weight(adapter)
             weight = weight.T if module.fan_in_fan_out else weight
-            found[name.removeprefix("base_model.model.")] = weight.contiguous()
-    return found
+            deltas[name.removeprefix("base_model.model.")] = weight.contiguous()
+    return deltas
 
 
 def make(folder: Path, transposed: bool, merges: dict[str, dict], **config) -> None:

@@ -2,39 +2,40 @@
 
 python -m tiny tiny --out DIR [--cluster local]
 
-The last line on stderr says what JAX traced for either experiment, and what was not in its cache.
+The last line on stderr says how many functions JAX traced, and how many programs were not in its cache.
 
 A package, as the command is one: processes of workers import the main file if it is a script.
 """
 
 import atexit
+import collections
+import signal
 import sys
 
 import jax
 
 from sim.experiments.registry import experiment
-from sim.lab import cli, interrupt
+from sim.lab import cli
+from sim.lab.entry import interrupt
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import plain
 from sim.sweep.__main__ import Sweep, main
 from sim.worlds.two_hop import Config, Setting
 
-traced, compiled = {"tiny": 0, "again": 0}, 0
-running = "tiny"
+events = collections.Counter()
 
 
-def note(event, *_, **__):
-    """Count what JAX says it does."""
-    global compiled
-    traced[running] += event == "/jax/core/compile/jaxpr_trace_duration"
-    compiled += event == "/jax/compilation_cache/cache_misses"
+def count(event, *_, **__):
+    """Count what JAX reports that it does."""
+    events[event.split("/")[-1]] += 1
 
 
-def told():
-    """The last line, once something was done."""
-    if sum(traced.values()):
-        print(f"traced {traced['tiny']} and {traced['again']}, compiled {compiled}", file=sys.stderr)
+def report():
+    """The last line, if anything was done."""
+    if events:
+        traced, compiled = (events[name] for name in ("jaxpr_trace_duration", "cache_misses"))
+        print(f"traced {traced}, compiled {compiled}", file=sys.stderr)
 
 
 def cells(*settings):
@@ -60,31 +61,15 @@ def tiny():
     yield cells(Setting("real", "both"), Setting("real", "none"))
 
 
-class Counted(Part):
-    """A part of "again": what it traces is counted as that, also while "tiny" runs."""
-
-    def expect(self, *given):
-        global running
-        before, running = running, "again"
-        super().expect(*given)
-        running = before
-
-    def stages(self, *given):
-        global running
-        running = "again"
-        yield from super().stages(*given)
-
-
 @experiment(quick={}, paper={})
 def again():
     """Others of the same shapes."""
-    part = cells(Setting("fake", "pretraining"), Setting("fake", "data", bridges=3))
-    yield Counted(part.config, part.cells)
+    yield cells(Setting("fake", "pretraining"), Setting("fake", "data", bridges=3))
 
 
 if __name__ == "__main__":
-    jax.monitoring.register_event_listener(note)
-    jax.monitoring.register_event_duration_secs_listener(note)
-    atexit.register(told)
-    interrupt._watch()  # as a command of the toolkit is
+    jax.monitoring.register_event_listener(count)
+    jax.monitoring.register_event_duration_secs_listener(count)
+    atexit.register(report)
+    signal.signal(signal.SIGINT, interrupt.end_import)  # as a command of the toolkit has it
     cli.run_command(Sweep, main, "sim.sweep", cli.RESUME)

@@ -15,13 +15,13 @@ from sim.lab import style
 DIGITS = "{:.3f}".format
 
 
-class Shown(abc.ABC):
-    """What a command found: a verdict in a few lines, a short table and a figure."""
+class Result(abc.ABC):
+    """The result of a command: a verdict in a few lines, a short table and a figure."""
 
     @property
     @abc.abstractmethod
     def verdict(self) -> Sequence[str]:
-        """What was found, in sentences, the most important first."""
+        """The result in sentences, the most important first."""
 
     @abc.abstractmethod
     def table(self) -> pd.DataFrame:
@@ -52,7 +52,7 @@ class Shown(abc.ABC):
 
 def png(drawn: Figure) -> bytes:
     """A figure as a PNG file."""
-    held = io.BytesIO()
+    buffer = io.BytesIO()
     with matplotlib.rc_context(style.settings()):
-        drawn.savefig(held, format="png")
-    return held.getvalue()
+        drawn.savefig(buffer, format="png")
+    return buffer.getvalue()
