@@ -19,7 +19,7 @@ from sim.model import fused, lora
 from sim.model.sequences import Sequences
 from sim.model.training import KNOWN, completion_loss, lead
 from sim.model.transformer import Decoder, Params, completion_logits
-from sim.reuse.bases import bases
+from sim.reuse.bases import train_bases
 from sim.reuse.config import Cell, of_world
 from sim.reuse.library import Factors, adapter_of, factors_of
 from sim.worlds import FACTS, World, build, two_hop
@@ -193,7 +193,8 @@ def steps() -> pd.DataFrame:
     ``processor_ms``: of a step, looks included. Means over three seeds, real names, template in pretraining.
     """
     config, setting, rows, ready = of_world(two_hop.Config()), two_hop.REAL, [], {}
-    for _ in bases(config, [Cell("", "", setting, seed) for seed in range(SEEDS)], True, ready):
+    cells = [Cell("", "", setting, seed) for seed in range(SEEDS)]
+    for _ in train_bases(parallel.RunContext(True), config, cells, ready):
         pass
     worlds = [build(config.world, seed, setting) for seed in range(SEEDS)]
     for recipe in tqdm(list(recipes()), desc="recipes", unit="recipe"):
