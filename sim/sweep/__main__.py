@@ -107,10 +107,10 @@ def _main_job(args: Sweep, command: str) -> None:
     if not outcome.summary.empty:
         picture = report.picture(outcome.summary)
         style.save(picture, folder / "sweep")
-        written = page.write(outcome.summary, folder, {"Prediction and measurement": picture})
-        print(table.printed(table.table(outcome.summary)))
+        written = page.write(outcome.summary, outcome.guesses, folder, {"Prediction and measurement": picture})
+        print(table.printed(outcome.summary))
         print(f"\nread {written}; results.csv, summary.csv, manifest.json and sweep.pdf are beside it\n")
-        print("\n".join(verdict(outcome.summary)))
+        print("\n".join(verdict(outcome.summary, outcome.guesses)))
     require_whole([outcome])
 
 
@@ -142,8 +142,8 @@ def _experiments(args: Sweep, command: str) -> None:
         if not outcome.summary.empty:
             own = [item for item in drawn if name in item.experiments]
             figures = {item.claim: item.draw(pd.read_csv(parent / f"{item.name}.csv")) for item in own}
-            print(f"\nread {page.write(outcome.summary, outcome.folder, figures)}")
-            print("\n".join(verdict(outcome.summary)))
+            print(f"\nread {page.write(outcome.summary, outcome.guesses, outcome.folder, figures)}")
+            print("\n".join(verdict(outcome.summary, outcome.guesses)))
     require_whole(outcomes)
 
 
