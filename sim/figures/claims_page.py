@@ -14,6 +14,7 @@ from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
 from sim.lab import files
 from sim.lab.figure import Source
+from sim.lab.store import table_path
 from sim.reuse.config import KNOWN
 from sim.worlds import JOINT
 
@@ -85,7 +86,7 @@ def ordered() -> list[Claim]:
 
 def _missing(item: Claim, source: Source) -> list[str]:
     """The missing runs of a claim."""
-    return [name for name in item.experiments if not (source.runs / name / "summary.csv").exists()]
+    return [name for name in item.experiments if not table_path(source.runs / name, "summary").exists()]
 
 
 def _judged(item: Claim, source: Source) -> Judgement | None:
@@ -275,7 +276,8 @@ def ceilings(source: Source) -> list[str]:
 def _adapters(source: Source) -> pd.DataFrame:
     """What is measured of single trained adapters in the claims' runs, one row a setting and metric."""
     names = {name for item in CLAIMS.values() for name in item.experiments}
-    tables = [source.summary(name) for name in sorted(names) if (source.runs / name / "summary.csv").exists()]
+    there = [name for name in sorted(names) if table_path(source.runs / name, "summary").exists()]
+    tables = [source.summary(name) for name in there]
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[rows["adapter"].eq("lora") & rows["library"].eq("single")]
     return rows.drop_duplicates(["experiment", "label", "method", "metric"])
