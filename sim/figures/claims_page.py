@@ -241,7 +241,7 @@ def _theory(folder: Path) -> list[str]:
 
 
 def unlearned(source: Source) -> list[str]:
-    """The settings of the claims' runs in which an adapter does not recall its own facts, or its own traces."""
+    """The settings of the claims' runs in which an adapter does not recall its own facts or traces."""
     rows = _adapters(source)
     rows = rows[rows["metric"].str.endswith("_recall") & (rows["measured"] < KNOWN)]
     lines = [

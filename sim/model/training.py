@@ -6,7 +6,7 @@ group by their weights, summed over groups (theory/README.md, section 12).
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 import jax
@@ -62,6 +62,13 @@ class Schedule:
     def __post_init__(self):
         if self.steps < LOOK or self.steps % LOOK:
             raise ValueError(f"steps is {self.steps}: training takes a multiple of {LOOK} steps")
+
+    def lasting(self, steps: int, rate: float) -> "Schedule":
+        """Another length and rate, with warm-up and cooling in proportion."""
+        by = steps / self.steps
+        return replace(
+            self, steps=steps, rate=rate, warming=round(by * self.warming), cooling=round(by * self.cooling)
+        )
 
     def rate_at(self, step: Int[Array, ""], end: Int[Array, ""]) -> Float[Array, ""]:
         """rate * min(1, (step + 1) / warming, (end - step) / cooling), for steps from 0 to end - 1."""

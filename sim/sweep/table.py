@@ -1,4 +1,4 @@
-"""The table of a run, a block a setting: measurements with intervals, and in columns beside them predictions."""
+"""The table of a run, a block a setting: measurements with intervals, and predictions in other columns."""
 
 from collections.abc import Mapping
 

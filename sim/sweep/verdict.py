@@ -62,9 +62,10 @@ def _of_answers(rows: pd.DataFrame, world: str) -> str:
         finding = "merges compose" if reading.low > reading.predicted else "it is open whether merges compose"
     values = {"measured": reading.measured, "low": reading.low, "high": reading.high}
     most = f", who lacks a step in {reading.predicted:.4f} at most" if reading.predicted > guess else ""
+    methods, prefix = ", ".join(dict.fromkeys(rows["method"])), f"{world}: " if world else ""
     return (
-        f"{world + ': ' if world else ''}{finding}: {_number(values)} of {rows['asked'].sum()} answers among "
-        f"the taught ones are right ({', '.join(dict.fromkeys(rows['method']))}), a guess in {guess:.4f}{most}"
+        f"{prefix}{finding}: {_number(values)} of {rows['asked'].sum()} answers among the taught ones are "
+        f"right ({methods}), a guess in {guess:.4f}{most}"
     )
 
 

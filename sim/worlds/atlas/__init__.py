@@ -162,7 +162,12 @@ class _Chains:
 
 
 PRETRAINING = Schedule(
-    900, 6e-3, (("facts", 192), ("direct", 96), ("traces", 96), ("direct3", 16), ("traces3", 16)), decay=0.3
+    900,
+    6e-3,
+    (("facts", 192), ("direct", 96), ("traces", 96), ("direct3", 16), ("traces3", 16)),
+    decay=0.3,
+    warming=90,
+    cooling=360,
 )
 """Enough to know the facts, three times as many as the two-hop world has and about names of several tokens,
 and to answer held-out questions by chain of thought."""

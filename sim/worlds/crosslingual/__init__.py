@@ -163,7 +163,12 @@ def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[A
 
 
 PRETRAINING = Schedule(
-    400, 6e-3, (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)), decay=0.3
+    400,
+    6e-3,
+    (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)),
+    decay=0.3,
+    warming=40,
+    cooling=160,
 )
 """Enough to know every function, and to code by trace what was never coded in that language."""
 

@@ -159,7 +159,12 @@ class Config:
 
 
 PRETRAINING = Schedule(
-    800, 1e-2, (("facts", 192), ("direct", 32), ("traces", 64), ("traces3", 24), ("traces4", 24)), decay=0.1
+    800,
+    1e-2,
+    (("facts", 192), ("direct", 32), ("traces", 64), ("traces3", 24), ("traces4", 24)),
+    decay=0.1,
+    warming=80,
+    cooling=320,
 )
 """Enough to know what every verb does and to write held-out solutions of two to four steps."""
 
