@@ -44,6 +44,7 @@ class Schedule:
     warming, cooling: steps of warm-up and decay.
     margin:  nats by which a right answer must lead to count as known (``lead``): training cools and ends
              once ``KNOWN`` of each group does. None: nothing is looked at, and all steps are taken.
+    overtraining: training begins to cool after so many times the steps after which enough was known.
     tile:    sequences that pass through the model at once.
 
     Raises:
@@ -57,6 +58,7 @@ class Schedule:
     warming: int = 10
     cooling: int = LOOK
     margin: float | None = None
+    overtraining: int = 1
     tile: int = 128
 
     def __post_init__(self):
@@ -204,7 +206,8 @@ def fit(
         steps, shares = now.steps + LOOK, now.recall
         if schedule.margin is not None:
             shares, enough = look(carry[0])
-            end = jnp.where(enough, jnp.minimum(end, steps + schedule.cooling), end)
+            # A later look only finds a later end.
+            end = jnp.where(enough, jnp.minimum(end, schedule.overtraining * steps + schedule.cooling), end)
         return Fit(carry[0], losses, steps, shares), carry[1], end
 
     def goes_on(run):

@@ -244,6 +244,19 @@ def test_training_ends_when_all_is_known():
     assert all(enough)
 
 
+def test_overtraining_takes_a_multiple_of_the_steps_to_the_first_look_that_knows():
+    """The steps before the decay, three times over; the decay and the value at the first look stay."""
+    job = jobs(5)[4]
+    once = replace(SOON, steps=600)
+    thrice = replace(once, overtraining=3)
+    fits = [jax.jit(functools.partial(run, schedule=schedule))(job) for schedule in (once, thrice)]
+    first, last = (int(fit.steps) for fit in fits)
+    assert last - training.LOOK == 3 * (first - training.LOOK)
+    before = first - training.LOOK
+    np.testing.assert_array_equal(fits[0].losses[:before], fits[1].losses[:before])
+    assert fits[1].losses[last - 1] < 0.5 * fits[0].losses[first - 1]
+
+
 @pytest.mark.parametrize("name", ["facts", "traces"])
 def test_what_is_not_known_keeps_training_going(name):
     """Two answers to one question, in either group: the run goes on to the last step, and says so."""
