@@ -142,8 +142,8 @@ claim(
     evidence="With the template in both places the sum answers {sum_1} step by step when its adapters "
     "know their facts and {sum_16} after 16 times as many steps; the joint adapter {joint_1} and {joint_16}. "
     "With the template in pretraining alone the average goes from {average.to} to {average.of}.",
-    limits="The law of section 6 says why: a swing that grows with the logarithm of time reaches first what a "
-    "merge at 1 needs, later what the average needs, and what breaks other facts. Of untouched facts the "
+    limits="The law of section 6 says why: a swing that grows with the logarithm of time reaches first what "
+    "a merge at 1 needs, later what the average needs, and what breaks other facts. Of untouched facts the "
     "sum answers {damage.of} at first and {damage.to} at the end, where the least is lost. Adapters here are "
     "trained until they know their facts and traces, since every merge at 1 needs no more.",
 )
