@@ -54,18 +54,17 @@ class Experiment:
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 
 
-def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], **seeds: int):
+def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: int = SEEDS["quick"]):
     """Register ``make(**sizes) -> parts`` under its own name, its docstring's first line as the help line.
 
-    seeds: of a profile, if not ``SEEDS``.
+    seeds: of the quick profile.
     """
 
     def register(make: Callable[..., Iterable[Part]]) -> Callable[..., Iterable[Part]]:
         summary = (inspect.getdoc(make) or "").split("\n")[0]
         name = make.__name__.rstrip("_")  # rank_ makes way for the figure "rank"
-        EXPERIMENTS.add(
-            name, Experiment(name, summary, make, {"quick": quick, "paper": paper}, SEEDS | seeds)
-        )
+        sizes, counts = {"quick": quick, "paper": paper}, SEEDS | {"quick": seeds}
+        EXPERIMENTS.add(name, Experiment(name, summary, make, sizes, counts))
         return make
 
     return register
