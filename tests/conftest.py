@@ -125,8 +125,8 @@ def tiny(world=None, **changes):
         "width": 16,
         "heads": 2,
         "hidden": 16,
-        "pretraining": Schedule(10, 1e-2, (("facts", 16), ("direct", 8), ("traces", 8))),
-        "finetuning": Schedule(8, 2e-2, (("facts", 8), ("traces", 4))),
+        "pretraining": Schedule(25, 1e-2, (("facts", 16), ("direct", 8), ("traces", 8))),
+        "finetuning": Schedule(25, 1e-2, (("facts", 8), ("traces", 4)), margin=1.0),
         "rank": 3,
         "families": ("lora",),
         "methods": ("average",),
@@ -170,8 +170,8 @@ def tiny_main_job(monkeypatch, tmp_path):
     sizes = {
         "families": ("lora", "lora_last", "closed_form"),
         "hidden": 32,
-        "pretraining": Schedule(30, 1e-2, (("facts", 16), ("direct", 8), ("traces", 8))),
-        "finetuning": Schedule(10, 1e-2, (("facts", 8), ("traces", 4))),
+        "pretraining": Schedule(25, 1e-2, (("facts", 16), ("direct", 8), ("traces", 8))),
+        "finetuning": Schedule(25, 1e-2, (("facts", 8), ("traces", 4)), margin=1.0),
     }
     monkeypatch.setattr(main_job, "of_world", lambda world, **given: tiny(config, **sizes | given))
     settings = {"quick": [two_hop.Setting(e, t) for t in ("pretraining", "none") for e in ("real", "fake")]}

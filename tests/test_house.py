@@ -33,7 +33,7 @@ BELOW = {
     "record": {"lab", "merge", "hf"},
     "lm": {"lab", "hf"},
     "explore": {"lab"},
-    "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments"},
+    "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments", "worlds"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
     "tour": {"lab", "twins", "one_layer"},
     "site": {"lab", "worlds", "explore", "figures"},

@@ -89,3 +89,39 @@ def trained_lead(time: Float[np.ndarray, "..."], start: float = -1.0) -> Float[n
     checks.finite(start=start)
     x = start + np.exp(start) + 2 * np.asarray(time, np.float64)
     return np.log(special.wrightomega(x))[()]
+
+
+def time_of_lead(lead: Float[np.ndarray, "..."], start: float = -1.0) -> Float[np.ndarray, "..."]:
+    """The flow time |phi|^2 t at which ``trained_lead`` reaches ``lead``:
+
+        (lead + e^lead - start - e^start) / 2
+
+    Raises ValueError for a lead below the start, or numbers that are not finite.
+    """
+    checks.finite(start=start)
+    checks.at_least(start, lead=lead)
+    lead = np.asarray(lead, np.float64)
+    with np.errstate(over="ignore"):  # no training is that long
+        return ((lead + np.exp(lead) - start - np.exp(start)) / 2)[()]
+
+
+def merge_times(lam: float, margin: float, overlap: float, other: float) -> tuple[float, float]:
+    """(first, last): between these flow times of an edit a merge at ``lam`` has it and spares another fact.
+
+    Two answers, base margin M = ``margin`` of the edited fact and M_u = ``other`` of the other one, whose old
+    answer is the one that the edit lowers and whose key has inner product ``overlap`` = kappa |phi|^2 with
+    the edited key. With Delta(t) = M + lead(t), the edit holds in the merge from lam Delta > M on, the other
+    fact as long as lam kappa Delta < M_u:
+
+        first = time_of_lead(M / lam - M, -M)    last = time_of_lead(M_u / (lam kappa) - M, -M)
+
+    infinite if kappa <= 0. Times of a smaller lambda are later, both by a factor that is exponential in
+    1/lambda; whether there is any such time, kappa M < M_u, does not depend on lambda. Raises ValueError for
+    margins or a lambda not above 0.
+    """
+    checks.above(0, lam=lam, margin=margin, other=other)
+    checks.finite(overlap=overlap)
+    first = float(time_of_lead(margin / lam - margin, -margin))
+    if overlap <= 0:
+        return first, float("inf")
+    return first, float(time_of_lead(other / (lam * overlap) - margin, -margin))

@@ -43,7 +43,7 @@ def trained(decoder: Decoder, steps: int, params: Params, tokens: Array, key: Ar
         return fused.adapted_logits(decoder, params, adapter_of(factors), drawn.tokens, PROMPT)
 
     schedule = Schedule(steps, RATE, (("facts", BATCH),))
-    return fit(logits, factors_of(start), {"facts": group}, schedule, jax.random.wrap_key_data(key))[1]
+    return fit(logits, factors_of(start), {"facts": group}, schedule, jax.random.wrap_key_data(key)).losses
 
 
 def ours(width: int, adapters: int, steps: int, effort: int = 1) -> tuple[float, float, float]:
@@ -65,7 +65,7 @@ def ours(width: int, adapters: int, steps: int, effort: int = 1) -> tuple[float,
         return [losses for _, results in parallel.map_runs(stages, jobs) for losses in results]
 
     first = seconds(run, 1)
-    group = Sequences(tokens, np.ones(BATCH, np.float32), PROMPT)
+    group = Sequences(tokens, np.full(BATCH, 1 / BATCH, np.float32), PROMPT)
     loss = completion_loss(completion_logits(decoder, params, tokens, PROMPT), group)
     return seconds(run), first, float(loss)
 

@@ -13,8 +13,6 @@ from sim.worlds.two_hop import Setting
 def damage(steps: tuple[int, ...]) -> Iterator[Part]:
     """Gentler training: retention against damage after 50 to 400 steps at one rate."""
     for count in steps:
-        schedule = replace(SMALL.finetuning, steps=count)
-        # One cycle whatever is learned: how much training there is, is what varies.
-        yield plain(
-            replace(SMALL, finetuning=schedule, cycles=1), {f"steps{count}": Setting("real", "pretraining")}
-        )
+        # All steps whatever is known: how much training there is, is what varies.
+        schedule = replace(SMALL.finetuning, steps=count, margin=None)
+        yield plain(replace(SMALL, finetuning=schedule), {f"steps{count}": Setting("real", "pretraining")})

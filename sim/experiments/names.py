@@ -23,7 +23,7 @@ from sim.worlds.two_hop import ENTITIES, Setting
 def names(config: ReuseConfig, entities: tuple[str, ...], steps: int) -> Iterator[Part]:
     """The same with names of two tokens, where an unseen name is a new pair of known pieces."""
     config = replace(config, world=replace(config.world, name_tokens=2), layers=3)
-    config = replace(config, pretraining=replace(config.pretraining, steps=steps))
+    config = replace(config, pretraining=config.pretraining.lasting(steps, 6e-3))
     yield plain(config, {e: Setting(e, "both") for e in entities})
 
 

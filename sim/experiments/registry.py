@@ -10,6 +10,9 @@ from sim.lab.registry import Registry
 
 PROFILES = ("quick", "paper")
 
+SEEDS = {"quick": 2, "paper": 20}
+"""Seeds of an experiment that says nothing else."""
+
 
 class Part(Protocol):
     """Units of work of one configuration (``sim.reuse.jobs.Part``, ``sim.one_layer.jobs.Part``).
@@ -34,12 +37,14 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named experiment. ``summary`` is its help line; ``sizes`` the arguments of each profile."""
+    """A named experiment. ``summary`` is its help line; ``sizes`` and ``seeds`` are the arguments and the
+    number of seeds of each profile."""
 
     name: str
     summary: str
     make: Callable[..., Iterable[Part]] = field(repr=False)
     sizes: Mapping[str, Mapping[str, Any]]
+    seeds: Mapping[str, int] = field(default_factory=SEEDS.copy)
 
     def parts(self, profile: str) -> list[Part]:
         """The parts of a profile."""
@@ -49,13 +54,17 @@ class Experiment:
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 
 
-def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any]):
-    """Register ``make(**sizes) -> parts`` under its own name, its docstring's first line as the help line."""
+def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: int = SEEDS["quick"]):
+    """Register ``make(**sizes) -> parts`` under its own name, its docstring's first line as the help line.
+
+    seeds: of the quick profile.
+    """
 
     def register(make: Callable[..., Iterable[Part]]) -> Callable[..., Iterable[Part]]:
         summary = (inspect.getdoc(make) or "").split("\n")[0]
         name = make.__name__.rstrip("_")  # rank_ makes way for the figure "rank"
-        EXPERIMENTS.add(name, Experiment(name, summary, make, {"quick": quick, "paper": paper}))
+        sizes, counts = {"quick": quick, "paper": paper}, SEEDS | {"quick": seeds}
+        EXPERIMENTS.add(name, Experiment(name, summary, make, sizes, counts))
         return make
 
     return register

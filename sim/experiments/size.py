@@ -14,11 +14,14 @@ from sim.worlds.two_hop import Setting
 
 
 def _shaped(layers: int, width: int) -> Part:
-    """The default cell at another depth or width; rate * width is constant, since wide models need a smaller
-    step."""
+    """The default cell at another depth or width. Rate * width is constant, and the bases of more than two
+    layers take twice the steps at half the rate: wide and deep models need smaller steps."""
+    pretraining = SMALL.pretraining
+    if layers > SMALL.layers:
+        pretraining = pretraining.lasting(2 * pretraining.steps, pretraining.rate / 2)
     rates = {
-        name: replace(getattr(SMALL, name), rate=getattr(SMALL, name).rate * 64 / width)
-        for name in ("pretraining", "finetuning")
+        name: replace(schedule, rate=schedule.rate * 64 / width)
+        for name, schedule in (("pretraining", pretraining), ("finetuning", SMALL.finetuning))
     }
     config = replace(SMALL, layers=layers, width=width, hidden=4 * width, **rates)
     return plain(config, {f"layers{layers}/width{width}": Setting("real", "both")})

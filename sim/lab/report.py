@@ -78,15 +78,11 @@ def page(title, verdict, figures, sections, manifest, doubts=()) -> str:
     )
 
 
-def cell(measured: float, low: float, high: float, predicted: float) -> str:
-    """Measurement, its 95% interval and, after the bar, the prediction: 0.81 [0.72, 0.88] | 0.86.
-
-    A number that is NaN is left out.
-    """
+def cell(measured: float, low: float, high: float) -> str:
+    """A measurement and its 95% interval: 0.81 [0.72, 0.88]. A number that is NaN is left out."""
     if pd.isna(measured):
         return ""
-    text = f"{measured:.2f}" if pd.isna(low) else f"{measured:.2f} [{low:.2f}, {high:.2f}]"
-    return text if pd.isna(predicted) else f"{text} | {predicted:.2f}"
+    return f"{measured:.2f}" if pd.isna(low) else f"{measured:.2f} [{low:.2f}, {high:.2f}]"
 
 
 def _section(heading: str, content: pd.DataFrame | Sequence[str]) -> str:

@@ -1,12 +1,13 @@
-"""Training as one ``lax.scan`` a run: the same loop pretrains a base and trains an adapter.
+"""Training until it knows: the same loop pretrains a base and trains an adapter.
 
-The loss is the negative log-likelihood of a completion given its prompt, averaged over the sequences
-drawn from a group and summed over groups (theory/README.md, section 12).
+The loss is the negative log-likelihood of a completion given its prompt, its mean over the sequences of a
+group by their weights, summed over groups (theory/README.md, section 12).
 """
 
+import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Generic, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,99 +15,209 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from sim.lab import seeds
-from sim.model.descent import minimise
+from sim.model import batches
 from sim.model.sequences import Sequences
 
 Trainable = TypeVar("Trainable")
+Logits = Callable[[Trainable, Sequences], Array]
+"""(trainable, sequences) -> logits of their completion tokens (B, L, V)."""
 
 PRECISION = "tensorfloat32"
 """Of the products in training, on accelerators that have it; a CPU's are float32 whatever this says."""
 
+KNOWN = 0.98
+"""Training stops when this share of every group is known, of facts as of traces."""
+
+LOOK = 25
+"""Steps between two looks at what is known; training takes a multiple of them."""
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with linear warm-up over a tenth of the steps and cosine decay to zero.
+    """Linear warm-up, a constant rate, and linear decay to zero over the last ``cooling`` steps.
 
-    batch: sequences drawn per step from each group, by group name.
+    Nothing but that decay depends on the length of training, so that it may end when enough is known.
+
+    steps:   at most so many, a multiple of ``LOOK``.
+    batch:   at most how many sequences of each group a step takes, by group name (``batches.deal``).
+    decay:   of the weights.
+    warming, cooling: steps of warm-up and decay.
+    margin:  nats by which a right answer must lead to count as known (``lead``): training cools and ends
+             once ``KNOWN`` of each group does. None: nothing is looked at, and all steps are taken.
+    overtraining: training begins to cool after so many times the steps after which enough was known.
+    tile:    sequences that pass through the model at once.
+
+    Raises:
+        ValueError: the steps are no multiple of ``LOOK``.
     """
 
     steps: int
     rate: float
     batch: tuple[tuple[str, int], ...]
     decay: float = 0.0
+    warming: int = 10
+    cooling: int = LOOK
+    margin: float | None = None
+    overtraining: int = 1
+    tile: int = 128
+
+    def __post_init__(self):
+        if self.steps < LOOK or self.steps % LOOK:
+            raise ValueError(f"steps is {self.steps}: training takes a multiple of {LOOK} steps")
+
+    def lasting(self, steps: int, rate: float) -> "Schedule":
+        """Another length and rate, with warm-up and cooling in proportion."""
+        by = steps / self.steps
+        return replace(
+            self, steps=steps, rate=rate, warming=round(by * self.warming), cooling=round(by * self.cooling)
+        )
+
+    def rate_at(self, step: Int[Array, ""], end: Int[Array, ""]) -> Float[Array, ""]:
+        """rate * min(1, (step + 1) / warming, (end - step) / cooling), for steps from 0 to end - 1."""
+        up, down = (step + 1) / self.warming, (end - step) / self.cooling
+        return self.rate * jnp.minimum(1.0, jnp.minimum(up, down)).astype(jnp.float32)
 
     def optimiser(self) -> optax.GradientTransformation:
-        """The optax transformation; b2 = 0.98 because runs last hundreds of steps, not thousands."""
-        rate = optax.warmup_cosine_decay_schedule(0.0, self.rate, max(1, self.steps // 10), self.steps)
-        return optax.adamw(rate, b2=0.98, weight_decay=self.decay)
+        """AdamW of rate 1; b2 = 0.98 because runs last hundreds of steps, not thousands."""
+        return optax.flatten(optax.adamw(1.0, b2=0.98, weight_decay=self.decay))
 
 
-def draws(weight: Float[Array, " S"], count: int, key: Array) -> Int[Array, " count"]:
-    """Numbers of ``count`` sequences with probability proportional to weight, with replacement."""
-    cumulative = jnp.cumsum(weight)
-    uniform = jax.random.uniform(key, (count,), jnp.float32) * cumulative[-1]
-    # A group of weight zero draws its last sequence; ``fit`` multiplies its loss by zero.
-    return jnp.minimum(jnp.searchsorted(cumulative, uniform, side="right"), len(weight) - 1)
+class Fit(NamedTuple, Generic[Trainable]):
+    """What training ends with.
+
+    losses: of every step, zero after the last, (schedule.steps,). steps: how many were taken.
+    recall: share of each group that is answered right, NaN of an empty one; {} without a margin.
+    """
+
+    value: Trainable
+    losses: Float[Array, " steps"]
+    steps: Int[Array, ""]
+    recall: dict[str, Float[Array, ""]]
 
 
 def completion_loss(logits: Float[Array, "B L V"], group: Sequences) -> Float[Array, ""]:
-    """Mean over sequences of -log p(completion | prompt), in nats a sequence, from the logits that
-    decide the L completion tokens."""
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, group.tokens[:, group.prompt :])
-    return jnp.mean(jnp.sum(losses, axis=1))
+    """-sum_i w_i log p(completion_i | prompt_i), in nats, from the logits that decide the L tokens.
+
+    w is ``group.weight``: the mean over sequences by weight, where those have the sum 1.
+    """
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, group.target)
+    return jnp.sum(group.weight * jnp.sum(losses, axis=1))
+
+
+def lead(logits: Float[Array, "B L V"], group: Sequences) -> Float[Array, " B"]:
+    """By how many nats the right completion leads: min over its tokens of logit_right - max logit_other.
+
+    Positive if every token is right with the right ones before it.
+    """
+    right = jnp.take_along_axis(logits, group.target[..., None], axis=-1)[..., 0]
+    is_right = jax.nn.one_hot(group.target, logits.shape[-1], dtype=bool)
+    return jnp.min(right - jnp.max(jnp.where(is_right, -jnp.inf, logits), axis=-1), axis=-1)
+
+
+def loss_and_gradient(
+    logits: Logits,
+    value: Trainable,
+    groups: Mapping[str, Sequences],
+    drawn: Mapping[str, batches.Batch],
+    tile: int,
+) -> tuple[Float[Array, ""], Trainable]:
+    """(loss, its gradient) at ``value``: the sum over groups of the mean over a batch by weight."""
+
+    def of(sequences):
+        return jax.value_and_grad(lambda v: completion_loss(logits(v, sequences), sequences))(value)
+
+    parts = [batches.sum_over(batches.normalise(drawn[name]), groups[name], of, tile) for name in drawn]
+    return functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
+
+
+def recall(
+    logits: Callable[[Sequences], Array],
+    group: Sequences,
+    batch: batches.Batch,
+    margins: Float[Array, " M"],
+    tile: int,
+) -> Float[Array, " M"]:
+    """Share of a batch of a group that is answered with a lead above each margin; NaN of an empty batch."""
+
+    def count(sequences):
+        leads = lead(logits(sequences), sequences)[None] > margins[:, None]
+        return jnp.sum(leads & (sequences.weight > 0)[None], axis=1, dtype=jnp.float32)
+
+    return batches.sum_over(batch, group, count, tile) / batch.count
 
 
 def fit(
-    logits: Callable[[Trainable, Sequences], Array],
-    trainable: Trainable,
+    logits: Logits,
+    start: Trainable,
     groups: Mapping[str, Sequences],
     schedule: Schedule,
     key: Array,
-) -> tuple[Trainable, Array]:
+    answers: Logits | None = None,
+    optimiser: optax.GradientTransformation | None = None,
+) -> Fit[Trainable]:
     """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
+
+    A step has the exact gradient of every group that fits its batch. Every ``LOOK`` steps the run looks at
+    what it knows. Of runs that are mapped together each ends by itself, and then stays as it is.
 
     Products are of ``PRECISION``: what is trained, not how it is then asked, may round inputs to 10 bits.
 
     Args:
-        logits: (trainable, sequences drawn) -> logits of the completion tokens (B, L, V).
-        trainable: pytree of float arrays, the start.
-        groups: sequences to draw from; a group whose weights are all zero adds nothing to the loss.
-        schedule: steps, rate, and the batch of each group.
-        key: randomness of the draws; step t of group g uses fold_in(fold_in(key, t), g).
+        groups: sequences to learn; a group whose weights are all zero costs nothing and teaches nothing.
+        key: randomness of the order of sequences; group g of the schedule uses fold_in(key, g).
+        answers: as ``logits``, of the model whose answers count, if not ``logits`` itself.
+        optimiser: of rate 1, if not ``schedule.optimiser()``.
 
     Returns:
-        (trainable after the last step, loss of every step). Check the losses with ``require_finite``.
+        ``Fit``. Check the losses with ``require_finite``: a run ends soon after one that is not finite.
     """
-    # All draws before the first step: random numbers are cheap in bulk and dear step by step.
-    step_keys = seeds.keys(key, schedule.steps)
-    drawn = {
-        name: jax.vmap(
-            lambda step_key, n=name, c=count, i=index: draws(
-                groups[n].weight, c, jax.random.fold_in(step_key, i)
-            )
-        )(step_keys)
-        for index, (name, count) in enumerate(schedule.batch)
+    decks = {
+        name: batches.shuffle(groups[name].weight, jax.random.fold_in(key, index))
+        for index, (name, _) in enumerate(schedule.batch)
     }
+    optimiser = optimiser or schedule.optimiser()
 
-    def group_loss(value, name, step):
-        batch = jax.tree.map(lambda leaf: leaf[drawn[name][step]], groups[name])
-        present = (jnp.max(groups[name].weight) > 0).astype(jnp.float32)
-        return present * completion_loss(logits(value, batch), batch)
-
-    def loss(value, step):
-        total = 0.0
+    def step(carry, index, end):
+        value, state = carry
+        drawn = {
+            name: batches.deal(decks[name], groups[name].weight, most, index) for name, most in schedule.batch
+        }
         with jax.default_matmul_precision(PRECISION):
-            for name, _ in schedule.batch:
-                total += jax.lax.cond(
-                    jnp.max(groups[name].weight) > 0,
-                    lambda value, n=name: group_loss(value, n, step),
-                    lambda value: jnp.zeros((), jnp.float32),
-                    value,
-                )
-        return total
+            loss, gradient = loss_and_gradient(logits, value, groups, drawn, schedule.tile)
+        change, state = optimiser.update(gradient, state, value)
+        rate = schedule.rate_at(index, end)
+        return (jax.tree.map(lambda leaf, by: leaf + rate * by, value, change), state), loss
 
-    return minimise(loss, trainable, schedule.optimiser(), schedule.steps)
+    def look(value):
+        """(share of each group that is right, whether enough of every group is right by the margin)."""
+        margins, shares = jnp.asarray([0.0, schedule.margin], jnp.float32), {}
+        for name, deck in decks.items():
+            every = batches.all_of(deck, groups[name].weight)
+            of_value = functools.partial(answers or logits, value)
+            shares[name] = recall(of_value, groups[name], every, margins, schedule.tile)
+        enough = [(decks[name].count == 0) | (share[1] >= KNOWN) for name, share in shares.items()]
+        return {name: share[0] for name, share in shares.items()}, jnp.all(jnp.stack(enough))
+
+    def block(run):
+        now, state, end = run
+        indices = now.steps + jnp.arange(LOOK, dtype=jnp.int32)
+        carry, losses = jax.lax.scan(functools.partial(step, end=end), (now.value, state), indices)
+        losses = jax.lax.dynamic_update_slice(now.losses, losses, (now.steps,))
+        steps, shares = now.steps + LOOK, now.recall
+        if schedule.margin is not None:
+            shares, enough = look(carry[0])
+            # A later look only finds a later end.
+            end = jnp.where(enough, jnp.minimum(end, schedule.overtraining * steps + schedule.cooling), end)
+        return Fit(carry[0], losses, steps, shares), carry[1], end
+
+    def goes_on(run):
+        now, _, end = run
+        return (now.steps < end) & jnp.all(jnp.isfinite(now.losses))
+
+    nothing = {} if schedule.margin is None else dict.fromkeys(decks, jnp.float32(jnp.nan))
+    begin = Fit(start, jnp.zeros(schedule.steps, jnp.float32), jnp.int32(0), nothing)
+    run = begin, optimiser.init(start), jnp.int32(schedule.steps)
+    return jax.lax.while_loop(goes_on, block, run)[0]
 
 
 def require_finite(losses, what: str) -> None:

@@ -93,6 +93,16 @@ def rotary(x_BTHK: Array, start: int | Array = 0) -> Array:
     return jnp.concatenate([first * cos - second * sin, first * sin + second * cos], axis=-1)
 
 
+def softmax(scores: Array) -> Array:
+    """exp(s) / sum exp(s) over the last axis, of scores that are not all minus infinity.
+
+    XLA rewrites a quotient and its gradient in one way for one device and in another for several, which
+    changes last bits; it leaves the product with a reciprocal behind a barrier as it is.
+    """
+    exponentials = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    return exponentials * jax.lax.optimization_barrier(1.0 / jnp.sum(exponentials, axis=-1, keepdims=True))
+
+
 def attention(q_BTHK: Array, k_BSHK: Array, v_BSHK: Array, start: int | Array = 0) -> Array:
     """Causal softmax attention, scores scaled by 1/sqrt(K); the first query stands at position ``start``."""
     width = q_BTHK.shape[-1]
@@ -102,7 +112,7 @@ def attention(q_BTHK: Array, k_BSHK: Array, v_BSHK: Array, start: int | Array = 
     scores_BHTS = jnp.einsum("bhtk,bhsk->bhts", q_BHTK, k_BHSK) * width**-0.5
     position_T = start + jnp.arange(q_BTHK.shape[1])
     causal = (jnp.arange(k_BSHK.shape[1])[None, :] <= position_T[:, None])[None, None]
-    weights_BHTS = jax.nn.softmax(jnp.where(causal, scores_BHTS, -jnp.inf), axis=-1)
+    weights_BHTS = softmax(jnp.where(causal, scores_BHTS, -jnp.inf))
     return jnp.swapaxes(jnp.einsum("bhts,bhsk->bhtk", weights_BHTS, v_BHSK), 1, 2)
 
 

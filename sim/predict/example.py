@@ -24,8 +24,8 @@ from sim.worlds import Probe, World, build, two_hop
 SIZES = {
     "width": 48,
     "hidden": 96,
-    "pretraining": Schedule(250, 1e-2, (("facts", 64), ("direct", 32), ("traces", 32)), decay=0.3),
-    "finetuning": Schedule(150, 4e-3, (("facts", 16), ("traces", 4))),
+    "pretraining": Schedule(250, 1e-2, (("facts", 64), ("direct", 32), ("traces", 32)), 0.3, cooling=50),
+    "finetuning": Schedule(400, 4e-3, (("facts", 16), ("traces", 4)), margin=1.0, tile=16),
 }
 
 PROMPT_GROUPS = ("hop1", "hop2", "cot", "untouched")

@@ -23,12 +23,12 @@ def run(config: ReuseConfig, job: dict) -> dict:
         forecasts: {family: {predictor: {metric: (S,) for each of ``strengths``}}}: ``forecast.forecast``.
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
         pairs:     {family: {metric: number}} of ``pairs.METRICS``, if the configuration asks for interaction.
-        training:  {family: {adapter: {"losses" (steps,), "cycles", "recall"}}}: ``library.Made``.
+        training:  {family: {adapter: {"losses" (steps,), "steps", "recall"}}}: ``library.Training``.
         losses:    {model as in outcomes: {probe: ``ask.Losses``}} if asked for.
     """
     decoder, base, world, ranks = config.decoder, job["base"], job["world"], job.get("ranks")
     runs = job["key"].shape[0]
-    outcomes, forecasts, kappa, training, losses, met = {}, {}, {}, {}, {}, {}
+    outcomes, forecasts, kappa, training, losses, pair_metrics = {}, {}, {}, {}, {}, {}
 
     def answer(name, model):
         outcomes[name] = program(ask.ask, decoder)(model, world.probes)
@@ -40,44 +40,44 @@ def run(config: ReuseConfig, job: dict) -> dict:
 
     answer(BASE, base)
     for family in config.families:
-        made = {
+        trainings = {
             name: program(library.make, config.recipe, family)(
                 base, world.data[name], job["key"], np.full(runs, place, np.int32), ranks
             )
             for place, name in enumerate(config.adapters(world))
         }
         training[family] = {
-            name: {"losses": each.losses, "cycles": each.cycles, "recall": each.recall}
-            for name, each in made.items()
+            name: {"losses": each.losses, "steps": each.steps, "recall": each.recall}
+            for name, each in trainings.items()
         }
-        factors = {name: each.factors for name, each in made.items()}
+        factors = {name: each.factors for name, each in trainings.items()}
         for place, (name, of) in enumerate(config.random(world).items()):
             like = brief_program(library.random_like)
             factors[name] = like(factors[of], job["key"], np.full(runs, place, np.int32))
         parts = [factors[part] for part in world.parts]
         scaled = brief_program(library.scaled)
-        for name, each in made.items():
+        for name, each in trainings.items():
             answer((family, "single", name), scaled(base, [each.factors], at(1.0)))
-        for label, members in config.libraries(world).items():
-            held = [factors[name] for name in members]
-            if len(held) == 1:  # asked already, as a single adapter
+        for label, names in config.libraries(world).items():
+            members = [factors[name] for name in names]
+            if len(members) == 1:  # asked already, as a single adapter
                 continue
             for method in config.methods:
-                model = brief_program(library.merged, config.rank, method)(base, held)
+                model = brief_program(library.merged, config.rank, method)(base, members)
                 answer((family, label, method), model)
             for router in config.routers:
-                asked = brief_program(ask.routed, decoder, router)(base, world.probes, held)
-                outcomes[family, label, router] = asked
+                routed = brief_program(ask.routed, decoder, router)
+                outcomes[family, label, router] = routed(base, world.probes, members)
         if config.oracle:
             outcomes[family, "parts", "oracle"] = brief_program(ask.sent, decoder)(base, world.probes, parts)
         for lam in config.lambdas:
             model = scaled(base, parts, at(*[lam] * len(parts)))
             answer((family, "parts", f"lambda={lam:g}"), model)
-        alone = forecast.told(config, base, world, parts) if family == "lora" else None
-        forecasts[family] = forecast.forecast(config, base, world, family, parts, alone)
-        if alone:
-            kappa[family] = forecast.kappas(world, alone)
+        logits = forecast.told(config, base, world, parts) if family == "lora" else None
+        forecasts[family] = forecast.forecast(config, base, world, family, parts, logits)
+        if logits:
+            kappa[family] = forecast.kappas(world, logits)
             if config.interaction:
-                met[family] = pairs.measured(decoder, base, world, parts)
-    found = {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}
-    return found | {"losses": losses, "pairs": met}
+                pair_metrics[family] = pairs.measured(decoder, base, world, parts)
+    result = {"outcomes": outcomes, "forecasts": forecasts, "kappa": kappa, "training": training}
+    return result | {"losses": losses, "pairs": pair_metrics}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.merge import METHODS
+from sim.model.training import KNOWN as KNOWN
 from sim.model.training import Schedule
 from sim.model.transformer import ATTENTION, MLP, Decoder
 from sim.worlds import JOINT, World, kind_of
@@ -16,10 +17,6 @@ LAST = ("lora_last", "closed_form")
 """The families that change the last MLP output alone: their linear merges are predicted exactly."""
 
 
-KNOWN = 0.98
-"""An adapter has learned its facts when it answers this share of them."""
-
-
 @dataclass(frozen=True)
 class Recipe:
     """What an adapter's training depends on besides its base and data: the part of a configuration that its
@@ -27,7 +24,6 @@ class Recipe:
 
     decoder: Decoder
     finetuning: Schedule
-    cycles: int
     rank: int
     kinds: tuple[str, ...]
 
@@ -39,8 +35,8 @@ class ReuseConfig:
 
     world:     configuration of the world, of a type that a file in ``sim.worlds`` registered.
     rank, kinds: of the adapters, and the matrices they change (family "lora").
-    cycles:    at most how often ``finetuning`` is run: an adapter is trained in whole cycles of the schedule
-               until it answers ``KNOWN`` of its own facts, the joint one like the single ones.
+    finetuning: of every adapter alike, the joint one and those of traces included; it has a margin, so that
+               they are trained until they know what they are taught.
     families:  of ``FAMILIES``. Each has the adapter of every part of the world and the joint one.
     extras:    libraries besides the parts, by name: what ``World.libraries`` says of it, or the parts and the
                adapter of that name.
@@ -58,7 +54,6 @@ class ReuseConfig:
     width: int = 64
     heads: int = 4
     hidden: int = 256
-    cycles: int = 4
     rank: int = 4
     kinds: tuple[str, ...] = ATTENTION + MLP
     families: tuple[str, ...] = FAMILIES
@@ -78,7 +73,7 @@ class ReuseConfig:
     @property
     def recipe(self) -> Recipe:
         """How its adapters are trained."""
-        return Recipe(self.decoder, self.finetuning, self.cycles, self.rank, self.kinds)
+        return Recipe(self.decoder, self.finetuning, self.rank, self.kinds)
 
     def adapters(self, world: World) -> tuple[str, ...]:
         """Names of the adapters that are taught; an adapter's place here is part of its random key."""

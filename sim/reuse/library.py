@@ -5,7 +5,7 @@ here knows a prediction.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -14,10 +14,11 @@ from jaxtyping import Array, Float
 
 from sim.merge import METHODS, merge
 from sim.model import closed_form, fused, lora
+from sim.model.batches import all_of, shuffle
 from sim.model.sequences import Sequences
-from sim.model.training import Schedule, fit
+from sim.model.training import Schedule, fit, recall
 from sim.model.transformer import Decoder, Params, completion_logits, init
-from sim.reuse.config import FAMILIES, KNOWN, Recipe
+from sim.reuse.config import FAMILIES, Recipe
 from sim.worlds import FACTS
 from theory import lowrank
 from theory.lowrank import LowRank
@@ -33,7 +34,8 @@ def pretrain(
         return completion_logits(decoder, params, group.tokens, group.prompt)
 
     start = init(decoder, jax.random.fold_in(key, 0))
-    return fit(logits, start, groups, schedule, jax.random.fold_in(key, 1))
+    ending = fit(logits, start, groups, schedule, jax.random.fold_in(key, 1))
+    return ending.value, ending.losses
 
 
 Factors = dict[str, tuple[Array, Array]]
@@ -50,16 +52,14 @@ def factors_of(adapter: lora.Adapter) -> Factors:
     return {name: (update.b, update.a) for name, update in adapter.items()}
 
 
-class Made(NamedTuple):
-    """An adapter and how it was made.
-
-    losses: of the last cycle of its schedule, (steps,). cycles: how many were run. recall: ``own_recall``.
-    """
+class Training(NamedTuple):
+    """An adapter and its training, as ``sim.model.training.Fit`` says it: losses of every step, how many
+    steps, and of each group the share that the adapter answers."""
 
     factors: Factors
     losses: Array
-    cycles: Array
-    recall: Array
+    steps: Array
+    recall: dict[str, Array]
 
 
 def make(
@@ -70,7 +70,7 @@ def make(
     key: Array,
     place: Array,
     ranks: Mapping[str, Array] | None = None,
-) -> Made:
+) -> Training:
     """The adapter of a family for one of a cell's data sets: solved for, or trained (``finetune``).
 
     ``key`` is the cell's, as key data, and ``place`` the number of the data set among its adapters: every
@@ -89,14 +89,14 @@ def random_like(factors: Factors, key: Array, place: Array) -> Factors:
     number that no family has, so it shares none with a trained adapter.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(key), len(FAMILIES))
-    key, found = jax.random.fold_in(key, place), {}
-    for index, (name, held) in enumerate(factors.items()):
+    key, drawn = jax.random.fold_in(key, place), {}
+    for index, (name, pair) in enumerate(factors.items()):
         sides = (jax.random.fold_in(jax.random.fold_in(key, index), side) for side in range(2))
         b, a = (
-            jax.random.normal(of, factor.shape, factor.dtype) for of, factor in zip(sides, held, strict=True)
+            jax.random.normal(of, factor.shape, factor.dtype) for of, factor in zip(sides, pair, strict=True)
         )
-        found[name] = b * (lowrank.norm(LowRank(*held)) / lowrank.norm(LowRank(b, a))), a
-    return found
+        drawn[name] = b * (lowrank.norm(LowRank(*pair)) / lowrank.norm(LowRank(b, a))), a
+    return drawn
 
 
 def finetune(
@@ -106,12 +106,10 @@ def finetune(
     family: str,
     key: Array,
     ranks: Mapping[str, Array] | None = None,
-) -> Made:
-    """Rank-r LoRA trained on ``groups`` with the base frozen.
+) -> Training:
+    """Rank-r LoRA trained on ``groups`` with the base frozen, by ``recipe.finetuning``: until it knows them.
 
-    The schedule is run in whole cycles, each with its own warm-up and decay (warm restarts: Loshchilov and
-    Hutter 2017), until the adapter answers ``KNOWN`` of its facts or ``recipe.cycles`` are over. The rule
-    looks at the adapter's own facts alone, so it is fixed before any merge is seen.
+    When it stops depends on its own facts and traces alone, so that is fixed before any merge is seen.
 
     ``ranks`` gives modules ranks of their own, 0 to ``recipe.rank``, as traced numbers, so that one
     program serves every rank: rows of A beyond the rank start at zero, get a zero gradient (B starts at
@@ -135,52 +133,23 @@ def finetune(
     if ranks is not None:
         rows = jnp.arange(recipe.rank)[:, None]
         start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
-
-    def cycle(state):
-        factors, _, count, _ = state
-        own_key = jax.random.fold_in(key, 1 + count)
-        factors, losses = fit(logits, factors, groups, recipe.finetuning, own_key)
-        asked = functools.partial(logits, factors, of=fused.folded_logits)
-        return factors, losses, count + 1, own_recall(asked, groups)
-
-    def goes_on(state):
-        _, losses, count, recall = state
-        return (count < recipe.cycles) & (recall < KNOWN) & jnp.all(jnp.isfinite(losses))
-
-    nothing = jnp.zeros(recipe.finetuning.steps, jnp.float32), jnp.int32(0), jnp.float32(0.0)
-    return Made(*jax.lax.while_loop(goes_on, cycle, (factors_of(start), *nothing)))
+    answers = functools.partial(logits, of=fused.folded_logits)
+    schedule, own_key = recipe.finetuning, jax.random.fold_in(key, 1)
+    return Training(*fit(logits, factors_of(start), groups, schedule, own_key, answers))
 
 
-def own_recall(logits: Callable[[Sequences], Array], groups: Mapping[str, Sequences]) -> Float[Array, ""]:
-    """Share of an adapter's own facts that it answers, every token right with the right ones before it.
+def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Training:
+    """The closed-form adapter of a group of facts: no steps, and no losses but a zero."""
+    group = closed_form.remember(recipe.decoder, params, facts)
+    solved = closed_form.solve(params, group, recipe.rank)
 
-    An adapter that is taught no fact (a "bridge" of traces, say) is asked for all that it is taught.
-    """
+    def logits(sequences):
+        return closed_form.linear_logits(params, closed_form.adapted_stream(sequences, solved))
 
-    def counts(group: Sequences) -> tuple[Array, Array]:
-        right = jnp.all(jnp.argmax(logits(group), axis=-1) == group.target, axis=-1)
-        taught = group.weight > 0
-        return jnp.sum(right & taught).astype(jnp.float32), jnp.sum(taught)
-
-    found = {name: counts(group) for name, group in groups.items()}
-    facts, whole = found[FACTS], tuple(map(sum, zip(*found.values(), strict=True)))
-    right, taught = (
-        jnp.where(facts[1] > 0, of_facts, of_all) for of_facts, of_all in zip(facts, whole, strict=True)
-    )
-    return right / jnp.maximum(taught, 1)
-
-
-def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Made:
-    """The closed-form adapter of a group of facts: no cycles, and no losses but a zero."""
-    held = closed_form.remember(recipe.decoder, params, facts)
-    solved = closed_form.solve(params, held, recipe.rank)
-
-    def logits(group):
-        return closed_form.linear_logits(params, closed_form.adapted_stream(group, solved))
-
-    recall = own_recall(logits, {FACTS: held})
+    every = all_of(shuffle(group.weight, jax.random.key(0)), group.weight)
+    (share,) = recall(logits, group, every, jnp.zeros(1, jnp.float32), recipe.finetuning.tile)
     factors = factors_of({closed_form.last_module(recipe.decoder): solved})
-    return Made(factors, jnp.zeros(1, jnp.float32), jnp.int32(0), recall)
+    return Training(factors, jnp.zeros(1, jnp.float32), jnp.int32(0), {FACTS: share})
 
 
 def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -> Params:

@@ -9,7 +9,7 @@ import numpy as np
 from sim.reuse.ask import Losses
 from sim.reuse.config import BASE, Cell, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
-from sim.worlds import World, kind_of
+from sim.worlds import FACTS, World, kind_of
 from sim.worlds.probe import (
     NOT_APPLICABLE,
     UNIFORM_BASELINE,
@@ -27,6 +27,11 @@ PAIR = "pair"
 """The "method" of what is measured of the parts before they are merged, and how its metrics begin."""
 
 
+def recall_of(group: str) -> str:
+    """Name of the metric that says how much of a group of its data an adapter knows."""
+    return "own_recall" if group == FACTS else f"{group.removesuffix('s')}_recall"
+
+
 def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> list[dict]:
     """One row a model, metric and predictor; a metric that nothing predicts has one row without predictor.
 
@@ -35,7 +40,8 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     for linear merges of the parts, beside "base": the merge answers as the base does.
     ``agreement_METRIC`` is the share of questions on which ``CLOSEST`` and model agree; ``kappa_STEP`` the
     empirical overlap of a step in a trace; ``own_recall`` the share of its own facts that an adapter knows
-    after ``training_cycles``; ``pair_METRIC`` is one of ``pairs.METRICS``.
+    after ``training_steps``, ``trace_recall`` of its own traces (``recall_of``); ``pair_METRIC`` is one of
+    ``pairs.METRICS``.
     ``PROBE_loss`` is the mean loss of right answers beside its null (``ask.losses``),
     ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge; ``PROBE_loss_gain_over_base`` how
     far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``,
@@ -94,8 +100,10 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
                 add(model, metric, np.mean(right), right.size, "chance", expected, lam)
     for family, adapters in result["training"].items():
         for name, record in adapters.items():
-            add((family, "single", name), "training_cycles", record["cycles"])
-            add((family, "single", name), "own_recall", record["recall"])
+            add((family, "single", name), "training_steps", record["steps"])
+            for group, share in record["recall"].items():
+                if not np.isnan(share):  # it is taught something of the group
+                    add((family, "single", name), recall_of(group), share)
     for family, traces in result["kappa"].items():
         for overlaps in traces.values():
             for step, value in overlaps.items():

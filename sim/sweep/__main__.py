@@ -25,9 +25,6 @@ from sim.sweep import main_job, page, report, table
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
 
-SEEDS = {"quick": 2, "paper": 20}
-"""Seeds a cell of a named experiment."""
-
 
 @dataclass(frozen=True)
 class Sweep:
@@ -107,29 +104,32 @@ def _main_job(args: Sweep, command: str) -> None:
     if not outcome.summary.empty:
         picture = report.picture(outcome.summary)
         style.save(picture, folder / "sweep")
-        written = page.write(outcome.summary, folder, {"Prediction and measurement": picture})
-        print(table.printed(table.table(outcome.summary)))
+        written = page.write(
+            outcome.summary, outcome.guesses, folder, {"Prediction and measurement": picture}
+        )
+        print(table.printed(outcome.summary))
         print(f"\nread {written}; results.csv, summary.csv, manifest.json and sweep.pdf are beside it\n")
-        print("\n".join(verdict(outcome.summary)))
+        print("\n".join(verdict(outcome.summary, outcome.guesses)))
     require_whole([outcome])
 
 
 def _experiments(args: Sweep, command: str) -> None:
     parent = args.out or Path("runs") / f"experiments-{args.profile}"
-    count = SEEDS[args.profile] if args.seeds is None else args.seeds
     outcomes = []
     parts = {name: EXPERIMENTS[name].parts(args.profile) for name in args.names}
+    counts = {name: args.seeds or EXPERIMENTS[name].seeds[args.profile] for name in args.names}
 
     with _context(args) as context:
 
         def precompile(names: Sequence[str]) -> None:
             for name in names[:1]:
                 if not (parent / name).exists():  # else it is not clear yet what is left to do
-                    parts[name][0].precompile(context, name, count, set())
+                    parts[name][0].precompile(context, name, counts[name], set())
 
         for index, name in enumerate(args.names):
-            config = {"experiment": name, "profile": args.profile, "seeds": count}
-            arguments = name, parts[name], lambda part: count, config, parent / name, command, context
+            config = {"experiment": name, "profile": args.profile, "seeds": counts[name]}
+            seeds = functools.partial(counts.get, name)
+            arguments = name, parts[name], seeds, config, parent / name, command, context
             outcome = run(*arguments, functools.partial(precompile, args.names[index + 1 :]))
             outcomes.append(outcome)
             most = outcome.summary["seeds"].max() if len(outcome.summary) else 0
@@ -142,8 +142,8 @@ def _experiments(args: Sweep, command: str) -> None:
         if not outcome.summary.empty:
             own = [item for item in drawn if name in item.experiments]
             figures = {item.claim: item.draw(pd.read_csv(parent / f"{item.name}.csv")) for item in own}
-            print(f"\nread {page.write(outcome.summary, outcome.folder, figures)}")
-            print("\n".join(verdict(outcome.summary)))
+            print(f"\nread {page.write(outcome.summary, outcome.guesses, outcome.folder, figures)}")
+            print("\n".join(verdict(outcome.summary, outcome.guesses)))
     require_whole(outcomes)
 
 

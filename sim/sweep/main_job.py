@@ -20,7 +20,7 @@ WORLD_NAMES = (one_layer_part.WORLD, *WORLDS)
 
 DEFAULT_WORLDS = (one_layer_part.WORLD, "two_hop")
 
-SEEDS = {"quick": {one_layer_part.WORLD: 64, "": 3}, "paper": {one_layer_part.WORLD: 256, "": 20}}
+SEEDS = {"quick": {one_layer_part.WORLD: 64, "": 8}, "paper": {one_layer_part.WORLD: 256, "": 20}}
 """Seeds of each profile: of the one-layer model, and of every world of transformers ("")."""
 
 METHOD_NAMES = ReuseConfig.__dataclass_fields__["methods"].default

@@ -9,22 +9,22 @@ from matplotlib.figure import Figure
 
 from sim.lab import report
 from sim.sweep import main_job
-from sim.sweep.table import table
+from sim.sweep.table import explained, table
 from sim.sweep.verdict import verdict
 
 
-def write(summary: pd.DataFrame, folder: Path, figures: Mapping[str, Figure]) -> Path:
+def write(summary: pd.DataFrame, guesses: pd.DataFrame, folder: Path, figures: Mapping[str, Figure]) -> Path:
     """Write ``report.html`` of a run into its folder, which holds its manifest; returns the page's path."""
     manifest = json.loads((folder / "manifest.json").read_text())
     sections = {
-        f"{world}: measured [95% interval] | predicted": cells.droplevel("world").loc[:, (cells != "").any()]
+        world: cells.droplevel("world").loc[:, (cells != "").any()]
         for world, cells in table(summary).groupby("world", sort=False)
     }
     sections["What stands where"] = (
-        "predicted: by a law, else by a guess that knows the answers, else from single adapters alone",
+        *explained(summary),
         "every metric, predictor and interval: summary.csv; seed by seed: results.csv",
     )
     doubts = [f"{unit} failed: {reason}" for unit, reason in manifest["failed"].items()]
     name = summary["experiment"].iloc[0]
     title = "The main job" if name == main_job.NAME else f"Experiment {name}"
-    return report.write(folder, title, verdict(summary), figures, sections, manifest, doubts)
+    return report.write(folder, title, verdict(summary, guesses), figures, sections, manifest, doubts)

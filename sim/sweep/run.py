@@ -23,10 +23,12 @@ VALUES = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left in its folder: the summary of the finished units, and why each of the others failed."""
+    """What a run left in its folder: the summary of the finished units, counts of answers (``guesses``), and
+    why each of the others failed."""
 
     folder: Path
     summary: pd.DataFrame
+    guesses: pd.DataFrame
     failed: dict[str, str]
 
 
@@ -85,7 +87,7 @@ def run(
         for table, content in tables.items():
             if not content.empty:
                 store.write(f"{table}.csv", content.to_csv(index=False, float_format="%.5g"))
-        return Outcome(folder, summary, store.failed)
+        return Outcome(folder, summary, tables["guesses"], store.failed)
 
 
 def require_whole(outcomes: Sequence[Outcome]) -> None:
@@ -143,9 +145,17 @@ def _cells(part: Part) -> object:
 def guesses(rows: pd.DataFrame) -> pd.DataFrame:
     """How often answers among the possible ones were right, seed by seed and model by model, over all cells.
 
-    Columns ``right`` and ``asked`` are counts; ``predicted`` is what a guess would score.
+    Columns ``right`` and ``asked`` are counts; ``predicted`` is the share that a guess would score, ``bound``
+    the most that who lacks a step does, where that is known, else a guess as well.
     """
-    given = rows[(rows["predictor"] == "chance") & rows["metric"].str.endswith("_given_among_answers")]
-    counts = given.assign(right=given["measured"] * given["trials"], asked=given["trials"])
+    given = rows[rows["metric"].str.endswith("_given_among_answers")]
+    cell = ["world", "label", "seed", "adapter", "library", "method", "metric"]
+    bound = given[given["predictor"] == "bound"].set_index(cell)["predicted"]
+    given = given[given["predictor"] == "chance"].set_index(cell)
+    given = given.assign(bound=bound.reindex(given.index).fillna(given["predicted"])).reset_index()
+    count = {"right": given["measured"] * given["trials"], "bound": given["bound"] * given["trials"]}
+    count = given.assign(asked=given["trials"], **count)
     keys = ["world", "seed", "adapter", "library", "method", "metric", "predicted"]
-    return counts.groupby(keys, sort=False)[["right", "asked"]].sum().round().astype(int).reset_index()
+    table = count.groupby(keys, sort=False)[["right", "asked", "bound"]].sum()
+    table = table.assign(bound=table["bound"] / table["asked"]).reset_index()
+    return table.assign(right=table["right"].round().astype(int), asked=table["asked"].astype(int))

@@ -1,6 +1,6 @@
-"""The table of a run: ``measured [interval] | predicted``, one block a setting, one line a model."""
+"""The table of a run, a block a setting: measurements with intervals, and predictions in other columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -8,16 +8,24 @@ import pandas as pd
 from sim.lab import report
 from sim.merge import METHODS
 
-PREDICTORS = ("law", "chance", "disentangled")
-"""Whose prediction stands in the table, the first there is: a law's, a guess's, that of single adapters."""
+PREDICTORS = {"law": "law", "chance": "guess", "disentangled": "parts"}
+"""Whose prediction stands in the table, the first there is, and its column."""
+
+MEANING = {
+    "law": "a theorem's value for these weights and facts",
+    "guess": "one of the possible answers at random, which is all that is reached without composing",
+    "parts": "what base and single adapters predict of the merge, prompt by prompt; a model, no theorem",
+}
+"""Of the columns, in one line each."""
 
 QUESTIONS = ("direct", "cot_answer", "cot_exact")
 """What needs every part; the one-hop questions, named like the adapters that know them, come after these."""
 
+PLACE = ["world", "label", "model"]
 MODEL = ["world", "label", "adapter", "library", "method", "lam"]
 
 
-def measurements(summary: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
+def measurements(summary: pd.DataFrame, predictors: Mapping[str, str] | tuple = PREDICTORS) -> pd.DataFrame:
     """One row a model and metric, with the prediction of the first of the predictors that has one."""
     keys = [key for key in (*MODEL, "facts", "template", "metric") if key in summary.columns]
     place = {name: index for index, name in enumerate(predictors)}
@@ -32,29 +40,38 @@ def metrics(rows: pd.DataFrame) -> list[str]:
     return [name for name in dict.fromkeys([*QUESTIONS, *taught]) if name in set(rows["metric"])]
 
 
-def table(summary: pd.DataFrame) -> pd.DataFrame:
-    """Cells of text, indexed by (world, label, model); a column a metric, and the number of seeds.
+def shown(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the table: one a setting, model and metric, with the column ``kind`` of its prediction.
 
-    Models that are the same update (same library and coefficient of every part) share a line, "sum = concat".
+    Models that are the same update (same library and coefficient of every part) share a name, "sum = concat".
     Closed-form adapters and those of the last matrix alone are left to summary.csv.
     """
     rows = measurements(summary)
     rows = rows[rows["adapter"].isin(("", "lora"))]
-    shown = [rows[(rows["world"] == world) & rows["metric"].isin(metrics(rows[rows["world"] == world]))]
-             for world in dict.fromkeys(rows["world"])]  # fmt: skip
-    rows = pd.concat(shown)
+    by_world = [rows[rows["world"] == world] for world in dict.fromkeys(rows["world"])]
+    rows = pd.concat([group[group["metric"].isin(metrics(group))] for group in by_world])
     names = _names(rows)
     rows = rows.assign(
-        model=[names[key] for key in rows[MODEL].fillna(-1).itertuples(index=False, name=None)]
+        model=[names[key] for key in rows[MODEL].fillna(-1).itertuples(index=False, name=None)],
+        kind=rows["predictor"].map(PREDICTORS).where(rows["predicted"].notna()),
     )
-    rows = rows.drop_duplicates(["world", "label", "model", "metric"])
-    rows["cell"] = [report.cell(*four) for four in rows[["measured", "low", "high", "predicted"]].to_numpy()]
-    place = ["world", "label", "model"]
-    wide = rows.pivot(index=place, columns="metric", values="cell")
-    wide = wide.loc[list(dict.fromkeys(rows[place].itertuples(index=False, name=None)))].fillna("")
-    wide = wide[metrics(rows)]
-    wide.insert(0, "seeds", rows.groupby(place)["seeds"].max())
-    return wide.rename_axis(columns=None)
+    return rows.drop_duplicates([*PLACE, "metric"])
+
+
+def table(summary: pd.DataFrame) -> pd.DataFrame:
+    """Cells of text, indexed by (world, label, model); columns (metric, "measured" or kind of prediction),
+    and the number of seeds."""
+    rows = shown(summary)
+    cells = [report.cell(*three) for three in rows[["measured", "low", "high"]].to_numpy()]
+    predicted = rows.dropna(subset="kind")
+    numbers = predicted["predicted"].map("{:.2f}".format)
+    long = pd.concat([rows.assign(kind="measured", cell=cells), predicted.assign(cell=numbers)])
+    wide = long.pivot(index=PLACE, columns=["metric", "kind"], values="cell")
+    order = [(metric, kind) for metric in metrics(rows) for kind in ("measured", *MEANING)]
+    wide = wide[[column for column in order if column in wide.columns]]
+    wide = wide.loc[list(dict.fromkeys(rows[PLACE].itertuples(index=False, name=None)))].fillna("")
+    wide.insert(0, ("seeds", ""), rows.groupby(PLACE)["seeds"].max())
+    return wide.rename_axis(columns=[None, None])
 
 
 def _names(rows: pd.DataFrame) -> dict[tuple, str]:
@@ -78,18 +95,34 @@ def _names(rows: pd.DataFrame) -> dict[tuple, str]:
     return names
 
 
-def printed(cells: pd.DataFrame) -> str:
-    """The table as text: a block a setting, under its label and number of seeds."""
+def printed(summary: pd.DataFrame) -> str:
+    """The table as text: a block a setting, under its label and number of seeds, and what its columns are."""
     blocks = []
-    for (_, label), block in cells.groupby(["world", "label"], sort=False):
+    for (_, label), block in table(summary).groupby(["world", "label"], sort=False):
         block = block.droplevel(["world", "label"]).rename_axis(None)
-        seeds = f"{label}, {block.pop('seeds').max()} seeds"
+        seeds = f"{label}, {block.pop(('seeds', '')).max()} seeds"
         block = block.loc[:, (block != "").any()]
-        left = {name: f"{{:<{max(len(name), *block[name].str.len())}}}".format for name in block}
-        text = block.to_string(formatters=left, justify="left")
+        left = [f"{{:<{max(len(name), *block[metric, name].str.len())}}}".format for metric, name in block]
+        text = block.to_string(formatters=left, justify="left", sparsify=True)
         blocks.append(f"{seeds}\n{text}")
-    key = "measured [95% interval] | predicted: a law's, else a guess's, else that of single adapters"
-    return "\n\n".join([*blocks, key])
+    return "\n\n".join([*blocks, "\n".join(explained(summary))])
+
+
+def explained(summary: pd.DataFrame) -> list[str]:
+    """A line a column: its meaning, and how often it lies in the interval of the measurement beside it."""
+    lines = ["measured: share of right answers [95% interval over seeds]"]
+    for kind, (count, rows) in agreement(summary).items():
+        expected = {"law": "95% should", "guess": "95% should where nothing is composed"}
+        share = f"in {count} of {rows} intervals" + (f"; {expected[kind]}" if kind in expected else "")
+        lines.append(f"{kind}: {MEANING[kind]} ({share})")
+    return lines
+
+
+def agreement(summary: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """{kind of prediction: (how many of the table's lie in the interval beside them, how many there are)}."""
+    rows = shown(summary)
+    by_kind = {kind: rows[rows["kind"] == kind] for kind in MEANING}
+    return {kind: (int(inside(group).sum()), len(group)) for kind, group in by_kind.items() if len(group)}
 
 
 def inside(rows: pd.DataFrame) -> np.ndarray:

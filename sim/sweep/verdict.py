@@ -1,43 +1,46 @@
 """The verdict of a run, three lines: did the predictions hold, at once, and step by step."""
 
-from collections.abc import Sequence
+from dataclasses import fields
 
 import pandas as pd
 
-from sim.sweep.table import PREDICTORS, inside, measurements
+from sim.experiments.common.cells import pooled
+from sim.experiments.common.claim import METHODS, NOTHING
+from sim.sweep.table import agreement, measurements
+from sim.worlds import WORLDS
 
 AT_ONCE = "direct_given_among_answers"
 BY_STEPS = "cot_answer"
 
 
-def verdict(summary: pd.DataFrame) -> list[str]:
-    """Three lines, each from intervals only; a line says so if the run has nothing on it."""
+def verdict(summary: pd.DataFrame, guesses: pd.DataFrame) -> list[str]:
+    """Three lines, each from intervals only; a line says so if the run has nothing on it.
+
+    guesses: answers among the possible ones, as ``sim.sweep.run.guesses`` counts them.
+    """
     rows = summary[summary["adapter"].isin(("", "lora"))]
-    return [_predicted(rows), _at_once(rows), _by_steps(rows)]
+    return [_predicted(summary), _at_once(rows, guesses), _by_steps(rows)]
 
 
 def _predicted(summary: pd.DataFrame) -> str:
-    clauses = []
-    for name in PREDICTORS:
-        rows = summary[summary["predictor"].eq(name) & summary["predicted"].notna()]
-        rows = rows[~rows["metric"].str.contains("loss")]
-        if len(rows):
-            clauses.append(
-                f"{name} in {inside(rows).sum()} of {len(rows)} intervals, off by {rows['error'].mean():.3f}"
-            )
-    return "Predicted: " + ("; ".join(clauses) + " in the mean" if clauses else "nothing in this run") + "."
+    counts = agreement(summary)
+    if not counts:
+        return "Predicted: nothing in this run."
+    parts = ", ".join(f"{kind} in {count} of {rows}" for kind, (count, rows) in counts.items())
+    return f"Predicted: {parts} intervals; 95% hold a prediction that is exact."
 
 
-def _merged(summary: pd.DataFrame, metric: str, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:
-    """Merges and routers that see no data: no single adapter, no oracle."""
-    rows = measurements(summary, predictors)
-    return rows[
-        rows["metric"].eq(metric) & ~rows["library"].isin(("", "single")) & rows["method"].ne("oracle")
-    ]
+def _reused(rows: pd.DataFrame) -> pd.DataFrame:
+    """The merges of the parts that stand for reuse, ``METHODS``, which are fixed beforehand: not the best."""
+    merges = rows[rows["library"].eq("parts") & rows["method"].ne("oracle")]
+    chosen = merges[merges["method"].isin(METHODS)]
+    return chosen if len(chosen) else merges
 
 
-def _at_once(summary: pd.DataFrame) -> str:
-    rows = _merged(summary, AT_ONCE, ("bound", "chance"))
+def _at_once(summary: pd.DataFrame, guesses: pd.DataFrame) -> str:
+    """A sentence a world, on the answers of all settings together."""
+    rows = guesses[guesses["metric"].eq(AT_ONCE) & guesses["adapter"].isin(("", "lora"))]
+    rows = _reused(rows[rows["asked"] > 0])
     if rows.empty:
         law = measurements(summary)
         law = law[law["metric"].eq("direct") & law["predicted"].notna()]
@@ -45,39 +48,56 @@ def _at_once(summary: pd.DataFrame) -> str:
             return "At once: not asked in this run."
         most = law.loc[law["measured"].idxmax()]
         return f"At once: {_number(most)} at most ({most['method']}), predicted {most['predicted']:.3f}."
-    above, most = rows[rows["low"] > rows["predicted"]], rows.loc[rows["measured"].idxmax()]
-    of_guess = _merged(summary, AT_ONCE, ("chance",))
-    guess = of_guess.loc[of_guess["world"].eq(most["world"]), "predicted"].iloc[0]
+    worlds = rows.groupby("world", sort=False)
+    sentences = [_of_answers(group, name if worlds.ngroups > 1 else "") for name, group in worlds]
+    return f"At once: {'; '.join(sentences)}."
+
+
+def _of_answers(rows: pd.DataFrame, world: str) -> str:
+    """Whether merges compose: their answers, pooled, against ``NOTHING`` above who lacks a step."""
+    reading, guess = pooled(rows), (rows["predicted"] * rows["asked"]).sum() / rows["asked"].sum()
+    if reading.high < reading.predicted + NOTHING:
+        finding = "no merge composes"
+    else:
+        finding = "merges compose" if reading.low > reading.predicted else "it is open whether merges compose"
+    values = {"measured": reading.measured, "low": reading.low, "high": reading.high}
+    most = f", who lacks a step in {reading.predicted:.4f} at most" if reading.predicted > guess else ""
+    methods, prefix = ", ".join(dict.fromkeys(rows["method"])), f"{world}: " if world else ""
     return (
-        f"At once: {len(above) or 'none'} of {len(rows)} cells (setting and merge) beat who lacks a hop (by "
-        f"luck at most {0.025 * len(rows):.1f} would); among edited answers the best is right in "
-        f"{_number(most)} ({most['method']}, {most['label']}), who lacks a hop in {most['predicted']:.3f} at "
-        f"most, a guess in {guess:.3f}."
+        f"{prefix}{finding}: {_number(values)} of {rows['asked'].sum()} answers among the taught ones are "
+        f"right ({methods}), a guess in {guess:.4f}{most}"
     )
 
 
 def _by_steps(summary: pd.DataFrame) -> str:
-    clauses = [_of_world(group) for _, group in summary.groupby("world", sort=False)]
-    return "Step by step: " + ("; ".join(filter(None, clauses)) or "not asked in this run") + "."
+    rows = measurements(summary)
+    rows = rows[rows["metric"].eq(BY_STEPS)]
+    sentences = [_of_world(group) for _, group in rows.groupby(["world", "rank"], sort=False)]
+    return "Step by step: " + ("; ".join(filter(None, sentences)) or "not asked in this run") + "."
 
 
-def _of_world(summary: pd.DataFrame) -> str:
-    """The best merge of the best and of the worst setting, and the adapter that was taught everything."""
-    rows, every = _merged(summary, BY_STEPS), measurements(summary)
-    if rows.empty:
+def _of_world(rows: pd.DataFrame) -> str:
+    """The sum (or what there is) and the joint adapter, in the setting where that one does best, and what
+    differs in settings where the sum does worse."""
+    reuse = _reused(rows)
+    if reuse.empty:
         return ""
-    best = rows.loc[rows.groupby("label", sort=False)["measured"].idxmax()]
-    joint = every[every["metric"].eq(BY_STEPS) & every["method"].eq("joint")].set_index("label")
-
-    def clause(row) -> str:
-        ceiling = f", joint {_number(joint.loc[row['label']])}" if row["label"] in joint.index else ""
-        return f"{row['label']}: {row['method']} {_number(row)}{ceiling}"
-
-    top, bottom = best.loc[best["measured"].idxmax()], best.loc[best["measured"].idxmin()]
-    if len(best) == 1:
-        return clause(top)
-    return f"best {clause(top)}; worst {clause(bottom)}"
+    method = min(reuse["method"], key=lambda name: METHODS.index(name) if name in METHODS else len(METHODS))
+    merge = reuse[reuse["method"] == method].set_index("label")
+    joint = rows[rows["library"].eq("single") & rows["method"].eq("joint")].set_index("label")
+    label = (merge if joint.empty else joint)["measured"].idxmax()
+    best = merge.loc[label]
+    ceiling = "" if joint.empty else f" where the joint adapter has {_number(joint.loc[label])}"
+    needs = []
+    names = [field.name for field in fields(WORLDS[best["world"]].setting) if field.name in merge]
+    for _, other in merge.iterrows():
+        changed = [name for name in names if other[name] != best[name]]
+        if len(changed) == 1 and other["high"] < best["low"]:
+            (name,) = changed
+            needs.append(f"{name} {best[name]} ({other[name]}: {_number(other)})")
+    needed = f"; that needs {' and '.join(needs)}" if needs else ""
+    return f"{method} has {_number(best)}{ceiling} ({label}){needed}"
 
 
 def _number(row) -> str:
-    return f"{row['measured']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+    return f"{row['measured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"

@@ -7,11 +7,11 @@ ours and writes it as a Llama that computes the same, both on one world, with eq
 FOLDER/torch and FOLDER/own, and the questions FOLDER/prompts.jsonl.
 """
 
-import math
 import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -41,15 +41,13 @@ def converted(folder, decoder, params, adapters):
 
 
 def fit(model, groups, schedule, seed):
-    """``sim.model.training.fit`` in torch: AdamW, warm-up, cosine; groups drawn by weight."""
+    """All steps of ``sim.model.training.fit`` in torch: AdamW, warm-up, cooling; groups drawn by weight."""
     rng = np.random.default_rng(seed)
     trained = [value for value in model.parameters() if value.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.decay)
-    warm = max(1, schedule.steps // 10)
 
     def rate(step):
-        after = (step - warm) / max(1, schedule.steps - warm)
-        return step / warm if step < warm else 0.5 * (1 + math.cos(math.pi * after))
+        return min(1.0, (step + 1) / schedule.warming, (schedule.steps - step) / schedule.cooling)
 
     steps = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
     model.train()
@@ -109,6 +107,9 @@ def trained(folder, decoder, world, pretraining: Schedule, finetuning: Schedule,
 
 CONFIG = of_world(two_hop.Config(entities=64, relations=4, edits=16, bridges=8))
 
+SLOWLY = replace(CONFIG.pretraining, steps=400, rate=6e-3, warming=40, cooling=200)
+"""Pretraining by AdamW alone, which takes more steps than ours by Muon."""
+
 
 PLAIN = {"XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
 """The environment of training: the tests' own flags make compiling fast and training slow."""
@@ -131,7 +132,9 @@ def write_all(folder):
     world = jax.tree.map(jax.numpy.asarray, build(CONFIG.world, 0, two_hop.Setting()))
     write_prompts(folder / "prompts.jsonl", {name: world.probes[name] for name in PROMPT_GROUPS})
     converted(folder / "own", CONFIG.decoder, *trained_by_jax(CONFIG, world))
-    trained(folder / "torch", CONFIG.decoder, world, CONFIG.pretraining, CONFIG.finetuning, CONFIG.rank)
+    trained(
+        folder / "torch", CONFIG.decoder, world, SLOWLY, replace(CONFIG.finetuning, steps=200), CONFIG.rank
+    )
 
 
 if __name__ == "__main__":

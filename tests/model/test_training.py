@@ -1,112 +1,169 @@
-"""Training, batching and decoding: what is drawn, what is learned, and that batching changes nothing."""
+"""Training, batching and decoding: what is learned, when it ends, and that batching changes nothing."""
+
+import functools
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from sim.lab import parallel
-from sim.model import decoding, training
+from sim.model import batches, decoding, training
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.model.transformer import Decoder, forward, init, no_cache, read_on
+from sim.model.transformer import Decoder, completion_logits, forward, init, no_cache, read_on
+
+DECODER = Decoder(vocab=13, layers=1, width=16, heads=2, hidden=16)
 
 
 def group(tokens, weight, prompt=1):
     return Sequences(jnp.asarray(tokens, jnp.int32), jnp.asarray(weight, jnp.float32), prompt)
 
 
-def test_draws_follow_the_weights(key):
-    drawn = draw(group([[0], [1], [2], [3]], [0.0, 1.0, 3.0, 0.0]), 8000, key)
-    share = np.bincount(np.asarray(drawn.tokens[:, 0]), minlength=4) / 8000
-    np.testing.assert_array_equal(share[[0, 3]], 0)
-    assert abs(share[2] - 0.75) < 4 * np.sqrt(0.75 * 0.25 / 8000)
+def test_completion_loss_is_the_log_likelihood_by_weight():
+    logits = jnp.log(jnp.asarray([[[0.5, 0.5], [0.1, 0.9]], [[0.3, 0.7], [0.2, 0.8]]]))
+    loss = training.completion_loss(logits, group([[0, 1, 1], [0, 0, 1]], [2.0, 0.5]))
+    assert np.isclose(loss, -2.0 * np.log(0.5 * 0.9) - 0.5 * np.log(0.3 * 0.8))
 
 
-def test_completion_loss_is_the_log_likelihood():
-    logits = jnp.log(jnp.asarray([[[0.5, 0.5], [0.1, 0.9]]]))
-    loss = training.completion_loss(logits, group([[0, 1, 1]], [1.0]))
-    assert np.isclose(loss, -np.log(0.5 * 0.9))
+def test_a_lead_is_that_of_the_weakest_token():
+    logits = jnp.asarray([[[1.0, 4.0, 2.5], [0.0, 3.0, 2.0]], [[5.0, 4.0, 0.0], [1.0, 3.0, 0.0]]])
+    sequences = group([[0, 1, 1], [0, 1, 1]], [1.0, 1.0])
+    np.testing.assert_allclose(training.lead(logits, sequences), [1.0, -1.0])
 
 
-def draw(data, count, key):
-    index = training.draws(data.weight, count, key)
-    return jax.tree.map(lambda leaf: leaf[index], data)
+def test_recall_counts_what_is_taught():
+    """Sequences with a weight, however large, of which every token leads by the margin."""
+    tokens = jnp.asarray([[0, 1, 1], [0, 1, 2], [0, 2, 1], [0, 1, 1], [0, 1, 1]])
+
+    def recall(weight):
+        sequences, answer = group(tokens, weight), jax.nn.one_hot(1, 5)
+
+        def logits(part):
+            by = jnp.where(jnp.arange(len(part.tokens)) == 0, 0.5, 3.0)  # the first of a tile hardly leads
+            return by[:, None, None] * jnp.broadcast_to(answer, (len(by), 2, 5))
+
+        deck = batches.Deck(jnp.argsort(sequences.weight == 0), jnp.sum(sequences.weight > 0), None)
+        every = batches.all_of(deck, sequences.weight)
+        return training.recall(logits, sequences, every, jnp.asarray([0.0, 1.0]), 2).tolist()
+
+    assert recall([1.0, 1.0, 0.0, 0.0, 0.0]) == [0.5, 0.0]
+    assert recall([7.0, 0.0, 1.0, 0.5, 0.0]) == pytest.approx([2 / 3, 0.0])
+    assert recall([1.0, 0.0, 0.0, 1.0, 1.0]) == pytest.approx([1.0, 1 / 3])
+    assert np.isnan(recall([0.0] * 5)).all()
 
 
-def quadratic(schedule, key, weight=1.0):
-    """Softmax regression of one token on nothing: its optimum is the empirical distribution."""
-    data = {"only": group([[0, 0], [0, 1], [0, 1], [0, 1]], jnp.full(4, weight))}
+COUNTS = np.asarray([1.0, 2.0, 0.0, 4.0, 1.5], np.float32)
+"""How often each of five sequences is to be learned."""
 
-    def logits(value, drawn):
-        return jnp.broadcast_to(value, (len(drawn.tokens), 1, 2))
 
-    return training.fit(logits, jnp.zeros(2, jnp.float32), data, schedule, key)
+def quadratic(schedule, key, weight=COUNTS, start=(0.0, 0.0)):
+    """Softmax regression of one token on nothing: its optimum is the distribution by weight."""
+    data = {"only": group([[0, 0], [0, 1], [0, 1], [0, 1], [0, 0]], weight)}
+
+    def logits(value, sequences):
+        return jnp.broadcast_to(value, (len(sequences.tokens), 1, 2))
+
+    return training.fit(logits, jnp.asarray(start, jnp.float32), data, schedule, key)
+
+
+def slope(value):
+    """Gradient of that loss, dense, in float64."""
+    soft = np.exp(value) / np.exp(value).sum()
+    return soft - np.asarray([2.5, 6.0]) / 8.5
 
 
 def test_fit_reaches_the_maximum_likelihood(key):
-    value, losses = quadratic(Schedule(400, 0.05, (("only", 64),)), key)
-    assert abs(float(jax.nn.softmax(value)[1]) - 0.75) < 0.04
-    assert losses.shape == (400,)
+    """To rounding, as nothing is drawn: every sequence has its weight at every step."""
+    value = quadratic(Schedule(400, 0.05, (("only", 5),), cooling=200), key).value
+    np.testing.assert_allclose(jax.nn.softmax(value), np.asarray([2.5, 6.0]) / 8.5, atol=1e-4)
+
+
+@pytest.mark.parametrize("tile", [2, 3, 8])
+def test_the_gradient_is_the_dense_one_of_all_sequences(key, tile):
+    """Of a decoder, over two groups of which some sequences have no weight: the sum of means by weight."""
+    params, rng = init(DECODER, key), np.random.default_rng(5)
+    groups = {
+        "facts": group(rng.integers(0, 13, (7, 4)), [1, 1, 0, 1, 1, 0, 1]),
+        "traces": group(rng.integers(0, 13, (5, 6)), [0.5, 0.0, 2.0, 3.0, 1.0], prompt=2),
+        "empty": group(rng.integers(0, 13, (3, 5)), [0.0, 0.0, 0.0]),
+    }
+
+    def logits(value, sequences):
+        return completion_logits(DECODER, value, sequences.tokens, sequences.prompt)
+
+    def dense(value):
+        total = 0.0
+        for name in ("facts", "traces"):
+            log = jax.nn.log_softmax(logits(value, groups[name]))
+            each = -jnp.take_along_axis(log, groups[name].target[..., None], axis=-1)[..., 0].sum(axis=1)
+            total += jnp.sum(groups[name].weight * each) / jnp.sum(groups[name].weight)
+        return total
+
+    drawn = {}
+    for name, data in groups.items():
+        drawn[name] = batches.deal(batches.shuffle(data.weight, key), data.weight, 7, jnp.int32(3))
+    loss, gradient = jax.jit(training.loss_and_gradient, static_argnums=(0, 4))(
+        logits, params, groups, drawn, tile
+    )
+    expected = jax.value_and_grad(dense)(params)
+    np.testing.assert_allclose(loss, expected[0], rtol=1e-6)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in expected[1].values())
+    for name, leaf in expected[1].items():
+        np.testing.assert_allclose(gradient[name], leaf, atol=1e-6 * scale, err_msg=name)
 
 
 def test_a_group_of_weight_zero_teaches_nothing(key):
-    value, losses = quadratic(Schedule(20, 0.05, (("only", 8),)), key, weight=0.0)
-    np.testing.assert_array_equal(value, 0)
-    np.testing.assert_array_equal(losses, 0)
+    fit = quadratic(Schedule(25, 0.05, (("only", 8),)), key, weight=0 * COUNTS)
+    np.testing.assert_array_equal(fit.value, 0)
+    np.testing.assert_array_equal(fit.losses, 0)
 
 
 def test_a_group_of_weight_zero_teaches_nothing_beside_one_that_does(key):
     """In one vmap with a run that has use for the group, so that it cannot be skipped."""
-    fitted = jax.vmap(lambda weight: quadratic(Schedule(20, 0.05, (("only", 8),)), key, weight))
-    value, losses = fitted(jnp.asarray([0.0, 1.0]))
-    np.testing.assert_array_equal(value[0], 0)
-    np.testing.assert_array_equal(losses[0], 0)
-    assert np.all(losses[1] > 0)
+    fitted = jax.vmap(lambda by: quadratic(Schedule(25, 0.05, (("only", 3),)), key, by * COUNTS))
+    fit = fitted(jnp.asarray([0.0, 1.0]))
+    np.testing.assert_array_equal(fit.value[0], 0)
+    np.testing.assert_array_equal(fit.losses[0], 0)
+    assert np.all(fit.losses[1] > 0)
 
 
-def test_fit_is_plain_optax(key):
-    schedule = Schedule(5, 0.1, (("only", 3),), decay=0.01)
-    value, _ = quadratic(schedule, key)
-    by_hand, optimiser = jnp.zeros(2, jnp.float32), schedule.optimiser()
-    state = optimiser.init(by_hand)
-    data = group([[0, 0], [0, 1], [0, 1], [0, 1]], [1.0] * 4)
-
-    @jax.jit
-    def improve(by_hand, state, step):
-        batch = draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
-        slope = jax.grad(lambda v: training.completion_loss(jnp.broadcast_to(v, (3, 1, 2)), batch))
-        updates, state = optimiser.update(slope(by_hand), state, by_hand)
-        return optax.apply_updates(by_hand, updates), state
-
-    for step in range(5):
-        by_hand, state = improve(by_hand, state, step)
-    np.testing.assert_allclose(value, by_hand, atol=1e-6)
-
-
-def test_fit_is_adamw_with_warm_up_decay_and_weight_decay(key):
-    """Against AdamW written out: weight decay 0.3 at rate 0.1 moves the value by a tenth a step."""
-    schedule = Schedule(6, 0.1, (("only", 3),), decay=0.3)
-    data = group([[0, 0], [0, 1], [0, 1], [0, 1]], [1.0] * 4)
-    rates = [0.0, 0.1]  # linear warm-up over max(1, 6 // 10) steps, then half a cosine
-    rates += [0.1 * (1 + np.cos(np.pi * step / 5)) / 2 for step in range(1, 5)]
-    value, first, second = np.asarray([1.0, -2.0]), np.zeros(2), np.zeros(2)
-    for step, rate in enumerate(rates):
-        drawn = draw(data, 3, jax.random.fold_in(jax.random.fold_in(key, step), 0))
-        share = np.bincount(np.asarray(drawn.tokens[:, 1]), minlength=2) / 3
-        soft = np.exp(value) / np.exp(value).sum()
-        slope = soft - share
-        first, second = 0.9 * first + 0.1 * slope, 0.98 * second + 0.02 * slope**2
+def test_fit_is_adamw_with_warm_up_cooling_and_weight_decay(key):
+    """Against AdamW written out: weight decay 0.3 at rate 0.1 moves the value by 3% a step."""
+    schedule = Schedule(50, 0.1, (("only", 5),), decay=0.3, warming=4, cooling=20)
+    value, first, second, losses = np.asarray([1.0, -2.0]), np.zeros(2), np.zeros(2), []
+    for step in range(50):
+        rate = 0.1 * min(1.0, (step + 1) / 4, (50 - step) / 20)
+        losses.append(np.log(np.exp(value).sum()) - (value * [2.5, 6.0]).sum() / 8.5)
+        first, second = 0.9 * first + 0.1 * slope(value), 0.98 * second + 0.02 * slope(value) ** 2
         moved = (first / (1 - 0.9 ** (step + 1))) / (np.sqrt(second / (1 - 0.98 ** (step + 1))) + 1e-8)
         value = value - rate * (moved + 0.3 * value)
+    fit = quadratic(schedule, key, start=(1.0, -2.0))
+    np.testing.assert_allclose(fit.value, value, atol=1e-5)
+    np.testing.assert_allclose(fit.losses, losses, atol=1e-5)
+    assert int(fit.steps) == 50 and fit.recall == {}
 
-    def logits(value, drawn):
-        return jnp.broadcast_to(value, (len(drawn.tokens), 1, 2))
 
-    start = jnp.asarray([1.0, -2.0], jnp.float32)
-    found, _ = training.fit(logits, start, {"only": data}, schedule, key)
-    np.testing.assert_allclose(found, value, atol=1e-5)
+def test_batches_follow_one_another(key):
+    """Where not all fit, a step has the gradient of its own batch: AdamW written out once more."""
+    schedule, weight = Schedule(25, 0.1, (("only", 2),), warming=1, cooling=1), np.sign(COUNTS)
+    deck = batches.shuffle(jnp.asarray(weight), jax.random.fold_in(key, 0))
+    value, first, second = np.zeros(2), np.zeros(2), np.zeros(2)
+    for step in range(25):
+        rows = np.asarray(batches.deal(deck, jnp.asarray(weight), 2, jnp.int32(step)).rows)
+        share = np.mean([[1.0, 0.0] if row in (0, 4) else [0.0, 1.0] for row in rows], axis=0)
+        slope_of_batch = np.exp(value) / np.exp(value).sum() - share
+        first, second = 0.9 * first + 0.1 * slope_of_batch, 0.98 * second + 0.02 * slope_of_batch**2
+        moved = (first / (1 - 0.9 ** (step + 1))) / (np.sqrt(second / (1 - 0.98 ** (step + 1))) + 1e-8)
+        value = value - 0.1 * moved
+    np.testing.assert_allclose(quadratic(schedule, key, weight).value, value, atol=1e-5)
+
+
+def test_steps_are_a_multiple_of_the_looks():
+    for steps in (0, 10, 30):
+        with pytest.raises(ValueError, match=f"steps is {steps}: training takes a multiple of 25 steps"):
+            Schedule(steps, 0.1, ())
 
 
 def test_a_loss_that_is_not_finite_is_named():
@@ -114,48 +171,129 @@ def test_a_loss_that_is_not_finite_is_named():
         training.require_finite(np.asarray([[1.0, 2.0, np.nan], [1.0, 2.0, 3.0]]), "base 7")
 
 
-DECODER = Decoder(vocab=13, layers=1, width=16, heads=2, hidden=16)
+SOON = Schedule(300, 1e-2, (("facts", 5), ("traces", 2)), margin=0.5, tile=2)
+"""Ends when it knows: some runs sooner than others."""
 
 
-def run(job):
+def run(job, schedule=SOON):
     """A short training of a decoder: the sort of function that is batched."""
     key = jax.random.wrap_key_data(job["key"])
-    data = {"facts": Sequences(job["tokens"], jnp.ones(6, jnp.float32), 1)}
+    data = {
+        "facts": Sequences(job["tokens"], job["weight"], 1),
+        "traces": Sequences(job["traces"], jnp.ones(3, jnp.float32), 2),
+    }
 
-    def logits(params, drawn):
-        return forward(DECODER, params, drawn.tokens)[:, :-1]
+    def logits(params, sequences):
+        return completion_logits(DECODER, params, sequences.tokens, sequences.prompt)
 
-    return training.fit(logits, init(DECODER, key), data, Schedule(15, 1e-2, (("facts", 8),)), key)
+    return training.fit(logits, init(DECODER, key), data, schedule, key)
 
 
 def jobs(count):
+    """Data sets of 1 to 6 facts, distinct in their prompts, and three traces."""
     rng = np.random.default_rng(3)
-    return [
-        {"key": jax.random.key_data(jax.random.key(i)), "tokens": rng.integers(0, 13, (6, 4), np.int32)}
-        for i in range(count)
-    ]
+    runs = []
+    for index in range(count):
+        tokens = np.stack([rng.permutation(13)[:6], rng.integers(0, 13, 6)], axis=1).astype(np.int32)
+        traces = np.stack([np.full(3, index), np.arange(3), *rng.integers(0, 13, (2, 3))], axis=1)
+        runs.append(
+            {
+                "key": jax.random.key_data(jax.random.key(index)),
+                "tokens": tokens,
+                "weight": np.where(np.arange(6) <= index, 1.0, 0.0).astype(np.float32),
+                "traces": traces.astype(np.int32),
+            }
+        )
+    return runs
 
 
-def results(width, work):
+def results(width, work, function=run):
     out = {}
-    for positions, values in parallel.map_runs(parallel.program(run), work, width):
+    for positions, values in parallel.map_runs(parallel.program(function), work, width):
         out |= dict(zip(positions, values, strict=True))
     return [out[i] for i in range(len(work))]
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_batch_chunk_and_device_change_no_bit(width):
+    """Whoever is beside it: runs that end sooner wait for the others, and stay as they are."""
     work = jobs(5)
     together = results(width, work)
-    alone = [results(width, [job])[0] for job in work]
-    jax.tree.map(np.testing.assert_array_equal, together, alone)
+    single = [results(width, [job])[0] for job in work]
+    jax.tree.map(np.testing.assert_array_equal, together, single)
+    steps = [int(fit.steps) for fit in together]
+    assert len(set(steps)) > 1 and all(count % training.LOOK == 0 for count in steps)
+
+
+def test_training_ends_when_all_is_known():
+    """Facts and traces alike, by the margin; then it cools, and nothing follows."""
+    (fit,) = results(1, jobs(5)[4:])
+    steps, losses = int(fit.steps), np.asarray(fit.losses)
+    assert steps < SOON.steps and (losses[:steps] > 0).all() and (losses[steps:] == 0).all()
+    assert fit.recall["facts"] == fit.recall["traces"] == 1
+    job = jobs(5)[4]
+    before = replace(SOON, steps=steps - training.LOOK, margin=None)  # nothing had cooled yet
+    earlier = jax.jit(functools.partial(run, schedule=replace(before, cooling=1)))(job)
+    enough = []
+    for length, weight, prompt in (("tokens", job["weight"], 1), ("traces", np.ones(3), 2)):
+        tokens = jnp.asarray(job[length])
+        lead = training.lead(
+            completion_logits(DECODER, earlier.value, tokens, prompt), group(tokens, weight, prompt)
+        )
+        enough.append(np.all(np.asarray(lead)[weight > 0] > SOON.margin))
+    assert all(enough)
+
+
+def test_overtraining_takes_a_multiple_of_the_steps_to_the_first_look_that_knows():
+    """The steps before the decay, three times over; the decay and the value at the first look stay."""
+    job = jobs(5)[4]
+    once = replace(SOON, steps=600)
+    thrice = replace(once, overtraining=3)
+    fits = [jax.jit(functools.partial(run, schedule=schedule))(job) for schedule in (once, thrice)]
+    first, last = (int(fit.steps) for fit in fits)
+    assert last - training.LOOK == 3 * (first - training.LOOK)
+    before = first - training.LOOK
+    np.testing.assert_array_equal(fits[0].losses[:before], fits[1].losses[:before])
+    assert fits[1].losses[last - 1] < 0.5 * fits[0].losses[first - 1]
+
+
+@pytest.mark.parametrize("name", ["facts", "traces"])
+def test_what_is_not_known_keeps_training_going(name):
+    """Two answers to one question, in either group: the run goes on to the last step, and says so."""
+    job = jobs(5)[4]
+    clash = "tokens" if name == "facts" else "traces"
+    job[clash] = job[clash].copy()
+    job[clash][1] = job[clash][0]
+    job[clash][1, -1] = (job[clash][0, -1] + 1) % 13
+    (fit,) = results(1, [job])
+    other = "traces" if name == "facts" else "facts"
+    assert int(fit.steps) == SOON.steps
+    assert fit.recall[name] < training.KNOWN and fit.recall[other] == 1
+
+
+def test_an_empty_group_is_not_waited_for():
+    (job,) = jobs(1)
+    job["weight"] = 0 * job["weight"]
+    (fit,) = results(1, [job])
+    assert int(fit.steps) < SOON.steps and np.isnan(fit.recall["facts"]) and fit.recall["traces"] == 1
+
+
+def test_a_run_that_diverges_ends():
+    (job,) = jobs(1)
+    fit = jax.jit(functools.partial(run, schedule=replace(SOON, rate=1e30, warming=1)))(job)
+    assert int(fit.steps) <= 2 * training.LOOK
+    with pytest.raises(FloatingPointError, match="not finite"):
+        training.require_finite(fit.losses, "it")
 
 
 @pytest.mark.parametrize("width", [1, 3])
 def test_batched_equals_single_to_rounding(width):
+    """After as many steps as rounding allows."""
+    short = functools.partial(run, schedule=replace(SOON, steps=25, margin=None))
     work = jobs(3)
-    single = [jax.jit(run)(job) for job in work]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), results(width, work), single)
+    single = [jax.jit(short)(job) for job in work]
+    together = results(width, work, short)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5), together, single)
 
 
 def test_nothing_is_traced_twice():

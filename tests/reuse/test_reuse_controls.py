@@ -137,8 +137,8 @@ def test_a_cell_with_controls():
         WORLD,
         extras=EXTRAS,
         losses=True,
-        pretraining=Schedule(10, 1e-2, (("facts", 16), ("direct", 8), ("compare", 8), ("identity", 8))),
-        finetuning=Schedule(8, 2e-2, (("facts", 8), ("direct", 4), ("identity", 4))),
+        pretraining=Schedule(25, 1e-2, (("facts", 16), ("direct", 8), ("compare", 8), ("identity", 8))),
+        finetuning=Schedule(25, 1e-2, (("facts", 8), ("direct", 4), ("identity", 4)), margin=1.0),
     )
     setting = two_hop.Setting(identity="both")
     world, key = build(WORLD, 0, setting), jax.random.key_data(jax.random.key(3))

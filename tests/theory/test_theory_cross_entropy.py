@@ -59,6 +59,41 @@ def test_two_answers_follow_the_wright_function():
     assert cross_entropy.trained_lead(0.0) == pytest.approx(-1.0, abs=1e-12)
 
 
+@pytest.mark.parametrize("lam", [1.0, 0.75, 0.5])
+@pytest.mark.parametrize(("margin", "overlap", "other"), [(1.0, 0.4, 1.5), (2.0, 0.25, 0.9)])
+def test_a_merge_has_the_edit_and_spares_another_fact_between_two_times(lam, margin, overlap, other):
+    """Descent on the edit alone, stopped 2% before and after each time; the merge is then run."""
+    side = np.sqrt(1 - overlap**2)
+    keys = jnp.asarray([[1.0, 0.0], [overlap, side]])
+    base = jnp.asarray([[margin, (other - overlap * margin) / side], [0.0, 0.0]])
+
+    def holds(time):
+        """(the edit is answered, the other fact is still), with the adapter at ``lam``."""
+        train = functools.partial(twin.train, base, keys[:1], jnp.asarray([1]), jax.random.key(0))
+        adapter = train(rank=1, step=float(time) / 6000, steps=6000, freeze_a=True)
+        logits = keys @ (base + lam * adapter.b @ adapter.a).T
+        return bool(logits[0, 1] > logits[0, 0]), bool(logits[1, 0] > logits[1, 1])
+
+    first, last = cross_entropy.merge_times(lam, margin, overlap, other)
+    assert first < last
+    assert [holds(by * first)[0] for by in (0.98, 1.02)] == [False, True]
+    assert [holds(by * last)[1] for by in (0.98, 1.02)] == [True, False]
+
+
+def test_a_smaller_lambda_only_moves_the_times():
+    """Later, by about e^(M/lambda - M); whether there are any depends on kappa M < M_u alone."""
+    one, half = (cross_entropy.merge_times(lam, 3.0, 0.2, 1.0) for lam in (1.0, 0.5))
+    assert half[0] > one[0] and half[1] > one[1]
+    assert half[0] == pytest.approx((3 + np.exp(3.0) + 3 - np.exp(-3.0)) / 2)
+    for lam in (0.25, 0.5, 1.0):
+        first, last = cross_entropy.merge_times(lam, 3.0, 0.4, 1.0)  # 1.2 > 1
+        assert first > last
+    assert cross_entropy.merge_times(1.0, 3.0, -0.1, 1.0)[1] == np.inf
+    times = np.asarray([0.0, 0.3, 7.0])
+    leads = cross_entropy.trained_lead(times, -2.0)
+    np.testing.assert_allclose(cross_entropy.time_of_lead(leads, -2.0), times, atol=1e-12)
+
+
 def test_the_loss_that_an_average_of_k_asks_for():
     for adapters in (2, 3, 8):
         loss = cross_entropy.loss_for_library(adapters, 10)
@@ -102,6 +137,9 @@ def test_cross_entropy_overshoots_where_least_squares_ties_or_starves():
         (lambda: cross_entropy.logits_at_loss(9.0, 5), "at most the base's"),
         (lambda: cross_entropy.logits_at_loss(0.1, 1), "answers is 1; give a whole number of at least 2"),
         (lambda: cross_entropy.loss_for_library(0, 5), "adapters is 0"),
+        (lambda: cross_entropy.time_of_lead(-1.5), "lead is -1.5"),
+        (lambda: cross_entropy.merge_times(0.0, 1.0, 0.1, 1.0), "lam is 0.0; give a finite number above 0"),
+        (lambda: cross_entropy.merge_times(1.0, 1.0, np.nan, 1.0), "overlap holds NaN"),
     ],
 )
 def test_bad_input_is_named(call, message):

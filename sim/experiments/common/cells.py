@@ -103,8 +103,10 @@ class Run:
 
 
 def pooled(guesses: pd.DataFrame) -> Reading:
-    """Answers pooled seed by seed; the null is the mean null of these answers."""
-    count = guesses.assign(null=guesses["predicted"] * guesses["asked"])
+    """Answers pooled seed by seed; the null is the mean null of these answers: the most that who lacks a step
+    scores, or a guess."""
+    null = guesses["bound"] if "bound" in guesses else guesses["predicted"]
+    count = guesses.assign(null=null * guesses["asked"])
     count = count.groupby("seed")[["right", "asked", "null"]].sum()
     count = count[count["asked"] > 0]
     if count.empty:

@@ -36,8 +36,8 @@ __all__ = ["ALL", "LINES", "PARTS_ONLY", "controls", "referee", "worlds"]
 PARTS_ONLY = replace(
     SMALL,
     world=two_hop.Config(controls=True),
-    # Half as many steps more than elsewhere: comparisons are learned last.
-    pretraining=replace(with_batches(two_hop.PRETRAINING, *two_hop_controls.PRETRAINING), steps=600),
+    # Twice as many steps as elsewhere at half the rate: comparisons are learned last.
+    pretraining=with_batches(two_hop.PRETRAINING, *two_hop_controls.PRETRAINING).lasting(600, 6e-3),
     finetuning=with_batches(two_hop.FINETUNING, *FINETUNING),
     methods=("average", "sum"),
     lambdas=(),

@@ -162,13 +162,18 @@ class _Chains:
 
 
 PRETRAINING = Schedule(
-    900, 6e-3, (("facts", 192), ("direct", 96), ("traces", 96), ("direct3", 16), ("traces3", 16)), decay=0.3
+    900,
+    6e-3,
+    (("facts", 192), ("direct", 96), ("traces", 96), ("direct3", 16), ("traces3", 16)),
+    decay=0.3,
+    warming=90,
+    cooling=360,
 )
 """Enough to know the facts, three times as many as the two-hop world has and about names of several tokens,
 and to answer held-out questions by chain of thought."""
 
-FINETUNING = Schedule(200, 2e-3, (("facts", 32), ("traces", 8)))
-"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run."""
+FINETUNING = Schedule(1600, 2e-3, (("facts", 32), ("traces", 8)), cooling=50, margin=1.0, tile=16)
+"""As in the two-hop world: all facts at every step, until an adapter knows them and its traces."""
 
 SETTINGS = {
     "quick": [Setting(f, t) for t in ("pretraining", "none", "both") for f in ("head", "tail")],

@@ -163,13 +163,18 @@ def takes_inputs(written: Int[Array, "S T"], right: Int[Array, "S T"]) -> Bool[A
 
 
 PRETRAINING = Schedule(
-    400, 6e-3, (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)), decay=0.3
+    400,
+    6e-3,
+    (("facts", 32), ("direct", 16), ("paraphrases", 64), ("traces", 96)),
+    decay=0.3,
+    warming=40,
+    cooling=160,
 )
 """Enough to know every function, and to code by trace what was never coded in that language."""
 
-FINETUNING = Schedule(200, 4e-3, ((FACTS, 32), ("traces", 32)))
-"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run. Twice the rate of
-the two-hop world: on one seed the joint adapter, taught to the same recall, then answers more by trace."""
+FINETUNING = Schedule(1600, 4e-3, ((FACTS, 32), ("traces", 32)), cooling=50, margin=1.0, tile=16)
+"""Until an adapter knows its requests and traces. Twice the rate of the two-hop world: on one seed the joint
+adapter, taught to the same recall, then answers more by trace."""
 
 SETTINGS = {
     "quick": [Setting(f, t) for t in ("pretraining", "none", "both") for f in ("familiar", "new")],

@@ -159,12 +159,17 @@ class Config:
 
 
 PRETRAINING = Schedule(
-    800, 1e-2, (("facts", 192), ("direct", 32), ("traces", 64), ("traces3", 24), ("traces4", 24)), decay=0.1
+    800,
+    1e-2,
+    (("facts", 192), ("direct", 32), ("traces", 64), ("traces3", 24), ("traces4", 24)),
+    decay=0.1,
+    warming=80,
+    cooling=320,
 )
 """Enough to know what every verb does and to write held-out solutions of two to four steps."""
 
-FINETUNING = Schedule(200, 2e-3, ((FACTS, 32), ("traces", 8)))
-"""One cycle of an adapter's training; ``sim.reuse.library.finetune`` says how many are run."""
+FINETUNING = Schedule(1600, 2e-3, ((FACTS, 32), ("traces", 8)), cooling=50, margin=1.0, tile=16)
+"""A third of an adapter's problems at a step, until it knows them: 125 to 450 steps."""
 
 SETTINGS = {
     "quick": [Setting(v, t) for t in ("both", "none") for v in ("real", "fake")],
