@@ -133,8 +133,8 @@ def prototypes(name: str, updates: Sequence[LowRank]) -> Float[Array, "K p in"]:
 
     Raises: ValueError for an unknown router, naming the known ones.
     """
-    found = ROUTERS[name].prototype
-    rows = [found(update) for update in updates]
+    prototype = ROUTERS[name].prototype
+    rows = [prototype(update) for update in updates]
     most = max(row.shape[0] for row in rows)
     return jnp.stack([jnp.pad(row, ((0, most - row.shape[0]), (0, 0))) for row in rows])
 
@@ -168,16 +168,16 @@ def gate(
         raise ValueError(f"top_k must be between 1 and the {count} adapters of the library, not {top_k}")
     if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature must be above 0, not {temperature}; use top_k=1 for a hard choice")
-    found = scores(x, protos)
-    _, best = jax.lax.top_k(found, top_k)
-    kept = jnp.any(jax.nn.one_hot(best, count, dtype=bool), axis=-2)
+    strengths = scores(x, protos)
+    _, best = jax.lax.top_k(strengths, top_k)
+    mask = jnp.any(jax.nn.one_hot(best, count, dtype=bool), axis=-2)
     if rule == "unit":
-        return kept.astype(found.dtype)
+        return mask.astype(strengths.dtype)
     if rule == "share":
-        found = jnp.where(kept, found, 0)
-        total = jnp.sum(found, axis=-1, keepdims=True)
-        return found / jnp.where(total > 0, total, 1)
-    return jax.nn.softmax(jnp.where(kept, found / temperature, -jnp.inf), axis=-1)
+        strengths = jnp.where(mask, strengths, 0)
+        total = jnp.sum(strengths, axis=-1, keepdims=True)
+        return strengths / jnp.where(total > 0, total, 1)
+    return jax.nn.softmax(jnp.where(mask, strengths / temperature, -jnp.inf), axis=-1)
 
 
 def route(

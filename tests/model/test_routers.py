@@ -21,8 +21,8 @@ def hard_arrow(matrices, x, top_k):
 
 def logo(matrices, x, top_k):
     scores = [np.linalg.norm(m @ x) for m in matrices]
-    kept = choice(scores, top_k or len(matrices))
-    return sum(scores[i] / sum(scores[j] for j in kept) * (matrices[i] @ x) for i in kept)
+    top = choice(scores, top_k or len(matrices))
+    return sum(scores[i] / sum(scores[j] for j in top) * (matrices[i] @ x) for i in top)
 
 
 def rank_one(matrices, x, top_k):
@@ -46,12 +46,12 @@ def test_every_router_with_a_rule_is_checked_by_hand():
 def test_the_routed_projection_is_the_one_by_hand(name, top_k):
     updates, x = library(21, (3, 2, 3)), tokens(22, 2, 4)
     weight = np.random.default_rng(23).normal(size=(OUT, IN))
-    found = routing.routed([{"q": u} for u in updates], name, top_k=top_k)("q", jnp.asarray(weight), x)
+    outputs = routing.routed([{"q": u} for u in updates], name, top_k=top_k)("q", jnp.asarray(weight), x)
     matrices = [np.asarray(dense(u)) for u in updates]
     for place in np.ndindex(2, 4):
         token = np.asarray(x[place])
         expected = weight @ token + BY_HAND[name](matrices, token, top_k)
-        np.testing.assert_allclose(found[place], expected, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(outputs[place], expected, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("name", sorted(BY_HAND))
@@ -73,15 +73,15 @@ def test_the_router_does_not_see_the_factorisation_or_the_order(name):
 def test_a_zero_adapter_adds_nothing_and_takes_no_weight(name):
     update = library(26, (3,))[0]
     zero, x, weight = update._replace(b=jnp.zeros_like(update.b)), tokens(27, 6), jnp.zeros((OUT, IN))
-    found = routing.routed([{"q": zero}, {"q": update}], name)("q", weight, x)
-    np.testing.assert_allclose(found, x @ dense(update).T, rtol=1e-9, atol=1e-9)
+    outputs = routing.routed([{"q": zero}, {"q": update}], name)("q", weight, x)
+    np.testing.assert_allclose(outputs, x @ dense(update).T, rtol=1e-9, atol=1e-9)
     assert not routing.routed([{"q": zero}, {"q": zero}], name)("q", weight, x).any()
 
 
 def test_all_components_together_are_the_sum():
     updates, x = library(28), tokens(29, 5)
-    found = routing.routed([{"q": u} for u in updates], "components", top_k=8)("q", jnp.zeros((OUT, IN)), x)
-    np.testing.assert_allclose(found, x @ sum(dense(u) for u in updates).T, rtol=1e-9, atol=1e-9)
+    outputs = routing.routed([{"q": u} for u in updates], "components", top_k=8)("q", jnp.zeros((OUT, IN)), x)
+    np.testing.assert_allclose(outputs, x @ sum(dense(u) for u in updates).T, rtol=1e-9, atol=1e-9)
 
 
 def test_an_unknown_rule_is_refused():
