@@ -212,20 +212,20 @@ def routed(
     names = {frozenset(adapter) for adapter in library}
     if len(names) != 1:
         raise ValueError("the adapters of a routed library must change the same modules")
-    found = ROUTERS[name]
+    kind = ROUTERS[name]
     parts = {module: units(name, [adapter[module] for adapter in library]) for module in next(iter(names))}
     protos = {module: prototypes(name, choice) for module, choice in parts.items()}
 
-    def kept(module: str) -> int | None:
-        if top_k is None and found.split:
+    def most(module: str) -> int | None:
+        if top_k is None and kind.split:
             return max(adapter[module].a.shape[0] for adapter in library)
-        return found.top_k if top_k is None else top_k
+        return kind.top_k if top_k is None else top_k
 
     def project(module: str, weight: Array, x: Array) -> Array:
         y = plain(module, weight, x)
         if module not in protos:
             return y
-        gates = gate(x, protos[module], top_k=kept(module), temperature=temperature, rule=found.rule)
+        gates = gate(x, protos[module], top_k=most(module), temperature=temperature, rule=kind.rule)
         return y + route(parts[module], gates, x)
 
     return project
