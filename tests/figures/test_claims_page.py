@@ -44,7 +44,7 @@ def test_the_committed_page_is_written_by_the_script(page):
 @pytest.mark.slow
 def test_every_claim_has_a_line_with_a_verdict_and_its_figure(page):
     lines = [line for line in page.splitlines() if line.startswith("| [")]
-    assert len(lines) == len(CLAIMS) == page.count("\n### ") == page.count("(rules of 2026-11-29)")
+    assert len(lines) == len(CLAIMS) == page.count("\n### ") == page.count("(rules of 2026-")
     for item, line in zip(claims_page.ordered(), lines, strict=True):
         name, statement, verdict, number, figure = (cell.strip() for cell in line.strip("|").split("|"))
         assert name == f"[{item.number}](#claim-{item.number.replace('+', '-plus')})"
@@ -60,7 +60,9 @@ def test_every_claim_has_a_line_with_a_verdict_and_its_figure(page):
 
 def test_claims_stand_in_the_order_of_the_paper():
     numbers = [item.number for item in claims_page.ordered()]
-    assert numbers[:8] == ["1a", "1b", "1+a", "1+b", "1+c", "1+d", "2a", "2b"] and numbers[-1] == "5+d"
+    of_paper = [number for number in numbers if number < "6"]
+    assert of_paper == numbers[: len(of_paper)] and of_paper[-1] == "5+d"
+    assert numbers[:8] == ["1a", "1b", "1+a", "1+b", "1+c", "1+d", "2a", "2b"]
 
 
 @pytest.mark.slow
