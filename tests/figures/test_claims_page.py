@@ -50,7 +50,7 @@ def test_every_claim_has_a_line_with_a_verdict_and_its_figure(page):
         assert name == f"[{item.number}](#claim-{item.number.replace('+', '-plus')})"
         assert statement == item.statement and (committed() / re.search(r"\((.*)\)", figure)[1]).exists()
         assert verdict in [f"**{each}**" for each in ("holds", "holds in part", "does not hold", "undecided")]
-        assert re.search(r"\d\.\d+ \[-?\d\.\d+, -?\d\.\d+\].*, to be (above|below)", number), number
+        assert re.search(r"\d+\.\d+ \[-?\d+\.\d+, -?\d+\.\d+\].*, to be (above|below)", number), number
         section = page.split(f"### {item.number}. ")[1].split("\n### ")[0]
         assert f'<a id="{re.search("#(.*)[)]", name)[1]}"></a>' in page and verdict in section
         evidence = section.split("\n\n")[1]
@@ -102,10 +102,10 @@ def test_a_section_has_its_parts_cells_and_counts(only):
 
 
 def test_a_claim_whose_run_is_not_there_is_not_judged(only):
-    only(example(experiments=("rank", "relays")))
+    only(example(experiments=("rank", "unmade")))
     page = claims_page.page(SOURCE, committed())
     assert "| [9](#claim-9) | So | **not run** |  | [rank](rank.pdf) |" in page
-    assert "**not run**: make it with `python -m sim.sweep relays --profile paper`" in page
+    assert "**not run**: make it with `python -m sim.sweep unmade --profile paper`" in page
 
 
 def test_a_missing_cell_is_named(only):
