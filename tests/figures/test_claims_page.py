@@ -44,18 +44,25 @@ def test_the_committed_page_is_written_by_the_script(page):
 @pytest.mark.slow
 def test_every_claim_has_a_line_with_a_verdict_and_its_figure(page):
     lines = [line for line in page.splitlines() if line.startswith("| [")]
-    assert len(lines) == len(CLAIMS) == page.count("\n### ") == page.count("(rules of 2026-")
+    ran = {item.number for item in CLAIMS.values() if not claims_page._missing(item, SOURCE)}
+    assert (
+        len(lines) == len(CLAIMS) == page.count("\n### ") and page.count("(rules of 2026-") == len(ran) >= 19
+    )
     for item, line in zip(claims_page.ordered(), lines, strict=True):
         name, statement, verdict, number, figure = (cell.strip() for cell in line.strip("|").split("|"))
         assert name == f"[{item.number}](#claim-{item.number.replace('+', '-plus')})"
-        assert statement == item.statement and (committed() / re.search(r"\((.*)\)", figure)[1]).exists()
+        assert statement == item.statement
+        if item.number not in ran:
+            assert verdict == "**not run**" and not number
+            continue
+        assert (committed() / re.search(r"\((.*)\)", figure)[1]).exists()
         assert verdict in [f"**{each}**" for each in ("holds", "holds in part", "does not hold", "undecided")]
         assert re.search(r"\d+\.\d+ \[-?\d+\.\d+, -?\d+\.\d+\].*, to be (above|below)", number), number
         section = page.split(f"### {item.number}. ")[1].split("\n### ")[0]
         assert f'<a id="{re.search("#(.*)[)]", name)[1]}"></a>' in page and verdict in section
         evidence = section.split("\n\n")[1]
         assert evidence.count(". ") <= 3 + evidence.startswith(f"{verdict}.") and "nan" not in section
-    assert "{" not in page and page.count("<details markdown") == page.count("</details>") == len(CLAIMS) + 1
+    assert "{" not in page and page.count("<details markdown") == page.count("</details>") == len(ran) + 1
 
 
 def test_claims_stand_in_the_order_of_the_paper():
