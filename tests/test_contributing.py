@@ -1,8 +1,10 @@
-"""CONTRIBUTING.md says that a world, an experiment, a claim, a merge method, a law are new files, no more.
+"""CONTRIBUTING.md says that a world, an experiment, a figure, a claim, a merge method, a router, a law and a
+command are new files, no more.
 
 Its files are written into a copy of the packages, and the commands it names are run there.
 """
 
+import collections
 import os
 import re
 import shutil
@@ -18,18 +20,24 @@ from sim.lab.store import read_table
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"^`([\w/]+\.py)`\n\n```python\n(.*?)^```$", re.M | re.S)
-FILES = dict(BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()))
+FILES = collections.defaultdict(str)
+for _path, _text in BLOCK.findall((ROOT / "CONTRIBUTING.md").read_text()):
+    FILES[_path] += _text
 
 
-def test_the_page_holds_the_five():
+def test_the_page_holds_one_of_each_kind():
     assert set(FILES) == {
         "sim/worlds/relay.py",
         "sim/experiments/relays.py",
-        "sim/experiments/relay_claim.py",
+        "tests/figures/rules_of_relays.py",
         "sim/merge/methods/root.py",
+        "tests/merge/dense_root.py",
+        "sim/model/routers/loudest.py",
+        "tests/model/dense_loudest.py",
         "theory/shrinkage.py",
         "sim/twins/shrinkage.py",
         "sim/laws/shrinkage.py",
+        "sim/starve/__main__.py",
     }
     assert not any((ROOT / path).exists() for path in FILES)
 
@@ -38,9 +46,12 @@ def test_the_page_holds_the_five():
 def house(tmp_path_factory):
     """A copy of the packages with the page's files in it: run(words) runs Python there."""
     place = tmp_path_factory.mktemp("house")
-    for package in ("theory", "sim"):
+    for package in ("theory", "sim", "tests", ".ci"):
         shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("README.md", "CONTRIBUTING.md", "pyproject.toml"):
+        shutil.copy(ROOT / name, place)
     for path, text in FILES.items():
+        (place / path).parent.mkdir(exist_ok=True)
         (place / path).write_text(text)
     for folder in ("figures", "figures/experiments"):  # the committed tables, and room for a run
         (place / folder).mkdir()
@@ -53,7 +64,7 @@ def house(tmp_path_factory):
         done = subprocess.run(
             [sys.executable, *map(str, words)], cwd=place, env=environment, capture_output=True, text=True
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"[-3000:]
         return done.stdout
 
     return place, run
@@ -64,6 +75,7 @@ import dataclasses, jax, numpy as np
 import sim, theory
 assert theory.__file__.startswith({place!r}) and sim.__file__.startswith({place!r})
 from sim.merge import METHODS, merge
+from sim.model.routing import ROUTERS
 from sim.sweep.main_job import WORLD_NAMES
 from sim.experiments import EXPERIMENTS
 from sim.figures import FIGURES
@@ -75,6 +87,7 @@ assert {{"relay", "shrinkage"}} <= set(FIGURES) and "root_mean" in METHODS
 assert all(row.inside for row in CHECKS["norm of an average"].rows(EFFORTS["smoke"]))
 rng = np.random.default_rng(0)
 updates = [LowRank(rng.normal(size=(5, 2)), rng.normal(size=(2, 4)), 1.0) for _ in range(2)]
+assert "loudest" in ROUTERS
 wanted = METHODS["root_mean"].coefficient(2) * sum(dense(update) for update in updates)
 np.testing.assert_allclose(dense(merge("root_mean", updates)), wanted, atol=1e-12)
 """
@@ -163,3 +176,34 @@ def test_a_law_is_computed_and_drawn(house):
     np.testing.assert_allclose(table["predicted"], [1, 0.5, 0.25, 0.125])
     assert ((table["measured"] - table["predicted"]).abs() < 0.2 * table["predicted"]).all()
     assert (place / "drawn" / "shrinkage.pdf").exists()
+
+
+@pytest.mark.slow
+def test_a_command_answers(house):
+    _, run = house
+    assert run("-m", "sim.starve", "--facts", 16, "--rank", 8) == "0.500\n"
+    assert "Rank of the adapter." in run("-m", "sim.starve", "--help")
+
+
+FOLLOWED = {
+    "tests/test_house.py": "",
+    "tests/merge/test_merge_methods.py": "root_mean or reference_and",
+    "tests/model/test_routers.py": "loudest or rule",
+    "tests/laws": "average or figure",
+    "tests/figures/test_claim_rules.py": "6 or table",
+    "tests/figures/test_claims_page.py": "",
+    "tests/figures/test_figures.py": "shrinkage or relay or every or most",
+    "tests/figures/test_pictures.py": "shrinkage or relay",
+    "tests/figures/test_gallery.py": "list",
+}
+"""Tests of the house, parity tests, pages: with what is new, and with what counts or lists all."""
+
+
+@pytest.mark.slow
+def test_no_test_of_the_house_turns_red(house, relays):
+    """With the run and the figures committed as the page says."""
+    place, run = house
+    shutil.copytree(relays, place / "figures/experiments/relays", dirs_exist_ok=True)
+    run("-m", "sim.figures", "shrinkage", "relay", "--recompute")
+    for path, words in FOLLOWED.items():
+        run("-m", "pytest", "-q", "-p", "no:cacheprovider", *(["-k", words] if words else []), path)

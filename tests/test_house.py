@@ -39,7 +39,7 @@ BELOW = {
     "site": {"lab", "worlds", "explore", "figures"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
-"""For each room of sim, the rooms it may import from."""
+"""For each room of sim, the rooms it may import from. Any other room may import ``lab`` alone."""
 
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
@@ -82,8 +82,8 @@ def test_theory_imports_only_its_libraries(path):
     assert {module.split(".")[0] for module in imported(path)} <= allowed
 
 
-def test_every_room_is_listed():
-    assert set(BELOW) == {path.parent.name for path in (ROOT / "sim").glob("*/__init__.py")}
+def test_the_list_names_rooms_alone():
+    assert set(BELOW) <= {path.parent.name for path in (ROOT / "sim").glob("*/__init__.py")}
 
 
 @pytest.mark.parametrize("path", SIM, ids=name)
@@ -93,7 +93,8 @@ def test_rooms_are_left_only_downwards(path):
     parts = path.relative_to(ROOT / "sim").parts
     if len(parts) > 1:
         rooms = {module.split(".")[1] for module in modules if module.startswith("sim.")}
-        assert rooms <= BELOW[parts[0]] | {parts[0]}, rooms - BELOW[parts[0]] - {parts[0]}
+        allowed = BELOW.get(parts[0], {"lab"}) | {parts[0]}
+        assert rooms <= allowed, rooms - allowed
 
 
 def _simulators() -> list[Path]:
@@ -132,7 +133,10 @@ def test_no_file_is_long(path):
 
 
 def test_no_folder_is_crowded():
-    folders = {path.parent for path in SIM}
+    """But for those where a new record of a registry is a new file, and the twins, a file a law."""
+    inits = [path for path in SIM if path.name == "__init__.py"]
+    exempt = {path.parent for path in inits if ".discover(" in path.read_text()} | {ROOT / "sim/twins"}
+    folders = {path.parent for path in SIM} - exempt
     crowded = {name(folder): len(list(folder.glob("*.py"))) for folder in folders}
     dozen = 12 + 1  # and the __init__.py
     assert {folder: count for folder, count in crowded.items() if count > dozen} == {}
@@ -149,11 +153,8 @@ BANNED = {
 }
 """Names that do not say what a thing is."""
 
-PENDING = {
-    *("sim/lab", "sim/model", "sim/reuse"),
-    *("tests/lab", "tests/model", "tests/reuse"),
-}
-"""Rooms that still hold banned names. Only to be shortened."""
+PENDING = {"sim/reuse", "tests/reuse", "tests/model/test_training.py", "tests/model/test_fused.py"}
+"""Rooms and files that still have banned names. Only to be shortened."""
 
 
 def given_names(source: str) -> set[str]:

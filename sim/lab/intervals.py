@@ -37,14 +37,14 @@ class Correlation(NamedTuple):
     freedom: np.ndarray
 
 
-def proportion(right: ArrayLike, asked: ArrayLike) -> Interval:
-    """(mean, low, high) of a success rate from one (right, asked) pair a seed: ``proportions`` of one row."""
-    mean, low, high = proportions(np.atleast_1d(right), np.atleast_1d(asked))
+def proportion(right: ArrayLike, questions: ArrayLike) -> Interval:
+    """(mean, low, high) of a success rate, one (right, questions) pair a seed: ``proportions`` of one row."""
+    mean, low, high = proportions(np.atleast_1d(right), np.atleast_1d(questions))
     return float(mean), float(low), float(high)
 
 
 def proportions(
-    right: ArrayLike, asked: ArrayLike, correlation: Correlation | None = None
+    right: ArrayLike, questions: ArrayLike, correlation: Correlation | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(means, lows, highs) of success rates, with seeds along the last axis of both arrays.
 
@@ -56,7 +56,7 @@ def proportions(
     t is the Student quantile and D the dispersion: the variance of the mean between seeds over that of N
     independent trials. Ds is what the row shows of it, at f degrees of freedom, and D0 what the rows of its
     kind show, at F0: the moderated t of Smyth (2004) for counts. N / D is the effective number of trials.
-    m and K are effective numbers, sum asked^2 / sum asked and (sum asked)^2 / sum asked^2.
+    m and K are effective numbers, sum c^2 / sum c and (sum c)^2 / sum c^2 over seeds of c questions.
 
         1/f = 1/(K - 1) + 2 (1 - 2p)^2 / (p (1 - p) n),    n = N / D
 
@@ -84,7 +84,7 @@ def proportions(
     Raises:
         ValueError: nothing was asked.
     """
-    counts = _counts(right, asked)
+    counts = _counts(right, questions)
     dispersion, freedom, least = _by_itself(counts)
     if correlation is not None:
         pool = correlation.freedom > 0
@@ -102,7 +102,7 @@ def proportions(
 
 
 def correlation(
-    right: ArrayLike, asked: ArrayLike, *kinds: ArrayLike, setting: ArrayLike | None = None
+    right: ArrayLike, questions: ArrayLike, *kinds: ArrayLike, setting: ArrayLike | None = None
 ) -> Correlation:
     """The correlation of answers of one seed, pooled over the rows of a kind, for ``proportions``.
 
@@ -120,11 +120,11 @@ def correlation(
     they are weighed by F0, which is small where the rows of a kind differ.
 
     Args:
-        right, asked: (rows, seeds).
+        right, questions: (rows, seeds).
         kinds: (rows,) each, which rows are alike; all of them if none is given.
         setting: (rows,), which rows share their models; each has its own if None.
     """
-    counts = _counts(right, asked)
+    counts = _counts(right, questions)
     rows = counts.total.size
     setting = np.arange(rows) if setting is None else _numbers(setting)
     levels = [_pooled(counts, _numbers(kind), setting) for kind in kinds or [np.zeros(rows)]]
@@ -171,16 +171,16 @@ class _Counts(NamedTuple):
     unanimous: np.ndarray
 
 
-def _counts(right: ArrayLike, asked: ArrayLike) -> _Counts:
-    right, asked = np.broadcast_arrays(np.asarray(right, float), np.asarray(asked, float))
-    total = asked.sum(-1)
+def _counts(right: ArrayLike, questions: ArrayLike) -> _Counts:
+    right, questions = np.broadcast_arrays(np.asarray(right, float), np.asarray(questions, float))
+    total = questions.sum(-1)
     if np.any(total <= 0):
         raise ValueError("an interval needs at least one trial")
     mean = np.clip(right.sum(-1) / total, 0.0, 1.0)
-    trials = np.square(asked).sum(-1) / total  # in the seed of a trial, on average
+    trials = np.square(questions).sum(-1) / total  # in the seed of a trial, on average
     single = trials >= total
     spread = np.where(single, 1.0, 1 - trials / total)
-    between = np.square(right - asked * mean[..., None]).sum(-1) / (total * spread)
+    between = np.square(right - questions * mean[..., None]).sum(-1) / (total * spread)
     binomial = mean * (1 - mean)
     unanimous = binomial * total < 1e-9  # shares multiplied back into counts carry rounding errors
     binomial, between = np.where(unanimous, 0.0, binomial), np.where(unanimous, 0.0, between)
@@ -221,9 +221,9 @@ def _inside(mean, n) -> np.ndarray:
     return (mean * n + 2) / (n + 4)
 
 
-def _ratio(over, under) -> np.ndarray:
-    """over / under; 0 where under is 0."""
-    return np.divide(over, under, out=np.zeros(np.shape(under)), where=under > 0)
+def _ratio(numerator, denominator) -> np.ndarray:
+    """numerator / denominator; 0 where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.zeros(np.shape(denominator)), where=denominator > 0)
 
 
 def mean(values: ArrayLike) -> Interval:

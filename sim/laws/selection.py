@@ -13,7 +13,7 @@ from sim.lab import seeds, style
 from sim.lab.check import average, check, exact, rate
 from sim.lab.figure import LINES, Source, figure, gap, law, line, point, points
 from sim.lab.seeds import Effort
-from sim.model import routing
+from sim.model.routers import published
 from sim.twins import selection as twin
 from theory import selection as closed
 from theory.lowrank import LowRank
@@ -42,7 +42,7 @@ def _alignment(effort: Effort):
 def _orthogonal(effort: Effort):
     for facts in effort.some((3, 7, 12, 1, 2, 5, 9, 16)):
         frame = jnp.linalg.qr(gaussian(seeds.key(26, facts), (20, facts + 1)))[0].T
-        prototype = routing.arrow(LowRank(jnp.eye(facts), frame[:1] + frame[1:]))[0]
+        prototype = published.arrow(LowRank(jnp.eye(facts), frame[:1] + frame[1:]))[0]
         measured = jnp.square(prototype @ frame[0])
         yield exact(f"F={facts}, m=20", closed.alignment_orthogonal(facts), measured, 1e-9)
 

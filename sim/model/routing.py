@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from sim.lab.registry import Registry
 from sim.model.transformer import Project, plain
-from theory.lowrank import LowRank, absorbed, apply, concatenated, directions, scaled
+from theory.lowrank import LowRank, apply, concatenated, directions, scaled
 
 
 @dataclass(frozen=True)
@@ -53,67 +53,6 @@ def router(rule: str = "softmax", **fields: Any) -> Callable[[Callable], Callabl
     return register
 
 
-@router()
-def arrow(update: LowRank) -> Float[Array, "1 in"]:
-    """Arrow: the top right singular vector of Delta W, exactly (QR of the factors, SVD of the small core).
-
-    Ostapenko et al. 2024 (arXiv 2405.11157). Scores |<v_1, x>| whatever the sign and the scale; an update of
-    zero has no direction, so its prototype is 0.
-    """
-    return directions(update)[2][:1]
-
-
-@router()
-def spectr(update: LowRank) -> Float[Array, "r in"]:
-    """SpectR: the whole right space with its singular values, S V^T, so that the score is |Delta W x|.
-
-    Fleshman and Van Durme 2025 (arXiv 2504.03454).
-    """
-    _, s, vt = directions(update)
-    return s[:, None] * vt
-
-
-@router()
-def seqr(update: LowRank) -> Float[Array, "r in"]:
-    """SEQR: R A with B = Q R, which scores |Delta W x| as SpectR does with a QR in place of an SVD.
-
-    Fleshman and Van Durme 2025 (arXiv 2509.18093), without its calibration, which needs data.
-    """
-    update = absorbed(update)
-    return jnp.linalg.qr(update.b)[1] @ update.a
-
-
-@router("unit", top_k=1)
-def arrow_top1(update: LowRank) -> Float[Array, "1 in"]:
-    """Hard Arrow: the adapter with the highest Arrow score acts alone, at its own scale (weight 1).
-
-    A softmax over K adapters gives the chosen one less than 1: the coverage law's lambda.
-    """
-    return arrow(update)
-
-
-@router("share")
-def logo(update: LowRank) -> Float[Array, "r in"]:
-    """LoGo: weights in proportion to the norms |Delta W x|, s_i / sum_j s_j over the top k.
-
-    Lee et al. 2025 (arXiv 2511.07129), its norm signal. The paper reads it once, at the last token's query of
-    one block, and keeps the weights for the sequence and all modules; here, as with every router, each token
-    and module has its own. All adapters take part unless top_k says otherwise (the paper: some 5 of 260).
-    """
-    return seqr(update)
-
-
-@router("unit", split=True)
-def components(update: LowRank) -> Float[Array, "r in"]:
-    """Rank-one routing: of all parts s_j u_j v_j^T of all adapters, the top k for a token, at weight 1.
-
-    The token level of HiLoRA (Han et al. 2025, arXiv 2510.12266), whose sequence level needs samples of each
-    adapter's data and an encoder. A part scores s_j |<v_j, x>|, the length of what it adds. They are singular
-    ones: the stored rows and columns would be others in another factorisation of the same Delta W.
-    """
-    return spectr(update)
-
-
 def units(name: str, updates: Sequence[LowRank]) -> list[LowRank]:
     """What a router chooses among: the adapters themselves, or their singular rank-one parts.
 
@@ -133,8 +72,8 @@ def prototypes(name: str, updates: Sequence[LowRank]) -> Float[Array, "K p in"]:
 
     Raises: ValueError for an unknown router, naming the known ones.
     """
-    found = ROUTERS[name].prototype
-    rows = [found(update) for update in updates]
+    prototype = ROUTERS[name].prototype
+    rows = [prototype(update) for update in updates]
     most = max(row.shape[0] for row in rows)
     return jnp.stack([jnp.pad(row, ((0, most - row.shape[0]), (0, 0))) for row in rows])
 
@@ -168,16 +107,16 @@ def gate(
         raise ValueError(f"top_k must be between 1 and the {count} adapters of the library, not {top_k}")
     if not isinstance(temperature, jax.core.Tracer) and not temperature > 0:
         raise ValueError(f"temperature must be above 0, not {temperature}; use top_k=1 for a hard choice")
-    found = scores(x, protos)
-    _, best = jax.lax.top_k(found, top_k)
-    kept = jnp.any(jax.nn.one_hot(best, count, dtype=bool), axis=-2)
+    strengths = scores(x, protos)
+    _, best = jax.lax.top_k(strengths, top_k)
+    mask = jnp.any(jax.nn.one_hot(best, count, dtype=bool), axis=-2)
     if rule == "unit":
-        return kept.astype(found.dtype)
+        return mask.astype(strengths.dtype)
     if rule == "share":
-        found = jnp.where(kept, found, 0)
-        total = jnp.sum(found, axis=-1, keepdims=True)
-        return found / jnp.where(total > 0, total, 1)
-    return jax.nn.softmax(jnp.where(kept, found / temperature, -jnp.inf), axis=-1)
+        strengths = jnp.where(mask, strengths, 0)
+        total = jnp.sum(strengths, axis=-1, keepdims=True)
+        return strengths / jnp.where(total > 0, total, 1)
+    return jax.nn.softmax(jnp.where(mask, strengths / temperature, -jnp.inf), axis=-1)
 
 
 def route(
@@ -212,20 +151,23 @@ def routed(
     names = {frozenset(adapter) for adapter in library}
     if len(names) != 1:
         raise ValueError("the adapters of a routed library must change the same modules")
-    found = ROUTERS[name]
+    kind = ROUTERS[name]
     parts = {module: units(name, [adapter[module] for adapter in library]) for module in next(iter(names))}
     protos = {module: prototypes(name, choice) for module, choice in parts.items()}
 
-    def kept(module: str) -> int | None:
-        if top_k is None and found.split:
+    def most(module: str) -> int | None:
+        if top_k is None and kind.split:
             return max(adapter[module].a.shape[0] for adapter in library)
-        return found.top_k if top_k is None else top_k
+        return kind.top_k if top_k is None else top_k
 
     def project(module: str, weight: Array, x: Array) -> Array:
         y = plain(module, weight, x)
         if module not in protos:
             return y
-        gates = gate(x, protos[module], top_k=kept(module), temperature=temperature, rule=found.rule)
+        gates = gate(x, protos[module], top_k=most(module), temperature=temperature, rule=kind.rule)
         return y + route(parts[module], gates, x)
 
     return project
+
+
+ROUTERS.discover("sim.model.routers")

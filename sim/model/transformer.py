@@ -201,9 +201,9 @@ def read_on(
     seen = []
 
     def attend(layer, q, k, v):
-        held = jax.lax.dynamic_update_slice_in_dim(cache[layer], jnp.stack([k, v]), start, axis=2)
-        seen.append(held)
-        return attention(q, held[0], held[1], start)
+        keys_values = jax.lax.dynamic_update_slice_in_dim(cache[layer], jnp.stack([k, v]), start, axis=2)
+        seen.append(keys_values)
+        return attention(q, keys_values[0], keys_values[1], start)
 
     x = _stream(decoder, params, tokens_BT, project, attend)[:, -1]
     return rms_norm(x, params["final_norm"]) @ params["unembed"].T, jnp.stack(seen)

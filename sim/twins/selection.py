@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from sim.model import routing
+from sim.model.routers import published
 from theory import model as one_layer
 from theory.lowrank import LowRank
 
@@ -34,7 +35,7 @@ def alignment(theta: float, aspect: float, sight: float, features: int, key: Arr
     """<v_1, mu/|mu|>^2 of Arrow's prototype, for one draw of m spiked features of F = m/c facts."""
     facts = round(features / aspect)
     mean, spread = _spiked(theta, features, facts, 1, key)
-    prototype = routing.arrow(LowRank(directions(facts, sight), mean[0] + spread[0]))[0]
+    prototype = published.arrow(LowRank(directions(facts, sight), mean[0] + spread[0]))[0]
     return jnp.square(prototype @ mean[0, 0]) / jnp.sum(jnp.square(mean[0, 0]))
 
 

@@ -13,6 +13,7 @@ import jax
 from sim.lab.registry import Registry
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
+from sim.worlds.building import FACTS
 from sim.worlds.probe import Layout, Probe, Step
 
 __all__ = [
@@ -32,9 +33,6 @@ __all__ = [
 
 JOINT = "joint"
 """Name of the adapter trained on the data of all parts: the ceiling."""
-
-FACTS = "facts"
-"""Name of the group of one-hop facts, which every adapter's data has."""
 
 
 @jax.tree_util.register_dataclass

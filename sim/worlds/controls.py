@@ -38,10 +38,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from sim.model.sequences import Sequences
 from sim.worlds import FACTS, JOINT, World
+from sim.worlds.building import join, reweigh
 from sim.worlds.probe import Layout
 
 RANDOM = "random_for_"
@@ -97,7 +96,7 @@ def require(config: Any, setting: Any, **only: str) -> bool:
     return True
 
 
-def added(
+def add(
     world: World,
     taught: Mapping[str, Sequences],
     direct: Sequences,
@@ -116,16 +115,16 @@ def added(
         identity: sequences "b is b", in the data of the parts and of ``JOINT`` if ``in_data``.
         several: {adapter: names in ``taught``} of adapters trained on the facts of several names.
     """
-    new = {name: weighed(each, 0.0) for name, each in taught.items()}
-    blank = {name: weighed(each, 0.0) for name, each in world.data[JOINT].items()}
+    new = {name: reweigh(each, 0.0) for name, each in taught.items()}
+    blank = {name: reweigh(each, 0.0) for name, each in world.data[JOINT].items()}
 
     def lesson(groups, own=(), on_direct=0.0, on_identity=0.0):
         more = new | {name: taught[name] for name in own}
         return {
             **groups,
-            FACTS: joined(groups[FACTS], *more.values()),
-            "direct": weighed(direct, on_direct * direct.weight),
-            "identity": weighed(identity, on_identity * identity.weight),
+            FACTS: join(groups[FACTS], *more.values()),
+            "direct": reweigh(direct, on_direct * direct.weight),
+            "identity": reweigh(identity, on_identity * identity.weight),
         }
 
     data = {
@@ -147,15 +146,3 @@ def disown_hops(layout: Layout, *hops: int, chance: float | None = None) -> Layo
     owner = tuple(-1 if part in hops else part for part in layout.owner)
     chance = layout.chance if chance is None else chance
     return dataclasses.replace(layout, owner=owner, chance=chance, forecast=False)
-
-
-def weighed(group: Sequences, weight: Any) -> Sequences:
-    """The group with other weights: one number, or one a row."""
-    weight = np.broadcast_to(np.asarray(weight, np.float32), len(group.tokens)).copy()
-    return dataclasses.replace(group, weight=weight)
-
-
-def joined(*groups: Sequences) -> Sequences:
-    """Groups of one shape as one, rows in their order."""
-    tokens, weight = (np.concatenate([getattr(g, of) for g in groups]) for of in ("tokens", "weight"))
-    return Sequences(tokens, weight, groups[0].prompt)

@@ -33,8 +33,8 @@ def counts(rng, seeds, trials, rate, kind, amount):
     return rng.binomial(free, rate, size) + np.floor((trials - free) * rate + rng.random(size))
 
 
-def covered(right, asked, rate) -> float:
-    mean, low, high = intervals.proportions(right, np.full(right.shape, asked))
+def covered(right, questions, rate) -> float:
+    mean, low, high = intervals.proportions(right, np.full(right.shape, questions))
     assert np.all((low <= mean) & (mean <= high) & (low >= 0) & (high <= 1))
     return float(np.mean((low <= rate) & (rate <= high)))
 
@@ -45,11 +45,11 @@ def test_coverage_is_93_to_97_percent(seeds):
     failed = []
     for trials, rate, (kind, amount) in itertools.product(TRIALS, RATES, KINDS):
         rng = np.random.default_rng([seeds, trials, int(100 * rate), int(100 * amount)])
-        found = covered(counts(rng, seeds, trials, rate, kind, amount), trials, rate)
+        coverage = covered(counts(rng, seeds, trials, rate, kind, amount), trials, rate)
         effect = 1 + (trials - 1) * amount if kind == "correlation" else 1.0
         fine = seeds >= 5 and rate * seeds * trials / effect >= 16
-        if not 0.93 - NOISE <= found <= (0.97 + NOISE if fine else 1.0):
-            failed.append((seeds, trials, rate, kind, amount, found))
+        if not 0.93 - NOISE <= coverage <= (0.97 + NOISE if fine else 1.0):
+            failed.append((seeds, trials, rate, kind, amount, coverage))
     assert failed == []
 
 
@@ -57,17 +57,18 @@ def test_coverage_is_93_to_97_percent(seeds):
 @pytest.mark.parametrize("seeds", [2, 5, 20])
 def test_coverage_of_seeds_of_unequal_size(seeds, correlation):
     rng = np.random.default_rng(seeds)
-    asked = rng.integers(4, 33, (DRAWS, seeds))
+    questions = rng.integers(4, 33, (DRAWS, seeds))
     strength = 1 / correlation - 1 if correlation else np.inf
     each = rng.beta(0.3 * strength, 0.7 * strength, (DRAWS, seeds)) if correlation else 0.3
-    found = covered(rng.binomial(asked, each), asked, 0.3)
-    assert 0.93 - NOISE <= found <= 0.98
+    coverage = covered(rng.binomial(questions, each), questions, 0.3)
+    assert 0.93 - NOISE <= coverage <= 0.98
 
 
 def test_wrong_answers_mirror_right_ones():
-    right, asked = np.array([1, 0, 5, 2]), np.array([9, 8, 16, 4])
-    mean, low, high = intervals.proportion(right, asked)
-    np.testing.assert_allclose(intervals.proportion(asked - right, asked), [1 - mean, 1 - high, 1 - low])
+    right, questions = np.array([1, 0, 5, 2]), np.array([9, 8, 16, 4])
+    mean, low, high = intervals.proportion(right, questions)
+    mirrored = intervals.proportion(questions - right, questions)
+    np.testing.assert_allclose(mirrored, [1 - mean, 1 - high, 1 - low])
 
 
 def test_a_single_seed_is_wilson():
@@ -88,11 +89,11 @@ def test_the_interval_by_hand():
 
 def test_seeds_that_agree_narrow_and_seeds_that_differ_widen():
     wilson = stats.binomtest(20, 40).proportion_ci(method="wilson")
-    agree, apart = (intervals.proportion(right, [10] * 4) for right in ([5, 5, 5, 5], [0, 10, 0, 10]))
-    assert agree[0] == apart[0] == 0.5
+    agree, differ = (intervals.proportion(right, [10] * 4) for right in ([5, 5, 5, 5], [0, 10, 0, 10]))
+    assert agree[0] == differ[0] == 0.5
     width = wilson.high - wilson.low
     assert 0.4 * width < agree[2] - agree[1] < 0.6 * width  # not clipped to independence, not to nothing
-    assert apart[2] - apart[1] > 2 * width
+    assert differ[2] - differ[1] > 2 * width
 
 
 def test_all_right_and_all_wrong():
@@ -107,10 +108,10 @@ def test_all_right_and_all_wrong():
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=8))
 def test_the_interval_holds_the_mean_and_stays_in_range(pairs):
-    right, asked = zip(*[(min(a, b), b) for a, b in pairs], strict=True)
-    mean, low, high = intervals.proportion(right, asked)
+    right, questions = zip(*[(min(a, b), b) for a, b in pairs], strict=True)
+    mean, low, high = intervals.proportion(right, questions)
     assert 0 <= low <= mean <= high <= 1
-    assert mean == pytest.approx(sum(right) / sum(asked))
+    assert mean == pytest.approx(sum(right) / sum(questions))
 
 
 def test_no_trials_is_an_error():
@@ -249,11 +250,11 @@ class TestPool:
     def test_what_shows_nothing_leaves_rows_to_themselves(self):
         """Kinds of which all answers are the same, and of one seed."""
         right = np.array([[0, 0, 0], [16, 16, 16], [3, 0, 0]])
-        asked = np.array([[16, 16, 16], [16, 16, 16], [16, 0, 0]])
-        pool = intervals.correlation(right, asked)
+        questions = np.array([[16, 16, 16], [16, 16, 16], [16, 0, 0]])
+        pool = intervals.correlation(right, questions)
         np.testing.assert_array_equal(pool.freedom, 0.0)
-        expected = intervals.proportions(right, asked)
-        np.testing.assert_array_equal(intervals.proportions(right, asked, pool), expected)
+        expected = intervals.proportions(right, questions)
+        np.testing.assert_array_equal(intervals.proportions(right, questions, pool), expected)
 
     def test_seeds_that_were_not_drawn_are_covered(self):
         """Three seeds of the committed run against the mean of the 17 others: 95% of intervals of exact width
@@ -261,16 +262,16 @@ class TestPool:
         rows = Source(committed() / "experiments").summary("familiarity", "predictions")
         cell = ["metric", "label", "adapter", "library", "method", "lam"]
         wide = rows.pivot(index=cell, columns="seed", values="measured").dropna()
-        asked = np.where(wide.index.get_level_values("metric") == "untouched", 32, 16)[:, None]
+        questions = np.where(wide.index.get_level_values("metric") == "untouched", 32, 16)[:, None]
         metric, label = (wide.index.get_level_values(name) for name in ("metric", "label"))
         shares, rng, shares_inside = wide.to_numpy(), np.random.default_rng(0), []
         for _ in range(20):
             drawn, others = np.split(rng.permutation(shares.shape[1]), [3])
-            right, truth = np.round(shares[:, drawn] * asked), shares[:, others].mean(1)
-            pool = intervals.correlation(right, asked, metric, setting=label)
+            right, truth = np.round(shares[:, drawn] * questions), shares[:, others].mean(1)
+            pool = intervals.correlation(right, questions, metric, setting=label)
             some = (truth > 0.05) & (truth < 0.95)
             for among in (pool, None):
-                _, low, high = intervals.proportions(right, asked, among)
+                _, low, high = intervals.proportions(right, questions, among)
                 shares_inside.append(((low <= truth) & (truth <= high))[some].mean())
         whole, single = np.reshape(shares_inside, (-1, 2)).mean(0)
         assert 0.92 < whole < 0.96 < single
@@ -307,13 +308,13 @@ class TestMean:
     @pytest.mark.parametrize("seeds", [2, 5, 20])
     def test_covers_normal_values(self, seeds):
         rng = np.random.default_rng(seeds)
-        found = [intervals.mean(values)[1:] for values in rng.normal(size=(DRAWS, seeds))]
-        assert 0.94 < np.mean([low <= 0 <= high for low, high in found]) < 0.96
+        bounds = [intervals.mean(values)[1:] for values in rng.normal(size=(DRAWS, seeds))]
+        assert 0.94 < np.mean([low <= 0 <= high for low, high in bounds]) < 0.96
 
     @pytest.mark.parametrize("rate", [0.03, 0.1])
     def test_is_not_for_shares_of_two_seeds(self, rate):
         """What ``mean`` warns of, and that ``proportion`` mends it."""
         right = counts(np.random.default_rng(0), 2, 16, rate, "correlation", 0.1)
-        found = [intervals.mean(pair / 16)[1:] for pair in right]
-        assert np.mean([low <= rate <= high for low, high in found]) < 0.85
+        bounds = [intervals.mean(pair / 16)[1:] for pair in right]
+        assert np.mean([low <= rate <= high for low, high in bounds]) < 0.85
         assert covered(right, 16, rate) > 0.93

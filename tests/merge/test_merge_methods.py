@@ -1,18 +1,23 @@
-"""Every merge method against its dense float64 reference (dense_merges.py), and the properties all share."""
+"""Every merge method against its dense float64 reference (dense_*.py), and the properties all share."""
 
 import functools
+import importlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from dense_reuse import REFERENCES
+from dense_merges import REFERENCES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.merge import METHODS, elementwise, merge, truncation
 from sim.merge.methods import linear
 from theory.lowrank import LowRank, dense, norm
+
+for path in sorted(Path(__file__).parent.glob("dense_*.py")):
+    importlib.import_module(path.stem)
 
 OUT, IN, RANK = 24, 36, 3
 

@@ -21,7 +21,7 @@ def rotated(x):
 def test_attention_is_softmax_of_scores_over_the_root_of_the_head_width(width):
     rng = np.random.default_rng(width)
     q, k, v = (2 * rng.normal(size=(2, 5, 3, width)) for _ in range(3))
-    found = attention(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v))
+    outputs = attention(jnp.asarray(q), jnp.asarray(k), jnp.asarray(v))
     for batch, head in np.ndindex(2, 3):
         turned_q, turned_k = rotated(q[batch, :, head]), rotated(k[batch, :, head])
         for token in range(5):
@@ -29,4 +29,4 @@ def test_attention_is_softmax_of_scores_over_the_root_of_the_head_width(width):
             weights = np.exp(scores - scores.max())
             expected = weights / weights.sum() @ v[batch, : token + 1, head]
             # The rotation's rates and angles are float32.
-            np.testing.assert_allclose(found[batch, token, head], expected, rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(outputs[batch, token, head], expected, rtol=1e-4, atol=1e-5)

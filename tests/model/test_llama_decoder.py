@@ -146,13 +146,13 @@ def test_adapters_trained_together_are_those_trained_alone(small):
     for k, steps in ((0, 10), (1, 6)):
         one = llama_adapters.begin(jax.tree.map(lambda leaf: leaf[None], starts[k]))
         own = jax.tree.map(lambda leaf: leaf[None], data[k])
-        alone, own_losses = llama_adapters.train(
+        single, own_losses = llama_adapters.train(
             model, params, one, own, index[:steps, k : k + 1], rate[:steps, k : k + 1]
         )
         np.testing.assert_allclose(losses[:steps, k], own_losses[:, 0], atol=1e-5)
         assert losses[steps - 1, k] < losses[0, k] - 0.1
         for kind in llama.KINDS:
-            np.testing.assert_allclose(both.adapters[kind].b[k], alone.adapters[kind].b[0], atol=1e-4)
+            np.testing.assert_allclose(both.adapters[kind].b[k], single.adapters[kind].b[0], atol=1e-4)
 
 
 def test_the_loss_is_minus_the_mean_log_probability_of_the_answers(small):

@@ -1,60 +1,40 @@
-"""Routers with a rule of their own: hard Arrow, LoGo, rank-one components, each by hand on dense matrices."""
+"""Routers with a rule of their own, each against its reference on dense matrices (dense_*.py)."""
+
+import importlib
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dense_routers import REFERENCES
 from test_routing import IN, OUT, library, tokens
 
 from sim.model import routing
 from theory.lowrank import LowRank, dense
 
-
-def choice(scores, top_k):
-    """Indices of the top k, the lower of equals first."""
-    return sorted(range(len(scores)), key=lambda i: (-scores[i], i))[:top_k]
-
-
-def hard_arrow(matrices, x, top_k):
-    scores = [abs(np.linalg.svd(m)[2][0] @ x) for m in matrices]
-    return sum(matrices[i] @ x for i in choice(scores, top_k or 1))
-
-
-def logo(matrices, x, top_k):
-    scores = [np.linalg.norm(m @ x) for m in matrices]
-    kept = choice(scores, top_k or len(matrices))
-    return sum(scores[i] / sum(scores[j] for j in kept) * (matrices[i] @ x) for i in kept)
-
-
-def rank_one(matrices, x, top_k):
-    parts = []
-    for matrix in matrices:
-        u, s, vt = np.linalg.svd(matrix)
-        parts += [s[j] * (vt[j] @ x) * u[:, j] for j in range(np.linalg.matrix_rank(matrix))]
-    return sum(parts[i] for i in choice([np.linalg.norm(part) for part in parts], top_k or 3))
-
-
-BY_HAND = {"arrow_top1": hard_arrow, "logo": logo, "components": rank_one}
+for path in sorted(Path(__file__).parent.glob("dense_*.py")):
+    importlib.import_module(path.stem)
 
 
 def test_every_router_with_a_rule_is_checked_by_hand():
     plain = {n for n, r in routing.ROUTERS.items() if (r.rule, r.top_k, r.split) == ("softmax", None, False)}
-    assert plain == {"arrow", "spectr", "seqr"} and set(BY_HAND) == set(routing.ROUTERS) - plain
+    assert {"arrow", "spectr", "seqr"} <= plain and set(REFERENCES) >= set(routing.ROUTERS) - plain
 
 
 @pytest.mark.parametrize("top_k", [None, 1, 2])
-@pytest.mark.parametrize("name", sorted(BY_HAND))
+@pytest.mark.parametrize("name", sorted(REFERENCES))
 def test_the_routed_projection_is_the_one_by_hand(name, top_k):
     updates, x = library(21, (3, 2, 3)), tokens(22, 2, 4)
     weight = np.random.default_rng(23).normal(size=(OUT, IN))
-    found = routing.routed([{"q": u} for u in updates], name, top_k=top_k)("q", jnp.asarray(weight), x)
+    outputs = routing.routed([{"q": u} for u in updates], name, top_k=top_k)("q", jnp.asarray(weight), x)
     matrices = [np.asarray(dense(u)) for u in updates]
     for place in np.ndindex(2, 4):
         token = np.asarray(x[place])
-        expected = weight @ token + BY_HAND[name](matrices, token, top_k)
-        np.testing.assert_allclose(found[place], expected, rtol=1e-9, atol=1e-9)
+        expected = weight @ token + REFERENCES[name](matrices, token, top_k)
+        np.testing.assert_allclose(outputs[place], expected, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(BY_HAND))
+@pytest.mark.parametrize("name", sorted(REFERENCES))
 def test_the_router_does_not_see_the_factorisation_or_the_order(name):
     updates, x = library(24), tokens(25, 6)
     turned = []
@@ -69,19 +49,19 @@ def test_the_router_does_not_see_the_factorisation_or_the_order(name):
         )
 
 
-@pytest.mark.parametrize("name", sorted(BY_HAND))
+@pytest.mark.parametrize("name", sorted(REFERENCES))
 def test_a_zero_adapter_adds_nothing_and_takes_no_weight(name):
     update = library(26, (3,))[0]
     zero, x, weight = update._replace(b=jnp.zeros_like(update.b)), tokens(27, 6), jnp.zeros((OUT, IN))
-    found = routing.routed([{"q": zero}, {"q": update}], name)("q", weight, x)
-    np.testing.assert_allclose(found, x @ dense(update).T, rtol=1e-9, atol=1e-9)
+    outputs = routing.routed([{"q": zero}, {"q": update}], name)("q", weight, x)
+    np.testing.assert_allclose(outputs, x @ dense(update).T, rtol=1e-9, atol=1e-9)
     assert not routing.routed([{"q": zero}, {"q": zero}], name)("q", weight, x).any()
 
 
 def test_all_components_together_are_the_sum():
     updates, x = library(28), tokens(29, 5)
-    found = routing.routed([{"q": u} for u in updates], "components", top_k=8)("q", jnp.zeros((OUT, IN)), x)
-    np.testing.assert_allclose(found, x @ sum(dense(u) for u in updates).T, rtol=1e-9, atol=1e-9)
+    outputs = routing.routed([{"q": u} for u in updates], "components", top_k=8)("q", jnp.zeros((OUT, IN)), x)
+    np.testing.assert_allclose(outputs, x @ sum(dense(u) for u in updates).T, rtol=1e-9, atol=1e-9)
 
 
 def test_an_unknown_rule_is_refused():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sim.model import lora, routing
+from sim.model.routers import published
 from sim.model.transformer import Decoder, forward, init
 from theory.lowrank import LowRank, apply, dense
 
@@ -44,7 +45,7 @@ def test_fifteen_power_iterations_are_not_enough():
     cosines = []
     for _ in range(30):
         b, a = rng.normal(size=(1024, 16)), rng.normal(size=(16, 1024))
-        exact = routing.arrow(LowRank(jnp.asarray(b), jnp.asarray(a)))[0]
+        exact = published.arrow(LowRank(jnp.asarray(b), jnp.asarray(a)))[0]
         core, v = b.T @ b, rng.normal(size=1024)
         for _ in range(15):
             v = a.T @ (core @ (a @ v))
@@ -58,9 +59,9 @@ def test_fifteen_power_iterations_are_not_enough():
 @pytest.mark.parametrize("name", ["spectr", "seqr"])
 def test_spectral_scores_are_the_activation_norms(name):
     updates, x = library(1), tokens(2, 4, 5)
-    found = routing.scores(x, routing.prototypes(name, updates))
+    strengths = routing.scores(x, routing.prototypes(name, updates))
     exact = np.stack([np.linalg.norm(np.asarray(x) @ np.asarray(dense(u)).T, axis=-1) for u in updates], -1)
-    np.testing.assert_allclose(found, exact, rtol=1e-10)
+    np.testing.assert_allclose(strengths, exact, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", sorted(routing.ROUTERS))
@@ -70,8 +71,8 @@ def test_gates_are_a_softmax_over_exactly_the_top_k(name, seed, top_k, temperatu
     x = tokens(seed, 7)
     protos = routing.prototypes(name, library(seed))
     gates = np.asarray(routing.gate(x, protos, top_k=top_k, temperature=temperature))
-    found = np.asarray(routing.scores(x, protos))
-    for row, score in zip(gates, found, strict=True):
+    strengths = np.asarray(routing.scores(x, protos))
+    for row, score in zip(gates, strengths, strict=True):
         best = np.argsort(-score)[:top_k]
         expected = np.zeros(3)
         weights = np.exp((score[best] - score.max()) / temperature)
@@ -114,9 +115,9 @@ def test_general_knowledge_is_subtracted_from_delta_w_not_from_the_factors():
     for cleaned, update in zip(routing.general_subtracted(updates, general), updates, strict=True):
         np.testing.assert_allclose(dense(cleaned), np.asarray(dense(update)) - mean, atol=1e-12)
     a, b = (sum(g[i] for g in general) / 2 for i in (1, 0))
-    apart = updates[0].scale * (updates[0].b - b) @ (updates[0].a - a)
+    difference = updates[0].scale * (updates[0].b - b) @ (updates[0].a - a)
     exact = dense(routing.general_subtracted(updates, general)[0])
-    assert jnp.linalg.norm(apart - exact) > 0.3 * jnp.linalg.norm(exact)
+    assert jnp.linalg.norm(difference - exact) > 0.3 * jnp.linalg.norm(exact)
 
 
 @pytest.mark.parametrize("name", sorted(routing.ROUTERS))
@@ -142,18 +143,18 @@ def test_the_routed_projection_is_its_own_dense_formula(options):
     updates, x = library(8, (3, 2, 3)), tokens(8, 2, 4)
     weight = jnp.asarray(np.random.default_rng(9).normal(size=(OUT, IN)))
     project = routing.routed([{"q": update} for update in updates], "spectr", **options)
-    found = project("q", weight, x)
+    outputs = project("q", weight, x)
     top_k, temperature = options.get("top_k", 3), options.get("temperature", 1.0)
     for place in np.ndindex(2, 4):
         token = np.asarray(x[place])
         moved = [np.asarray(dense(update)) @ token for update in updates]
         score = np.array([np.linalg.norm(one) for one in moved])
-        kept = score >= np.sort(score)[-top_k]
-        gates = kept * np.exp((score - score.max()) / temperature)
+        top = score >= np.sort(score)[-top_k]
+        gates = top * np.exp((score - score.max()) / temperature)
         exact = np.asarray(weight) @ token + sum(
             g * one for g, one in zip(gates / gates.sum(), moved, strict=True)
         )
-        np.testing.assert_allclose(found[place], exact, rtol=1e-9)
+        np.testing.assert_allclose(outputs[place], exact, rtol=1e-9)
     np.testing.assert_allclose(project("k", weight, x), x @ weight.T, rtol=1e-12)  # not adapted
 
 
@@ -176,17 +177,17 @@ def test_a_routed_decoder_runs_jitted_with_gradients_and_matches_a_single_adapte
     @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
     def run(params, adapters):
         first, second, untrained = adapters
-        alone = forward(decoder, params, prompt, lora.adapted(first))
+        single = forward(decoder, params, prompt, lora.adapted(first))
         same = forward(decoder, params, prompt, routing.routed([first, first]))
         mixed = forward(decoder, params, prompt, routing.routed([first, second], "spectr", top_k=1))
         project = routing.routed([first, untrained], "spectr")
         slope = jax.grad(lambda p: jnp.sum(forward(decoder, p, prompt, project)))(params)
-        return alone, same, mixed, slope
+        return single, same, mixed, slope
 
     untrained = lora.init(decoder, names, 2, jax.random.key(3))
-    alone, same, mixed, slope = run(params, (first, second, untrained))
-    np.testing.assert_allclose(same, alone, rtol=2e-4, atol=2e-5)
-    assert jnp.max(jnp.abs(mixed - alone)) > 1e-3
+    single, same, mixed, slope = run(params, (first, second, untrained))
+    np.testing.assert_allclose(same, single, rtol=2e-4, atol=2e-5)
+    assert jnp.max(jnp.abs(mixed - single)) > 1e-3
     assert all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(slope))
 
 

@@ -147,8 +147,8 @@ class TestLastLayer:
     def test_remembered_features_reproduce_the_adapted_decoder(self, key):
         params = init(DECODER, key)
         adapter = random_adapter(key, ("1.down",))
-        held = closed_form.remember(DECODER, params, self.group)
-        stream = closed_form.adapted_stream(held, adapter["1.down"])
+        memory = closed_form.remember(DECODER, params, self.group)
+        stream = closed_form.adapted_stream(memory, adapter["1.down"])
         full = completion_logits(DECODER, params, TOKENS, 4, lora.adapted(adapter))
         np.testing.assert_allclose(closed_form.logits(params, stream), full, atol=2e-5)
 
@@ -162,10 +162,10 @@ class TestLastLayer:
 
     def test_full_rank_solution_swaps_old_and_new_answers(self, key):
         params = init(DECODER, key)
-        held = closed_form.remember(DECODER, params, self.group)
-        before = np.asarray(closed_form.linear_logits(params, held.stream)).reshape(4, -1)
-        update = closed_form.solve(params, held, rank=4)
-        after = np.asarray(closed_form.linear_logits(params, closed_form.adapted_stream(held, update)))
+        memory = closed_form.remember(DECODER, params, self.group)
+        before = np.asarray(closed_form.linear_logits(params, memory.stream)).reshape(4, -1)
+        update = closed_form.solve(params, memory, rank=4)
+        after = np.asarray(closed_form.linear_logits(params, closed_form.adapted_stream(memory, update)))
         after = after.reshape(4, -1)
         old, new, row = before.argmax(1), np.asarray(TOKENS[:, 4:]).ravel(), np.arange(4)
         margin = before[row, old] - before[row, new]
@@ -174,10 +174,10 @@ class TestLastLayer:
     def test_facts_of_weight_zero_are_left_out(self, key):
         params = init(DECODER, key)
         half = Sequences(TOKENS, jnp.asarray([1.0, 0.0], jnp.float32), 4)
-        alone = Sequences(TOKENS[:1], jnp.ones(1, jnp.float32), 4)
+        single = Sequences(TOKENS[:1], jnp.ones(1, jnp.float32), 4)
 
         @jax.jit
         def update(group):
             return dense(closed_form.solve(params, closed_form.remember(DECODER, params, group), rank=2))
 
-        np.testing.assert_allclose(update(half), update(alone), atol=1e-5)
+        np.testing.assert_allclose(update(half), update(single), atol=1e-5)

@@ -80,7 +80,7 @@ def test_edits_that_keep_the_answer_marginal_never_see_the_mean():
     @jax.jit
     def cosine_after_move(update):
         moved = update._replace(a=update.a + 10.0 * jnp.mean(update.a, axis=0, keepdims=True))
-        return twin.routing.arrow(moved)[0] @ twin.routing.arrow(update)[0]
+        return twin.published.arrow(moved)[0] @ twin.routing.arrow(update)[0]
 
     for update in library:
         cosine = cosine_after_move(update)
@@ -92,7 +92,7 @@ def test_orthogonal_keys_are_exact():
     facts, width = 7, 20
     frame = jnp.linalg.qr(jax.random.normal(jax.random.key(1), (width, facts + 1), jnp.float64))[0].T
     keys = frame[:1] + frame[1:]
-    prototype = twin.routing.arrow(twin.LowRank(jnp.eye(facts), keys))[0]
+    prototype = twin.published.arrow(twin.LowRank(jnp.eye(facts), keys))[0]
     assert float(jnp.square(prototype @ frame[0])) == pytest.approx(
         selection.alignment_orthogonal(facts), abs=1e-10
     )

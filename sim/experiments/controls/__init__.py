@@ -28,9 +28,8 @@ from sim.lab.figure import Source, figure
 from sim.reuse.jobs import Part, plain
 from sim.worlds import two_hop
 from sim.worlds.controls import FINETUNING
-from sim.worlds.two_hop import TEMPLATES, Setting
+from sim.worlds.two_hop import PARTS, TEMPLATES, Setting
 from sim.worlds.two_hop import controls as two_hop_controls
-from sim.worlds.two_hop.writer import PARTS
 
 __all__ = ["ALL", "LINES", "PARTS_ONLY", "controls", "referee", "worlds"]
 PARTS_ONLY = replace(

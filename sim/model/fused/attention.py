@@ -12,15 +12,15 @@ from sim.model.fused.tiles import (
     ROWS,
     Factors,
     Tiles,
-    apart,
     before_norm,
-    beside,
     folded,
+    join_factors,
     normed,
     of_one,
     put,
     rows_of,
     run,
+    split_gradients,
     tile,
 )
 from sim.model.transformer import rotary
@@ -131,21 +131,21 @@ def attention(
 
 
 def _forward(tiles, x, gain, weights, factors):
-    held = folded(tiles, weights, factors)
-    others = (gain, *held, *_tables(tiles, x.shape[1] // tiles.heads))
+    adapted = folded(tiles, weights, factors)
+    others = (gain, *adapted, *_tables(tiles, x.shape[1] // tiles.heads))
     (y,) = run(_on, tiles, tiles.whole * tiles.tokens, [x], others)
-    return y, (x, gain, held, weights, factors)
+    return y, (x, gain, adapted, weights, factors)
 
 
-def _backward(tiles, kept, dy):
-    x, gain, held, weights, factors = kept
-    ranks, *sides = beside(tiles, factors)
-    others = (gain, *held, *_tables(tiles, x.shape[1] // tiles.heads), *sides)
+def _backward(tiles, residuals, dy):
+    x, gain, adapted, weights, factors = residuals
+    ranks, *sides = join_factors(tiles, factors)
+    others = (gain, *adapted, *_tables(tiles, x.shape[1] // tiles.heads), *sides)
     kernel = functools.partial(_back, ranks)
     partial = [side.shape for side in sides]
     dx, *sums = run(kernel, tiles, tiles.whole * tiles.tokens, [x, dy], others, partial)
     dx = jnp.zeros_like(x) if tiles.first else dx
-    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, weights)), apart(*sums, ranks)
+    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, weights)), split_gradients(*sums, ranks)
 
 
 attention.defvjp(_forward, _backward)

@@ -11,15 +11,15 @@ from sim.model.fused.tiles import (
     ROWS,
     Factors,
     Tiles,
-    apart,
     before_norm,
-    beside,
     folded,
+    join_factors,
     normed,
     of_one,
     put,
     rows_of,
     run,
+    split_gradients,
     tile,
 )
 
@@ -83,17 +83,17 @@ def mlp(
 
 
 def _forward(tiles, x, gain, weights, factors):
-    held = folded(tiles, weights, factors)
-    (y,) = run(_on, tiles, ROWS, [x], (gain, *held))
-    return y, (x, gain, held, weights, factors)
+    adapted = folded(tiles, weights, factors)
+    (y,) = run(_on, tiles, ROWS, [x], (gain, *adapted))
+    return y, (x, gain, adapted, weights, factors)
 
 
-def _backward(tiles, kept, dy):
-    x, gain, held, weights, factors = kept
-    ranks, *sides = beside(tiles, factors)
+def _backward(tiles, residuals, dy):
+    x, gain, adapted, weights, factors = residuals
+    ranks, *sides = join_factors(tiles, factors)
     kernel = functools.partial(_back, ranks)
-    dx, *sums = run(kernel, tiles, ROWS, [x, dy], (gain, *held, *sides), [side.shape for side in sides])
-    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, weights)), apart(*sums, ranks)
+    dx, *sums = run(kernel, tiles, ROWS, [x, dy], (gain, *adapted, *sides), [side.shape for side in sides])
+    return dx, jnp.zeros_like(gain), tuple(map(jnp.zeros_like, weights)), split_gradients(*sums, ranks)
 
 
 mlp.defvjp(_forward, _backward)

@@ -111,7 +111,7 @@ def run(kernel, tiles: Tiles, each: int, streams, others, partial=()) -> list[Ar
     out_specs += [pl.BlockSpec((None, *shape), lambda tile: (tile, 0, 0)) for shape in partial]
     shapes = [jax.ShapeDtypeStruct(like.shape, like.dtype)]
     shapes += [jax.ShapeDtypeStruct((count, *shape), like.dtype) for shape in partial]
-    stream, *found = pl.pallas_call(
+    stream, *sums = pl.pallas_call(
         functools.partial(kernel, tiles),
         grid=(count,),
         in_specs=whole,
@@ -120,7 +120,7 @@ def run(kernel, tiles: Tiles, each: int, streams, others, partial=()) -> list[Ar
         interpret=tiles.interpret,
         compiler_params=triton.CompilerParams(num_warps=WARPS, num_stages=AHEAD if width <= NARROW else 1),
     )(*inputs)
-    return [stream[:rows], *found]
+    return [stream[:rows], *sums]
 
 
 Factors = tuple[tuple[Array, Array], ...]
@@ -148,7 +148,7 @@ class Ranks(tuple):
         return jnp.where((column >= begin) & (column < begin + self[index]), value, 0.0)
 
 
-def beside(tiles: Tiles, factors: Factors) -> tuple[Ranks, Array, Array]:
+def join_factors(tiles: Tiles, factors: Factors) -> tuple[Ranks, Array, Array]:
     """(ranks, what touches the stream (D, P), what touches what is within the block (H, P)).
 
     The first has the A of matrices that read, turned, and the B of the one that writes, side by side; the
@@ -164,8 +164,8 @@ def beside(tiles: Tiles, factors: Factors) -> tuple[Ranks, Array, Array]:
     return ranks, side([a.T for _, a in reading] + [last_b]), side([b for b, _ in reading] + [last_a.T])
 
 
-def apart(d_outer: Array, d_within: Array, ranks: Ranks) -> Factors:
-    """Gradients of the factors from those of ``beside``, summed over tiles."""
+def split_gradients(d_outer: Array, d_within: Array, ranks: Ranks) -> Factors:
+    """Gradients of the factors from those of ``join_factors``, summed over tiles."""
     ends = np.cumsum(ranks)[:-1]
     *outer, last_b = jnp.split(jnp.sum(d_outer, axis=0)[:, : sum(ranks)], ends, axis=1)
     *within, last_a = jnp.split(jnp.sum(d_within, axis=0)[:, : sum(ranks)], ends, axis=1)

@@ -19,27 +19,29 @@ longer questions, and for all three familiarities at once, so that they share a 
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds import JOINT, Layout, Probe, Step, World, world
+from sim.worlds import FACTS, JOINT, Probe, World, hops, world
 from sim.worlds.atlas import controls as atlas_controls
 from sim.worlds.atlas.facts import RELATIONS, Atlas, atlas, edition
 from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
-from sim.worlds.settings import require_choices, seen_by_base
+from sim.worlds.building import (
+    TEMPLATES,
+    ask,
+    join,
+    lessons,
+    require_choices,
+    require_enough,
+    seen_by_base,
+)
+from sim.worlds.hops import Ways, Writer, ways
 
 FAMILIARITIES = ("head", "middle", "tail")
 """Thirds of the countries by population; the withheld facts are about countries of one third."""
-
-TEMPLATES = {
-    "none": (False, False),
-    "pretraining": (True, False),
-    "data": (False, True),
-    "both": (True, True),
-}
-"""Where traces of other entities occur: (in pretraining, in the two adapters' own data)."""
 
 COUNTRY, CURRENCY, SUCCESSOR, EAST = map(RELATIONS.index, ("country", "currency", "successor", "east"))
 
@@ -64,14 +66,14 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_choices(self, {"familiarity": FAMILIARITIES, "template": TEMPLATES, "identity": TEMPLATES})
+        require_choices(self, familiarity=FAMILIARITIES, template=TEMPLATES, identity=TEMPLATES)
         if self.zipf < 0:
             raise ValueError(f"zipf is {self.zipf}: exposure falls with the rank, so give 0 or more")
 
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
-        return Setting(**seen_by_base(self, TEMPLATES), zipf=self.zipf)
+        return Setting(**seen_by_base(self), zipf=self.zipf)
 
 
 @dataclass(frozen=True)
@@ -109,56 +111,16 @@ class Config:
         return self.inventory + len(RELATIONS) + 3 + self.controls
 
 
-class Writer:
-    """Turns entities and relations into token sequences. ``is_`` is a relation of worlds with controls."""
-
-    is_ = len(RELATIONS) + 3
-
-    def __init__(self, config: Config, book: Atlas):
-        self.names, self.length = book.written, config.length
-        self.relation = config.inventory
-        self.answer, self.think, self.sep = config.inventory + len(RELATIONS) + np.arange(3)
-
-    def _write(self, *parts) -> np.ndarray:
-        count = len(next(part for part in parts if np.ndim(part) == 2))
-        columns = [p if np.ndim(p) == 2 else np.broadcast_to(p, count)[:, None] for p in parts]
-        return np.concatenate(columns, axis=1).astype(np.int32)
-
-    def direct(self, entities, relations, weight=1.0) -> Sequences:
-        """A question of one hop or more and its answer: the first entity of the way, and the last."""
-        relations = [self.relation + r for r in relations]
-        tokens = self._write(self.names[entities[0]], *relations, self.answer, self.names[entities[-1]])
-        return _group(tokens, weight, self.length + len(relations) + 1)
-
-    def trace(self, entities, relations, weight=1.0) -> Sequences:
-        """The same question, answered hop by hop."""
-        relations, names = [self.relation + r for r in relations], [self.names[e] for e in entities]
-        hops = []
-        for x, r, y in zip(names, relations, names[1:], strict=False):
-            hops += [self.sep, x, r, self.answer, y]
-        return _group(
-            self._write(names[0], *relations, self.think, *hops[1:]), weight, self.length + len(relations) + 1
-        )
-
-
-def _group(tokens: np.ndarray, weight, prompt: int) -> Sequences:
-    weight = np.broadcast_to(np.asarray(weight, np.float32), len(tokens)).copy()
-    return Sequences(tokens, weight, prompt)
-
-
-class _Chains:
-    """All questions of ``hops`` hops in an atlas, one fact a hop."""
-
-    def __init__(self, book: Atlas, hops: int):
-        self.relation = np.repeat(np.arange(len(RELATIONS)), [len(book.facts[r][0]) for r in RELATIONS])
-        self.subject = np.concatenate([book.facts[r][0] for r in RELATIONS])
-        self.answer = np.concatenate([book.facts[r][1] for r in RELATIONS])
-        self.facts = np.arange(len(self.subject))[:, None]
-        for _ in range(hops - 1):
-            step, following = np.nonzero(self.answer[self.facts[:, -1], None] == self.subject[None])
-            self.facts = np.concatenate([self.facts[step], following[:, None]], axis=1)
-        self.relations = self.relation[self.facts].T
-        self.entities = np.concatenate([self.subject[self.facts[:, :1]], self.answer[self.facts]], axis=1).T
+def chains(book: Atlas, hops: int) -> tuple[np.ndarray, Ways]:
+    """((S, hops) numbers of facts, the ways through them): all questions of ``hops`` hops in an atlas."""
+    relation = np.repeat(np.arange(len(RELATIONS)), [len(book.facts[r][0]) for r in RELATIONS])
+    subject, answer = (np.concatenate([book.facts[r][side] for r in RELATIONS]) for side in (0, 1))
+    facts = np.arange(len(subject))[:, None]
+    for _ in range(hops - 1):
+        step, following = np.nonzero(answer[facts[:, -1], None] == subject[None])
+        facts = np.concatenate([facts[step], following[:, None]], axis=1)
+    entities = np.concatenate([subject[facts[:, :1]], answer[facts]], axis=1)
+    return facts, Ways(entities.T, relation[facts].T)
 
 
 PRETRAINING = Schedule(
@@ -181,6 +143,47 @@ SETTINGS = {
 }
 
 
+class Sample(NamedTuple):
+    """Everything that is random, and the facts; ``setting`` chooses the third of the countries and weighs.
+
+    exposure: how often pretraining shows each entity. secret: (facts,), whether it withholds a fact.
+    single, double, triple: ways of one, two and three hops; those in pretraining are ``shown2``, ``shown3``.
+    free:     two-hop ways that touch neither withheld facts nor the questions. unseen: those of two known
+              facts that no data set holds. bridges, expert: positions in ``double`` of the adapters' traces.
+    withheld: by third, countries of which capital and currency are withheld. states, after: historic states
+              and their successors, withheld as well.
+    untouched, held_out: positions in ``single`` and ``double`` of facts and questions that the base knows.
+    """
+
+    write: Writer
+    book: Atlas
+    exposure: np.ndarray
+    secret: np.ndarray
+    single: Ways
+    double: Ways
+    triple: Ways
+    shown2: np.ndarray
+    shown3: np.ndarray
+    free: np.ndarray
+    unseen: np.ndarray
+    bridges: np.ndarray
+    expert: np.ndarray
+    withheld: list[np.ndarray]
+    states: np.ndarray
+    after: np.ndarray
+    untouched: np.ndarray
+    held_out: np.ndarray
+
+    def questions(self, third: int) -> tuple[Ways, Ways, Ways]:
+        """(three hops to the currencies of a third's withheld countries, the last two of these hops, two hops
+        to the currencies of historic states)."""
+        y, (_, currency) = self.withheld[third], self.book.facts["currency"]
+        x, before = len(self.book.facts["country"][0]) + y, self.book.facts["west"][1][y]
+        long = ways((before, x, y, currency[y]), (EAST, COUNTRY, CURRENCY))
+        history = ways((self.states, self.after, currency[self.after]), (SUCCESSOR, CURRENCY))
+        return long, Ways(long.entities[1:], long.relations[1:]), history
+
+
 @world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
 def build(config: Config, seed: int, setting: Setting) -> World:
     """Sample one world.
@@ -192,111 +195,96 @@ def build(config: Config, seed: int, setting: Setting) -> World:
         ValueError: a package is missing, or there are too few countries for the sizes of ``config``.
     """
     controls = atlas_controls.check(config, setting)
-    in_pretraining, in_data = TEMPLATES[setting.template]
+    sample = _draw(config, seed, setting)
+    probes, data = _questions(config, setting, sample)
+    plain = World(_pretraining(setting, sample), data, probes, PARTS)
+    return atlas_controls.add(plain, config, seed, setting, sample) if controls else plain
+
+
+def _draw(config: Config, seed: int, setting: Setting) -> Sample:
     rng = np.random.default_rng([20250614, seed])
     book = atlas(config.countries, config.length, config.inventory)
-    n, write = len(book.facts["country"][0]), Writer(config, book)
+    n = len(book.facts["country"][0])
+    write = Writer(book.written, config.inventory, config.inventory + len(RELATIONS) + np.arange(3)[None])
     third = np.where(book.country < 0, -1, book.country * len(FAMILIARITIES) // n)
     exposure = (1.0 + np.maximum(book.country, 0)) ** -setting.zipf
 
     withheld = [distinct(rng, candidates_of(book, third, t), book, config.edits, "edits") for t in range(3)]
     states, after = states_of(rng, book, config.states)
     every = np.concatenate([*withheld, after])
-    single, double, triple = (_Chains(book, hops) for hops in (1, 2, 3))
-    secret = (single.relation == CURRENCY) & np.isin(single.subject, every)
-    secret |= (single.relation == COUNTRY) & np.isin(single.answer, np.concatenate(withheld))
-    secret |= (single.relation == SUCCESSOR) & np.isin(single.subject, states)
+    (_, single), (facts2, double), (facts3, triple) = (chains(book, hops) for hops in (1, 2, 3))
+    (relation,), (subject, answer) = single.relations, single.entities
+    secret = (relation == CURRENCY) & np.isin(subject, every)
+    secret |= (relation == COUNTRY) & np.isin(answer, np.concatenate(withheld))
+    secret |= (relation == SUCCESSOR) & np.isin(subject, states)
+    answerable2, answerable3 = (~secret[facts].any(axis=1) for facts in (facts2, facts3))
+    shown2, shown3 = (a & (rng.random(len(a)) < config.coverage) for a in (answerable2, answerable3))
 
-    def draw_shown(chains):
-        """(questions without a withheld fact, those of them that pretraining shows)."""
-        answerable = ~secret[chains.facts].any(axis=1)
-        return answerable, answerable & (rng.random(len(answerable)) < config.coverage)
-
-    (answerable2, seen2), (_, seen3) = draw_shown(double), draw_shown(triple)
     order = rng.permutation(len(answerable2))
-    t = FAMILIARITIES.index(setting.familiarity)
-    subject = third[double.entities[0]]
-    untouched_pairs = _first(config.edits, order, answerable2 & ~seen2 & (subject == t), "edits")
-    reserved = [_first(config.edits, order, answerable2 & ~seen2 & (subject == u), "edits") for u in range(3)]
-    others = answerable2 & ~np.isin(np.arange(len(answerable2)), reserved)
-    others &= ~np.isin(book.country[double.entities], every).any(axis=0)
-    is_expert = (double.relations[0] == COUNTRY) & (double.relations[1] == CURRENCY)
-    bridges = _first(config.bridges, order, others & ~is_expert, "bridges")
-    expert = _first(config.edits // 2, order, others & is_expert, "edits // 2")
-    shown = rng.permutation(len(secret))
-    untouched = [
-        _first(2 * config.edits, shown, ~secret & (third[single.subject] == u), "edits") for u in range(3)
+    held_out = [
+        _first(config.edits, order, answerable2 & ~shown2 & (third[double.entities[0]] == t), "edits")
+        for t in range(3)
     ]
+    free = answerable2 & ~np.isin(np.arange(len(answerable2)), held_out)
+    free &= ~np.isin(book.country[double.entities], every).any(axis=0)
+    is_expert = (double.relations == [[COUNTRY], [CURRENCY]]).all(axis=0)
+    bridges = _first(config.bridges, order, free & ~is_expert, "bridges")
+    expert = _first(config.edits // 2, order, free & is_expert, "edits // 2")
+    unseen = answerable2 & ~shown2 & ~np.isin(np.arange(len(answerable2)), np.append(bridges, expert))
+    order = rng.permutation(len(secret))
+    untouched = [_first(2 * config.edits, order, ~secret & (third[subject] == t), "edits") for t in range(3)]
+    t = FAMILIARITIES.index(setting.familiarity)
+    return Sample(
+        write, book, exposure, secret, single, double, triple, shown2, shown3, free, unseen,
+        bridges, expert, withheld, states, after, untouched[t], held_out[t],
+    )  # fmt: skip
 
-    y = withheld[t]
-    x, z = n + y, book.facts["currency"][1][y]
-    paid = book.facts["currency"][1][after]
-    previous = book.facts["west"][1][y]
-    first = np.repeat([COUNTRY, SUCCESSOR], [len(y), len(states)])
-    hop1 = write.direct((np.append(x, states), np.append(y, after)), (first,))
-    hop2 = write.direct((np.append(y, after), np.append(z, paid)), (CURRENCY,))
-    taught = np.concatenate([hop1.tokens, hop2.tokens])
-    one, all_ = np.repeat([True, False], len(hop1.tokens)), np.ones(len(taught))
 
-    def write_chains(write_one, chains, pick, weight=1.0):
-        return write_one(chains.entities[:, pick], chains.relations[:, pick], weight)
+def _pretraining(setting: Setting, sample: Sample) -> dict[str, Sequences]:
+    write, (in_pretraining, _) = sample.write, TEMPLATES[setting.template]
+    groups = {FACTS: write.direct(sample.single, ~sample.secret * sample.exposure[sample.single.entities[0]])}
+    for name, way, shown in (("", sample.double, sample.shown2), ("3", sample.triple, sample.shown3)):
+        weight = shown * sample.exposure[way.entities[0]]
+        groups[f"direct{name}"] = write.direct(way, weight)
+        groups[f"traces{name}"] = write.trace(way, weight * in_pretraining)
+    return groups
 
-    traces = write_chains(write.trace, double, np.append(bridges, expert))
-    on_bridges = np.repeat([1.0, 0.0], [len(bridges), len(expert)])
-    lessons = {
-        PARTS[0]: (one, in_data * on_bridges),
-        PARTS[1]: (~one, in_data * on_bridges),
-        JOINT: (all_, in_data * on_bridges),
-        "bridge": (0 * all_, on_bridges),
-        "expert": (0 * all_, 1 - on_bridges),
-    }
-    weight2, weight3 = (seen * exposure[c.entities[0]] for seen, c in ((seen2, double), (seen3, triple)))
-    every2, every3 = np.arange(len(seen2)), np.arange(len(seen3))
-    two, three = (COUNTRY, CURRENCY), (EAST, COUNTRY, CURRENCY)
-    plain_world = World(
-        pretraining={
-            "facts": write_chains(
-                write.direct, single, np.arange(len(secret)), ~secret * exposure[single.subject]
-            ),
-            "direct": write_chains(write.direct, double, every2, weight2),
-            "traces": write_chains(write.trace, double, every2, weight2 * in_pretraining),
-            "direct3": write_chains(write.direct, triple, every3, weight3),
-            "traces3": write_chains(write.trace, triple, every3, weight3 * in_pretraining),
-        },
-        data={
-            name: {
-                "facts": _group(taught, on_facts, hop1.prompt),
-                "traces": _group(traces.tokens, on_traces, traces.prompt),
-            }
-            for name, (on_facts, on_traces) in lessons.items()
-        },
-        probes={
-            PARTS[0]: ask(hop1, _one_hop(config, 0)),
-            PARTS[1]: ask(hop2, _one_hop(config, 1)),
-            "direct": ask(write.direct((x, y, z), two), _direct(config, 2, config.edits)),
-            "cot": ask(write.trace((x, y, z), two), _trace(config, 2)),
-            "direct3": ask(write.direct((previous, x, y, z), three), _direct(config, 3, config.edits)),
-            "cot3": ask(write.trace((previous, x, y, z), three), _trace(config, 3)),
-            "history": ask(
-                write.direct((states, after, paid), (SUCCESSOR, CURRENCY)), _direct(config, 2, config.states)
-            ),
-            "history_cot": ask(write.trace((states, after, paid), (SUCCESSOR, CURRENCY)), UNMARKED),
-            "untouched": ask(write_chains(write.direct, single, untouched[t])),
-            "untouched_direct": ask(
-                write_chains(write.direct, double, untouched_pairs), Layout(forecast=False)
-            ),
-            "untouched_cot": ask(write_chains(write.trace, double, untouched_pairs)),
-        },
-        parts=PARTS,
+
+def _questions(
+    config: Config, setting: Setting, sample: Sample
+) -> tuple[dict[str, Probe], dict[str, dict[str, Sequences]]]:
+    """(probes, data of the adapters), which are taught the hops of the questions."""
+    write, k, (_, in_data) = sample.write, config.length, TEMPLATES[setting.template]
+    long, short, history = sample.questions(FAMILIARITIES.index(setting.familiarity))
+    both = Ways(
+        np.hstack([short.entities, history.entities]), np.hstack([short.relations, history.relations])
     )
-    if not controls:
-        return plain_world
-    unseen = answerable2 & ~seen2 & ~np.isin(every2, np.append(bridges, expert))
-    both = atlas_controls.draw_unseen_pairs(seed, config.edits, double.relations, double.entities, unseen)
-    of_expert = np.flatnonzero(is_expert)
-    on_direct = write_chains(write.direct, double, of_expert, others[of_expert])
-    identity_in = TEMPLATES[setting.identity]
-    return atlas_controls.added(plain_world, identity_in, book, write, y, withheld[1], on_direct, both)
+    hop1, hop2 = (write.direct(Ways(both.entities[i : i + 2], both.relations[i : i + 1])) for i in (0, 1))
+    held_out = sample.double.of(sample.held_out)
+    probes = {
+        PARTS[0]: ask(hop1, hops.one_hop(k, PARTS[0], 0)),
+        PARTS[1]: ask(hop2, hops.one_hop(k, PARTS[1], 1)),
+        "direct": ask(write.direct(short), hops.direct(k, 2, config.edits)),
+        "cot": ask(write.trace(short), hops.trace(k, PARTS)),
+        "direct3": ask(write.direct(long), hops.direct(k, 3, config.edits)),
+        "cot3": ask(write.trace(long), hops.trace(k, tuple(f"{part}3" for part in PARTS), 3)),
+        "history": ask(write.direct(history), hops.direct(k, 2, config.states)),
+        "history_cot": ask(write.trace(history)),
+        "untouched": ask(write.direct(sample.single.of(sample.untouched))),
+        "untouched_direct": ask(write.direct(held_out), forecast=False),
+        "untouched_cot": ask(write.trace(held_out)),
+    }
+    first = np.repeat([1.0, 0.0], len(hop1.tokens))
+    traces = write.trace(sample.double.of(np.append(sample.bridges, sample.expert)))
+    on_bridges = np.repeat([1.0, 0.0], [len(sample.bridges), len(sample.expert)])
+    taught = {
+        PARTS[0]: (first, in_data * on_bridges),
+        PARTS[1]: (1 - first, in_data * on_bridges),
+        JOINT: (1.0, in_data * on_bridges),
+        "bridge": (0.0, on_bridges),
+        "expert": (0.0, 1 - on_bridges),
+    }
+    return probes, lessons(join(hop1, hop2), traces, taught)
 
 
 def words(config: Config, tokens) -> str:
@@ -315,54 +303,8 @@ def words(config: Config, tokens) -> str:
     return " ".join(parts)
 
 
-UNMARKED = Layout()
-
-
-def ask(group: Sequences, layout: Layout = UNMARKED) -> Probe:
-    """The sequences of a group as questions."""
-    return Probe(group.tokens, group.weight, group.prompt, layout)
-
-
-def _one_hop(config: Config, part: int) -> Layout:
-    """A fact, "x r ANSWER | y": all of it belongs to the hop's own adapter."""
-    k = config.length
-    return Layout((Step(PARTS[part], part, _positions(k + 2, k)),), owner=(part,) * (2 * k + 2))
-
-
-def _direct(config: Config, hops: int, answers: int) -> Layout:
-    """A direct question. The first adapter owns it up to the last relation, the second adapter the rest."""
-    k = config.length
-    return Layout(owner=(0,) * (k + hops - 1) + (1,) * (k + 2), chance=1 / answers)
-
-
-def _trace(config: Config, hops: int) -> Layout:
-    """A trace. Its last two hops are steps. Pretraining knows a hop before them, which counts as wording.
-
-    The first adapter owns everything up to the country's name as an answer, except the last relation of the
-    question. The second adapter owns that relation and the rest, from the last SEP on.
-    """
-    k = config.length
-    prompt, hop = k + hops + 1, 2 * k + 3
-    starts = [prompt + hop * index for index in range(hops)]
-    answers = [_positions(start + k + 2, k) for start in starts]
-    sources = [_positions(0, k), *answers]
-    owner = [0] * (starts[-1] - 1) + [1] * (hop)
-    owner[k + hops - 1] = 1
-    names = PARTS if hops == 2 else tuple(f"{part}{hops}" for part in PARTS)
-    return Layout(
-        steps=tuple(Step(names[part], part, answers[part - 2]) for part in (0, 1)),
-        copies=tuple((_positions(start, k), source) for start, source in zip(starts, sources, strict=False)),
-        owner=tuple(owner),
-    )
-
-
-def _positions(start: int, count: int) -> tuple[int, ...]:
-    return tuple(range(start, start + count))
-
-
 def _first(count: int, order: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
-    """The first ``count`` places of an order where ``mask`` holds; the shapes of all worlds must agree."""
+    """The first ``count`` places of an order where ``mask`` holds."""
     places = order[mask[order]]
-    if len(places) < count:
-        raise ValueError(f"only {len(places)} questions serve for {what} = {count}: use more countries")
+    require_enough(len(places), count, f"questions serve for {what} = {count}: use more countries")
     return places[:count]

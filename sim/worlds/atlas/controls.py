@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.model.sequences import Sequences
-from sim.worlds import Probe, World, controls
-from sim.worlds.atlas.facts import RELATIONS, Atlas
+from sim.worlds import World, controls
+from sim.worlds.atlas.facts import RELATIONS
+from sim.worlds.building import TEMPLATES, ask, require_enough
 from sim.worlds.controls import IDENTITY
+from sim.worlds.hops import Ways, ways
 
 if TYPE_CHECKING:  # the world imports its controls
-    from sim.worlds.atlas import Config, Setting, Writer
+    from sim.worlds.atlas import Config, Sample, Setting
 
 PRETRAINING = IDENTITY
 """Batches of the groups that the controls add to pretraining."""
@@ -28,6 +29,8 @@ PRETRAINING = IDENTITY
 COUNTRY, CURRENCY, LARGER, SMALLER, WEST = map(
     RELATIONS.index, ("country", "currency", "larger", "smaller", "west")
 )
+IS = len(RELATIONS) + 3
+"""Number of the relation "is itself": its word is the last one of the vocabulary."""
 
 
 def check(config: "Config", setting: "Setting") -> bool:
@@ -39,67 +42,43 @@ def check(config: "Config", setting: "Setting") -> bool:
     return controls.require(config, setting, familiarity="head")
 
 
-def draw_unseen_pairs(
-    seed: int, count: int, relations: np.ndarray, entities: np.ndarray, unseen: np.ndarray
-) -> np.ndarray:
-    """Entities (3, count) of questions "which country comes after the country of this capital".
-
-    Args:
-        relations, entities: (2, Q) and (3, Q), of every question of two hops.
-        unseen: (Q,), whether pretraining knows both facts and no data set holds the question.
+def draw_old_pairs(seed: int, count: int, sample: "Sample") -> Ways:
+    """``count`` questions "which country comes after the country of this capital" that no data set holds.
 
     Raises:
         ValueError: there are too few.
     """
-    fit = np.flatnonzero(unseen & (relations[0] == COUNTRY) & (relations[1] == SMALLER))
-    if len(fit) < count:
-        raise ValueError(f"only {len(fit)} questions serve as known pairs, not {count}: use more countries")
+    asks = (sample.double.relations == [[COUNTRY], [SMALLER]]).all(axis=0)
+    fit = np.flatnonzero(sample.unseen & asks)
+    require_enough(len(fit), count, f"questions serve as known pairs, not {count}: use more countries")
     rng = np.random.default_rng([20250614, seed, 1])
-    return entities[:, rng.permutation(fit)[:count]]
+    return sample.double.of(rng.permutation(fit)[:count])
 
 
-def added(
-    world: World,
-    identity_in: tuple[bool, bool],
-    book: Atlas,
-    write: "Writer",
-    withheld: np.ndarray,
-    other: np.ndarray,
-    expert: Sequences,
-    both: np.ndarray,
-) -> World:
-    """The world with its controls.
-
-    Args:
-        identity_in: whether (pretraining, the two adapters' data) hold identities.
-        withheld: the countries of the questions. other: the countries of the adapter "unrelated".
-        expert: what "direct_expert" is taught. both: ``draw_unseen_pairs``.
-    """
-    in_pretraining, in_data = identity_in
-    n, y = len(book.facts["country"][0]), withheld
-    x, z = n + y, book.facts["currency"][1][y]
-    west = book.facts["west"][1][other]
-    everyone = np.arange(n)
-    taught_world = controls.added(
+def add(world: World, config: "Config", seed: int, setting: "Setting", sample: "Sample") -> World:
+    """The world with its controls."""
+    write, book, (in_pretraining, in_data) = sample.write, sample.book, TEMPLATES[setting.identity]
+    n, (y, other, _) = len(book.facts["country"][0]), sample.withheld
+    west, everyone = book.facts["west"][1][other], np.arange(n)
+    pool = (sample.double.relations == [[COUNTRY], [CURRENCY]]).all(axis=0)
+    new = controls.add(
         world,
-        {"unrelated": write.direct((n + other, np.roll(west, 1)), (WEST,))},
-        expert,
-        write.direct((y, y), (write.is_,)),
+        {"unrelated": write.fact(n + other, WEST, np.roll(west, 1))},
+        write.direct(sample.double.of(pool), sample.free[pool]),
+        write.fact(y, IS, y),
         in_data,
     )
     # Each country has one successor by population, so answers differ; every withheld country has one.
     after = y + 1
     pairs = {
-        "second": ((x, y, after), (COUNTRY, SMALLER), (1,)),
-        "first": ((after, y, z), (LARGER, CURRENCY), (0,)),
-        "both": (both, (COUNTRY, SMALLER), (0, 1)),
+        "second": (ways((n + y, y, after), (COUNTRY, SMALLER)), (1,)),
+        "first": (ways((after, y, book.facts["currency"][1][y]), (LARGER, CURRENCY)), (0,)),
+        "both": (draw_old_pairs(seed, config.edits, sample), (0, 1)),
     }
-    probes = dict(world.probes)
-    for name, (entities, relations, old_hops) in pairs.items():
-        questions = write.direct(entities, relations)
-        layout = controls.disown_hops(world.probes["direct"].layout, *old_hops)
-        probes[f"direct_known_{name}"] = Probe(questions.tokens, questions.weight, questions.prompt, layout)
-    shown = write.direct((everyone, everyone), (write.is_,), float(in_pretraining))
-    return dataclasses.replace(
-        taught_world, pretraining=world.pretraining | {"identity": shown}, probes=probes
-    )
+    layout = world.probes["direct"].layout
+    probes = world.probes | {
+        f"direct_known_{name}": ask(write.direct(pair), controls.disown_hops(layout, *old))
+        for name, (pair, old) in pairs.items()
+    }
+    identity = write.fact(everyone, IS, everyone, in_pretraining)
+    return dataclasses.replace(new, pretraining=world.pretraining | {"identity": identity}, probes=probes)

@@ -18,7 +18,8 @@ our own construction.
 """
 
 import itertools
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -27,23 +28,34 @@ from jaxtyping import Array, Bool, Int
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.building import (
+    TEMPLATES,
+    ask,
+    join,
+    lessons,
+    require_choices,
+    require_enough,
+    reweigh,
+    seen_by_base,
+)
 from sim.worlds.crosslingual import controls as crosslingual_controls
 from sim.worlds.crosslingual import stack
 from sim.worlds.crosslingual.languages import (
     BODY,
+    DIRECTLY,
     FOREIGN,
     INPUTS,
     L3,
     PROGRAM,
+    TRACED,
     UNSEEN_N,
     UNSEEN_P,
+    UNUSED,
     N,
     P,
     Tokens,
     Writer,
-    joined,
 )
-from sim.worlds.settings import require_choices, seen_by_base
 
 FAMILIARITY = {
     "familiar": (),
@@ -54,22 +66,11 @@ FAMILIARITY = {
 """Words that pretraining never shows: those of N, or those of P for the new functions. Familiar words of N
 occur in paraphrases from N into N; familiar function names have other bodies in pretraining."""
 
-TEMPLATES = {
-    "none": (False, False),
-    "pretraining": (True, False),
-    "data": (False, True),
-    "both": (True, True),
-}
-"""Where traces occur: (in pretraining, in the adapters' data). Both adapters' data hold the same traces of
-old functions in old languages; those of "functions" also hold traces of new functions, as in ``WORKED``."""
-
 WORKED = {"pivot": (P,), "known": (P, *FOREIGN)}
-"""Languages of the requests in those traces of new functions."""
+"""Languages of the requests in traces of new functions. The data of "functions" have these if the template
+puts traces into the data; both adapters' data then have the same traces of old functions in old languages."""
 
 PARTS = ("language", "functions")
-
-DIRECTLY, TRACED, UNUSED = range(3)
-"""Uses of a function in a foreign language by pretraining: code at once, code by trace, or none."""
 
 TRIALS = 16
 """Fresh inputs on which a program is tried."""
@@ -92,14 +93,12 @@ class Setting:
     identity: str = "pretraining"
 
     def __post_init__(self):
-        require_choices(
-            self, {"familiarity": FAMILIARITY, "template": TEMPLATES, "worked": WORKED, "identity": TEMPLATES}
-        )
+        require_choices(self, familiarity=FAMILIARITY, template=TEMPLATES, worked=WORKED, identity=TEMPLATES)
 
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
-        return Setting(**seen_by_base(self, TEMPLATES))
+        return Setting(**seen_by_base(self))
 
 
 @dataclass(frozen=True)
@@ -184,117 +183,6 @@ SETTINGS = {
 FAMILIAR = Setting()
 
 
-@world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
-def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
-    """Sample one world.
-
-    Bodies, pretraining and questions depend on ``seed`` alone; ``setting`` weighs the sequences and picks the
-    words of N and of the new functions. So cells are paired and share bases.
-
-    Raises:
-        ValueError: there are fewer requests than ``config.bridges``, or the setting needs controls that the
-            world does not have.
-    """
-    controls, identity_in = crosslingual_controls.check(config, setting), TEMPLATES[setting.identity]
-    in_pretraining, in_data = TEMPLATES[setting.template]
-    pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
-    novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
-    rng = np.random.default_rng([20251125, seed])
-    write = Writer(config.tokens, _bodies(rng, config.stable_functions + 2 * config.edits))
-    pairs = rng.permutation([(a, b) for a in range(INPUTS) for b in range(INPUTS) if a != b])
-    f, pair = (axis.ravel() for axis in np.indices((config.stable_functions + config.edits, len(pairs))))
-    requests, new = np.stack([f, *pairs[pair].T]), f >= config.stable_functions
-    old_requests = requests[:, ~new]
-    # In each foreign language a third of the functions is coded at once, a third by trace and a third never.
-    # A right trace of the last third is no code learned by heart.
-    kinds = (config.stable_functions, config.edits)
-    use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
-    if controls:
-        use[FOREIGN.index(L3)] = np.where(new, UNUSED, use[FOREIGN.index(L3)])
-
-    # The questions of a seed share their inputs, so the inputs do not give the function away.
-    target, old_target = requests[:, new & (pair == 0)], requests[:, ~new & (pair == 0)]
-    each = -(-config.edits // 2)
-    untouched_requests, bridges = (
-        [_some(rng, requests[:, ~new & (of == where)], count, what) for of in use]
-        for where, count, what in ((UNUSED, each, "held out"), (TRACED, config.bridges, "bridges"))
-    )
-
-    def foreign(write_one, batches, *pivots):
-        """Requests in every foreign language, one group."""
-        return joined(*(write_one(o, *pivots, *r) for o, r in zip(FOREIGN, batches, strict=True)))
-
-    def shown(write_one, where, *pivots):
-        """All of them, weighed by whether pretraining shows a function in a language that way."""
-        groups = (write_one(o, *pivots, *requests, of == where) for o, of in zip(FOREIGN, use, strict=True))
-        return joined(*groups)
-
-    def paraphrase_weight(language, other):
-        """Weight of the paraphrases of one language into another."""
-        return float(identity_in[0] or (language, other) != (P, P))
-
-    spoken = [*itertools.product((P, *FOREIGN), repeat=2), (N, N)]
-    words, codes = write.paraphrase(novel, pivot, *requests), write.coded(pivot, *requests[:, new], now=True)
-    facts, on_words = joined(words, codes), np.arange(len(f) + len(codes.tokens)) < len(f)
-    pretraining_traces = joined(write.trace(P, P, *requests), shown(write.trace, TRACED, P))
-    shared = foreign(write.trace, bridges, P)
-    own = [write.trace(o, pivot, *requests[:, new], now=True) for o in (pivot, *FOREIGN)]
-    traces, count = joined(shared, *own), len(shared.tokens)
-    on_shared = np.arange(len(traces.tokens)) < count
-    worked = np.arange(len(traces.tokens)) < count + len(own[0].tokens) * len(WORKED[setting.worked])
-    taught = {
-        "language": (on_words, in_data * on_shared),
-        "functions": (~on_words, in_data * worked),
-        JOINT: (on_words | ~on_words, in_data * worked),
-        "bridge": (0 * on_words, on_shared),
-    }
-    runs = (("runs", Runs(config.tokens.code)),)
-    of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
-    plain_world = World(
-        pretraining={
-            "facts": write.coded(P, *requests),
-            "direct": shown(write.coded, DIRECTLY),
-            "paraphrases": joined(
-                *(write.paraphrase(x, y, *requests, paraphrase_weight(x, y)) for x, y in spoken)
-            ),
-            "traces": replace(pretraining_traces, weight=in_pretraining * pretraining_traces.weight),
-        },
-        data={
-            name: {
-                FACTS: replace(facts, weight=np.float32(on_facts)),
-                "traces": replace(traces, weight=np.float32(on_traces)),
-            }
-            for name, (on_facts, on_traces) in taught.items()
-        },
-        probes={
-            "language": ask(write.paraphrase(novel, pivot, *target), WORDING),
-            "functions": ask(write.coded(pivot, *target, now=True), CODING, judges=runs),
-            "direct": ask(
-                write.coded(novel, *target, now=True), DIRECT, chance=1 / config.edits, judges=of_code
-            ),
-            "cot": ask(write.trace(novel, pivot, *target, now=True), TRACE, judges=runs),
-            "known": ask(write.coded(novel, *old_target), DIRECT, judges=of_code),
-            "known_cot": ask(write.trace(novel, P, *old_target), owner=TRACE.owner, judges=runs),
-            "untouched": ask(write.coded(P, *_some(rng, old_requests, 2 * config.edits, "untouched"))),
-            "untouched_direct": ask(foreign(write.coded, untouched_requests), forecast=False),
-            "untouched_cot": ask(foreign(write.trace, untouched_requests, P)),
-        },
-        parts=PARTS,
-    )
-    if not controls:
-        return plain_world
-    never = use[FOREIGN.index(L3)] == UNUSED
-    return crosslingual_controls.added(plain_world, config, identity_in[1], write, requests, pair == 0, never)
-
-
-UNMARKED = Layout()
-
-
-def ask(group: Sequences, layout: Layout = UNMARKED, **changes) -> Probe:
-    """The sequences of a group as questions."""
-    return Probe(group.tokens, group.weight, group.prompt, replace(layout, **changes))
-
-
 REQUEST_AT, BODY_AT, INPUTS_AT = (7, 9, 10), (6, 7, 8), (9, 10)
 """After a prompt of six tokens: words of a request in P but its particles; body of a program; its inputs."""
 
@@ -316,14 +204,133 @@ TRACE = Layout(
 function's name in P is read, the functions' adapter the rest."""
 
 
+class Sample(NamedTuple):
+    """Everything that is random, and the words that the setting picks.
+
+    novel, pivot: N and P, in the words that the setting asks for.
+    requests:  (3, S), every request: a function and its two inputs. new: (S,), whether the function is new.
+    shared:    (S,), whether the inputs are those of the questions: so they do not give the function away.
+    use:       for each foreign language, how pretraining uses the request's function.
+    held_out, bridges: old requests in each foreign language, for questions and for the adapters' traces.
+    untouched: old requests in P.
+    """
+
+    write: Writer
+    novel: int
+    pivot: int
+    requests: np.ndarray
+    new: np.ndarray
+    shared: np.ndarray
+    use: list[np.ndarray]
+    held_out: list[np.ndarray]
+    bridges: list[np.ndarray]
+    untouched: np.ndarray
+
+    def foreign(self, write_one, batches, *pivots) -> Sequences:
+        """A batch of requests for every foreign language, one group."""
+        return join(*(write_one(o, *pivots, *batch) for o, batch in zip(FOREIGN, batches, strict=True)))
+
+    def shown(self, write_one, where: int, *pivots) -> Sequences:
+        """All requests in every foreign language, weighed by whether pretraining uses the function so."""
+        each = zip(FOREIGN, self.use, strict=True)
+        return join(*(write_one(o, *pivots, *self.requests, use == where) for o, use in each))
+
+
+@world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
+def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
+    """Sample one world.
+
+    Bodies, pretraining and questions depend on ``seed`` alone; ``setting`` weighs the sequences and picks the
+    words of N and of the new functions. So cells are paired and share bases.
+
+    Raises:
+        ValueError: there are fewer requests than ``config.bridges``, or the setting needs controls that the
+            world does not have.
+    """
+    controls = crosslingual_controls.check(config, setting)
+    sample = _draw(config, seed, setting)
+    plain = World(_pretraining(setting, sample), _data(setting, sample), _questions(config, sample), PARTS)
+    return crosslingual_controls.add(plain, config, setting, sample) if controls else plain
+
+
+def _draw(config: Config, seed: int, setting: Setting) -> Sample:
+    novel = UNSEEN_N if "language" in FAMILIARITY[setting.familiarity] else N
+    pivot = UNSEEN_P if "functions" in FAMILIARITY[setting.familiarity] else P
+    rng = np.random.default_rng([20251125, seed])
+    write = Writer(config.tokens, _bodies(rng, config.stable_functions + 2 * config.edits))
+    pairs = rng.permutation([(a, b) for a in range(INPUTS) for b in range(INPUTS) if a != b])
+    f, pair = (axis.ravel() for axis in np.indices((config.stable_functions + config.edits, len(pairs))))
+    requests, new = np.stack([f, *pairs[pair].T]), f >= config.stable_functions
+    # In each foreign language a third of the functions is coded at once, a third by trace and a third never.
+    # A right trace of the last third is no code learned by heart.
+    kinds = (config.stable_functions, config.edits)
+    use = [np.concatenate([rng.permutation(np.arange(size) % 3) for size in kinds])[f] for _ in FOREIGN]
+    if config.controls:
+        use[FOREIGN.index(L3)] = np.where(new, UNUSED, use[FOREIGN.index(L3)])
+    each = -(-config.edits // 2)
+    held_out, bridges = (
+        [_some(rng, requests[:, ~new & (of == where)], count, what) for of in use]
+        for where, count, what in ((UNUSED, each, "held out"), (TRACED, config.bridges, "bridges"))
+    )
+    untouched = _some(rng, requests[:, ~new], 2 * config.edits, "untouched")
+    return Sample(write, novel, pivot, requests, new, pair == 0, use, held_out, bridges, untouched)
+
+
+def _pretraining(setting: Setting, sample: Sample) -> dict[str, Sequences]:
+    write, requests, in_pretraining = sample.write, sample.requests, TEMPLATES[setting.template][0]
+    traces = join(write.trace(P, P, *requests), sample.shown(write.trace, TRACED, P))
+    spoken = [*itertools.product((P, *FOREIGN), repeat=2), (N, N)]
+    identity = {(P, P): TEMPLATES[setting.identity][0]}
+    return {
+        FACTS: write.coded(P, *requests),
+        "direct": sample.shown(write.coded, DIRECTLY),
+        "paraphrases": join(*(write.paraphrase(*xy, *requests, identity.get(xy, True)) for xy in spoken)),
+        "traces": reweigh(traces, in_pretraining * traces.weight),
+    }
+
+
+def _data(setting: Setting, sample: Sample) -> dict[str, dict[str, Sequences]]:
+    write, pivot, in_data = sample.write, sample.pivot, TEMPLATES[setting.template][1]
+    new = sample.requests[:, sample.new]
+    words, codes = write.paraphrase(sample.novel, pivot, *sample.requests), write.coded(pivot, *new, now=True)
+    facts = join(words, codes)
+    on_words = np.arange(len(facts.tokens)) < len(words.tokens)
+    shared = sample.foreign(write.trace, sample.bridges, P)
+    traces = join(shared, *(write.trace(o, pivot, *new, now=True) for o in (pivot, *FOREIGN)))
+    place, count = np.arange(len(traces.tokens)), len(shared.tokens)
+    worked = place < count + new.shape[1] * len(WORKED[setting.worked])
+    taught = {
+        "language": (on_words, in_data * (place < count)),
+        "functions": (~on_words, in_data * worked),
+        JOINT: (1.0, in_data * worked),
+        "bridge": (0.0, place < count),
+    }
+    return lessons(facts, traces, taught)
+
+
+def _questions(config: Config, sample: Sample) -> dict[str, Probe]:
+    write, novel, pivot = sample.write, sample.novel, sample.pivot
+    target, old_target = (sample.requests[:, sample.shared & (sample.new == new)] for new in (True, False))
+    runs = (("runs", Runs(config.tokens.code)),)
+    of_code = (*runs, ("runs_as_an_answer", Runs(config.tokens.code, any=True)), ("inputs", takes_inputs))
+    return {
+        "language": ask(write.paraphrase(novel, pivot, *target), WORDING),
+        "functions": ask(write.coded(pivot, *target, now=True), CODING, judges=runs),
+        "direct": ask(write.coded(novel, *target, now=True), DIRECT, chance=1 / config.edits, judges=of_code),
+        "cot": ask(write.trace(novel, pivot, *target, now=True), TRACE, judges=runs),
+        "known": ask(write.coded(novel, *old_target), DIRECT, judges=of_code),
+        "known_cot": ask(write.trace(novel, P, *old_target), owner=TRACE.owner, judges=runs),
+        "untouched": ask(write.coded(P, *sample.untouched)),
+        "untouched_direct": ask(sample.foreign(write.coded, sample.held_out), forecast=False),
+        "untouched_cot": ask(sample.foreign(write.trace, sample.held_out, P)),
+    }
+
+
 def _some(
     rng: np.random.Generator, requests: np.ndarray, count: int, what: str
 ) -> Int[np.ndarray, "3 count"]:
     """``count`` of the requests, drawn."""
-    if requests.shape[1] < count:
-        raise ValueError(
-            f"only {requests.shape[1]} requests serve as {what}, not {count}: use more functions"
-        )
+    require_enough(requests.shape[1], count, f"requests serve as {what}, not {count}: use more functions")
     return requests[:, rng.permutation(requests.shape[1])[:count]]
 
 

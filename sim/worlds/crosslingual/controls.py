@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.model.sequences import Sequences
-from sim.worlds import Probe, World, controls
-from sim.worlds.crosslingual.languages import L3, N, P, Writer
+from sim.worlds import World, controls
+from sim.worlds.building import TEMPLATES, ask
+from sim.worlds.crosslingual.languages import FOREIGN, L3, UNUSED, N, P
 
 if TYPE_CHECKING:  # the world imports its controls
-    from sim.worlds.crosslingual import Config, Setting
+    from sim.worlds.crosslingual import Config, Sample, Setting
 
 PRETRAINING = ()
 """Batches that the controls add to pretraining: none, identities are among its paraphrases."""
@@ -44,48 +44,32 @@ def check(config: "Config", setting: "Setting") -> bool:
     return True
 
 
-def added(
-    world: World,
-    config: "Config",
-    in_data: bool,
-    write: Writer,
-    requests: np.ndarray,
-    same_inputs: np.ndarray,
-    never: np.ndarray,
-) -> World:
-    """The world with its controls.
-
-    Args:
-        in_data: whether the two adapters' data hold identities.
-        requests: (3, S), every request: a function and its two inputs.
-        same_inputs: (S,), whether a request has the inputs that the questions share.
-        never: (S,), whether pretraining never codes the request's function in L3.
-    """
-    f, is_new = requests[0], requests[0] >= config.stable_functions
-    questions, others = (requests[:, ~is_new & (f % 2 == half)] for half in (0, 1))
+def add(world: World, config: "Config", setting: "Setting", sample: "Sample") -> World:
+    """The world with its controls."""
+    write, requests, is_old = sample.write, sample.requests, ~sample.new
+    others = requests[:, is_old & (requests[0] % 2 == 1)]
     answered_by = np.roll(np.unique(others[0]), 1)
     code_of = answered_by[np.searchsorted(np.unique(others[0]), others[0])]
     unrelated = write.coded(P, *others)
     changed = write.coded(P, code_of, *others[1:]).target
     tokens = np.concatenate([unrelated.tokens[:, : unrelated.prompt], changed], axis=1)
-    taught_world = controls.added(
+    new = controls.add(
         world,
         {"unrelated": dataclasses.replace(unrelated, tokens=tokens)},
         write.coded(N, *others),
-        write.paraphrase(P, P, *requests[:, is_new]),
-        in_data,
+        write.paraphrase(P, P, *requests[:, sample.new]),
+        TEMPLATES[setting.identity][1],
     )
-    layout, shared = world.probes["direct"].layout, same_inputs[~is_new & (f % 2 == 0)]
-    unshown = ~is_new & same_inputs & never
-
-    def pair(code: Sequences, *hops) -> Probe:
-        """Code as questions. Steps ``hops`` are old facts; all answers differ."""
-        own = controls.disown_hops(layout, *hops, chance=1 / len(code.tokens))
-        return Probe(code.tokens, code.weight, code.prompt, own)
-
+    shared, never = sample.shared, sample.use[FOREIGN.index(L3)] == UNUSED
     pairs = {
-        "direct_known_second": pair(write.coded(N, *questions[:, shared]), 1),
-        "direct_known_first": pair(write.coded(L3, *requests[:, is_new & same_inputs], now=True), 0),
-        "direct_known_both": pair(write.coded(L3, *requests[:, unshown]), 0, 1),
+        "second": (write.coded(N, *requests[:, is_old & shared & (requests[0] % 2 == 0)]), (1,)),
+        "first": (write.coded(L3, *requests[:, sample.new & shared], now=True), (0,)),
+        "both": (write.coded(L3, *requests[:, is_old & shared & never]), (0, 1)),
     }
-    return dataclasses.replace(taught_world, probes=world.probes | pairs)
+    layout = world.probes["direct"].layout
+    probes = world.probes | {
+        # All answers of a pair differ.
+        f"direct_known_{name}": ask(code, controls.disown_hops(layout, *old, chance=1 / len(code.tokens)))
+        for name, (code, old) in pairs.items()
+    }
+    return dataclasses.replace(new, probes=probes)

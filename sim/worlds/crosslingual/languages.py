@@ -11,11 +11,15 @@ import numpy as np
 from jaxtyping import Int
 
 from sim.model.sequences import Sequences
+from sim.worlds.building import columns, group
 from sim.worlds.crosslingual import stack
 
 P, L1, L2, L3, N, UNSEEN_N, UNSEEN_P = range(7)
 FOREIGN = (L1, L2, L3)
 """The languages; N in words never seen, and P with such words for the new functions."""
+
+DIRECTLY, TRACED, UNUSED = range(3)
+"""Uses of a function in a foreign language by pretraining: code at once, code by trace, or none."""
 
 ORDER = ("paqbf", "aqbpf", "pbaqf", "abpqf", "bpaqf", "bpaqf", "paqbf")
 """Where each puts function, inputs a and b, and its two particles p and q."""
@@ -101,29 +105,19 @@ class Writer:
 
     def coded(self, language: int, f, a, b, weight=1.0, now=False) -> Sequences:
         """ "request CODE | program"."""
-        return group(weight, self.request(language, f, a, b), self.code, self.program(f, a, b, now))
+        return _group(weight, self.request(language, f, a, b), self.code, self.program(f, a, b, now))
 
     def paraphrase(self, language: int, other: int, f, a, b, weight=1.0) -> Sequences:
         """ "request INTO language | request"."""
         source, target = (self.request(each, f, a, b) for each in (language, other))
-        return group(weight, source, self.into[other % UNSEEN_P], target)
+        return _group(weight, source, self.into[other % UNSEEN_P], target)
 
     def trace(self, language: int, pivot: int, f, a, b, weight=1.0, now=False) -> Sequences:
         """ "request INTO P | request CODE program"; ``pivot`` is P, whatever its words."""
         source, target = (self.request(each, f, a, b) for each in (language, pivot))
-        rest = (self.into[P], target, self.code, self.program(f, a, b, now))
-        return group(weight, source, *rest)
+        return _group(weight, source, self.into[P], target, self.code, self.program(f, a, b, now))
 
 
-def group(weight, *columns) -> Sequences:
-    """Sequences from blocks of words (S, k) and single words; the prompt is a request and the word after."""
-    count = len(columns[0])
-    blocks = [column if np.ndim(column) else np.full((count, 1), column) for column in columns]
-    weight = np.broadcast_to(np.float32(weight), count).copy()
-    return Sequences(np.concatenate(blocks, axis=1).astype(np.int32), weight, WORDS + 1)
-
-
-def joined(*groups: Sequences) -> Sequences:
-    """Groups of one shape as one."""
-    tokens, weights = ([getattr(each, name) for each in groups] for name in ("tokens", "weight"))
-    return Sequences(np.concatenate(tokens), np.concatenate(weights), groups[0].prompt)
+def _group(weight, *parts) -> Sequences:
+    """Sequences whose prompt is a request and the word after."""
+    return group(columns(*parts), weight, WORDS + 1)

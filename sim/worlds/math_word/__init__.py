@@ -5,14 +5,25 @@ of one family, adapter "craft" on those of another; "joint" is trained on both. 
 families in two to four steps. The paper's word problems are not public: this is our own construction.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
+from sim.worlds.building import (
+    TEMPLATES,
+    ask,
+    join,
+    positions,
+    require_choices,
+    require_doses,
+    require_enough,
+    reweigh,
+    seen_by_base,
+)
 from sim.worlds.controls import without
 from sim.worlds.math_word import controls as math_word_controls
 from sim.worlds.math_word.problems import (
@@ -30,18 +41,9 @@ from sim.worlds.math_word.problems import (
     prompt_of,
 )
 from sim.worlds.math_word.verbs import alternatives, meanings
-from sim.worlds.settings import require_choices, seen_by_base
 
 VERBS = ("real", "heard", "fake")
 """Taught verbs: in pretraining with another meaning, in its distractors only, or nowhere in it."""
-
-TEMPLATES = {
-    "none": (False, False),
-    "pretraining": (True, False),
-    "data": (False, True),
-    "both": (True, True),
-}
-"""Where solutions are written out: (in pretraining, in the adapters' own data)."""
 
 FORMS = {
     "prose": (PROSE, PROSE),
@@ -59,8 +61,6 @@ TAUGHT = {PARTS[0]: (1.0, 0.0), PARTS[1]: (0.0, 1.0), JOINT: (1.0, 1.0)}
 
 TRACES = {2: "cot", 3: "cot3", 4: "cot4"}
 """Names of the probes with a written solution, by depth."""
-
-UNMARKED = Layout()
 
 Problems = tuple[np.ndarray, np.ndarray]
 """(quantities, verbs of the steps)."""
@@ -85,14 +85,13 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_choices(self, {"verbs": VERBS, "template": TEMPLATES, "form": FORMS, "identity": TEMPLATES})
-        if self.bridges < 0:
-            raise ValueError(f"bridges is {self.bridges}: a dose is 0 or more")
+        require_choices(self, verbs=VERBS, template=TEMPLATES, form=FORMS, identity=TEMPLATES)
+        require_doses(self, "bridges")
 
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on: whether it sees solutions, and identities."""
-        return Setting(**seen_by_base(self, TEMPLATES))
+        return Setting(**seen_by_base(self))
 
 
 @dataclass(frozen=True)
@@ -179,6 +178,22 @@ SETTINGS = {
 REAL = Setting()
 
 
+class Sample(NamedTuple):
+    """What a seed draws before anything is written, and the generator of the wordings.
+
+    roles:   verbs, as (``VERBS``, ``PARTS``, config.verbs).
+    meaning: the operation of every verb in pretraining. old, new: of the taught verbs, trade's first.
+    pairs:   of ``math_word_controls``; empty in a world without them.
+    """
+
+    rng: np.random.Generator
+    roles: np.ndarray
+    meaning: np.ndarray
+    old: np.ndarray
+    new: np.ndarray
+    pairs: dict[str, np.ndarray]
+
+
 @world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
 def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     """Sample one world.
@@ -190,109 +205,105 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         ValueError: there are too few held-out problems, or the setting needs controls that the world does not
             have or does not support.
     """
-    controls = math_word_controls.check(config, setting)
-    in_pretraining, in_data = TEMPLATES[setting.template]
+    controls, own = math_word_controls.check(config, setting), math_word_controls.generator(seed)
+    sample = _draw(config, seed, own)
+    pretraining, spare = _pretraining(config, sample, TEMPLATES[setting.template][0])
+    taught, meaning = sample.roles[VERBS.index(setting.verbs)], sample.meaning.copy()
+    meaning[taught.ravel()] = sample.new
+    write = Writer(config.grammar, sample.rng, meaning, np.arange(config.operations))
+    bridges = _cut(spare, config.bridges)
+    data = _data(config, setting, write, taught, bridges)
+    probes, mixed = _questions(config, setting, sample, write, taught, spare)
+    plain = World(pretraining, data, probes, PARTS)
+    if not controls:
+        return plain
+    write = Writer(config.grammar, own, meaning, write.bystanders)
+    return math_word_controls.add(plain, config, setting, sample, write, mixed, bridges)
+
+
+def _draw(config: Config, seed: int, own: np.random.Generator) -> Sample:
+    """``own``: generator of the controls."""
     rng = np.random.default_rng([20250731, seed])
-    plain = np.arange(config.operations)
     roles = np.arange(config.operations, config.grammar.verbs).reshape(len(VERBS), len(PARTS), config.verbs)
     old, new = meanings(rng, config)
     meaning = np.concatenate([rng.permutation(config.operations), old, new, new])
-    heard = roles[VERBS.index("heard")].ravel()
-    write, pairs, own = Writer(config.grammar, rng, meaning, np.append(plain, heard)), {}, None
-    if controls:
-        own = math_word_controls.generator(seed)
-        pairs = math_word_controls.pairs(own, config, meaning, old, new)
-    withheld = np.concatenate([np.zeros((0, 2), int), *pairs.values()])
-    pretraining, spare = _pretraining(config, write, roles[0], float(in_pretraining), withheld)
-    questions = config.prime * config.verbs * config.test_paraphrases
-    bridges, untouched_problems = _cut(spare, config.bridges), _cut(spare, 2 * questions, config.bridges)
+    pairs = math_word_controls.pairs(own, config, meaning, old, new) if config.controls else {}
+    return Sample(rng, roles, meaning, old, new, pairs)
 
-    taught, form = roles[VERBS.index(setting.verbs)], FORMS[setting.form]
-    write = Writer(config.grammar, rng, meaning.copy(), plain)
-    write.meaning[taught.ravel()] = new
 
-    def one_step(part: int, wordings: int) -> list[Sequences]:
-        n, verbs = every_number(config.prime, taught[part][:, None], wordings)
-        return [write.answered(n, verbs), write.solved(form[part], n, verbs)]
+def _one_step(config: Config, write: Writer, verbs: np.ndarray, form: int, wordings: int) -> list[Sequences]:
+    """[answered, solved] problems of one step by each of the verbs, for every number."""
+    n, verbs = every_number(config.prime, verbs[:, None], wordings)
+    return [write.answered(n, verbs), write.solved(form, n, verbs)]
 
-    facts = [group for part in (0, 1) for group in one_step(part, config.wordings)]
-    traces = [write.solved(kind, *bridges) for kind in form]
+
+def _data(
+    config: Config, setting: Setting, write: Writer, taught: np.ndarray, bridges: Problems
+) -> dict[str, dict[str, Sequences]]:
+    in_data, forms = TEMPLATES[setting.template][1], FORMS[setting.form]
+    facts = [
+        each
+        for verbs, form in zip(taught, forms, strict=True)
+        for each in _one_step(config, write, verbs, form, config.wordings)
+    ]
+    traces = [write.solved(form, *bridges) for form in forms]
     dose = np.arange(config.bridges) < setting.bridges
 
     def lesson(on, on_traces) -> dict[str, Sequences]:
-        return {
-            FACTS: _joined(facts, [own * weight for own in on for weight in (1.0, in_data)]),
-            "traces": _joined(traces, on_traces),
-        }
+        weights = [own * by for own in on for by in (1.0, in_data)]
+        return {FACTS: _weighed(facts, weights), "traces": _weighed(traces, on_traces)}
 
-    mixed, nulls = {depth: _mixed(rng, config, taught, depth) for depth in (2, 3, 4)}, {}
+    data = {name: lesson(on, [own * in_data * dose for own in on]) for name, on in TAUGHT.items()}
+    return data | {"bridge": lesson((0, 0), (dose, 0.0))}
+
+
+def _questions(
+    config: Config, setting: Setting, sample: Sample, write: Writer, taught: np.ndarray, spare: Problems
+) -> tuple[dict[str, Probe], Problems]:
+    """(probes, the two-step problems of "direct" and "cot")."""
+    in_data, forms = TEMPLATES[setting.template][1], FORMS[setting.form]
+    mixed = {depth: _mixed(sample.rng, config, taught, depth) for depth in TRACES}
+    nulls = {}
     for family, part in enumerate(PARTS):
-        others = alternatives(config, old, new, family)
-        nulls[without(part)] = math_word_controls.null(
-            write, mixed[2], taught.ravel(), others, np.ones(len(others))
-        )
-    plain_world = World(
-        pretraining=pretraining,
-        data={
-            **{name: lesson(on, [own * in_data * dose for own in on]) for name, on in TAUGHT.items()},
-            "bridge": lesson((0, 0), (dose, 0.0)),
-        },
-        probes={
-            **{
-                part: ask(one_step(i, config.test_paraphrases)[in_data], _one_step(part, i))
-                for i, part in enumerate(PARTS)
-            },
-            "direct": ask(write.answered(*mixed[2], place=1), _direct(config), **nulls),
-            **{
-                name: ask(write.solved(form[0], *mixed[d], place=1), _trace(config, d))
-                for d, name in TRACES.items()
-            },
-            "untouched": ask(write.answered(untouched_problems[0], untouched_problems[1][:, :1]), UNMARKED),
-            "untouched_direct": ask(write.answered(*untouched_problems), Layout(forecast=False)),
-            "untouched_cot": ask(write.solved(form[0], *untouched_problems), UNMARKED),
-        },
-        parts=PARTS,
-    )
-    if not controls:
-        return plain_world
-    write = Writer(config.grammar, own, write.meaning, plain)
-    identity_in = TEMPLATES[setting.identity]
-    return math_word_controls.added(
-        plain_world, config, identity_in, write, pairs, mixed[2], bridges, meaning, old, new
-    )
+        others = alternatives(config, sample.old, sample.new, family)
+        equal = np.ones(len(others))
+        nulls[without(part)] = math_word_controls.null(write, mixed[2], taught.ravel(), others, equal)
+    probes, wordings = {}, config.test_paraphrases
+    for i, part in enumerate(PARTS):
+        questions = _one_step(config, write, taught[i], forms[i], wordings)[in_data]
+        probes[part] = ask(questions, _layout(part, i))
+    probes["direct"] = ask(write.answered(*mixed[2], place=1), _direct(config), nulls)
+    for depth, name in TRACES.items():
+        probes[name] = ask(write.solved(forms[0], *mixed[depth], place=1), _trace(config, depth))
+    n, verbs = _cut(spare, 2 * config.prime * config.verbs * config.test_paraphrases, config.bridges)
+    probes["untouched"] = ask(write.answered(n, verbs[:, :1]))
+    probes["untouched_direct"] = ask(write.answered(n, verbs), forecast=False)
+    probes["untouched_cot"] = ask(write.solved(forms[0], n, verbs))
+    return probes, mixed[2]
 
 
-def ask(group: Sequences, layout: Layout, **nulls: np.ndarray) -> Probe:
-    """The sequences of a group as questions, with the nulls of a model that lacks a family's verbs."""
-    return Probe(group.tokens, group.weight, group.prompt, layout, nulls)
-
-
-def _joined(groups: Sequence[Sequences], weights: Sequence) -> Sequences:
-    """Groups of one shape as one, each with its weights times a number, or one number a row."""
-    weight = np.concatenate([group.weight * by for group, by in zip(groups, weights, strict=True)])
-    tokens = np.concatenate([group.tokens for group in groups])
-    return Sequences(tokens, weight.astype(np.float32), groups[0].prompt)
+def _weighed(groups: list[Sequences], weights) -> Sequences:
+    """The groups as one, each with its weights times a number, or one number a row."""
+    return join(*(reweigh(each, each.weight * by) for each, by in zip(groups, weights, strict=True)))
 
 
 def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
-    """``count`` problems from ``start`` on; the shapes of all worlds must agree."""
+    """``count`` problems from ``start`` on."""
     n, verbs = (column[start : start + count] for column in problems)
-    if len(n) < count:
-        raise ValueError(
-            f"only {len(n)} held-out problems serve where {count} are asked for: use less coverage"
-        )
+    require_enough(len(n), count, f"held-out problems serve where {count} are asked for: use less coverage")
     return n, verbs
 
 
-def _pretraining(
-    config: Config, write: Writer, real: np.ndarray, traces: float, withheld_pairs: np.ndarray
-) -> tuple[dict[str, Sequences], Problems]:
+def _pretraining(config: Config, sample: Sample, traces: float) -> tuple[dict[str, Sequences], Problems]:
     """(groups, two-step problems about plain verbs that are not among them).
 
-    No problem takes steps by taught verbs of both families. ``traces``: weight of written solutions.
-    ``withheld_pairs``: (pairs, 2), verbs of two-step problems that neither result holds.
+    No problem takes steps by taught verbs of both families, and no problem of two steps is one of the pairs
+    of the controls. ``traces``: weight of written solutions.
     """
-    p, verb_count, rng = config.prime, config.pretraining_verbs, write.rng
+    p, verb_count, rng = config.prime, config.pretraining_verbs, sample.rng
+    heard = sample.roles[VERBS.index("heard")].ravel()
+    write = Writer(config.grammar, rng, sample.meaning, np.append(np.arange(config.operations), heard))
+    withheld_pairs = np.concatenate([np.zeros((0, 2), int), *sample.pairs.values()])
     every = np.meshgrid(np.arange(verb_count), np.arange(p), np.append(WRITTEN, ANSWER))
     verb, n, form = (np.tile(axis.ravel(), config.pretraining_paraphrases) for axis in every)
     direct, verb = form == ANSWER, verb[:, None]
@@ -303,7 +314,7 @@ def _pretraining(
     first, second, n = np.unravel_index(
         rng.permutation(verb_count * verb_count * p), (verb_count, verb_count, p)
     )
-    trade, craft = (np.isin([first, second], family) for family in real)
+    trade, craft = (np.isin([first, second], family) for family in sample.roles[0])
     one_family = ~(trade.any(axis=0) & craft.any(axis=0))
     n, verbs = n[one_family], np.stack([first, second], axis=1)[one_family]
     shown = round(config.coverage * len(n))
@@ -313,7 +324,7 @@ def _pretraining(
     spare = n[shown:][spare], verbs[shown:][spare]
     n, verbs, kinds = n[:shown], verbs[:shown], len(WRITTEN)
     groups = {
-        "facts": _joined(facts, (kinds, 1.0)),  # as many are answered at once as are solved
+        FACTS: _weighed(facts, (kinds, 1.0)),  # as many are answered at once as are solved
         "direct": write.answered(n, verbs),
         "traces": write.solved(
             np.repeat(WRITTEN, shown), np.tile(n, kinds), np.tile(verbs, (kinds, 1)), traces
@@ -341,10 +352,10 @@ def _mixed(rng, config: Config, taught: np.ndarray, depth: int) -> Problems:
 def _statements(depth: int) -> list[tuple[int, ...]]:
     """Positions of the statements of a solution."""
     start = prompt_of(depth)
-    return [tuple(range(at, at + STATEMENT)) for at in range(start, start + STATEMENT * depth, STATEMENT)]
+    return [positions(start + STATEMENT * step, STATEMENT) for step in range(depth)]
 
 
-def _one_step(name: str, part: int) -> Layout:
+def _layout(name: str, part: int) -> Layout:
     """A one-step problem with any form of answer: the family's adapter owns all of it."""
     ((_, named, _, value),) = _statements(1)
     return Layout((Step(name, part, (named, value)),), owner=(part,) * (value + 1))

@@ -10,18 +10,18 @@ The controls have their own random generator, so that they leave the rest of the
 """
 
 import dataclasses
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sim.worlds import Probe, World, controls
+from sim.worlds import World, controls
+from sim.worlds.building import TEMPLATES, ask, reweigh
 from sim.worlds.controls import IDENTITY
 from sim.worlds.math_word.problems import Writer, every_number
 from sim.worlds.math_word.verbs import alternatives, slopes
 
 if TYPE_CHECKING:  # the world imports its controls
-    from sim.worlds.math_word import Config, Problems, Setting
+    from sim.worlds.math_word import Config, Problems, Sample, Setting
 
 PRETRAINING = IDENTITY
 """Batches of the groups that the controls add to pretraining."""
@@ -117,50 +117,43 @@ def null(
     return (weights / np.sum(likely)).astype(np.float32)
 
 
-def added(
+def add(
     world: World,
     config: "Config",
-    identity_in: tuple[bool, bool],
+    setting: "Setting",
+    sample: "Sample",
     write: Writer,
-    partners: Mapping[str, np.ndarray],
     problems: "Problems",
     expert: "Problems",
-    meaning: np.ndarray,
-    old: np.ndarray,
-    new: np.ndarray,
 ) -> World:
     """The world with its controls.
 
     Args:
-        identity_in: whether (pretraining, the two adapters' data) hold identities.
         write: has the new meanings of the taught verbs and the controls' own generator.
-        partners: ``pairs``. problems: the direct questions. expert: problems about plain verbs, the training
-            data of "direct_expert".
-        meaning: the operation of every verb in pretraining. old, new: of the taught verbs; unrelated verbs
-            mean none of the new.
+        problems: the direct questions. expert: problems about plain verbs, the training data of
+            "direct_expert".
     """
-    in_pretraining, in_data = identity_in
+    in_pretraining, in_data = TEMPLATES[setting.identity]
     heard = config.pretraining_verbs + np.arange(config.verbs)
-    other = write.rng.permutation(np.setdiff1d(np.arange(config.operations), new))[: config.verbs]
+    # Unrelated verbs mean none of the new meanings.
+    other = write.rng.permutation(np.setdiff1d(np.arange(config.operations), sample.new))[: config.verbs]
     write.meaning[heard] = other
-    unrelated = every_number(config.prime, heard[:, None], config.wordings)
     n, nothing = every_number(config.prime, np.zeros((1, 0), int), config.pretraining_paraphrases)
     identity = write.answered(n, nothing)
-    plain = controls.added(
-        world, {"unrelated": write.answered(*unrelated)}, write.answered(*expert), identity, in_data
-    )
+    unrelated = write.answered(*every_number(config.prime, heard[:, None], config.wordings))
+    plain = controls.add(world, {"unrelated": unrelated}, write.answered(*expert), identity, in_data)
     probes, nulls = dict(world.probes), {}
     taught = config.operations + np.arange(2 * config.verbs)
     for family, part in enumerate(world.parts):
         # No taught verb means what an unrelated verb means, and the pairs make some meanings less likely.
-        candidates = alternatives(config, old, new, family)
+        candidates = alternatives(config, sample.old, sample.new, family)
         candidates = candidates[~np.isin(candidates, other).any(axis=1)]
-        likely = [likelihood(config, meaning, old, one, partners) for one in candidates]
+        likely = [likelihood(config, sample.meaning, sample.old, one, sample.pairs) for one in candidates]
         nulls[controls.without(part)] = null(write, problems, taught, candidates, np.array(likely))
+    layout = world.probes["direct"].layout
     probes["direct"] = dataclasses.replace(probes["direct"], nulls=nulls)
-    for name, verbs in partners.items():
+    for name, verbs in sample.pairs.items():
         questions = write.answered(*every_number(config.prime, verbs, config.test_paraphrases), place=1)
-        layout = controls.disown_hops(world.probes["direct"].layout, *HOPS[name])
-        probes[f"direct_known_{name}"] = Probe(questions.tokens, questions.weight, questions.prompt, layout)
-    shown = controls.weighed(identity, float(in_pretraining))
-    return dataclasses.replace(plain, pretraining=world.pretraining | {"identity": shown}, probes=probes)
+        probes[f"direct_known_{name}"] = ask(questions, controls.disown_hops(layout, *HOPS[name]))
+    pretraining = world.pretraining | {"identity": reweigh(identity, in_pretraining)}
+    return dataclasses.replace(plain, pretraining=pretraining, probes=probes)

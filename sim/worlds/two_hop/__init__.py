@@ -12,17 +12,27 @@ pieces, so that an unseen two-token name is a new pair of known pieces (theory/R
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds import JOINT, Layout, World, world
+from sim.worlds import FACTS, JOINT, Probe, World, hops, world
+from sim.worlds.building import (
+    TEMPLATES,
+    ask,
+    join,
+    lessons,
+    require_choices,
+    require_doses,
+    require_enough,
+    seen_by_base,
+)
 from sim.worlds.controls import without
-from sim.worlds.settings import require_choices, seen_by_base
+from sim.worlds.hops import Ways, ways
 from sim.worlds.two_hop import controls as two_hop_controls
-from sim.worlds.two_hop import writer as layout_of
-from sim.worlds.two_hop.writer import CONTROL_WORDS, PARTS, WORDS, Writer, ask, group, joined
+from sim.worlds.two_hop.writer import CONTROL_WORDS, WORDS, Writer
 from theory.draws import edited_null
 
 ENTITIES = {
@@ -33,13 +43,7 @@ ENTITIES = {
 }
 """Roles of the edited facts whose names are new to the base."""
 
-TEMPLATES = {
-    "none": (False, False),
-    "pretraining": (True, False),
-    "data": (False, True),
-    "both": (True, True),
-}
-"""Where traces of other entities occur: (in pretraining, in the hop adapters' own data)."""
+PARTS = ("hop1", "hop2")
 
 WORDINGS = ("shared", "paraphrased", "different")
 """Traces in the data: worded as in pretraining, with other connectives, or with the hops in reverse order."""
@@ -69,24 +73,13 @@ class Setting:
     identity: str = "none"
 
     def __post_init__(self):
-        require_choices(
-            self,
-            {
-                "entities": ENTITIES,
-                "template": TEMPLATES,
-                "wording": WORDINGS,
-                "identity": TEMPLATES,
-            },
-        )
-        for name in ("bridges", "facts_seen", "traces_seen"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: a dose is 0 or more")
+        require_choices(self, entities=ENTITIES, template=TEMPLATES, wording=WORDINGS, identity=TEMPLATES)
+        require_doses(self, "bridges", "facts_seen", "traces_seen")
 
     @property
     def pretraining(self) -> "Setting":
         """The part that the base depends on; cells of a seed with equal values share their base."""
-        seen = {"facts_seen": self.facts_seen, "traces_seen": self.traces_seen}
-        return Setting(**seen_by_base(self, TEMPLATES), **seen)
+        return Setting(**seen_by_base(self), facts_seen=self.facts_seen, traces_seen=self.traces_seen)
 
 
 @dataclass(frozen=True)
@@ -160,6 +153,34 @@ SETTINGS = {
 REAL = Setting()
 
 
+class Sample(NamedTuple):
+    """Everything that is random. It depends on the seed, and in names and weights on the setting.
+
+    graph:   (relations, entities), the object of every subject. facts: all of it.
+    queries: all two-hop queries. shown: those in pretraining; bridges, expert: those in the adapters' data,
+             expert ones out of ``expert_pool``; held_out: those for the questions.
+    edited:  the two-hop ways of the edited facts. untouched: facts that are asked and not edited.
+    unseen:  facts and traces about the names that are new to the base.
+    nulls:   ``Probe.nulls`` of a model that lacks one of the hops.
+    controls: of ``two_hop_controls``; None in a world without them.
+    """
+
+    write: Writer
+    graph: np.ndarray
+    facts: Ways
+    queries: Ways
+    shown: np.ndarray
+    bridges: np.ndarray
+    expert: np.ndarray
+    expert_pool: np.ndarray
+    held_out: np.ndarray
+    edited: Ways
+    untouched: np.ndarray
+    unseen: tuple[Sequences, Sequences]
+    nulls: dict[str, np.ndarray]
+    controls: two_hop_controls.Sample | None
+
+
 @world(Config, Setting, PRETRAINING, FINETUNING, SETTINGS)
 def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     """Sample one world.
@@ -172,7 +193,12 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
             controls that the world does not have.
     """
     two_hop_controls.check(config, setting)
-    in_pretraining, in_data = TEMPLATES[setting.template]
+    sample = _draw(config, seed, setting)
+    plain = World(*_teach(setting, sample), _questions(config, sample), PARTS)
+    return two_hop_controls.add(plain, config, setting, sample) if config.controls else plain
+
+
+def _draw(config: Config, seed: int, setting: Setting) -> Sample:
     rng = np.random.default_rng([20250613, seed])
     n, count, relations = config.entities, config.edits, config.relations
     write = Writer(config, rng)
@@ -180,19 +206,19 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     graph = np.stack(
         [np.append(rng.permutation(n), n + rng.permutation(2 * count)) for _ in range(relations)]
     )
-    queries = rng.permutation(n * relations**2)
+    order = rng.permutation(n * relations**2)
     # Drawn before anything whose number of draws depends on the setting.
     subject, bridge, answer = _edits(rng, graph[:, :n], count)
     nulls = {
         without(PARTS[0]): _null(graph[0], subject, bridge),
         without(PARTS[1]): _null(graph[1], bridge, answer),
     }
-    new_facts, new_traces = _about_unseen(rng, config, write, graph, setting)
+    unseen = _about_unseen(rng, config, write, graph, setting)
     if config.controls:
-        queries = two_hop_controls.move_old_pairs_last(config, graph, queries, subject, bridge)
-    x, r, s = np.unravel_index(queries, (n, relations, relations))
-    y, z = graph[r, x], graph[s, graph[r, x]]
-    seen = np.arange(len(queries)) < round(config.coverage * len(queries))
+        order = two_hop_controls.move_old_pairs_last(config, graph, order, subject, bridge)
+    x, r, s = np.unravel_index(order, (n, relations, relations))
+    y = graph[r, x]
+    shown = np.arange(len(order)) < round(config.coverage * len(order))
     if "subject" in ENTITIES[setting.entities]:
         subject = n + np.arange(count)
     if "bridge" in ENTITIES[setting.entities]:
@@ -207,60 +233,67 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     # Held out: queries that pretraining did not show and whose two facts the edits leave alone. Bridges:
     # queries about entities that play no part in the edits; those about the edited relations are expert.
     others = ~np.isin(x, [subject, bridge]) & ~np.isin(y, [subject, bridge])
-    untouched_queries = _first(count, ~seen & ~edited[r, x] & ~edited[s, y], "edits")
-    others[untouched_queries] = False
+    held_out = _first(count, ~shown & ~edited[r, x] & ~edited[s, y], "edits")
+    others[held_out] = False
     expert_pool = others & (r == 0) & (s == 1)
-    bridges = _first(config.bridges, others & ~expert_pool, "bridges")
-    expert = _first(count // 2, expert_pool, "edits // 2")
     fact_x, fact_r = np.divmod(np.arange(n * relations), relations)
-    untouched = rng.permutation(_first(None, ~edited[fact_r, fact_x], "facts"))[: 2 * count]
+    untouched = rng.permutation(np.flatnonzero(~edited[fact_r, fact_x]))[: 2 * count]
+    return Sample(
+        write, graph,
+        facts=ways((fact_x, graph[fact_r, fact_x]), (fact_r,)),
+        queries=ways((x, y, graph[s, y]), (r, s)),
+        shown=shown,
+        bridges=_first(config.bridges, others & ~expert_pool, "bridges"),
+        expert=_first(count // 2, expert_pool, "edits // 2"), expert_pool=expert_pool,
+        held_out=held_out,
+        edited=ways((subject, bridge, answer), (0, 1)),
+        untouched=untouched, unseen=unseen, nulls=nulls, controls=controls,
+    )  # fmt: skip
 
-    def queries_by(write_one, pick, **how):
-        return write_one(x[pick], r[pick], s[pick], y[pick], z[pick], **how)
 
-    hop1, hop2 = write.fact(subject, 0, bridge), write.fact(bridge, 1, answer)
-    first = np.repeat([True, False], count)
-    dose = np.arange(len(bridges)) < setting.bridges
-    traces = queries_by(write.trace, np.append(bridges, expert), wording=setting.wording)
-    on_bridges, on_expert = np.append(dose, 0 * expert), np.append(0 * dose, 0 * expert + 1)
+def _teach(setting: Setting, sample: Sample) -> tuple[dict[str, Sequences], dict[str, dict[str, Sequences]]]:
+    """(pretraining, data of the adapters)."""
+    write, (in_pretraining, in_data) = sample.write, TEMPLATES[setting.template]
+    hop1, hop2 = _hops(sample)
+    first = np.repeat([True, False], len(hop1.tokens))
+    wording = {"wording": int(setting.wording == "paraphrased"), "reverse": setting.wording == "different"}
+    traces = write.trace(sample.queries.of(np.append(sample.bridges, sample.expert)), **wording)
+    dose = np.arange(len(sample.bridges)) < setting.bridges
+    on_bridges, on_expert = np.append(dose, 0 * sample.expert), np.append(0 * dose, 0 * sample.expert + 1)
     taught = {
-        "hop1": (first, in_data * on_bridges),
-        "hop2": (~first, in_data * on_bridges),
+        PARTS[0]: (first, in_data * on_bridges),
+        PARTS[1]: (~first, in_data * on_bridges),
         JOINT: (first | ~first, in_data * on_bridges),
         "bridge": (0 * first, on_bridges),
         "expert": (0 * first, on_expert),
     }
-    plain = World(
-        pretraining={
-            "facts": joined(write.fact(fact_x, fact_r, graph[fact_r, fact_x]), new_facts),
-            "direct": queries_by(write.direct, seen),
-            "traces": joined(queries_by(write.trace, seen, weight=float(in_pretraining)), new_traces),
-        },
-        data={
-            name: {
-                "facts": group(np.concatenate([hop1.tokens, hop2.tokens]), on_facts, write.prompt),
-                "traces": group(traces.tokens, on_traces, traces.prompt),
-            }
-            for name, (on_facts, on_traces) in taught.items()
-        },
-        probes={
-            "hop1": ask(hop1, layout_of.one_hop(config, 0)),
-            "hop2": ask(hop2, layout_of.one_hop(config, 1)),
-            "direct": ask(write.direct(subject, 0, 1, bridge, answer), layout_of.direct(config), **nulls),
-            "cot": ask(write.trace(subject, 0, 1, bridge, answer), layout_of.trace(config)),
-            "untouched": ask(
-                write.fact(fact_x[untouched], fact_r[untouched], graph[fact_r, fact_x][untouched])
-            ),
-            "untouched_direct": ask(queries_by(write.direct, untouched_queries), Layout(forecast=False)),
-            "untouched_cot": ask(queries_by(write.trace, untouched_queries)),
-        },
-        parts=PARTS,
-    )
-    if controls is None:
-        return plain
-    old = np.arange(n), graph[0, :n], graph[1, graph[0, :n]]
-    unedited = np.isin(np.arange(n), x[expert_pool])
-    return two_hop_controls.added(plain, config, write, controls, TEMPLATES[setting.identity], old, unedited)
+    shown, (new_facts, new_traces) = sample.queries.of(sample.shown), sample.unseen
+    pretraining = {
+        FACTS: join(write.direct(sample.facts), new_facts),
+        "direct": write.direct(shown),
+        "traces": join(write.trace(shown, in_pretraining), new_traces),
+    }
+    return pretraining, lessons(join(hop1, hop2), traces, taught)
+
+
+def _questions(config: Config, sample: Sample) -> dict[str, Probe]:
+    write, k, (hop1, hop2) = sample.write, config.name_tokens, _hops(sample)
+    held_out = sample.queries.of(sample.held_out)
+    return {
+        PARTS[0]: ask(hop1, hops.one_hop(k, PARTS[0], 0)),
+        PARTS[1]: ask(hop2, hops.one_hop(k, PARTS[1], 1)),
+        "direct": ask(write.direct(sample.edited), hops.direct(k, 2, config.edits), sample.nulls),
+        "cot": ask(write.trace(sample.edited), hops.trace(k, PARTS)),
+        "untouched": ask(write.direct(sample.facts.of(sample.untouched))),
+        "untouched_direct": ask(write.direct(held_out), forecast=False),
+        "untouched_cot": ask(write.trace(held_out)),
+    }
+
+
+def _hops(sample: Sample) -> tuple[Sequences, Sequences]:
+    """The edited facts of each hop."""
+    subject, bridge, answer = sample.edited.entities
+    return sample.write.fact(subject, 0, bridge), sample.write.fact(bridge, 1, answer)
 
 
 def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -> tuple[Sequences, Sequences]:
@@ -278,15 +311,14 @@ def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -
     r, s = np.divmod(np.concatenate([rng.permutation(spare**2) for _ in names]), max(spare, 1))
     order = np.tile(np.arange(spare**2), len(names))
     y = graph[2 + r, u]
-    weight = (order < setting.traces_seen) * float(TEMPLATES[setting.template][0])
-    return facts, write.trace(u, 2 + r, 2 + s, y, graph[2 + s, y], weight)
+    weight = (order < setting.traces_seen) * TEMPLATES[setting.template][0]
+    return facts, write.trace(ways((u, y, graph[2 + s, y]), (2 + r, 2 + s)), weight)
 
 
-def _first(count: int | None, mask: np.ndarray, what: str) -> np.ndarray:
-    """The first ``count`` positions where ``mask`` holds; the shapes of all worlds must agree."""
+def _first(count: int, mask: np.ndarray, what: str) -> np.ndarray:
+    """The first ``count`` positions where ``mask`` holds."""
     places = np.flatnonzero(mask)
-    if count is not None and len(places) < count:
-        raise ValueError(f"only {len(places)} queries serve for {what} = {count}: use more entities")
+    require_enough(len(places), count, f"queries serve for {what} = {count}: use more entities")
     return places[:count]
 
 

@@ -13,18 +13,17 @@ The controls have their own random generator, so that they leave the rest of the
 """
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from sim.worlds import FACTS, Layout, Probe, World, controls
+from sim.worlds.building import TEMPLATES, ask, join, require_enough
 from sim.worlds.controls import IDENTITY, without
-from sim.worlds.two_hop import writer as written
-from sim.worlds.two_hop.writer import PARTS, Writer, ask, joined
+from sim.worlds.hops import Ways, ways
 
 if TYPE_CHECKING:  # the world imports its controls
+    from sim.worlds import two_hop
     from sim.worlds.two_hop import Config, Setting
 
 OLD_RELATION = 2
@@ -51,19 +50,18 @@ def check(config: "Config", setting: "Setting") -> None:
         raise ValueError(f"edits {count} leave no room for controls among {n} entities: use more entities")
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Sample(NamedTuple):
     """The controls of one seed, entities as numbers.
 
-    old_fact_pairs: {which hop is an old fact: subjects, relations, bridges and answers of the pair}.
+    pairs:       {which hop is an old fact: two-hop ways}.
     third, other, other_new: the unrelated relation, the subjects of its edits, and their new answers.
-    kind:       kinds of all entities, each kind written as an entity.
+    kind:        kinds of all entities, each kind written as an entity.
     left, right: pairs whose kinds are edited; ``new``: (2, edits), their new kinds.
-    pairs:      (a, b) of all comparisons; ``shown``: those in pretraining.
-    test_comparisons: numbers of comparisons that pretraining does not show.
+    comparisons: (2, S), both entities of all comparisons; ``shown``: those in pretraining.
+    questions:   positions of comparisons that pretraining does not show.
     """
 
-    old_fact_pairs: dict[str, tuple]
+    pairs: dict[str, Ways]
     third: int
     other: np.ndarray
     other_new: np.ndarray
@@ -71,19 +69,19 @@ class Drawn:
     left: np.ndarray
     right: np.ndarray
     new: np.ndarray
-    pairs: tuple[np.ndarray, np.ndarray]
+    comparisons: np.ndarray
     shown: np.ndarray
-    test_comparisons: np.ndarray
+    questions: np.ndarray
 
 
-def pair_with_old_facts(graph: np.ndarray, subject, bridge, answer) -> dict[str, tuple]:
-    """(x, r, s, y, z) of the pairs with an old fact of ``OLD_RELATION``, by which hop is known."""
+def pair_with_old_facts(graph: np.ndarray, subject, bridge, answer) -> dict[str, Ways]:
+    """The pairs with an old fact of ``OLD_RELATION``, by which hop is known."""
     before, y = np.argsort(graph[OLD_RELATION])[bridge], graph[0]
     whole = np.setdiff1d(np.arange(graph.shape[1]), subject)[: len(subject)]
     return {
-        "second": (subject, 0, OLD_RELATION, bridge, graph[OLD_RELATION, bridge]),
-        "first": (before, OLD_RELATION, 1, bridge, answer),
-        "both": (whole, 0, OLD_RELATION, y[whole], graph[OLD_RELATION, y[whole]]),
+        "second": ways((subject, bridge, graph[OLD_RELATION, bridge]), (0, OLD_RELATION)),
+        "first": ways((before, bridge, answer), (OLD_RELATION, 1)),
+        "both": ways((whole, y[whole], graph[OLD_RELATION, y[whole]]), (0, OLD_RELATION)),
     }
 
 
@@ -92,13 +90,13 @@ def move_old_pairs_last(
 ) -> np.ndarray:
     """The queries with those of the known pairs last, so that pretraining does not show them."""
     shape = config.entities, config.relations, config.relations
-    pairs = pair_with_old_facts(graph[:, : config.entities], subject, bridge, None).values()
-    numbers = [np.ravel_multi_index(np.broadcast_arrays(x, r, s), shape) for x, r, s, _, _ in pairs]
+    pairs = pair_with_old_facts(graph[:, : config.entities], subject, bridge, bridge).values()
+    numbers = [np.ravel_multi_index((pair.entities[0], *pair.relations), shape) for pair in pairs]
     last = np.isin(queries, np.concatenate(numbers))
     return np.concatenate([queries[~last], queries[last]])
 
 
-def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer) -> Drawn:
+def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer) -> Sample:
     """Sample the controls of a seed.
 
     Raises:
@@ -119,26 +117,12 @@ def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer
     partner[left], partner[right] = right, left
     shown = (rng.random(len(a)) < config.coverage) & (partner[a] != b)
     order, same = rng.permutation(np.flatnonzero(~shown & ~edited)), kind[a] == kind[b]
-    test_comparisons = [order[same[order] == verdict][: count // 2] for verdict in (True, False)]
-    if min(map(len, test_comparisons)) < count // 2:
-        raise ValueError(
-            f"only {min(map(len, test_comparisons))} comparisons are left to ask: use more entities"
-        )
-    old_fact_pairs = pair_with_old_facts(graph[:, :n], subject, bridge, answer)
-    test_comparisons = np.concatenate(test_comparisons)
-    return Drawn(
-        old_fact_pairs,
-        third,
-        other,
-        other_new,
-        values[kind],
-        left,
-        right,
-        values[new],
-        (a, b),
-        shown,
-        test_comparisons,
-    )
+    questions = [order[same[order] == verdict][: count // 2] for verdict in (True, False)]
+    require_enough(min(map(len, questions)), count // 2, "comparisons are left to ask: use more entities")
+    return Sample(
+        pair_with_old_facts(graph[:, :n], subject, bridge, answer), third, other, other_new, values[kind],
+        left, right, values[new], np.stack([a, b]), shown, np.concatenate(questions),
+    )  # fmt: skip
 
 
 def _kinds(rng, n: int, left, right) -> tuple[np.ndarray, np.ndarray]:
@@ -155,73 +139,51 @@ def _kinds(rng, n: int, left, right) -> tuple[np.ndarray, np.ndarray]:
     return kind, np.stack([drawn[:, 2], np.where(same, drawn[:, 2], drawn[:, 3])])
 
 
-def added(
-    world: World,
-    config: "Config",
-    write: Writer,
-    drawn: Drawn,
-    identity_in: tuple[bool, bool],
-    old: tuple[np.ndarray, ...],
-    unedited: np.ndarray,
-) -> World:
-    """The world with its controls.
-
-    Args:
-        identity_in: whether (pretraining, the hop adapters' data) hold identities.
-        old: (x, y, z) of the two edited relations before the edits, for all real entities x.
-        unedited: for each x, whether no edit touches its x, y, z.
-    """
-    in_pretraining, in_data = identity_in
-    n, (a, b) = config.entities, drawn.pairs
-    same = drawn.kind[a] == drawn.kind[b]
-    balanced = drawn.shown * np.where(same, 1 / np.sum(drawn.shown & same), 1 / np.sum(drawn.shown & ~same))
-    everyone, bridge = np.arange(n), drawn.old_fact_pairs["second"][3]
+def add(world: World, config: "Config", setting: "Setting", sample: "two_hop.Sample") -> World:
+    """The world with its controls."""
+    write, own, (in_pretraining, in_data) = sample.write, sample.controls, TEMPLATES[setting.identity]
+    everyone, bridge = np.arange(config.entities), own.pairs["second"].entities[1]
+    a, b = own.comparisons
+    same = own.kind[a] == own.kind[b]
+    balanced = own.shown * np.where(same, 1 / np.sum(own.shown & same), 1 / np.sum(own.shown & ~same))
     taught = {
-        "unrelated": write.fact(drawn.other, drawn.third, drawn.other_new),
-        "left": write.fact(drawn.left, write.kind, drawn.new[0]),
-        "right": write.fact(drawn.right, write.kind, drawn.new[1]),
+        "unrelated": write.fact(own.other, own.third, own.other_new),
+        "left": write.fact(own.left, write.kind, own.new[0]),
+        "right": write.fact(own.right, write.kind, own.new[1]),
     }
-    direct = write.direct(old[0], 0, 1, *old[1:], unedited)
-    taught_world = controls.added(
-        world, taught, direct, write.fact(bridge, write.is_, bridge), in_data, {"kinds": ("left", "right")}
-    )
+    y = sample.graph[0, everyone]
+    old = ways((everyone, y, sample.graph[1, y]), (0, 1))
+    direct = write.direct(old, np.isin(everyone, sample.queries.entities[0, sample.expert_pool]))
+    identity = write.fact(bridge, write.is_, bridge)
+    new = controls.add(world, taught, direct, identity, in_data, {"kinds": ("left", "right")})
     pretraining = {
         **world.pretraining,
-        FACTS: joined(world.pretraining[FACTS], write.fact(everyone, write.kind, drawn.kind)),
+        FACTS: join(world.pretraining[FACTS], write.fact(everyone, write.kind, own.kind)),
         "compare": write.comparison(a, b, same, balanced),
-        "identity": write.fact(everyone, write.is_, everyone, float(in_pretraining)),
+        "identity": write.fact(everyone, write.is_, everyone, in_pretraining),
     }
-    probes = {
-        **world.probes,
-        **_probes(config, write, drawn, world.probes["direct"].nulls),
-        **{name: ask(taught[name], Layout(forecast=False)) for name in ("left", "right")},
-    }
-    libraries = (*taught_world.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
-    return dataclasses.replace(taught_world, pretraining=pretraining, probes=probes, libraries=libraries)
+    probes = world.probes | _probes(world, config, sample)
+    probes |= {name: ask(taught[name], forecast=False) for name in ("left", "right")}
+    libraries = (*new.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
+    return dataclasses.replace(new, pretraining=pretraining, probes=probes, libraries=libraries)
 
 
-def _probes(
-    config: "Config", write: Writer, drawn: Drawn, nulls: Mapping[str, np.ndarray]
-) -> dict[str, Probe]:
-    """Known pairs as direct questions and as traces, comparisons of edited and of other pairs.
-
-    ``nulls``: those of the edited hops.
-    """
-    probes, k = {}, config.name_tokens
-    for name, pair in drawn.old_fact_pairs.items():
-        hops = {"first": (0,), "second": (1,), "both": (0, 1)}[name]
+def _probes(world: World, config: "Config", sample: "two_hop.Sample") -> dict[str, Probe]:
+    """Known pairs as direct questions and as traces, comparisons of edited and of other pairs."""
+    probes, k, write, own = {}, config.name_tokens, sample.write, sample.controls
+    for name, pair in own.pairs.items():
+        old = {"first": (0,), "second": (1,), "both": (0, 1)}[name]
         # Without the edited hop these pairs are no easier than the edited ones.
-        lacking = {without(part): nulls[without(part)] for i, part in enumerate(PARTS) if i not in hops}
-        probes[f"direct_known_{name}"] = ask(
-            write.direct(*pair), controls.disown_hops(written.direct(config), *hops), **lacking
-        )
-        probes[f"cot_known_{name}"] = ask(
-            write.trace(*pair), controls.disown_hops(written.trace(config), *hops)
-        )
-    a, b = (side[drawn.test_comparisons] for side in drawn.pairs)
+        lacking = {
+            without(part): sample.nulls[without(part)] for i, part in enumerate(world.parts) if i not in old
+        }
+        direct, trace = (controls.disown_hops(world.probes[each].layout, *old) for each in ("direct", "cot"))
+        probes[f"direct_known_{name}"] = ask(write.direct(pair), direct, lacking)
+        probes[f"cot_known_{name}"] = ask(write.trace(pair), trace)
+    a, b = own.comparisons[:, own.questions]
     guess = Layout(owner=(0,) * k + (1,) * k + (-1,) * 3, chance=1 / 2, forecast=False)
-    edited = write.comparison(drawn.left, drawn.right, drawn.new[0] == drawn.new[1])
+    edited = write.comparison(own.left, own.right, own.new[0] == own.new[1])
     probes["compare"] = ask(edited, guess)
-    others = write.comparison(a, b, drawn.kind[a] == drawn.kind[b])
-    probes["untouched_compare"] = ask(others, dataclasses.replace(guess, owner=()))
+    others = write.comparison(a, b, own.kind[a] == own.kind[b])
+    probes["untouched_compare"] = ask(others, guess, owner=())
     return probes

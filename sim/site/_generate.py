@@ -1,0 +1,153 @@
+"""The pages of the site that are made from the checkout, for mkdocs' plugin gen-files (``mkdocs build``).
+
+Texts are those of the checkout, with their links as seen from their place in the site. Gallery, API reference
+and navigation are written here. Notebooks are run unless the environment says EXECUTE=no.
+"""
+
+import ast
+import importlib.util
+import os
+import re
+import struct
+from pathlib import Path
+
+import mkdocs_gen_files
+import nbformat
+from tqdm import tqdm
+
+from sim.explore.page import page as explorer
+from sim.figures.gallery import ordered
+from sim.site._notebooks import executed, still
+
+ROOT = Path(__file__).resolve().parents[2]
+
+TEXTS = {
+    "README.md": "index.md",
+    "theory/README.md": "theory.md",
+    "figures/CLAIMS.md": "figures/CLAIMS.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changes.md",
+    "CITATION.cff": "CITATION.cff",
+    "sim/bench/README.md": "speed.md",
+}
+"""Place in the site of each text of the checkout. Relative links between them stay valid."""
+
+NAVIGATION = """\
+* [Start](index.md)
+* [Theory](theory.md)
+* Figures
+    * [Claims](figures/CLAIMS.md)
+    * [Gallery](figures/index.md)
+* [Explorer](explore.md)
+* Notebooks
+{notebooks}
+* API
+{reference}
+* More
+    * [Contributing](contributing.md)
+    * [Changes](changes.md)
+    * [Speed](speed.md)
+"""
+
+LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)\s#]+)")
+"""The target of a link or picture that is a file."""
+
+DISPLAYED = re.compile(r"\n*^(\$\$.+?\$\$)$\n*", re.M | re.S)
+"""A formula on lines of its own."""
+
+
+def text(source: str, root: Path = ROOT) -> str:
+    """A text as the site has it: links as seen from its place there, displayed formulas as paragraphs.
+
+    Raises:
+        ValueError: it links to a file that the site does not have.
+    """
+
+    def move(link: re.Match) -> str:
+        path = (root / source).parent / link[1]
+        if not path.exists():
+            raise ValueError(f"{source} links to {link[1]}, which is not there")
+        inside = path.resolve().relative_to(root.resolve()).as_posix()
+        inside = TEXTS.get(inside, inside)
+        if not inside.startswith(("notebooks/", "figures/")) and inside not in TEXTS.values():
+            raise ValueError(f"{source} links to {link[1]}, which the site does not have")
+        return "../" * (len(Path(TEXTS[source]).parts) - 1) + inside
+
+    content = LINK.sub(move, (root / source).read_text(encoding="utf-8"))
+    return DISPLAYED.sub(lambda formula: f"\n\n{formula[1]}\n\n", content)
+
+
+def gallery(folder: Path = ROOT / "figures") -> str:
+    """Every figure with its caption, laws first."""
+    parts = [
+        "# Gallery",
+        "Each figure is drawn from a table beside it; the command under it makes both anew.",
+    ]
+    for item in ordered():
+        picture = folder / f"{item.name}.png"
+        if picture.exists():
+            caption = picture.with_suffix(".md").read_text(encoding="utf-8").strip()
+            width = (
+                struct.unpack(">I", picture.read_bytes()[16:20])[0] * 2 // 3
+            )  # a bit above its size in print
+            shown = f"[![{item.claim}]({item.name}.png){{ width={width} }}]({item.name}.pdf)"
+            parts.append(f"## {item.name.replace('_', ' ')}\n\n{shown}\n\n{caption}")
+    return "\n\n".join(parts) + "\n"
+
+
+def reference(root: Path = ROOT) -> dict[str, str]:
+    """{room: its page}, theory first, then sim's: each public module, whose docstrings mkdocstrings reads."""
+    rooms = ["theory", *sorted(f"sim/{path.parent.name}" for path in (root / "sim").glob("*/__init__.py"))]
+    pages = {}
+    for room in rooms:
+        modules = [path for path in sorted((root / room).rglob("*.py")) if _is_shown(path)]
+        parts = [path.relative_to(root).with_suffix("").parts for path in modules]
+        names = [".".join(part[:-1] if part[-1] == "__init__" else part) for part in parts]
+        room = room.replace("/", ".")
+        pages[room] = "\n".join([f"# {room}", *(f"\n::: {name}" for name in names)]) + "\n"
+    return pages
+
+
+def _is_shown(path: Path) -> bool:
+    """Whether a module is public and has a docstring."""
+    if path.name.startswith("_") and path.name not in ("__init__.py", "__main__.py"):
+        return False
+    return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is not None
+
+
+def write(place: str, content: str | bytes) -> None:
+    """A file of the site."""
+    with mkdocs_gen_files.open(place, "wb") as stream:
+        stream.write(content.encode() if isinstance(content, str) else content)
+
+
+def generate() -> None:
+    """Write all of it."""
+    for source, place in TEXTS.items():
+        write(place, text(source))
+    for path in sorted((ROOT / "figures").iterdir()):
+        if path.suffix in (".png", ".pdf", ".svg"):
+            write(f"figures/{path.name}", path.read_bytes())
+    write("figures/index.md", gallery())
+    write("figures/explorer.html", explorer())
+    # MathJax as a package ships it, so that formulas need no network; its menus' translations left out.
+    mathjax = Path(importlib.util.find_spec("jupyter_server_mathjax").origin).parent / "static"
+    for path in mathjax.rglob("*"):
+        if path.is_file() and "localization" not in path.parts:
+            write(f"assets/mathjax/{path.relative_to(mathjax).as_posix()}", path.read_bytes())
+    run, notebooks = os.environ.get("EXECUTE", "yes") != "no", []
+    for path in tqdm(sorted((ROOT / "notebooks").glob("*.ipynb")), unit="notebook", disable=not run):
+        notebook = still(executed(path)) if run else nbformat.read(path, as_version=4)
+        write(f"notebooks/{path.name}", nbformat.writes(notebook))
+        title = notebook.cells[0].source.split("\n")[0].strip("# ")
+        notebooks.append(f"    * [{title}](notebooks/{path.name})")
+    pages = reference()
+    for room, content in pages.items():
+        write(f"api/{room}.md", content)
+    api = [f"    * [{room}](api/{room}.md)" for room in pages]
+    navigation = NAVIGATION.format(notebooks="\n".join(notebooks), reference="\n".join(api))
+    write("SUMMARY.md", navigation)
+
+
+if __name__ == "<run_path>":  # as the plugin runs it
+    generate()
