@@ -189,7 +189,7 @@ FOLLOWED = {
     "tests/test_house.py": "",
     "tests/merge/test_merge_methods.py": "root_mean or reference_and",
     "tests/model/test_routers.py": "loudest or rule",
-    "tests/laws": "average or figure",
+    "tests/laws": "average or shrinkage",
     "tests/figures/test_claim_rules.py": "6 or table",
     "tests/figures/test_claims_page.py": "",
     "tests/figures/test_figures.py": "shrinkage or relay or every or most",
