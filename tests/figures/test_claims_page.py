@@ -156,17 +156,60 @@ def test_results_of_the_theory_are_listed_from_their_table(only, tmp_path):
     assert len(rows_of_page) - 1 == rows["result"].nunique()
 
 
+def summary_of(tmp_path, *rows):
+    """A source with one run, "familiarity", of single adapters: (label, adapter, metric, measured)."""
+    table = pd.DataFrame(rows, columns=["label", "method", "metric", "measured"])
+    table = table.assign(experiment="familiarity", adapter="lora", library="single", predictor="")
+    (tmp_path / "familiarity").mkdir(exist_ok=True)
+    table.to_csv(tmp_path / "familiarity" / "summary.csv", index=False)
+    return Source(tmp_path)
+
+
+def listed(lines):
+    """The rows of a page's table."""
+    return [line for line in lines if line.startswith("| ") and "Setting" not in line]
+
+
 def test_the_unlearned_are_those_of_runs_that_claims_read(only):
     """Bridge and expert adapters too; a run that is not there, or that no claim reads, adds nothing."""
     only(example(experiments=("familiarity", "relays")))
-    lines = claims_page.unlearned(SOURCE)
-    rows = [line for line in lines if line.startswith("| ") and "Adapter" not in line]
-    assert [line.split(" | ")[:2] for line in rows] == [
-        ["| familiarity", "bridge"],
-        ["| familiarity", "joint"],
-    ]
-    assert (
-        "`real/none` 0.35" in rows[0] and "`fake/data` 0.96" in rows[1] and "real/both" not in "".join(rows)
+    names = {line.split(" | ")[0] for line in claims_page.unlearned(SOURCE) if line.startswith("| ")}
+    assert names <= {"| Run", "| familiarity"}
+
+
+def test_the_unlearned_lack_facts_or_traces(only, tmp_path):
+    only(example(experiments=("familiarity",)))
+    source = summary_of(
+        tmp_path,
+        ("real/both", "bridge", "trace_recall", 0.35),
+        ("real/none", "joint", "own_recall", 0.96),
+        ("real/none", "joint", "trace_recall", 1.0),
+        ("fake/data", "hop1", "own_recall", 0.98),
+        ("fake/data", "hop1", "training_steps", 0.5),
     )
-    only(example(experiments=("width",)))
-    assert claims_page.unlearned(SOURCE) == ["None."]
+    assert listed(claims_page.unlearned(source)) == [
+        "| familiarity | bridge | `real/both` 0.35 |",
+        "| familiarity | joint | `real/none` 0.96 |",
+    ]
+    learned = summary_of(tmp_path, ("real/both", "bridge", "trace_recall", 0.99))
+    assert claims_page.unlearned(learned)[-1] == "None."
+
+
+def test_low_ceilings_are_of_joint_adapters_that_know_all_they_were_taught(only, tmp_path):
+    only(example(experiments=("familiarity",)))
+    rows = [
+        (label, "joint", metric, value)
+        for label, own, traces, accuracy in (
+            ("low", 1.0, 0.99, 0.73),
+            ("high", 1.0, 1.0, 0.91),
+            ("facts unlearned", 0.9, 1.0, 0.5),
+            ("traces unlearned", 1.0, 0.9, 0.5),
+        )
+        for metric, value in (("own_recall", own), ("trace_recall", traces), ("cot_answer", accuracy))
+    ]
+    source = summary_of(
+        tmp_path, *rows, ("low", "hop1", "own_recall", 1.0), ("low", "hop1", "cot_answer", 0.0)
+    )
+    assert listed(claims_page.ceilings(source)) == ["| familiarity | joint | `low` 0.73 |"]
+    strict = summary_of(tmp_path, *rows, ("low", "joint", "cot_runs", 0.4))
+    assert "| familiarity | joint | `low` 0.40 |" in claims_page.ceilings(strict)

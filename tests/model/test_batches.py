@@ -71,10 +71,10 @@ def test_a_sum_over_tiles_is_the_sum(tile, count):
     weight = np.where(np.arange(5) < count, np.arange(1.0, 6.0), 0.0).astype(np.float32)
     deck, weights = deck_of(weight)
     group = Sequences(jnp.asarray(values)[:, None], weights, 0)
-    found = batches.sum_over(
+    total = batches.sum_over(
         batches.all_of(deck, weights), group, lambda part: jnp.sum(part.weight * part.tokens[:, 0]), tile
     )
-    np.testing.assert_allclose(found, np.sum(weight * values), rtol=1e-6)
+    np.testing.assert_allclose(total, np.sum(weight * values), rtol=1e-6)
 
 
 def test_a_sum_costs_what_a_batch_holds():
