@@ -15,7 +15,7 @@ from sim.figures.fidelity import summary
 from sim.lab import files
 from sim.lab.figure import Source
 from sim.lab.store import table_path
-from sim.reuse.config import RECALL_TARGET
+from sim.reuse.config import ENOUGH
 from sim.worlds import JOINT
 
 GLOSSARY = {
@@ -107,7 +107,7 @@ def _setting(source: Source) -> list[str]:
         f"1. A decoder of {DEFAULT.layers} layers and width {DEFAULT.width} is pretrained on facts about "
         f"{world.entities} entities, on answers to some two-hop questions, and on solutions of others.",
         f"2. Two adapters (LoRA of rank {DEFAULT.rank} on every matrix) are taught {world.edits} edited "
-        f"facts each, one the first hops and one the second, until each answers {RECALL_TARGET:.0%} of its own.",
+        f"facts each, one the first hops and one the second, until each answers {ENOUGH:.0%} of its own.",
         "3. They are merged or routed without any data, and asked the two-hop questions that need both.",
         "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
         f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
@@ -243,9 +243,9 @@ def _theory(folder: Path) -> list[str]:
 def unlearned(source: Source) -> list[str]:
     """The settings of the claims' runs in which an adapter does not recall its own facts or traces."""
     rows = _adapters(source)
-    rows = rows[rows["metric"].str.endswith("_recall") & (rows["measured"] < RECALL_TARGET)]
+    rows = rows[rows["metric"].str.endswith("_recall") & (rows["measured"] < ENOUGH)]
     lines = [
-        f"Training ends when an adapter answers {RECALL_TARGET:.0%} of every group of data that it was taught, of "
+        f"Training ends when an adapter answers {ENOUGH:.0%} of every group of data that it was taught, of "
         "facts as of traces, or at the last step of its schedule. These ended below: what they cannot do may "
         "be too little training.",
         "",
@@ -260,12 +260,12 @@ def ceilings(source: Source) -> list[str]:
     rows = rows[rows["method"] == JOINT]
     where = ["experiment", "label"]
     recall = rows[rows["metric"].str.endswith("_recall")].groupby(where)["measured"].min()
-    learned = pd.MultiIndex.from_frame(rows[where]).isin(recall[recall >= RECALL_TARGET].index)
+    learned = pd.MultiIndex.from_frame(rows[where]).isin(recall[recall >= ENOUGH].index)
     metrics = rows.groupby("experiment")["metric"].transform(_written)
     rows = rows[learned & (rows["metric"] == metrics) & (rows["measured"] < CEILING)]
     lines = [
         f"A joint adapter is the ceiling of its setting. These answer fewer than {CEILING:.0%} of the "
-        f"questions step by step although they know {RECALL_TARGET:.0%} of their facts and traces. Their data hold "
+        f"questions step by step although they know {ENOUGH:.0%} of their facts and traces. Their data hold "
         "nothing more to be learned: what is missing is not taught, the template or words that a trace can "
         "copy. Claim 3+ says what longer training does.",
         "",

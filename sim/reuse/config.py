@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.merge import METHODS
-from sim.model.training import RECALL_TARGET as RECALL_TARGET
+from sim.model.training import ENOUGH as ENOUGH
 from sim.model.training import Schedule
 from sim.model.transformer import ATTENTION, MLP, Decoder
 from sim.worlds import JOINT, World, kind_of
