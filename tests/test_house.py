@@ -24,7 +24,7 @@ BELOW = {
     "merge": {"lab", "model"},
     "twins": {"lab", "model", "merge"},
     "one_layer": {"lab", "model", "merge", "twins"},
-    "reuse": {"lab", "model", "worlds", "merge"},
+    "reuse": {"lab", "model", "worlds", "merge", "hf"},
     "laws": {"lab", "model", "merge", "twins", "one_layer"},
     "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
     "diagnose": {"lab", "model", "merge"},

@@ -34,12 +34,14 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named experiment. ``summary`` is its help line; ``sizes`` the arguments of each profile."""
+    """A named experiment. ``summary`` is its help line; ``sizes`` the arguments of each profile, ``seeds`` its
+    number of seeds."""
 
     name: str
     summary: str
     make: Callable[..., Iterable[Part]] = field(repr=False)
     sizes: Mapping[str, Mapping[str, Any]]
+    seeds: Mapping[str, int]
 
     def parts(self, profile: str) -> list[Part]:
         """The parts of a profile."""
@@ -49,13 +51,17 @@ class Experiment:
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 
 
-def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any]):
+SEEDS = {"quick": 2, "paper": 20}
+"""Seeds a cell of an experiment on the miniature."""
+
+
+def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: Mapping[str, int] = SEEDS):
     """Register ``make(**sizes) -> parts`` under its own name, its docstring's first line as the help line."""
 
     def register(make: Callable[..., Iterable[Part]]) -> Callable[..., Iterable[Part]]:
         summary = (inspect.getdoc(make) or "").split("\n")[0]
         name = make.__name__.rstrip("_")  # rank_ makes way for the figure "rank"
-        EXPERIMENTS.add(name, Experiment(name, summary, make, {"quick": quick, "paper": paper}))
+        EXPERIMENTS.add(name, Experiment(name, summary, make, {"quick": quick, "paper": paper}, seeds))
         return make
 
     return register

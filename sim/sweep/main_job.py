@@ -11,6 +11,8 @@ from sim.one_layer import for_rank
 from sim.one_layer import jobs as one_layer_part
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import plain
+from sim.reuse.language import jobs as language
+from sim.reuse.language.config import LanguageConfig
 from sim.worlds import WORLDS
 
 NAME = "main"
@@ -49,10 +51,13 @@ def parts(
                 yield one_layer_part.Part(for_rank(rank, methods=methods))
                 continue
             kind = WORLDS[name]
+            settings = {f"{name}/rank{rank}/{label}": s for label, s in labels(kind.settings[profile]).items()}
+            if kind.is_text:
+                yield language.plain(LanguageConfig(kind.config(), rank=rank, methods=methods), settings)
+                continue
             config = of_world(kind.config(), rank=rank, methods=methods)
             lora.check_rank(config.decoder, config.decoder.modules(config.kinds), rank)
-            settings = kind.settings[profile]
-            yield plain(config, {f"{name}/rank{rank}/{label}": s for label, s in labels(settings).items()})
+            yield plain(config, settings)
 
 
 def labels(settings: Sequence[Any]) -> dict[str, Any]:

@@ -1,0 +1,154 @@
+"""One cell on a language model: every model of a library asked everything."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sim.merge import METHODS
+from sim.model.llama_adapters import Adapter, combine
+from sim.reuse.bases import key_data
+from sim.reuse.config import BASE, Cell, Model
+from sim.reuse.language import ask, models
+from sim.reuse.language.base import Base, Room
+from sim.reuse.language.config import LanguageConfig
+from sim.reuse.language.training import Trained
+from sim.worlds.text import TextWorld
+
+TOGETHER = {"cpu": 1, "gpu": 16}
+"""Models that are asked at once."""
+
+Weights = tuple[float, ...]
+Update = tuple[str, tuple[str, ...], Weights] | tuple[str, tuple[str, ...], str]
+"""What is run: ("linear", adapters, weights) or ("merge", adapters, method)."""
+
+
+def run(
+    config: LanguageConfig,
+    base: Base,
+    rooms: Sequence[Room],
+    cell: Cell,
+    world: TextWorld,
+    trained: Mapping[str, Trained],
+) -> dict:
+    """What ``sim.reuse.rows`` reads of a cell, as from ``sim.reuse.cell.run``; nothing is forecast here."""
+    key = jax.random.wrap_key_data(key_data(3, cell.seed))
+    adapters = {name: each.adapter for name, each in trained.items()}
+    for place, (name, of) in enumerate(config.random(world).items()):
+        adapters[name] = models.random_like(adapters[of], jax.random.fold_in(key, 1000 + place))
+    wanted = updates(config, world)
+    outcomes, likelihoods = {}, {}
+    sheets = ask.sheets(base, world.probes, rooms)
+    for names, states in _batches(config, base, adapters, dict.fromkeys(wanted.values()), key):
+        asked = ask.answers(base, world.probes, sheets, states, is_routed=False)
+        told = ask.likelihoods(base, world.probes, rooms[0], states) if config.losses else [{}] * len(asked)
+        outcomes |= dict(zip(names, asked, strict=False))
+        likelihoods |= dict(zip(names, told, strict=False))
+    return {
+        "outcomes": {model: outcomes[update] for model, update in wanted.items()}
+        | _routed(config, base, world, sheets, [adapters[part] for part in world.parts]),
+        "losses": {m: {n: each.losses for n, each in likelihoods[u].items()} for m, u in wanted.items()},
+        "ranks": {m: {n: each.rank for n, each in likelihoods[u].items()} for m, u in wanted.items()},
+        "training": {
+            "lora": {
+                name: {"steps": each.steps, "recall": each.recall, "losses": each.losses}
+                for name, each in trained.items()
+            }
+        },
+        "names": ask.name_losses(base, world.names, rooms[0]),
+        "forecasts": {},
+        "kappa": {},
+        "pairs": {},
+    }
+
+
+def updates(config: LanguageConfig, world: TextWorld) -> dict[Model, Update]:
+    """Every model of a cell but the routed ones, and the update that it is run with.
+
+    Merges that are the same sum of updates are one.
+    """
+    found: dict[Model, Update] = {BASE: ("linear", (), ())}
+    for name in config.adapters(world):
+        found["lora", "single", name] = ("linear", (name,), (1.0,))
+    for label, members in config.libraries(world).items():
+        if len(members) == 1:  # asked already, as a single adapter
+            continue
+        for method in config.methods if label == "parts" else config.few:
+            coefficient = METHODS[method].coefficient
+            if coefficient is None:
+                found["lora", label, method] = ("merge", members, method)
+            else:
+                common = float(coefficient(len(members)))
+                found["lora", label, method] = ("linear", members, (common,) * len(members))
+    for lam in config.lambdas:
+        found["lora", "parts", f"lambda={lam:g}"] = ("linear", world.parts, (lam,) * len(world.parts))
+    return found
+
+
+def _batches(
+    config: LanguageConfig, base: Base, adapters: Mapping[str, Adapter], wanted: Sequence[Update], key: Any
+) -> Iterator[tuple[list[Update], models.Delta]]:
+    """Updates and their states, as many as are asked at once; the last batch repeats its last state."""
+    dtype, size = base.params["q"].dtype, TOGETHER[jax.default_backend()]
+    wanted = list(wanted)
+    for start in range(0, len(wanted), size):
+        names = wanted[start : start + size]
+        deltas = [_delta(config, base, adapters, update, key, dtype) for update in names]
+        deltas += deltas[-1:] * (size - len(deltas))
+        yield names, jax.tree.map(lambda *leaves: jnp.stack(leaves), *deltas)
+
+
+def _delta(config, base: Base, adapters: Mapping[str, Adapter], update: Update, key, dtype) -> models.Delta:
+    kind, members, how = update
+    library = [adapters[name] for name in members]
+    if not library:
+        return models.delta(models.nothing(base.model), dtype)
+    if kind == "linear":
+        return models.delta(combine(library, how), dtype)
+    number = list(METHODS).index(how)
+    result = models.merged(how, config.rank, library, jax.random.fold_in(key, number))
+    if METHODS[how].dense:
+        return {name: matrix.astype(dtype) for name, matrix in result.items()}
+    return models.delta(result, dtype)
+
+
+def _routed(
+    config: LanguageConfig,
+    base: Base,
+    world: TextWorld,
+    sheets: Sequence[ask.Sheet],
+    library: Sequence[Adapter],
+) -> dict[Model, dict]:
+    """Outcomes of the parts under every router, and under the oracle."""
+    routers = (*config.routers, *(["oracle"] if config.oracle else []))
+    if not routers:
+        return {}
+    states = []
+    for sheet in sheets:
+        gates = ask.oracle_gates(base, world.probes, sheet, len(world.parts))
+        each = [models.routed(library, router, gates) for router in routers]
+        states.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
+    outcomes = ask.answers(base, world.probes, sheets, states, is_routed=True)
+    return {("lora", "parts", router): found for router, found in zip(routers, outcomes, strict=True)}
+
+
+def compile_merges(config: LanguageConfig, base: Base, world: TextWorld) -> None:
+    """Compile the merges of a cell into JAX's cache of programs."""
+    key = jax.random.wrap_key_data(key_data(3, 0))
+    like = jax.eval_shape(lambda: _like(config, base))
+    for update in dict.fromkeys(updates(config, world).values()):
+        if update[0] == "merge":
+            models.compile_merge(update[2], config.rank, [like] * len(update[1]), key)
+
+
+def _like(config: LanguageConfig, base: Base) -> Adapter:
+    from sim.model.llama_adapters import init
+
+    return init(base.model, config.width, jax.random.key(0), config.kinds)
+
+
+def shares(outcomes: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Mean of every metric over the questions it applies to."""
+    return {name: float(np.mean(values[values >= 0])) for name, values in outcomes.items()}
