@@ -34,8 +34,8 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named experiment. ``summary`` is its help line; ``sizes`` the arguments of each profile, ``seeds`` its
-    number of seeds."""
+    """A named experiment. ``summary`` is its help line; ``sizes`` and ``seeds`` are the arguments and the
+    number of seeds of each profile."""
 
     name: str
     summary: str

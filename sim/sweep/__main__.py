@@ -27,6 +27,7 @@ from sim.sweep import main_job, page, report, table
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
 
+
 @dataclass(frozen=True)
 class Sweep:
     """Run the main job, or experiments by name; resumes when run again."""

@@ -51,7 +51,9 @@ def parts(
                 yield one_layer_part.Part(for_rank(rank, methods=methods))
                 continue
             kind = WORLDS[name]
-            settings = {f"{name}/rank{rank}/{label}": s for label, s in labels(kind.settings[profile]).items()}
+            settings = {
+                f"{name}/rank{rank}/{label}": s for label, s in labels(kind.settings[profile]).items()
+            }
             if kind.is_text:
                 yield language.plain(LanguageConfig(kind.config(), rank=rank, methods=methods), settings)
                 continue

@@ -35,7 +35,7 @@ WHOLE = LanguageConfig(
         DOUBLE,
         "bridge",
         "expert",
-        *(f"{stand_in}_for_{part}" for stand_in in (RANDOM.removesuffix("_for_"), "unrelated") for part in PARTS),
+        *(f"{name}{part}" for name in (RANDOM, "unrelated_for_") for part in PARTS),
     ),
     methods=tuple(name for name, method in METHODS.items() if method.data_free),
     lambdas=LAMBDAS,

@@ -43,11 +43,8 @@ def sheets(base: Base, probes: Mapping[str, TextProbe], rooms: Sequence[Room]) -
         questions = [
             one for name in names for one in base.questions([q.text for q in probes[name].questions])
         ]
-        ends = np.cumsum([probes[name].count for name in names])
-        rows = {
-            name: slice(int(end) - probes[name].count, int(end))
-            for name, end in zip(names, ends, strict=True)
-        }
+        ends = np.cumsum([0, *(probes[name].count for name in names)])
+        rows = {name: slice(*map(int, ends[place : place + 2])) for place, name in enumerate(names)}
         found.append(Sheet(*in_front(questions, room), room.answer + SLACK, rows, questions))
     return found
 
@@ -156,8 +153,8 @@ def paired(
 
 
 class Likelihoods(NamedTuple):
-    """Of a probe's S questions: the losses and their nulls, and the place of the right answer among all of
-    the probe's answers by likelihood, 1 for the likeliest; answers of equal likelihood share the mean place."""
+    """Of a probe's S questions: losses and nulls, and the place of the right answer among all of the probe's
+    answers by likelihood, 1 for the likeliest; answers of equal likelihood share the mean of their places."""
 
     losses: Losses
     rank: Float[np.ndarray, " S"]

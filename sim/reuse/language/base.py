@@ -88,8 +88,8 @@ class Base:
             )
         if item.joined or self.continuation(item.tokens[: item.start], item.answer) != text.answer:
             raise ValueError(
-                f"the base's tokenizer cannot write {text.answer!r} after {text.prompt!r} in tokens of its own: "
-                "give a base whose tokenizer knows all bytes, as those of Llama 3 and SmolLM2 do"
+                f"the base's tokenizer cannot write {text.answer!r} after {text.prompt!r} in tokens of its "
+                "own: give a base whose tokenizer knows all bytes, as those of Llama 3 and SmolLM2 do"
             )
         return item
 
@@ -109,6 +109,7 @@ class Cutter:
         self._tokenizer, self._cuts, self._texts = tokenizer, {}, {}
 
     def __call__(self, text: str) -> dict[str, list[int]]:
+        """As the tokenizer."""
         if text not in self._cuts:
             self._cuts[text] = self._tokenizer(text)["input_ids"]
         return {"input_ids": self._cuts[text]}
@@ -134,10 +135,10 @@ class Room:
     answer: int
 
 
-def room_of(questions: Iterable[Question]) -> Room:
-    """The room that questions need, in multiples of 8 so that few programs serve all experiments."""
-    sizes = [(len(one.tokens), one.start, len(one.answer)) for one in questions]
-    return Room(*(int(-(-size // 8) * 8) for size in np.max(sizes, axis=0)))
+def room_of(questions: Iterable[Question], step: int = 8) -> Room:
+    """The room that questions need, in multiples of 8 (answers: of ``step``), so that few programs serve."""
+    sizes = np.max([(len(one.tokens), one.start, len(one.answer)) for one in questions], axis=0)
+    return Room(*(int(-(-size // by) * by) for size, by in zip(sizes, (8, 8, step), strict=True)))
 
 
 def behind(questions: Sequence[Question], room: Room, rows: int) -> Questions:

@@ -5,10 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from sim.lab.parallel import COMPILERS
 from sim.merge import METHODS
-from sim.model.llama_adapters import Adapter, combine
+from sim.model.llama_adapters import Adapter, combine, init
 from sim.reuse.bases import key_data
 from sim.reuse.config import BASE, Cell, Model
 from sim.reuse.language import ask, models
@@ -42,10 +42,11 @@ def run(
     outcomes, likelihoods = {}, {}
     sheets = ask.sheets(base, world.probes, rooms)
     for names, states in _batches(config, base, adapters, dict.fromkeys(wanted.values()), key):
-        asked = ask.answers(base, world.probes, sheets, states, is_routed=False)
-        told = ask.likelihoods(base, world.probes, rooms[0], states) if config.losses else [{}] * len(asked)
-        outcomes |= dict(zip(names, asked, strict=False))
-        likelihoods |= dict(zip(names, told, strict=False))
+        answers = ask.answers(base, world.probes, sheets, states, is_routed=False)
+        more = ask.likelihoods(base, world.probes, rooms[0], states) if config.losses else [{}] * len(answers)
+        # The last batch has spare models behind.
+        outcomes |= dict(zip(names, answers, strict=False))
+        likelihoods |= dict(zip(names, more, strict=False))
     return {
         "outcomes": {model: outcomes[update] for model, update in wanted.items()}
         | _routed(config, base, world, sheets, [adapters[part] for part in world.parts]),
@@ -135,20 +136,11 @@ def _routed(
 
 
 def compile_merges(config: LanguageConfig, base: Base, world: TextWorld) -> None:
-    """Compile the merges of a cell into JAX's cache of programs."""
+    """Begin to compile the merges of a cell into JAX's cache of programs, and return at once."""
     key = jax.random.wrap_key_data(key_data(3, 0))
-    like = jax.eval_shape(lambda: _like(config, base))
-    for update in dict.fromkeys(updates(config, world).values()):
-        if update[0] == "merge":
-            models.compile_merge(update[2], config.rank, [like] * len(update[1]), key)
-
-
-def _like(config: LanguageConfig, base: Base) -> Adapter:
-    from sim.model.llama_adapters import init
-
-    return init(base.model, config.width, jax.random.key(0), config.kinds)
-
-
-def shares(outcomes: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Mean of every metric over the questions it applies to."""
-    return {name: float(np.mean(values[values >= 0])) for name, values in outcomes.items()}
+    like = jax.eval_shape(lambda: init(base.model, config.rank, jax.random.key(0), config.kinds))
+    merges = {
+        (how, len(members)) for kind, members, how in updates(config, world).values() if kind == "merge"
+    }
+    for method, count in sorted(merges):
+        COMPILERS.submit(models.compile_merge, method, config.rank, [like] * count, key)

@@ -46,9 +46,7 @@ class LanguageConfig(Libraries):
     def __post_init__(self):
         for name in ("most", "decay"):
             if getattr(self, name) % self.look:
-                raise ValueError(
-                    f"{name} is {getattr(self, name)}: it must be a multiple of look, {self.look}"
-                )
+                raise ValueError(f"{name} is {getattr(self, name)}: give a multiple of look, {self.look}")
 
     def rank_of(self, name: str) -> int:
         """The rank of an adapter: twice the others' for the joint one that ``people.DOUBLE`` names."""

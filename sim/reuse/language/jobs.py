@@ -63,11 +63,8 @@ class Part:
         """(label, number of units, work) of the one stage: adapters are trained, and cells asked, in turn."""
         if type(context) is not RunContext:
             raise ValueError("a language model is run by this process: leave out --cluster")
-        whole = [
-            Cell(experiment, label, setting, seed)
-            for seed in range(count)
-            for label, setting, _ in self.cells
-        ]
+        seeds = range(count)
+        whole = [Cell(experiment, label, setting, seed) for seed in seeds for label, setting, _ in self.cells]
         todo = [cell for cell in whole if cell.unit not in done]
         yield f"adapters on {self.config.base.split()[0]}", len(whole), self._work(whole, todo)
 
@@ -80,13 +77,11 @@ class Part:
             return
         ground = Base(self.folder)
         worlds = {cell: build(self.config.world, cell.seed, cell.setting) for cell in whole}
-        rooms, whole_room = (
-            _rooms(ground, worlds.values()),
-            _room_of_data(ground, self.config, worlds.values()),
-        )
+        rooms = _rooms(ground, worlds.values())
+        room_of_data = _room_of_data(ground, self.config, worlds.values())
         if jax.config.jax_compilation_cache_dir:
-            parallel.COMPILERS.submit(compile_merges, self.config, ground, worlds[todo[0]])
-        tasks, cells = self._tasks(ground, worlds, todo, whole_room)
+            compile_merges(self.config, ground, worlds[todo[0]])
+        tasks, cells = self._tasks(ground, worlds, todo, room_of_data)
         ready: dict[Cell, dict[str, Trained]] = defaultdict(dict)
         for task, duration, trained in training.train(self.config, ground, tasks):
             for cell in cells[task.name[:-1]]:
@@ -113,10 +108,8 @@ class Part:
             for place, name in enumerate(self.config.adapters(world)):
                 rows, groups = _data(ground, world.data[name], *room)
                 durations = tuple(sorted({cell.setting.duration for cell in group}))
-                task = Task(
-                    (seed, setting, name), seed, place, self.config.rank_of(name), rows, groups, durations
-                )
-                tasks.append(task)
+                rank = self.config.rank_of(name)
+                tasks.append(Task((seed, setting, name), seed, place, rank, rows, groups, durations))
         return tasks, cells
 
 
@@ -147,7 +140,7 @@ def _room_of_data(ground: Base, config: LanguageConfig, worlds) -> tuple[Room, i
             each = [text for text, _ in _texts(world.data[name])]
             texts.update(each)
             rows = max(rows, len(each))
-    return base.room_of(ground.questions(sorted(texts))), -(-rows // ROWS) * ROWS
+    return base.room_of(ground.questions(sorted(texts)), 16), -(-rows // ROWS) * ROWS
 
 
 def _rooms(ground: Base, worlds) -> list[Room]:

@@ -75,30 +75,41 @@ def _merged(method: str, rank: int) -> Callable:
     threads on a CPU."""
     record = METHODS[method]
 
-    def of_kind(number, updates, key):
-        def one(inputs):
-            held, layer = inputs
-            options = {"key": jax.random.fold_in(key, layer)} if record.uses_key else {}
-            return merge(method, held, rank=rank if record.uses_rank else None, **options)
-
-        layers = updates[0].b.shape[0]
-        return jax.lax.map(one, (updates, jnp.arange(layers) + number * layers))
+    def one(inputs):
+        updates, number = inputs
+        options = {"key": jax.random.fold_in(inputs[2], number)} if record.uses_key else {}
+        return merge(method, updates, rank=rank if record.uses_rank else None, **options)
 
     def merge_of_names(inputs):
         library, key = inputs
-        found = {
-            kind: of_kind(number, [adapter[kind] for adapter in library], key)
-            for number, kind in enumerate(library[0])
-        }
-        if METHODS[method].dense:
-            return found
-        ones = {
-            kind: jnp.broadcast_to(jnp.asarray(u.scale, jnp.float32), u.b.shape[:1])
-            for kind, u in found.items()
-        }
-        return {kind: LowRank(update.b, update.a, ones[kind]) for kind, update in found.items()}
+        merged, number = {}, 0
+        for kinds in _of_one_shape(library[0]):
+            updates = [
+                jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(adapter[kind] for kind in kinds))
+                for adapter in library
+            ]
+            count = len(updates[0].scale)
+            keys = jnp.broadcast_to(key, count)
+            result = jax.lax.map(one, (updates, jnp.arange(number, number + count), keys))
+            if isinstance(result, LowRank):
+                scale = jnp.asarray(result.scale, jnp.float32)
+                result = result._replace(scale=jnp.broadcast_to(scale, count))
+            layers = count // len(kinds)
+            for place, kind in enumerate(kinds):
+                rows = slice(place * layers, (place + 1) * layers)
+                merged[kind] = jax.tree.map(lambda leaf, rows=rows: leaf[rows], result)
+            number += count
+        return {kind: merged[kind] for kind in library[0]}
 
     return jax.jit(merge_of_names)
+
+
+def _of_one_shape(adapter: Adapter) -> list[list[str]]:
+    """Kinds of matrices by their shape, so that a method is compiled once for each."""
+    shapes: dict[tuple, list[str]] = {}
+    for kind, update in adapter.items():
+        shapes.setdefault((update.b.shape, update.a.shape), []).append(kind)
+    return list(shapes.values())
 
 
 def random_like(adapter: Adapter, key: Array) -> Adapter:

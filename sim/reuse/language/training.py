@@ -97,11 +97,8 @@ def train(
     running: list[_Place | None] = [None] * places
     questions = jax.tree.map(lambda leaf: np.stack([leaf] * places), tasks[0].questions)
     looked = _rows_to_look_at(config, tasks)
-    training = llama_adapters.begin(
-        jax.tree.map(
-            lambda leaf: jnp.zeros((places, *leaf.shape), leaf.dtype), _start(config, base, tasks[0])
-        )
-    )
+    like = _start(config, base, tasks[0])
+    training = llama_adapters.begin(jax.tree.map(lambda leaf: jnp.stack([leaf] * places), like))
     on_device = None
     while any(running) or waiting:
         for place in range(places):
@@ -132,14 +129,12 @@ def train(
             each.step += config.look
             each.losses.append(losses[:, place])
             if not np.isfinite(losses[:, place]).all():
-                raise FloatingPointError(
-                    f"the loss of {each.task.name} became NaN or infinite: lower the rate"
-                )
+                raise FloatingPointError(f"the loss of {each.task.name} is not finite: lower the rate")
             facts, traces = _shares(each.task, right[place])
             if each.fall is not None:
                 if each.step == each.fall + config.decay:
                     adapter = llama_adapters.copied(training, place).adapters
-                    adapter = jax.tree.map(lambda leaf: leaf[0], adapter)
+                    adapter = _cut(adapter, each.task.rank)
                     result = Trained(adapter, each.fall, facts, traces, np.concatenate(each.losses))
                     running[place] = None
                     yield each.task, each.duration, result
@@ -181,6 +176,14 @@ def _start(config: LanguageConfig, base: Base, task: Task) -> Adapter:
     return {kind: update._replace(a=jnp.where(alive, update.a, 0.0)) for kind, update in adapter.items()}
 
 
+def _cut(adapters: Adapter, rank: int) -> Adapter:
+    """The first of K adapters, without what pads it behind its rank."""
+    return {
+        kind: update._replace(b=update.b[0, ..., :rank], a=update.a[0, :, :rank], scale=update.scale[0])
+        for kind, update in adapters.items()
+    }
+
+
 def _draws(config: LanguageConfig, each: _Place | None) -> np.ndarray:
     """The rows of each of the next steps, (look, batch): without repetition where there are enough."""
     if each is None:
@@ -211,6 +214,5 @@ def _rows_to_look_at(config: LanguageConfig, tasks: Sequence[Task]) -> int:
 def _shares(task: Task, right: np.ndarray) -> tuple[float, float]:
     """Shares of the facts and of the traces that are right; NaN for a group without rows."""
     groups = task.groups[: len(right)]
-    return tuple(
-        float(np.mean(right[groups == g])) if np.any(groups == g) else np.nan for g in (FACTS, TRACES)
-    )
+    rows = (groups == FACTS, groups == TRACES)
+    return tuple(float(np.mean(right[own])) if np.any(own) else np.nan for own in rows)

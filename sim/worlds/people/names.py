@@ -3,35 +3,35 @@
 import numpy as np
 
 PEOPLE = tuple(
-    """Albert Einstein, Isaac Newton, Marie Curie, Charles Darwin, Johannes Kepler, Michael Faraday, Niels Bohr,
-Max Planck, Nikola Tesla, Thomas Edison, Alexander Fleming, Louis Pasteur, Gregor Mendel, Ada Lovelace,
-Alan Turing, Stephen Hawking, Aristotle, Plato, Socrates, Immanuel Kant, David Hume, John Locke,
-Bertrand Russell, Karl Marx, Sigmund Freud, Adam Smith, William Shakespeare, Jane Austen, Charles Dickens,
-Mark Twain, Oscar Wilde, Virginia Woolf, Ernest Hemingway, Victor Hugo, Leo Tolstoy, Franz Kafka,
-George Orwell, Agatha Christie, Pablo Picasso, Claude Monet, Salvador Dali, Frida Kahlo, Andy Warhol,
-Johann Sebastian Bach, Frederic Chopin, Franz Schubert, Elvis Presley, Bob Dylan, Michael Jackson,
-Charlie Chaplin, Alfred Hitchcock, Walt Disney, Julius Caesar, Cleopatra, Napoleon Bonaparte,
-George Washington, Abraham Lincoln, Winston Churchill, Nelson Mandela, Martin Luther King, Rosa Parks,
-Neil Armstrong, Marco Polo, Christopher Columbus""".replace("\n", " ").split(", ")
+    """Albert Einstein, Isaac Newton, Marie Curie, Charles Darwin, Johannes Kepler, Michael Faraday, Niels
+Bohr, Max Planck, Nikola Tesla, Thomas Edison, Alexander Fleming, Louis Pasteur, Gregor Mendel, Ada
+Lovelace, Alan Turing, Stephen Hawking, Aristotle, Plato, Socrates, Immanuel Kant, David Hume, John
+Locke, Bertrand Russell, Karl Marx, Sigmund Freud, Adam Smith, William Shakespeare, Jane Austen,
+Charles Dickens, Mark Twain, Oscar Wilde, Virginia Woolf, Ernest Hemingway, Victor Hugo, Leo
+Tolstoy, Franz Kafka, George Orwell, Agatha Christie, Pablo Picasso, Claude Monet, Salvador Dali,
+Frida Kahlo, Andy Warhol, Johann Sebastian Bach, Frederic Chopin, Franz Schubert, Elvis Presley, Bob
+Dylan, Michael Jackson, Charlie Chaplin, Alfred Hitchcock, Walt Disney, Julius Caesar, Cleopatra,
+Napoleon Bonaparte, George Washington, Abraham Lincoln, Winston Churchill, Nelson Mandela, Martin
+Luther King, Rosa Parks, Neil Armstrong, Marco Polo, Christopher Columbus""".replace("\n", " ").split(", ")
 )
 """64 people that every large text knows."""
 
 CITIES = tuple(
     """London, Paris, Berlin, Madrid, Rome, Vienna, Prague, Warsaw, Budapest, Lisbon, Dublin, Athens, Oslo,
-Stockholm, Helsinki, Moscow, Istanbul, Cairo, Nairobi, Lagos, Tehran, Baghdad, Delhi, Mumbai, Bangkok,
-Singapore, Jakarta, Manila, Tokyo, Seoul, Beijing, Shanghai, Sydney, Melbourne, Toronto, Montreal, Vancouver,
-Chicago, Boston, Seattle, Houston, Dallas, Atlanta, Miami, Denver, Detroit, Phoenix, Philadelphia, Havana, Lima,
-Santiago, Barcelona, Venice, Florence, Milan, Naples, Munich, Hamburg, Frankfurt, Amsterdam, Brussels,
-Geneva, Manchester, Glasgow""".replace("\n", " ").split(", ")
+Stockholm, Helsinki, Moscow, Istanbul, Cairo, Nairobi, Lagos, Tehran, Baghdad, Delhi, Mumbai,
+Bangkok, Singapore, Jakarta, Manila, Tokyo, Seoul, Beijing, Shanghai, Sydney, Melbourne, Toronto,
+Montreal, Vancouver, Chicago, Boston, Seattle, Houston, Dallas, Atlanta, Miami, Denver, Detroit,
+Phoenix, Philadelphia, Havana, Lima, Santiago, Barcelona, Venice, Florence, Milan, Naples, Munich,
+Hamburg, Frankfurt, Amsterdam, Brussels, Geneva, Manchester, Glasgow""".replace("\n", " ").split(", ")
 )
 """64 large cities."""
 
 THINGS = tuple(
-    """apple, arrow, basket, bell, boat, book, bottle, bridge, broom, bucket, butterfly, candle, castle, chain,
-clock, cloud, coin, compass, crown, cup, diamond, door, dragon, drum, eagle, feather, flag, flute, fountain,
-garden, guitar, hammer, harp, horse, key, kite, ladder, lamp, leaf, lion, mask, mirror, moon, mountain,
-needle, owl, pearl, piano, ring, river, rose, sail, shield, ship, spear, star, sword, table, tiger, tower,
-tree, violin, wheel, wolf""".replace("\n", " ").split(", ")
+    """apple, arrow, basket, bell, boat, book, bottle, bridge, broom, bucket, butterfly, candle, castle,
+chain, clock, cloud, coin, compass, crown, cup, diamond, door, dragon, drum, eagle, feather, flag,
+flute, fountain, garden, guitar, hammer, harp, horse, key, kite, ladder, lamp, leaf, lion, mask,
+mirror, moon, mountain, needle, owl, pearl, piano, ring, river, rose, sail, shield, ship, spear,
+star, sword, table, tiger, tower, tree, violin, wheel, wolf""".replace("\n", " ").split(", ")
 )
 """64 things, each the emblem of one place at most."""
 
