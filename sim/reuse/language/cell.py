@@ -20,6 +20,9 @@ from sim.worlds.text import TextWorld
 TOGETHER = {"cpu": 1, "gpu": 16}
 """Models that are asked at once."""
 
+ROUTED = {"cpu": 1, "gpu": 5}
+"""Routed models that are asked at once."""
+
 Weights = tuple[float, ...]
 Update = tuple[str, tuple[str, ...], Weights] | tuple[str, tuple[str, ...], str]
 """What is run: ("linear", adapters, weights) or ("merge", adapters, method)."""
@@ -41,12 +44,14 @@ def run(
     wanted = updates(config, world)
     outcomes, likelihoods = {}, {}
     sheets = ask.sheets(base, world.probes, rooms)
-    for names, states in _batches(config, base, adapters, dict.fromkeys(wanted.values()), key):
+    dtype = base.params["q"].dtype
+    for names in _chunks(list(dict.fromkeys(wanted.values())), TOGETHER[jax.default_backend()]):
+        deltas = {name: _delta(config, base, adapters, name, key, dtype) for name in names}
+        states = _stacked([deltas[name] for name in names])
         answers = ask.answers(base, world.probes, sheets, states, is_routed=False)
         more = ask.likelihoods(base, world.probes, rooms[0], states) if config.losses else [{}] * len(answers)
-        # The last batch has spare models behind.
-        outcomes |= dict(zip(names, answers, strict=False))
-        likelihoods |= dict(zip(names, more, strict=False))
+        outcomes |= dict(zip(names, answers, strict=True))
+        likelihoods |= dict(zip(names, more, strict=True))
     return {
         "outcomes": {model: outcomes[update] for model, update in wanted.items()}
         | _routed(config, base, world, sheets, [adapters[part] for part in world.parts]),
@@ -88,19 +93,6 @@ def updates(config: LanguageConfig, world: TextWorld) -> dict[Model, Update]:
     return found
 
 
-def _batches(
-    config: LanguageConfig, base: Base, adapters: Mapping[str, Adapter], wanted: Sequence[Update], key: Any
-) -> Iterator[tuple[list[Update], models.Delta]]:
-    """Updates and their states, as many as are asked at once; the last batch repeats its last state."""
-    dtype, size = base.params["q"].dtype, TOGETHER[jax.default_backend()]
-    wanted = list(wanted)
-    for start in range(0, len(wanted), size):
-        names = wanted[start : start + size]
-        deltas = [_delta(config, base, adapters, update, key, dtype) for update in names]
-        deltas += deltas[-1:] * (size - len(deltas))
-        yield names, jax.tree.map(lambda *leaves: jnp.stack(leaves), *deltas)
-
-
 def _delta(config, base: Base, adapters: Mapping[str, Adapter], update: Update, key, dtype) -> models.Delta:
     kind, members, how = update
     library = [adapters[name] for name in members]
@@ -126,13 +118,26 @@ def _routed(
     routers = (*config.routers, *(["oracle"] if config.oracle else []))
     if not routers:
         return {}
-    states = []
-    for sheet in sheets:
-        gates = ask.oracle_gates(base, world.probes, sheet, len(world.parts))
-        each = [models.routed(library, router, gates) for router in routers]
-        states.append(jax.tree.map(lambda *leaves: jnp.stack(leaves), *each))
-    outcomes = ask.answers(base, world.probes, sheets, states, is_routed=True)
-    return {("lora", "parts", router): found for router, found in zip(routers, outcomes, strict=True)}
+    gates = [ask.oracle_gates(base, world.probes, sheet, len(world.parts)) for sheet in sheets]
+    found: dict[Model, dict] = {}
+    for names in _chunks(routers, ROUTED[jax.default_backend()]):
+        states = [
+            _stacked([models.routed(library, router, of_sheet) for router in names]) for of_sheet in gates
+        ]
+        outcomes = ask.answers(base, world.probes, sheets, states, is_routed=True)
+        found |= {("lora", "parts", router): each for router, each in zip(names, outcomes, strict=True)}
+    return found
+
+
+def _chunks(items: Sequence, size: int) -> Iterator[list]:
+    """Chunks of one size: the last repeats its last item."""
+    for start in range(0, len(items), size):
+        chunk = list(items[start : start + size])
+        yield chunk + chunk[-1:] * (size - len(chunk))
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
 
 def compile_merges(config: LanguageConfig, base: Base, world: TextWorld) -> None:
