@@ -76,8 +76,8 @@ def _merged(method: str, rank: int) -> Callable:
     record = METHODS[method]
 
     def one(inputs):
-        updates, number = inputs
-        options = {"key": jax.random.fold_in(inputs[2], number)} if record.uses_key else {}
+        updates, number, key = inputs
+        options = {"key": jax.random.fold_in(key, number)} if record.uses_key else {}
         return merge(method, updates, rank=rank if record.uses_rank else None, **options)
 
     def merge_of_names(inputs):

@@ -14,7 +14,7 @@ NEIGHBOURS = (
     "Nobody had asked before.",
     "Question: Who wrote this?\nAnswer: Nobody knows.",
     "Here is what is known.",
-    "It is written in an old book.",
+    "It is written in an old letter.",
     "Let us think step by step.",
     "The answer comes in two parts.",
     "First things first.",
