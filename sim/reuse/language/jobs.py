@@ -82,15 +82,22 @@ class Part:
         if jax.config.jax_compilation_cache_dir:
             compile_merges(self.config, ground, worlds[todo[0]])
         tasks, cells = self._tasks(ground, worlds, todo, room_of_data)
-        ready: dict[Cell, dict[str, Trained]] = defaultdict(dict)
+        ready: dict[Cell, dict[str, Trained]] = {cell: {} for cell in todo}
         for task, duration, trained in training.train(self.config, ground, tasks):
-            for cell in cells[task.name[:-1]]:
-                if cell.setting.duration == duration:
-                    ready[cell][task.name[-1]] = trained
-                    if len(ready[cell]) == len(self.config.adapters(worlds[cell])):
-                        yield {cell.unit: self._rows(ground, rooms, cell, worlds[cell], ready.pop(cell))}, 1
+            *group, name = task.name
+            waiting = [cell for cell in cells[tuple(group)] if cell in ready]
+            if trained is None:
+                reason = Failure(f"the loss of adapter {name} became NaN or infinite")
+                yield {cell.unit: reason for cell in waiting}, len(waiting)
+                for cell in waiting:
+                    del ready[cell]
+                continue
+            for cell in (cell for cell in waiting if cell.setting.duration == duration):
+                ready[cell][name] = trained
+                if len(ready[cell]) == len(self.config.adapters(worlds[cell])):
+                    yield {cell.unit: self._rows(ground, rooms, cell, worlds[cell], ready.pop(cell))}, 1
 
-    def _rows(self, ground: Base, rooms, cell: Cell, world: TextWorld, trained) -> list[dict] | Failure:
+    def _rows(self, ground: Base, rooms, cell: Cell, world: TextWorld, trained) -> list[dict]:
         result = parallel.RUNNER.submit(ask_cell, self.config, ground, rooms, cell, world, trained).result()
         return rows_of(self.config, cell, world, result)
 

@@ -80,15 +80,14 @@ class _Place:
 
 def train(
     config: LanguageConfig, base: Base, tasks: Sequence[Task], places: int | None = None
-) -> Iterator[tuple[Task, int, Trained]]:
-    """Yields (task, duration, its adapter) as they are ready, in whatever order.
+) -> Iterator[tuple[Task, int, Trained | None]]:
+    """Yields (task, duration, its adapter) as they are ready, in whatever order; None once for a task whose
+    loss became NaN or infinite, which ends there.
 
     An adapter is looked at every ``config.look`` steps. It learns at the full rate until it knows ``KNOWN``
     of its facts and of its traces, or ``config.most`` steps are over, and on to each of its durations; each
     result is a copy whose rate falls to 0 in ``config.decay`` steps. The rule looks at the adapter's own data
     alone, so it is fixed before any merge is seen. What an adapter becomes does not depend on the others.
-
-    Raises: FloatingPointError naming the task, if a loss is NaN or infinite.
     """
     if not tasks:
         return
@@ -129,7 +128,9 @@ def train(
             each.step += config.look
             each.losses.append(losses[:, place])
             if not np.isfinite(losses[:, place]).all():
-                raise FloatingPointError(f"the loss of {each.task.name} is not finite: lower the rate")
+                running[place] = None
+                yield each.task, each.task.durations[0], None
+                continue
             facts, traces = _shares(each.task, right[place])
             if each.fall is not None:
                 if each.step == each.fall + config.decay:
