@@ -43,7 +43,7 @@ BELOW = {
 
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
-    *("reuse/interaction.py", "reuse/pairs.py"),
+    *("reuse/interaction.py", "reuse/pairs.py", "reuse/language/jobs.py"),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )
 """Files of rooms of simulators that hold predictions, or bring them together with measurements."""

@@ -158,9 +158,9 @@ def test_the_oracle_sends_every_token_to_the_owner_of_its_text(base, world, room
 def test_every_answer_has_the_likelihood_of_a_whole_pass(base, world, rooms, library):
     probe = world.probes["direct_question"]
     states = [models.delta(combine(library, pair), jnp.float32) for pair in ((1, 0), (0.5, 0.5))]
-    told = ask.likelihoods(base, world.probes, rooms[0], stacked(*states))
-    assert [set(each) for each in told] == [{"direct", "direct_question"}] * 2
-    for state, each in zip(states, told, strict=True):
+    likelihoods = ask.likelihoods(base, world.probes, rooms[0], stacked(*states))
+    assert [set(each) for each in likelihoods] == [{"direct", "direct_question"}] * 2
+    for state, each in zip(states, likelihoods, strict=True):
         expected = np.zeros((2, 2))
         for i, question in enumerate(probe.questions):
             for j, other in enumerate(probe.questions):
@@ -191,9 +191,11 @@ def test_a_merge_of_a_language_model_is_that_of_each_of_its_matrices(library, me
     number = 0
     for kind in ("down", "gate", "up", "k", "v", "o", "q"):  # by shape, in the order of their names
         for layer in range(2):
-            held = [jax.tree.map(lambda leaf, n=layer: leaf[n], adapter[kind]) for adapter in library]
+            updates_of_one = [
+                jax.tree.map(lambda leaf, n=layer: leaf[n], adapter[kind]) for adapter in library
+            ]
             options = {"key": jax.random.fold_in(key, number)} if method == "dare" else {}
-            expected = merge(method, held, rank=2 if method == "svd" else None, **options)
+            expected = merge(method, updates_of_one, rank=2 if method == "svd" else None, **options)
             number += 1
             found = jax.tree.map(lambda leaf, n=layer: leaf[n], result[kind])
             one, other = (

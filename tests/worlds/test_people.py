@@ -93,12 +93,12 @@ def test_facts_agree_in_all_data_sets_and_probes(entities):
         first, second = f"The {HOME} of {person} is {city}.", f"The {EMBLEM} of {city} is the {thing}."
         assert first in texts(world.data["hop1"]) and second in texts(world.data["hop2"])
         assert {first, second} <= set(texts(world.data[JOINT]))
-        asked = {name: "".join(probe.questions[place].text) for name, probe in world.probes.items()}
-        assert (asked["hop1"], asked["hop2"]) == (first, second)
+        shown = {name: "".join(probe.questions[place].text) for name, probe in world.probes.items()}
+        assert (shown["hop1"], shown["hop2"]) == (first, second)
         question = f"Question: What is the {EMBLEM} of the {HOME} of {person}?\nAnswer:"
-        assert asked["cot"] == f"{question} {first} {second}"
+        assert shown["cot"] == f"{question} {first} {second}"
         direct = f"The {EMBLEM} of the {HOME} of {person} is the {thing}."
-        assert asked["direct"] == direct and asked["direct_question"] == f"{question} {direct}"
+        assert shown["direct"] == direct and shown["direct_question"] == f"{question} {direct}"
     assert world.data[JOINT] == world.data[DOUBLE]
     is_real = {
         "subject": set(world.names["subject"]) <= set(PEOPLE),

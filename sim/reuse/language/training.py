@@ -91,7 +91,7 @@ def train(
     """
     if not tasks:
         return
-    places = places or PLACES[jax.default_backend()]
+    places = min(places or PLACES[jax.default_backend()], len(tasks))
     waiting = [_Place(task) for task in tasks]
     running: list[_Place | None] = [None] * places
     questions = jax.tree.map(lambda leaf: np.stack([leaf] * places), tasks[0].questions)
