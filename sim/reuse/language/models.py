@@ -121,8 +121,8 @@ def random_like(adapter: Adapter, key: Array) -> Adapter:
             jax.random.normal(of, factor.shape, factor.dtype)
             for of, factor in zip(keys, (update.b, update.a), strict=True)
         )
-        size = lowrank.norm(update) / lowrank.norm(LowRank(b, a, 1.0))
-        return LowRank(b * size[:, None, None], a, jnp.ones_like(size))
+        one = LowRank(b, a, jnp.ones_like(update.scale))
+        return one._replace(scale=lowrank.norm(update) / lowrank.norm(one))
 
     return {kind: one(number, update) for number, (kind, update) in enumerate(adapter.items())}
 
