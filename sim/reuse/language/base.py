@@ -17,7 +17,7 @@ from sim.hf.prompts import Prompt
 from sim.hf.tokens import Question, question
 from sim.hf.weights import read_params, read_shape
 from sim.lab.store import digest
-from sim.model.llama import Llama, Params
+from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Questions
 from sim.worlds.text import Text
 
@@ -45,6 +45,12 @@ def name_of(folder: Path) -> str:
     require_base(folder)
     read_shape(folder)
     return f"{folder.name} {digest(contents(folder))}"
+
+
+def largest_rank(folder: Path) -> int:
+    """The smallest side of the base's matrices."""
+    model = read_shape(folder)
+    return min(min(model.shape(kind)) for kind in KINDS)
 
 
 @dataclass(frozen=True)

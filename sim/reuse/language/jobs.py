@@ -52,10 +52,17 @@ class Part:
     def on(self, folder: Path | None) -> "Part":
         """The same part on a base, by default the one that ``python -m sim.lm fetch`` wrote.
 
-        Raises: ValueError, one line with the remedy, if there is none, or for a folder that is no Llama's.
+        Raises: ValueError, one line with the remedy, if there is none, for a folder that is no Llama's, and
+        for a rank that its matrices do not have.
         """
         folder = base.folder_of(folder)
-        return replace(self, config=replace(self.config, base=base.name_of(folder)), folder=folder)
+        config, limit = replace(self.config, base=base.name_of(folder)), base.largest_rank(folder)
+        if not 1 <= config.rank <= limit // 2:
+            raise ValueError(
+                f"rank is {config.rank}; give 1 to {limit // 2}: the joint adapter has twice the rank, and "
+                f"the smallest side of the base's matrices is {limit}"
+            )
+        return replace(self, config=config, folder=folder)
 
     def stages(
         self, context: RunContext, experiment: str, count: int, done: set[str]
