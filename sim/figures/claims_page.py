@@ -8,12 +8,14 @@ import pandas as pd
 
 from sim.experiments.common import DEFAULT
 from sim.experiments.common.claim import CLAIMS, FEWEST, LEVEL, NOTHING, Claim, Rule
+from sim.experiments.people import WHOLE as LANGUAGE
 from sim.figures import captions
 from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
 from sim.lab import files
 from sim.lab.figure import Source
 from sim.reuse.config import KNOWN
+from sim.reuse.language.base import NOTE
 
 GLOSSARY = {
     "edit": "a fact that an adapter is taught over what pretraining said, or as a new one",
@@ -31,6 +33,9 @@ GLOSSARY = {
     "κ": "how strongly an edit acts inside a trace, relative to its own prompt",
     "setting": "one variant of the data, named by entities/template: `real/both` has real entities and the "
     "template in pretraining and in both data sets",
+    "shared, same": "templates on the language model: `real/shared` has worked solutions with one step of an "
+    "adapter's own facts and one about another relation, `real/same` solutions of both relations about other "
+    "people",
 }
 
 
@@ -63,7 +68,7 @@ def page(source: Source, folder: Path) -> str:
             item.statement,
             _verdict(judgement),
             number,
-            _figure(item),
+            _figure(item) if judgement else "",
         )
         lines.append(f"| {' | '.join(row)} |")
     lines += ["", "## Evidence", ""]
@@ -105,8 +110,8 @@ def _setting(source: Source) -> list[str]:
         "3. They are merged or routed without any data, and asked the two-hop questions that need both.",
         "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
         f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
-        f"other "
-        "worlds.",
+        f"other worlds, L1a to L5 about a real language model ({NOTE}; adapters of rank "
+        f"{LANGUAGE.rank}) with made-up and well-known names.",
     ]
 
 
@@ -129,7 +134,8 @@ def _judging() -> list[str]:
         "over seeds. Two models are compared seed by seed where the run kept counts by seed (`counts.csv`), "
         "and otherwise as if independent, which is wider.",
         "* Each rule has a date. The runs on this page are older than the rules of 2026-11-29, which were "
-        "written with their results known; only later runs are judged beforehand.",
+        "written with their results known; only later runs are judged beforehand. The rules of 2026-11-30 "
+        "(L1a to L5) were committed before their runs.",
     ]
 
 

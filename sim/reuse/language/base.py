@@ -21,6 +21,9 @@ from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Questions
 from sim.worlds.text import Text
 
+NOTE = fetch.NOTE
+"""What every page says of the base that ``python -m sim.lm fetch`` writes."""
+
 
 def folder_of(base: Path | None) -> Path:
     """The folder that is meant: the given one, or the one that ``python -m sim.lm fetch`` wrote.
