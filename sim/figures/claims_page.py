@@ -68,7 +68,7 @@ def page(source: Source, folder: Path) -> str:
             item.statement,
             _verdict(judgement),
             number,
-            _figure(item) if judgement else "",
+            _figure(item) if judgement or (folder / f"{item.figure}.pdf").exists() else "",
         )
         lines.append(f"| {' | '.join(row)} |")
     lines += ["", "## Evidence", ""]
