@@ -69,10 +69,9 @@ class Base:
 
     @cached_property
     def params(self) -> Params:
-        """Its parameters, on the default device."""
+        """Its parameters; JAX may copy them to wherever adapters are trained."""
         dtype = jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16
-        params = read_params(self.folder, self.model, dtype)
-        return jax.device_put(params, jax.devices()[0])
+        return read_params(self.folder, self.model, dtype)
 
     @cached_property
     def tokenizer(self) -> Any:

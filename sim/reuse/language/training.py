@@ -178,11 +178,12 @@ def _start(config: LanguageConfig, base: Base, task: Task) -> Adapter:
 
 
 def _cut(adapters: Adapter, rank: int) -> Adapter:
-    """The first of K adapters, without what pads it behind its rank."""
-    return {
+    """The first of K adapters on one device, without what pads it behind its rank."""
+    cut = {
         kind: update._replace(b=update.b[0, ..., :rank], a=update.a[0, :, :rank], scale=update.scale[0])
         for kind, update in adapters.items()
     }
+    return jax.device_put(cut, jax.devices()[0])
 
 
 def _draws(config: LanguageConfig, each: _Place | None) -> np.ndarray:
