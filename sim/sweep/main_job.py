@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
+from sim.experiments import people
 from sim.experiments.registry import Part
 from sim.merge import METHODS
 from sim.model import lora
@@ -73,7 +74,10 @@ def labels(settings: Sequence[Any]) -> dict[str, Any]:
 
 
 def seeds(part: Part, profile: str, count: int | None) -> int:
-    """How many seeds a part runs: ``count`` of transformers, the profile's of the one-layer model."""
+    """How many seeds a part runs: ``count`` of transformers, the profile's of the one-layer model. A language
+    model has the few of ``people``."""
     if isinstance(part, one_layer_part.Part):
         return SEEDS[profile][one_layer_part.WORLD]
+    if isinstance(part, language.Part):
+        return count or people.SEEDS[profile]
     return count or SEEDS[profile][""]

@@ -154,3 +154,12 @@ def test_a_mistake_is_one_line_and_exit_2(tiny_llama, command, arguments, messag
     arguments = [str(tiny_llama) if word == "LLAMA" else word for word in arguments]
     code, out, err = command("sim.sweep", *arguments)
     assert code == 2 and out == "" and err.count("\n") == 1 and message in err
+
+
+def test_a_loss_that_is_no_number_fails_its_cells_alone(tiny_llama, command, monkeypatch, tmp_path):
+    """Both durations of one adapter; the cells of others would go on."""
+    monkeypatch.setattr(training, "train", lambda config, base, tasks: iter([(tasks[1], 1, None)]))
+    code, _, err = command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 1 and "2 units failed" in err and "the loss of adapter hop2 became NaN or infinite" in err
+    units = json.loads((tmp_path / "people_stopping" / "manifest.json").read_text())["failed"]
+    assert set(units) == {f"people_stopping/real/shared/x{many}/seed000" for many in (1, 2)}

@@ -1,5 +1,6 @@
 """The base: a folder of Hugging Face's files, its model as arrays, and texts as its tokens."""
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,9 @@ from sim.lab.store import digest
 from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Questions
 from sim.worlds.text import Text
+
+REMEMBERED = 2**16
+"""Texts of tokens that are remembered: prompts come again with every model."""
 
 NOTE = fetch.NOTE
 """What every page says of the base that ``python -m sim.lm fetch`` writes."""
@@ -111,27 +115,25 @@ class Base:
 
 
 class Cutter:
-    """A tokenizer of transformers that remembers what it cut."""
+    """A tokenizer of transformers that remembers what it cut and read."""
 
     def __init__(self, tokenizer: Any):
-        self._tokenizer, self._cuts, self._texts = tokenizer, {}, {}
+        self._tokenizer = tokenizer
+        self._cut = functools.cache(lambda text: tokenizer(text)["input_ids"])
+        self._read = functools.lru_cache(maxsize=REMEMBERED)(
+            functools.partial(tokenizer.decode, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        )
 
     def __call__(self, text: str) -> dict[str, list[int]]:
         """As the tokenizer."""
-        if text not in self._cuts:
-            self._cuts[text] = self._tokenizer(text)["input_ids"]
-        return {"input_ids": self._cuts[text]}
+        return {"input_ids": self._cut(text)}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
 
     def text(self, tokens: Iterable[int]) -> str:
         """The text of tokens, special ones left out."""
-        tokens = tuple(int(token) for token in tokens)
-        if tokens not in self._texts:
-            options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
-            self._texts[tokens] = self._tokenizer.decode(tokens, **options)
-        return self._texts[tokens]
+        return self._read(tuple(int(token) for token in tokens))
 
 
 @dataclass(frozen=True)
