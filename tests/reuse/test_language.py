@@ -87,39 +87,26 @@ def test_merged_models_write_what_whole_passes_with_the_merge_in_the_weights_wri
 
 
 @pytest.mark.parametrize("router", ["arrow", "arrow_top1", "spectr", "logo"])
-def test_routed_models_write_what_the_router_of_the_miniature_lets_through(
-    base, world, rooms, library, router
-):
-    trace = ask.sheets(base, world.probes, rooms)[1]
-    gates = ask.oracle_gates(base, world.probes, trace, 2)
-    state = models.routed(library, router, gates)
-    written = ask.write_all(
-        base.model, base.params, stacked(state), *trace[:2], 4, project=models.gated, at=models.at_position
-    )  # fmt: skip
-    per_layer = [
-        routing.routed([jax.tree.map(lambda leaf, n=n: leaf[n], adapter) for adapter in library], router)
-        for n in range(base.model.layers)
-    ]
+def test_a_routed_matrix_is_that_of_the_miniature(base, library, router):
+    """W x + sum_i g_i(x) Delta W_i x, layer by layer, with the gates of ``sim.model.routing``."""
+    x = jax.random.normal(jax.random.key(5), (2, 3, base.model.width), jnp.float32)
+    state = models.routed(library, router, np.zeros((2, 3, 2)))
+    for layer in range(base.model.layers):
+        one = jax.tree.map(lambda leaf, n=layer: leaf[n], state)
+        project = routing.routed(
+            [jax.tree.map(lambda leaf, n=layer: leaf[n], each) for each in library], router
+        )
+        for kind in ("q", "up"):
+            weight = base.params[kind][layer]
+            expected = project(kind, weight, x)
+            np.testing.assert_allclose(models.gated(kind, weight, one, x), expected, atol=1e-4)
+            assert np.abs(expected - x @ weight.T).max() > 0.1
 
-    def logits(tokens):
-        """The decoder, layer by layer, each with its own router."""
-        x = base.params["embed"][jnp.asarray([tokens])]
-        for n, project in enumerate(per_layer):
-            one = dataclasses.replace(base.model, layers=1)
-            params = {name: leaf[n : n + 1] for name, leaf in base.params.items() if leaf.shape[0] == 2}
-            params |= {"embed": x[0]}
 
-            def through(kind, weight, _, value, project=project):
-                return project(kind, weight, value)
-
-            x, _ = llama.hidden(one, params, jnp.arange(len(tokens))[None], None, through)
-        return llama.read_out(base.model, base.params, x)[0, -1]
-
-    for row, one in zip(written[0], trace.questions, strict=True):
-        tokens = list(one.tokens[: one.start])
-        for token in row.tolist():
-            assert int(jnp.argmax(logits(tokens))) == token
-            tokens.append(token)
+@pytest.mark.parametrize("router", ["components"])
+def test_a_router_that_picks_parts_is_refused(library, router):
+    with pytest.raises(ValueError, match="router 'components' is not made for a language model"):
+        models.routed(library, router, np.zeros((1, 1, 2)))
 
 
 def test_the_oracle_sends_every_token_to_the_owner_of_its_text(base, world, rooms, library):
