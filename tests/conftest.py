@@ -179,3 +179,31 @@ def tiny_main_job(monkeypatch, tmp_path):
     monkeypatch.setitem(WORLDS._records, "two_hop", kind)
     monkeypatch.setattr(main_job, "SEEDS", {"quick": {"one_layer": 3, "": 2}})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory):
+    """The folder of a random Llama of two layers with a tokenizer of bytes and a few words."""
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder = tmp_path_factory.mktemp("llama")
+    cutter = Tokenizer(models.BPE())
+    cutter.pre_tokenizer, cutter.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    words = ["The home of is The emblem of the Question: What Answer: London Paris"] * 5
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    options = {"special_tokens": ["<|end|>"], "initial_alphabet": letters, "show_progress": False}
+    cutter.train_from_iterator(words, trainers.BpeTrainer(vocab_size=320, **options))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=cutter, eos_token="<|end|>").save_pretrained(folder)
+    torch.manual_seed(1)
+    shape = {
+        "vocab_size": 320, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+        "num_key_value_heads": 2, "intermediate_size": 48, "tie_word_embeddings": True,
+        "initializer_range": 0.3, "max_position_embeddings": 512,
+    }  # fmt: skip
+    transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape)).save_pretrained(folder)
+    return folder

@@ -24,7 +24,7 @@ BELOW = {
     "merge": {"lab", "model"},
     "twins": {"lab", "model", "merge"},
     "one_layer": {"lab", "model", "merge", "twins"},
-    "reuse": {"lab", "model", "worlds", "merge"},
+    "reuse": {"lab", "model", "worlds", "merge", "hf"},
     "laws": {"lab", "model", "merge", "twins", "one_layer"},
     "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
     "diagnose": {"lab", "model", "merge"},
@@ -43,7 +43,7 @@ BELOW = {
 
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
-    *("reuse/interaction.py", "reuse/pairs.py"),
+    *("reuse/interaction.py", "reuse/pairs.py", "reuse/language/jobs.py"),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )
 """Files of rooms of simulators that hold predictions, or bring them together with measurements."""

@@ -50,7 +50,7 @@ SMALL = replace(DEFAULT, extras=(), methods=("average", "sum"), lambdas=(0.75,),
             *((f, "both", "known") for f in ("familiar", "new")),
         ),
     },
-    seeds=4,
+    seeds={"quick": 4},
 )
 def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, ...], ...]) -> Iterator[Part]:
     """New functions in a new language: method against familiarity and template."""

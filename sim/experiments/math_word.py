@@ -56,7 +56,11 @@ PAPER = (
 """Problems with unfamiliar verbs need a template, so these settings have one."""
 
 
-@experiment(quick={"config": SMALL, "settings": QUICK}, paper={"config": DEFAULT, "settings": PAPER}, seeds=4)
+@experiment(
+    quick={"config": SMALL, "settings": QUICK},
+    paper={"config": DEFAULT, "settings": PAPER},
+    seeds={"quick": 4},
+)
 def math_word(config: ReuseConfig, settings: tuple[Setting, ...]) -> Iterator[Part]:
     """Math word problems that mix two taught families of operations, in prose, equations or programs."""
     yield plain(config, {_label(setting): setting for setting in settings})

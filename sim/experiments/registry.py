@@ -44,7 +44,7 @@ class Experiment:
     summary: str
     make: Callable[..., Iterable[Part]] = field(repr=False)
     sizes: Mapping[str, Mapping[str, Any]]
-    seeds: Mapping[str, int] = field(default_factory=SEEDS.copy)
+    seeds: Mapping[str, int]
 
     def parts(self, profile: str) -> list[Part]:
         """The parts of a profile."""
@@ -54,17 +54,17 @@ class Experiment:
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 
 
-def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: int = SEEDS["quick"]):
+def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: Mapping[str, int] | None = None):
     """Register ``make(**sizes) -> parts`` under its own name, its docstring's first line as the help line.
 
-    seeds: of the quick profile.
+    seeds: by profile, where it differs from ``SEEDS``.
     """
 
     def register(make: Callable[..., Iterable[Part]]) -> Callable[..., Iterable[Part]]:
         summary = (inspect.getdoc(make) or "").split("\n")[0]
         name = make.__name__.rstrip("_")  # rank_ makes way for the figure "rank"
-        sizes, counts = {"quick": quick, "paper": paper}, SEEDS | {"quick": seeds}
-        EXPERIMENTS.add(name, Experiment(name, summary, make, sizes, counts))
+        sizes = {"quick": quick, "paper": paper}
+        EXPERIMENTS.add(name, Experiment(name, summary, make, sizes, SEEDS | dict(seeds or {})))
         return make
 
     return register

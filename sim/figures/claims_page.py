@@ -9,13 +9,15 @@ import pandas as pd
 from sim.experiments.common import DEFAULT
 from sim.experiments.common.cells import STEP_BY_STEP
 from sim.experiments.common.claim import CLAIMS, FEWEST, LEVEL, NOTHING, Claim, Rule
+from sim.experiments.people import WHOLE as LANGUAGE
 from sim.figures import captions
 from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
 from sim.lab import files
 from sim.lab.figure import Source
 from sim.lab.store import table_path
-from sim.reuse.config import ENOUGH
+from sim.reuse.config import MASTERY
+from sim.reuse.language.base import NOTE
 from sim.worlds import JOINT
 
 GLOSSARY = {
@@ -34,6 +36,9 @@ GLOSSARY = {
     "κ": "how strongly an edit acts inside a trace, relative to its own prompt",
     "setting": "one variant of the data, named by entities/template: `real/both` has real entities and the "
     "template in pretraining and in both data sets",
+    "shared, same": "templates on the language model: `real/shared` has worked solutions with one step of an "
+    "adapter's own facts and one about another relation, `real/same` solutions of both relations about other "
+    "people",
 }
 
 CEILING = 0.9
@@ -69,7 +74,7 @@ def page(source: Source, folder: Path) -> str:
             item.statement,
             _verdict(judgement),
             number,
-            _figure(item),
+            _figure(item) if judgement or (folder / f"{item.figure}.pdf").exists() else "",
         )
         lines.append(f"| {' | '.join(row)} |")
     lines += ["", "## Evidence", ""]
@@ -107,12 +112,12 @@ def _setting(source: Source) -> list[str]:
         f"1. A decoder of {DEFAULT.layers} layers and width {DEFAULT.width} is pretrained on facts about "
         f"{world.entities} entities, on answers to some two-hop questions, and on solutions of others.",
         f"2. Two adapters (LoRA of rank {DEFAULT.rank} on every matrix) are taught {world.edits} edited "
-        f"facts each, one the first hops and one the second, until each answers {ENOUGH:.0%} of its own.",
+        f"facts each, one the first hops and one the second, until each answers {MASTERY:.0%} of its own.",
         "3. They are merged or routed without any data, and asked the two-hop questions that need both.",
         "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
         f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
-        f"other "
-        "worlds.",
+        f"other worlds, L1a to L5 about a real language model ({NOTE}; adapters of rank "
+        f"{LANGUAGE.rank}) with made-up and well-known names.",
     ]
 
 
@@ -135,7 +140,8 @@ def _judging() -> list[str]:
         "over seeds. Two models are compared seed by seed where the run kept counts by seed (`counts.csv`), "
         "and otherwise as if independent, which is wider.",
         "* Each rule has a date. The runs on this page are older than the rules of 2026-11-29, which were "
-        "written with their results known; only later runs are judged beforehand.",
+        "written with their results known; only later runs are judged beforehand. The rules of 2026-11-30 "
+        "(L1a to L5) were committed before their runs.",
     ]
 
 
@@ -243,9 +249,9 @@ def _theory(folder: Path) -> list[str]:
 def unlearned(source: Source) -> list[str]:
     """The settings of the claims' runs in which an adapter does not recall its own facts or traces."""
     rows = _adapters(source)
-    rows = rows[rows["metric"].str.endswith("_recall") & (rows["measured"] < ENOUGH)]
+    rows = rows[rows["metric"].str.endswith("_recall") & (rows["measured"] < MASTERY)]
     lines = [
-        f"Training ends when an adapter answers {ENOUGH:.0%} of every group of data that it was taught, of "
+        f"Training ends when an adapter answers {MASTERY:.0%} of every group of data that it was taught, of "
         "facts as of traces, or at the last step of its schedule. These ended below: what they cannot do may "
         "be too little training.",
         "",
@@ -260,12 +266,12 @@ def ceilings(source: Source) -> list[str]:
     rows = rows[rows["method"] == JOINT]
     where = ["experiment", "label"]
     recall = rows[rows["metric"].str.endswith("_recall")].groupby(where)["measured"].min()
-    learned = pd.MultiIndex.from_frame(rows[where]).isin(recall[recall >= ENOUGH].index)
+    learned = pd.MultiIndex.from_frame(rows[where]).isin(recall[recall >= MASTERY].index)
     metrics = rows.groupby("experiment")["metric"].transform(_written)
     rows = rows[learned & (rows["metric"] == metrics) & (rows["measured"] < CEILING)]
     lines = [
         f"A joint adapter is the ceiling of its setting. These answer fewer than {CEILING:.0%} of the "
-        f"questions step by step although they know {ENOUGH:.0%} of their facts and traces. Their data hold "
+        f"questions step by step although they know {MASTERY:.0%} of their facts and traces. Their data hold "
         "nothing more to be learned: what is missing is not taught, the template or words that a trace can "
         "copy. Claim 3+ says what longer training does.",
         "",

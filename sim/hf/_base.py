@@ -30,10 +30,7 @@ def load_base(base: Path, dtype: str | None) -> tuple[Any, Any]:
     missing ones at random and go on.
     """
     require_base(base)
-    with reading(f"the tokenizer of {base} cannot be loaded"):
-        tokenizer = transformers.AutoTokenizer.from_pretrained(base, local_files_only=True)
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        raise ValueError(f"{base} lacks the files of its tokenizer: save it there with save_pretrained")
+    tokenizer = load_tokenizer(base)
     with reading(f"{base} cannot be loaded as a causal language model"):
         model, report = transformers.AutoModelForCausalLM.from_pretrained(
             base,
@@ -44,6 +41,15 @@ def load_base(base: Path, dtype: str | None) -> tuple[Any, Any]:
         )
     _require_whole(base, report)
     return tokenizer, model
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder. Raises: ValueError, one line, if there is none or its files are broken."""
+    with reading(f"the tokenizer of {folder} cannot be loaded"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise ValueError(f"{folder} lacks the files of its tokenizer: save it there with save_pretrained")
+    return tokenizer
 
 
 def _require_whole(base: Path, report: dict[str, Any]) -> None:

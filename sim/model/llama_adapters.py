@@ -9,15 +9,15 @@ Shape letters as in ``sim.model.llama``; K adapters, S sequences, L answer token
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from sim.model import llama
 from sim.model.llama import KINDS, Llama, Params
@@ -100,6 +100,18 @@ def right(model: Llama, params: Params, adapter: Adapter | None, questions: Ques
     return jnp.all((best == questions.target) | (questions.mask == 0), axis=-1)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "batch"))
+def all_right(
+    model: Llama, params: Params, adapters: Adapter, questions: Questions, batch: int
+) -> Bool[Array, "K S"]:
+    """``right`` of K adapters, each with S questions of its own, S a multiple of ``batch``."""
+    each = jax.vmap(lambda adapter, own: right(model, params, adapter, own))
+    split = jax.tree.map(lambda leaf: leaf.reshape(len(leaf), -1, batch, *leaf.shape[2:]), questions)
+    rows = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), split)
+    found = jax.lax.map(lambda own: each(adapters, own), rows)
+    return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1)
+
+
 class Training(NamedTuple):
     """K adapters under training: their factors, and Adam's state."""
 
@@ -113,6 +125,18 @@ OPTIMISER = optax.scale_by_adam(b1=0.9, b2=0.99)
 def begin(adapters: Adapter) -> Training:
     """The start of K adapters."""
     return Training(adapters, jax.vmap(OPTIMISER.init)(adapters))
+
+
+@functools.partial(jax.jit, donate_argnames="training")
+def replaced(training: Training, place: Int[Array, ""], one: Training) -> Training:
+    """K adapters with another one, of a K of 1, in one place."""
+    return jax.tree.map(lambda leaf, new: leaf.at[place].set(new[0]), training, one)
+
+
+@jax.jit
+def copied(training: Training, place: Int[Array, ""]) -> Training:
+    """One of K adapters with its state, as a K of 1."""
+    return jax.tree.map(lambda leaf: leaf[place][None], training)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "remat"), donate_argnames="training")
@@ -174,22 +198,35 @@ def _train(
     return jax.lax.scan(step, training, (index, rate))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "length"))
+def as_it_is(state: Any, start: Array, count: int) -> Any:
+    """A state that is the same at every position."""
+    return state
+
+
+@functools.partial(jax.jit, static_argnames=("model", "length", "project", "at"))
 def write(
     model: Llama,
     params: Params,
-    adapter: Adapter | None,
+    state: Any,
     prompts: Int[Array, "B P"],
     padding: Int[Array, " B"],
     length: int,
+    project: llama.Project | None = None,
+    at: Callable[[Any, Array, int], Any] = as_it_is,
 ) -> Int[Array, "B length"]:
-    """What greedy decoding writes after prompts that are padded in front, keys and values stored."""
-    project = llama.plain if adapter is None else llama.adapted
+    """What greedy decoding writes after prompts that are padded in front, keys and values stored.
+
+    Args:
+        state: what ``project`` gets, by default an adapter, or None for the base.
+        at: (state, start, count) -> the state for ``count`` tokens from position ``start`` on.
+    """
+    project = project or (llama.plain if state is None else llama.adapted)
     batch, count = prompts.shape
 
     def read(tokens, start, cache):
+        now = at(state, start, tokens.shape[1])
         x, cache = llama.hidden(
-            model, params, tokens, adapter, project, padding_B=padding, cache=cache, start=start
+            model, params, tokens, now, project, padding_B=padding, cache=cache, start=start
         )  # fmt: skip
         return jnp.argmax(llama.read_out(model, params, x[:, -1]), axis=-1).astype(prompts.dtype), cache
 

@@ -25,7 +25,7 @@ Logits = Callable[[Trainable, Sequences], Array]
 PRECISION = "tensorfloat32"
 """Of the products in training, on accelerators that have it; a CPU's are float32 whatever this says."""
 
-ENOUGH = 0.98
+MASTERY = 0.98
 """Training stops when this share of every group is known, of facts as of traces."""
 
 LOOK = 25
@@ -43,7 +43,7 @@ class Schedule:
     decay:   of the weights.
     warming, cooling: steps of warm-up and decay.
     margin:  nats by which a right answer must lead to count as known (``lead``): training cools and ends
-             once ``ENOUGH`` of each group does. None: nothing is looked at, and all steps are taken.
+             once ``MASTERY`` of each group does. None: nothing is looked at, and all steps are taken.
     overtraining: training begins to cool after so many times the steps after which enough was known.
     tile:    sequences that pass through the model at once.
 
@@ -195,7 +195,7 @@ def fit(
             every = batches.all_of(deck, groups[name].weight)
             of_value = functools.partial(answers or logits, value)
             shares[name] = recall(of_value, groups[name], every, margins, schedule.tile)
-        enough = [(decks[name].count == 0) | (share[1] >= ENOUGH) for name, share in shares.items()]
+        enough = [(decks[name].count == 0) | (share[1] >= MASTERY) for name, share in shares.items()]
         return {name: share[0] for name, share in shares.items()}, jnp.all(jnp.stack(enough))
 
     def block(run):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sim.merge import METHODS
-from sim.model.training import ENOUGH as ENOUGH
+from sim.model.training import MASTERY as MASTERY
 from sim.model.training import Schedule
 from sim.model.transformer import ATTENTION, MLP, Decoder
 from sim.worlds import JOINT, World, kind_of
@@ -28,8 +28,34 @@ class Recipe:
     kinds: tuple[str, ...]
 
 
+class Libraries:
+    """Which adapters and libraries a configuration has, by its ``extras``."""
+
+    extras: tuple[str, ...]
+
+    def adapters(self, world: World) -> tuple[str, ...]:
+        """Names of the adapters that are taught; an adapter's place here is part of its random key."""
+        return tuple(name for name in self._members(world) if not name.startswith(RANDOM))
+
+    def random(self, world: World) -> dict[str, str]:
+        """The adapters that are never trained, each with the name of the one whose norms it has."""
+        members = self._members(world)
+        return {name: name.removeprefix(RANDOM) for name in members if name.startswith(RANDOM)}
+
+    def _members(self, world: World) -> tuple[str, ...]:
+        members = [name for library in self.libraries(world).values() for name in library]
+        return tuple(dict.fromkeys((*world.parts, JOINT, *members)))
+
+    def libraries(self, world: World) -> dict[str, tuple[str, ...]]:
+        """The libraries that are merged and routed: the parts alone, and the extras."""
+        named = dict(world.libraries)
+        return {"parts": world.parts} | {
+            extra: named.get(extra, (*world.parts, extra)) for extra in self.extras
+        }
+
+
 @dataclass(frozen=True)
-class ReuseConfig:
+class ReuseConfig(Libraries):
     """What decides the outcome of a cell, apart from its seed and setting: sizes of the decoder, training,
     which libraries are made, and how they are reused.
 
@@ -74,26 +100,6 @@ class ReuseConfig:
     def recipe(self) -> Recipe:
         """How its adapters are trained."""
         return Recipe(self.decoder, self.finetuning, self.rank, self.kinds)
-
-    def adapters(self, world: World) -> tuple[str, ...]:
-        """Names of the adapters that are taught; an adapter's place here is part of its random key."""
-        return tuple(name for name in self._members(world) if not name.startswith(RANDOM))
-
-    def random(self, world: World) -> dict[str, str]:
-        """The adapters that are never trained, each with the name of the one whose norms it has."""
-        members = self._members(world)
-        return {name: name.removeprefix(RANDOM) for name in members if name.startswith(RANDOM)}
-
-    def _members(self, world: World) -> tuple[str, ...]:
-        members = [name for library in self.libraries(world).values() for name in library]
-        return tuple(dict.fromkeys((*world.parts, JOINT, *members)))
-
-    def libraries(self, world: World) -> dict[str, tuple[str, ...]]:
-        """The libraries that are merged and routed: the parts alone, and the extras."""
-        named = dict(world.libraries)
-        return {"parts": world.parts} | {
-            extra: named.get(extra, (*world.parts, extra)) for extra in self.extras
-        }
 
 
 def of_world(world: Any, **changes: Any) -> ReuseConfig:

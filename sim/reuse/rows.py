@@ -46,6 +46,9 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge; ``PROBE_loss_gain_over_base`` how
     far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``,
     and ``PROBE_given_among_answers``, there of the likeliest answer.
+    Of a language model besides: ``PROBE_rank``, the mean place of the right answer among the probe's answers
+    by likelihood, ``PROBE_likeliest``, how often it is the first, and ``name_loss_ROLE``, the base's mean
+    -log p of the names in nats.
     """
     common = {
         "experiment": cell.experiment,
@@ -54,7 +57,7 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         "rank": max(rank for _, rank in cell.ranks) if cell.ranks else config.rank,
         "seed": cell.seed,
         **{field.name: getattr(cell.setting, field.name) for field in fields(cell.setting)},
-        "facts": len(world.probes[world.parts[0]].tokens),
+        "facts": world.probes[world.parts[0]].count,
     }
     rows = []
 
@@ -64,7 +67,7 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         rows.append(common | values | {"measured": float(measured), "trials": trials})
 
     merges = {}
-    for family in result["forecasts"]:
+    for family in result["training"]:
         merges |= linear_models(config, family, world)
     for model, scores in result["outcomes"].items():
         forecasts = _said(config, world, result["forecasts"], model, merges)
@@ -98,6 +101,15 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
                 metric, right = given_among_answers(name, null), np.asarray(measured.right)
                 expected = float(np.mean(by_luck))
                 add(model, metric, np.mean(right), right.size, "chance", expected, lam)
+    for model, ranks in result.get("ranks", {}).items():
+        lam = _common(merges.get(model))
+        for name, places in ranks.items():
+            middle, chance = (places.size + 1) / 2, world.probes[name].chance
+            add(model, f"{name}_rank", np.mean(places), predictor="chance", predicted=middle, lam=lam)
+            first = np.mean(places == 1)
+            add(model, f"{name}_likeliest", first, places.size, "chance", chance, lam)
+    for role, loss in result.get("names", {}).items():
+        add(BASE, f"name_loss_{role}", loss)
     for family, adapters in result["training"].items():
         for name, record in adapters.items():
             add((family, "single", name), "training_steps", record["steps"])
@@ -133,9 +145,9 @@ def _null(world: World, scores: Mapping) -> dict[str, dict[str, float]]:
     times how often this model's answer is among them, which says nothing of which answer it gives."""
     nulls = {}
     for name, probe in world.probes.items():
-        if probe.layout.chance is not None:
+        if probe.chance is not None:
             among = np.asarray(scores[among_answers(name)]) == 1
-            of = {"chance": probe.layout.chance} | ({"bound": probe.bound(among)} if probe.nulls else {})
+            of = {"chance": probe.chance} | ({"bound": probe.bound(among)} if probe.nulls else {})
             nulls[given_among_answers(name)] = of
             share = np.mean(among)
             nulls[whole(name, probe)] = {key: value * share if share else 0.0 for key, value in of.items()}

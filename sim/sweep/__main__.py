@@ -17,10 +17,12 @@ import pandas as pd
 import tyro
 
 from sim.experiments import EXPERIMENTS
+from sim.experiments.registry import Part
 from sim.figures import gallery
 from sim.lab import cli, cluster, parallel, style
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
+from sim.reuse.language import jobs as language
 from sim.sweep import main_job, page, report, table
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
@@ -52,6 +54,12 @@ class Sweep:
         Path | None,
         tyro.conf.arg(
             help="results folder; for experiments its parent (default: under runs/, by configuration)"
+        ),
+    ] = None
+    base: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            help="folder of the language model, a Llama of Hugging Face (default: what sim.lm fetched)"
         ),
     ] = None
     cache: Annotated[
@@ -91,7 +99,7 @@ def _context(args: Sweep) -> contextlib.AbstractContextManager[parallel.RunConte
 
 
 def _main_job(args: Sweep, command: str) -> None:
-    parts = list(main_job.parts(args.rank, args.profile, args.method, args.world))
+    parts = _on_base(args, list(main_job.parts(args.rank, args.profile, args.method, args.world)))
     config = {"profile": args.profile, "seeds": args.seeds, "rank": args.rank, "world": args.world}
     identity = digest([config, plain([part.config for part in parts])], 8)
     folder = args.out or Path("runs") / f"sweep-{args.profile}-{identity}"
@@ -115,9 +123,9 @@ def _main_job(args: Sweep, command: str) -> None:
 
 def _experiments(args: Sweep, command: str) -> None:
     parent = args.out or Path("runs") / f"experiments-{args.profile}"
-    outcomes = []
-    parts = {name: EXPERIMENTS[name].parts(args.profile) for name in args.names}
     counts = {name: args.seeds or EXPERIMENTS[name].seeds[args.profile] for name in args.names}
+    outcomes = []
+    parts = {name: _on_base(args, EXPERIMENTS[name].parts(args.profile)) for name in args.names}
 
     with _context(args) as context:
 
@@ -128,7 +136,7 @@ def _experiments(args: Sweep, command: str) -> None:
 
         for index, name in enumerate(args.names):
             config = {"experiment": name, "profile": args.profile, "seeds": counts[name]}
-            seeds = functools.partial(counts.get, name)
+            seeds = functools.partial(_same, counts[name])
             arguments = name, parts[name], seeds, config, parent / name, command, context
             outcome = run(*arguments, functools.partial(precompile, args.names[index + 1 :]))
             outcomes.append(outcome)
@@ -145,6 +153,22 @@ def _experiments(args: Sweep, command: str) -> None:
             print(f"\nread {page.write(outcome.summary, outcome.guesses, outcome.folder, figures)}")
             print("\n".join(verdict(outcome.summary, outcome.guesses)))
     require_whole(outcomes)
+
+
+def _same(count: int, part: object) -> int:
+    """How many seeds a part of an experiment runs: as many as the others."""
+    return count
+
+
+def _on_base(args: Sweep, parts: Sequence[Part]) -> list[Part]:
+    """The parts, those on a language model with its folder.
+
+    Raises: ValueError if there is no such folder, or one that no part needs.
+    """
+    placed = [part.on(args.base) if isinstance(part, language.Part) else part for part in parts]
+    if args.base is not None and not any(isinstance(part, language.Part) for part in parts):
+        raise ValueError("--base is for experiments on a language model, such as people: leave it out")
+    return placed
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import Any
 
+from sim.experiments import people
 from sim.experiments.registry import Part
 from sim.merge import METHODS
 from sim.model import lora
@@ -11,6 +12,8 @@ from sim.one_layer import for_rank
 from sim.one_layer import jobs as one_layer_part
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import plain
+from sim.reuse.language import jobs as language
+from sim.reuse.language.config import LanguageConfig
 from sim.worlds import WORLDS
 
 NAME = "main"
@@ -49,10 +52,15 @@ def parts(
                 yield one_layer_part.Part(for_rank(rank, methods=methods))
                 continue
             kind = WORLDS[name]
+            settings = {
+                f"{name}/rank{rank}/{label}": s for label, s in labels(kind.settings[profile]).items()
+            }
+            if kind.is_text:
+                yield language.plain(LanguageConfig(kind.config(), rank=rank, methods=methods), settings)
+                continue
             config = of_world(kind.config(), rank=rank, methods=methods)
             lora.check_rank(config.decoder, config.decoder.modules(config.kinds), rank)
-            settings = kind.settings[profile]
-            yield plain(config, {f"{name}/rank{rank}/{label}": s for label, s in labels(settings).items()})
+            yield plain(config, settings)
 
 
 def labels(settings: Sequence[Any]) -> dict[str, Any]:
@@ -66,7 +74,10 @@ def labels(settings: Sequence[Any]) -> dict[str, Any]:
 
 
 def seeds(part: Part, profile: str, count: int | None) -> int:
-    """How many seeds a part runs: ``count`` of transformers, the profile's of the one-layer model."""
+    """How many seeds a part runs: ``count`` of transformers, the profile's of the one-layer model. A language
+    model has the few of ``people``."""
     if isinstance(part, one_layer_part.Part):
         return SEEDS[profile][one_layer_part.WORLD]
+    if isinstance(part, language.Part):
+        return count or people.SEEDS[profile]
     return count or SEEDS[profile][""]

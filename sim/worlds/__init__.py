@@ -15,6 +15,7 @@ from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds.building import FACTS
 from sim.worlds.probe import Layout, Probe, Step
+from sim.worlds.text import Text, TextProbe, TextWorld
 
 __all__ = [
     "FACTS",
@@ -24,6 +25,9 @@ __all__ = [
     "Probe",
     "Sequences",
     "Step",
+    "Text",
+    "TextProbe",
+    "TextWorld",
     "World",
     "WorldKind",
     "build",
@@ -67,24 +71,38 @@ class WorldKind:
     build:       (config, seed, setting) -> World; equal shapes and layouts for all seeds and settings.
     pretraining, finetuning: how a base and an adapter are trained, batches by name of the groups.
     settings:    by profile ("quick", "paper"), the settings that the main job runs.
+
+    A world of text (``sim.worlds.text``) is for a language model that is there already: it has no vocabulary
+    and no schedules, and ``build`` gives a ``TextWorld``.
     """
 
     name: str
     config: type
     setting: type
-    build: Callable[[Any, int, Any], World]
-    pretraining: Schedule
-    finetuning: Schedule
+    build: Callable[[Any, int, Any], World | TextWorld]
+    pretraining: Schedule | None
+    finetuning: Schedule | None
     settings: Mapping[str, Sequence[Any]]
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its worlds are of text."""
+        return self.finetuning is None
 
 
 WORLDS: Registry[WorldKind] = Registry("world")
 
 
-def world(config: type, setting: type, pretraining: Schedule, finetuning: Schedule, settings: Mapping):
+def world(
+    config: type,
+    setting: type,
+    pretraining: Schedule | None,
+    finetuning: Schedule | None,
+    settings: Mapping,
+):
     """Register ``build`` under the name of its file."""
 
-    def register(build: Callable[[Any, int, Any], World]) -> Callable[[Any, int, Any], World]:
+    def register(build: Callable) -> Callable:
         name = build.__module__.rpartition(".")[2]
         WORLDS.add(name, WorldKind(name, config, setting, build, pretraining, finetuning, settings))
         return build
@@ -97,7 +115,7 @@ def kind_of(config: Any) -> WorldKind:
     return next(kind for kind in WORLDS.values() if kind.config is type(config))
 
 
-def build(config: Any, seed: int, setting: Any) -> World:
+def build(config: Any, seed: int, setting: Any) -> World | TextWorld:
     """One world of the kind of ``config``."""
     return kind_of(config).build(config, seed, setting)
 

@@ -5,8 +5,9 @@ completion are steps of the solution, which are copies, and which adapter owns e
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -84,12 +85,23 @@ class Probe(Sequences):
         The model gives each question's likeliest answer; of all nulls, the one that allows most counts
         (theory/README.md, 2g). Chance for a probe without nulls; NaN if no question is picked.
         """
-        if not np.any(picked):
-            return math.nan
         target = np.asarray(self.target)
-        same = (target[:, None] == target[None]).all(axis=-1)
-        most = ((np.asarray(null) @ same).max(axis=1)[picked].mean() for null in self.nulls.values())
-        return float(max(most, default=self.layout.chance))
+        return highest(self, (target[:, None] == target[None]).all(axis=-1), picked)
+
+    @property
+    def count(self) -> int:
+        """Number of questions S."""
+        return len(self.tokens)
+
+    @property
+    def chance(self) -> float | None:
+        """The layout's."""
+        return self.layout.chance
+
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """Names of the steps of a completion, in the order of writing."""
+        return tuple(step.name for step in self.layout.steps)
 
     @property
     def is_trace(self) -> bool:
@@ -123,7 +135,25 @@ class Probe(Sequences):
         return jax.nn.one_hot(jnp.asarray(owner), parts, dtype=jnp.float32)
 
 
-def whole(name: str, probe: Probe) -> str:
+class Questions(Protocol):
+    """What scores and rows need to know of a probe, be it of tokens (``Probe``) or of text."""
+
+    steps: tuple[str, ...]
+    chance: float | None
+    nulls: Mapping[str, Array]
+    is_trace: bool
+    count: int
+
+
+def highest(probe: Questions, same: Bool[np.ndarray, "S S"], picked: Bool[np.ndarray, " S"]) -> float:
+    """``Probe.bound``; ``same``: whether questions i and j have one answer."""
+    if not np.any(picked):
+        return math.nan
+    most = ((np.asarray(null) @ same).max(axis=1)[picked].mean() for null in probe.nulls.values())
+    return float(max(most, default=probe.chance))
+
+
+def whole(name: str, probe: Questions) -> str:
     """Name of the metric: every token of the completion is right."""
     return f"{name}_exact" if probe.is_trace else name
 
@@ -169,32 +199,59 @@ def score(name: str, probe: Probe, completions: Int[Array, "S L"]) -> dict[str, 
     """
     right = completions == probe.target
     written = jnp.concatenate([probe.tokens[:, : probe.prompt], completions], axis=1)
-    judgements = {whole(name, probe): jnp.all(right, axis=1)}
+    same = [
+        jnp.all(written[:, np.asarray(to)] == written[:, np.asarray(source)], axis=1)
+        for to, source in probe.layout.copies
+    ]
+    verdicts = Verdicts(
+        whole=jnp.all(right, axis=1),
+        steps=[jnp.all(right[:, probe.at(step.positions)], axis=1) for step in probe.layout.steps],
+        template=jnp.all(right[:, probe.at(probe.template)], axis=1) if probe.is_trace else None,
+        copied=jnp.all(jnp.stack(same), axis=0) if same else None,
+        among=jnp.any(jnp.all(completions[:, None] == probe.target[None], axis=-1), axis=1),
+        judges={judge_name: judge(written, probe.tokens) for judge_name, judge in probe.layout.judges},
+    )
+    return outcomes(name, probe, verdicts)
+
+
+class Verdicts(NamedTuple):
+    """What is right in the completions of S questions, (S,) of bool each.
+
+    whole: all of it. steps: each step. template: the wording (of traces). copied: every copy, None if there
+    is none. among: the completion is the answer of some question. judges: further ones, by name.
+    """
+
+    whole: Array
+    steps: Sequence[Array]
+    template: Array | None
+    copied: Array | None
+    among: Array
+    judges: Mapping[str, Array] = {}
+
+
+def outcomes(name: str, probe: Questions, verdicts: Verdicts) -> dict[str, Int8[Array, " S"]]:
+    """The metrics of ``score`` from what is right in the completions."""
+    steps, right = verdicts.steps, verdicts.whole
+    judgements = {whole(name, probe): right}
     if probe.is_trace:
-        steps = [jnp.all(right[:, probe.at(step.positions)], axis=1) for step in probe.layout.steps]
         judgements[f"{name}_answer"] = steps[-1]
-        judgements[f"{name}_template"] = jnp.all(right[:, probe.at(probe.template)], axis=1)
-        same = [
-            jnp.all(written[:, np.asarray(to)] == written[:, np.asarray(source)], axis=1)
-            for to, source in probe.layout.copies
-        ]
-        if same:
-            judgements[f"{name}_copied"] = jnp.all(jnp.stack(same), axis=0)
-        judgements[f"{name}_{probe.layout.steps[0].name}"] = steps[0]
-    for judge_name, judge in probe.layout.judges:
-        judgements[f"{name}_{judge_name}"] = judge(written, probe.tokens)
-    outcomes = {metric: value.astype(jnp.int8) for metric, value in judgements.items()}
-    if probe.layout.chance is not None:
-        among = jnp.any(jnp.all(completions[:, None] == probe.target[None], axis=-1), axis=1)
-        outcomes[among_answers(name)] = among.astype(jnp.int8)
-        conditional = jnp.where(
-            among, judgements[whole(name, probe)].astype(jnp.int8), jnp.int8(NOT_APPLICABLE)
-        )
-        outcomes[given_among_answers(name)] = conditional
+        judgements[f"{name}_template"] = verdicts.template
+        if verdicts.copied is not None:
+            judgements[f"{name}_copied"] = verdicts.copied
+        judgements[f"{name}_{probe.steps[0]}"] = steps[0]
+    judgements |= {f"{name}_{judge_name}": value for judge_name, value in verdicts.judges.items()}
+    metrics = {metric: jnp.asarray(value).astype(jnp.int8) for metric, value in judgements.items()}
+    if probe.chance is not None:
+        metrics[among_answers(name)] = jnp.asarray(verdicts.among).astype(jnp.int8)
+        metrics[given_among_answers(name)] = _where(verdicts.among, right)
     if probe.is_trace:
         before = steps[0]
-        for previous, step, value in zip(probe.layout.steps, probe.layout.steps[1:], steps[1:], strict=False):
-            conditional = jnp.where(before, value.astype(jnp.int8), jnp.int8(NOT_APPLICABLE))
-            outcomes[f"{name}_{step.name}_given_{previous.name}"] = conditional
+        for previous, step, value in zip(probe.steps, probe.steps[1:], steps[1:], strict=False):
+            metrics[f"{name}_{step}_given_{previous}"] = _where(before, value)
             before = before & value
-    return outcomes
+    return metrics
+
+
+def _where(condition: Array, value: Array) -> Int8[Array, " S"]:
+    """The value where the condition holds, ``NOT_APPLICABLE`` elsewhere."""
+    return jnp.where(condition, jnp.asarray(value).astype(jnp.int8), jnp.int8(NOT_APPLICABLE))

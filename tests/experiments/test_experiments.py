@@ -11,8 +11,9 @@ from sim.figures import FIGURES
 from sim.lab.figure import COMMON, Source
 from sim.lab.parallel import THIS_PROCESS
 from sim.reuse.jobs import Part
+from sim.reuse.language.jobs import Part as LanguagePart
 from sim.sweep.run import run
-from sim.worlds import atlas, build, crosslingual, math_word, two_hop
+from sim.worlds import atlas, build, crosslingual, kind_of, math_word, two_hop
 
 SMALLER = {
     two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
@@ -36,7 +37,10 @@ def test_every_experiment_builds_its_worlds(profile):
                 labels.append(label)
                 world = build(part.config.world, 0, setting)
                 assert set(part.config.adapters(world)) <= set(world.data)
+                assert kind_of(part.config.world).is_text == isinstance(part, LanguagePart)
                 assert set(part.config.random(world).values()) <= set(world.parts)
+                if isinstance(part, LanguagePart):
+                    continue
                 assert {name for name, _ in part.config.pretraining.batch} <= set(world.pretraining)
                 assert {name for name, _ in part.config.finetuning.batch} <= set(world.data["joint"])
                 assert all(rank <= part.config.rank for _, rank in ranks)
@@ -69,7 +73,7 @@ def test_controls_have_a_base_with_and_one_without_answers_of_two_hops(name, pro
 
 
 @pytest.mark.slow
-def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
+def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypatch):
     """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # One configuration a world, and ranks as arrays everywhere: one program for all of them.
@@ -79,6 +83,9 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
     for name, item in EXPERIMENTS.items():
         parts, extras = [], max((part.config.extras for part in item.parts("quick")), key=len)
         for part in item.parts("quick"):
+            if isinstance(part, LanguagePart):
+                parts.append(part.on(tiny_llama))
+                continue
             config = configs[type(part.config.world)]
             if getattr(part.config.world, "controls", False):
                 controlled = dataclasses.replace(config.world, controls=True)

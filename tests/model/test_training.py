@@ -268,7 +268,7 @@ def test_what_is_not_known_keeps_training_going(name):
     (fit,) = results(1, [job])
     other = "traces" if name == "facts" else "facts"
     assert int(fit.steps) == SOON.steps
-    assert fit.recall[name] < training.ENOUGH and fit.recall[other] == 1
+    assert fit.recall[name] < training.MASTERY and fit.recall[other] == 1
 
 
 def test_an_empty_group_is_not_waited_for():

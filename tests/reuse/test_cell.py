@@ -13,7 +13,7 @@ from conftest import first, noisy_adapter, runs, tiny
 
 from sim.lab import parallel
 from sim.model import lora
-from sim.model.training import ENOUGH, LOOK
+from sim.model.training import LOOK, MASTERY
 from sim.model.transformer import completion_logits, forward, init
 from sim.reuse import ask, cell, forecast, library, rows
 from sim.reuse.config import BASE, Cell, linear_models
@@ -353,7 +353,7 @@ class TestWhole:
         most = config.finetuning.steps
         for name, steps in rows_of["training_steps"].items():
             assert steps % LOOK == 0 and LOOK <= steps <= most
-            enough = [rows_of[metric][name] >= ENOUGH for metric in ("own_recall", "trace_recall")]
+            enough = [rows_of[metric][name] >= MASTERY for metric in ("own_recall", "trace_recall")]
             assert steps == most or all(enough)
             training = result["training"]["lora"][name]
             assert training["recall"]["facts"] == rows_of["own_recall"][name]

@@ -17,7 +17,7 @@ from sim.bench.clock import benchmark
 from sim.lab import parallel
 from sim.model import fused, lora
 from sim.model.sequences import Sequences
-from sim.model.training import ENOUGH, completion_loss, lead
+from sim.model.training import MASTERY, completion_loss, lead
 from sim.model.transformer import Decoder, Params, completion_logits
 from sim.reuse.bases import train_bases
 from sim.reuse.config import Cell, of_world
@@ -178,7 +178,7 @@ def summary(course: dict[str, np.ndarray], milliseconds: float) -> dict[str, flo
     """One adapter's row: when it knows its facts, and what else it does once their loss is ``ENOUGH``."""
     low = course["loss"] < ENOUGH
     at = int(np.argmax(low)) if low.any() else -1
-    row = {"known": first(course[FACTS] >= ENOUGH), "low": first(low), "loss": course["loss"][at]}
+    row = {"known": first(course[FACTS] >= MASTERY), "low": first(low), "loss": course["loss"][at]}
     row |= {name: course[name][at] for name in ("untouched", "untouched_cot", "cot")}
     return row | {"processor_ms": milliseconds}
 

@@ -23,6 +23,8 @@ def world_claim(
     metric: str = "cot_answer",
     at_once: Sequence[str] = ("direct",),
     numbers: Mapping[str, Cell] | None = None,
+    fixed: str = "2026-11-29",
+    history: str = "",
     limits: str,
 ) -> None:
     """Register the claim that reuse in a world is as in the two-hop world. The world's experiment has its
@@ -33,6 +35,7 @@ def world_claim(
         unseen: {setting with the least familiar entities: the familiar setting of the comparison}.
         metric: of the answer that is written step by step.
         at_once: questions that need both adapters and are answered at once.
+        history: of every rule, if it is not that of the first ones.
     """
 
     def written(labels: Sequence[str], method: str = "sum", library: str = "parts") -> tuple[Cell, ...]:
@@ -47,7 +50,7 @@ def world_claim(
             joint,
             above=SHARE,
             ratio=True,
-            history=HISTORY,
+            history=history or HISTORY,
         ),
         Rule(
             "once",
@@ -55,6 +58,7 @@ def world_claim(
             tuple(Cell(world, POOLED, method, name + GIVEN) for name in at_once for method in METHODS),
             below=NOTHING,
             null=PREDICTED,
+            history=history,
         ),
         Rule(
             "without",
@@ -62,6 +66,7 @@ def world_claim(
             tuple(cell for method in METHODS for cell in written(unshared, method)),
             below=NOTHING,
             null=Cell(world, POOLED, "sum", guess),
+            history=history,
         ),
         Rule(
             "familiar",
@@ -69,6 +74,7 @@ def world_claim(
             written(list(unseen.values())),
             written(list(unseen)),
             above=NOTHING,
+            history=history,
         ),
     )
     own = {
@@ -83,7 +89,7 @@ def world_claim(
         f"The same in {subject}",
         figure,
         world,
-        fixed="2026-11-29",
+        fixed=fixed,
         rules=rules,
         numbers=own | dict(numbers or {}),
         evidence=f"With familiar entities and a shared template (`{shared[0]}`) the sum answers {{sum}} step "

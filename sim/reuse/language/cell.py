@@ -1,0 +1,151 @@
+"""One cell on a language model: every model of a library asked everything."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sim.lab.parallel import COMPILERS
+from sim.merge import METHODS
+from sim.model.llama_adapters import Adapter, combine, init
+from sim.reuse.bases import key_data
+from sim.reuse.config import BASE, Cell, Model
+from sim.reuse.language import ask, models
+from sim.reuse.language.base import Base, Room
+from sim.reuse.language.config import LanguageConfig
+from sim.reuse.language.training import Trained
+from sim.worlds.text import TextWorld
+
+TOGETHER = {"cpu": 1, "gpu": 16}
+"""Models that are asked at once."""
+
+ROUTED = {"cpu": 1, "gpu": 5}
+"""Routed models that are asked at once."""
+
+Weights = tuple[float, ...]
+Update = tuple[str, tuple[str, ...], Weights] | tuple[str, tuple[str, ...], str]
+"""What is run: ("linear", adapters, weights) or ("merge", adapters, method)."""
+
+
+def run(
+    config: LanguageConfig,
+    base: Base,
+    rooms: Sequence[Room],
+    cell: Cell,
+    world: TextWorld,
+    trained: Mapping[str, Trained],
+) -> dict:
+    """What ``sim.reuse.rows`` reads of a cell, as from ``sim.reuse.cell.run``; nothing is forecast here."""
+    key = jax.random.wrap_key_data(key_data(3, cell.seed))
+    adapters = {name: each.adapter for name, each in trained.items()}
+    for place, (name, of) in enumerate(config.random(world).items()):
+        adapters[name] = models.random_like(adapters[of], jax.random.fold_in(key, 1000 + place))
+    wanted = updates(config, world)
+    outcomes, likelihoods = {}, {}
+    sheets = ask.sheets(base, world.probes, rooms)
+    dtype = base.params["q"].dtype
+    for names in _chunks(list(dict.fromkeys(wanted.values())), TOGETHER[jax.default_backend()]):
+        deltas = {name: _delta(config, base, adapters, name, key, dtype) for name in names}
+        states = _stacked([deltas[name] for name in names])
+        answers = ask.answers(base, world.probes, sheets, states, is_routed=False)
+        more = ask.likelihoods(base, world.probes, rooms[0], states) if config.losses else [{}] * len(answers)
+        outcomes |= dict(zip(names, answers, strict=True))
+        likelihoods |= dict(zip(names, more, strict=True))
+    return {
+        "outcomes": {model: outcomes[update] for model, update in wanted.items()}
+        | _routed(config, base, world, sheets, [adapters[part] for part in world.parts]),
+        "losses": {m: {n: each.losses for n, each in likelihoods[u].items()} for m, u in wanted.items()},
+        "ranks": {m: {n: each.rank for n, each in likelihoods[u].items()} for m, u in wanted.items()},
+        "training": {
+            "lora": {
+                name: {"steps": each.steps, "recall": each.recall, "losses": each.losses}
+                for name, each in trained.items()
+            }
+        },
+        "names": ask.name_losses(base, world.names, rooms[0]),
+        "forecasts": {},
+        "kappa": {},
+        "pairs": {},
+    }
+
+
+def updates(config: LanguageConfig, world: TextWorld) -> dict[Model, Update]:
+    """Every model of a cell but the routed ones, and the update that it is run with.
+
+    Merges that are the same sum of updates are one.
+    """
+    found: dict[Model, Update] = {BASE: ("linear", (), ())}
+    for name in config.adapters(world):
+        found["lora", "single", name] = ("linear", (name,), (1.0,))
+    for label, members in config.libraries(world).items():
+        if len(members) == 1:  # asked already, as a single adapter
+            continue
+        for method in config.methods if label == "parts" else config.few:
+            coefficient = METHODS[method].coefficient
+            if coefficient is None:
+                found["lora", label, method] = ("merge", members, method)
+            else:
+                common = float(coefficient(len(members)))
+                found["lora", label, method] = ("linear", members, (common,) * len(members))
+    for lam in config.lambdas:
+        found["lora", "parts", f"lambda={lam:g}"] = ("linear", world.parts, (lam,) * len(world.parts))
+    return found
+
+
+def _delta(config, base: Base, adapters: Mapping[str, Adapter], update: Update, key, dtype) -> models.Delta:
+    kind, members, how = update
+    library = [adapters[name] for name in members]
+    if not library:
+        return models.delta(models.nothing(base.model), dtype)
+    if kind == "linear":
+        return models.delta(combine(library, how), dtype)
+    number = list(METHODS).index(how)
+    result = models.merged(how, config.rank, library, jax.random.fold_in(key, number))
+    if METHODS[how].dense:
+        return {name: matrix.astype(dtype) for name, matrix in result.items()}
+    return models.delta(result, dtype)
+
+
+def _routed(
+    config: LanguageConfig,
+    base: Base,
+    world: TextWorld,
+    sheets: Sequence[ask.Sheet],
+    library: Sequence[Adapter],
+) -> dict[Model, dict]:
+    """Outcomes of the parts under every router, and under the oracle."""
+    routers = (*config.routers, *(["oracle"] if config.oracle else []))
+    if not routers:
+        return {}
+    gates = [ask.oracle_gates(base, world.probes, sheet, len(world.parts)) for sheet in sheets]
+    found: dict[Model, dict] = {}
+    for names in _chunks(routers, ROUTED[jax.default_backend()]):
+        states = [
+            _stacked([models.routed(library, router, of_sheet) for router in names]) for of_sheet in gates
+        ]
+        outcomes = ask.answers(base, world.probes, sheets, states, is_routed=True)
+        found |= {("lora", "parts", router): each for router, each in zip(names, outcomes, strict=True)}
+    return found
+
+
+def _chunks(items: Sequence, size: int) -> Iterator[list]:
+    """Chunks of one size: the last repeats its last item."""
+    for start in range(0, len(items), size):
+        chunk = list(items[start : start + size])
+        yield chunk + chunk[-1:] * (size - len(chunk))
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def compile_merges(config: LanguageConfig, base: Base, world: TextWorld) -> None:
+    """Begin to compile the merges of a cell into JAX's cache of programs, and return at once."""
+    key = jax.random.wrap_key_data(key_data(3, 0))
+    like = jax.eval_shape(lambda: init(base.model, config.rank, jax.random.key(0), config.kinds))
+    merges = {
+        (how, len(members)) for kind, members, how in updates(config, world).values() if kind == "merge"
+    }
+    for method, count in sorted(merges):
+        COMPILERS.submit(models.compile_merge, method, config.rank, [like] * count, key)

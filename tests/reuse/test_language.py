@@ -1,0 +1,226 @@
+"""Cells on a language model: what is asked of merged models, by plain passes over whole sequences."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sim.merge import merge
+from sim.model import llama, llama_adapters, routing
+from sim.model.llama_adapters import combine
+from sim.reuse.language import ask, models
+from sim.reuse.language.base import Base, behind, room_of
+from sim.reuse.language.cell import updates
+from sim.reuse.language.config import LanguageConfig
+from sim.worlds import build
+from sim.worlds.people import Config, Setting
+from theory import lowrank
+
+CONFIG = LanguageConfig(Config(facts=2), rank=2)
+
+
+@pytest.fixture(scope="module")
+def base(tiny_llama):
+    return Base(tiny_llama)
+
+
+@pytest.fixture(scope="module")
+def world():
+    return build(Config(facts=2), 0, Setting("real", "shared", 8))
+
+
+@pytest.fixture(scope="module")
+def rooms(base, world):
+    return [
+        room_of(base.questions([q.text for name in names for q in world.probes[name].questions]))
+        for names in ask.split(world.probes)
+    ]
+
+
+@pytest.fixture(scope="module")
+def library(base):
+    """Two random adapters, strong enough to change what is written."""
+
+    def adapter(seed):
+        start = llama_adapters.init(base.model, 2, jax.random.key(seed))
+        noise = {
+            k: jax.random.normal(jax.random.key(seed + 9), u.b.shape, jnp.float32) for k, u in start.items()
+        }
+        return {kind: update._replace(b=0.3 * noise[kind]) for kind, update in start.items()}
+
+    return [adapter(1), adapter(2)]
+
+
+def stacked(*states):
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def slowly(base, params, sheet, state=None, project=llama.plain):
+    """Greedy answers by whole passes without padding or stored keys."""
+    rows = []
+    for one in sheet.questions:
+        tokens = list(one.tokens[: one.start])
+        for _ in range(sheet.length):
+            now = state(len(tokens)) if callable(state) else state
+            logits = llama.forward(base.model, params, jnp.asarray([tokens]), now, project)
+            tokens.append(int(jnp.argmax(logits[0, -1])))
+        rows.append(tokens[one.start :])
+    return rows
+
+
+def test_merged_models_write_what_whole_passes_with_the_merge_in_the_weights_write(
+    base, world, rooms, library
+):
+    dense = models.merged("ties", 2, library, jax.random.key(0))
+    sums = models.delta(combine(library, (0.5, 1.5)), jnp.float32)
+    trace = ask.sheets(base, world.probes, rooms)[1]
+    for name, state in (("ties", dense), ("sum", sums)):
+        folded = base.params | {kind: base.params[kind] + change for kind, change in state.items()}
+        written = ask.write_all(
+            base.model, base.params, stacked(dense, sums), *trace[:2], 6,
+            project=models.with_delta, at=llama_adapters.as_it_is,
+        )  # fmt: skip
+        expected = slowly(base, folded, trace._replace(length=6))
+        assert written[["ties", "sum"].index(name)].tolist() == expected
+
+
+@pytest.mark.parametrize("router", ["arrow", "arrow_top1", "spectr", "logo"])
+def test_a_routed_matrix_is_that_of_the_miniature(base, library, router):
+    """W x + sum_i g_i(x) Delta W_i x, layer by layer, with the gates of ``sim.model.routing``."""
+    x = jax.random.normal(jax.random.key(5), (2, 3, base.model.width), jnp.float32)
+    state = models.routed(library, router, np.zeros((2, 3, 2)))
+    for layer in range(base.model.layers):
+        one = jax.tree.map(lambda leaf, n=layer: leaf[n], state)
+        project = routing.routed(
+            [jax.tree.map(lambda leaf, n=layer: leaf[n], each) for each in library], router
+        )
+        for kind in ("q", "up"):
+            weight = base.params[kind][layer]
+            expected = project(kind, weight, x)
+            np.testing.assert_allclose(models.gated(kind, weight, one, x), expected, atol=1e-4)
+            assert np.abs(expected - x @ weight.T).max() > 0.1
+
+
+@pytest.mark.parametrize("router", ["components"])
+def test_a_router_that_picks_parts_is_refused(library, router):
+    with pytest.raises(ValueError, match="router 'components' is not made for a language model"):
+        models.routed(library, router, np.zeros((1, 1, 2)))
+
+
+def test_the_oracle_sends_every_token_to_the_owner_of_its_text(base, world, rooms, library):
+    trace = ask.sheets(base, world.probes, rooms)[1]
+    gates = ask.oracle_gates(base, world.probes, trace, 2)
+    (one, question) = trace.questions[0], world.probes["cot"].questions[0]
+    shift = trace.prompts.shape[1] - one.start
+    for part, own in ((0, " The home of"), (1, " emblem")):
+        tokens = [t for t, row in zip(one.tokens, gates[0, shift:], strict=False) if row[part]]
+        assert own in base.tokenizer.text(tokens)
+    owned = ["".join(piece.text for piece in question.pieces if piece.owner == part) for part in range(2)]
+    texts = [
+        base.tokenizer.text([t for t, row in zip(one.tokens, gates[0, shift:], strict=False) if row[part]])
+        for part in range(2)
+    ]
+    assert texts == owned
+    assert not gates[0, :shift].any() and np.all(gates[0, shift:].sum(axis=1) == 1)
+    # The state of a place is that of its adapter alone.
+    state = models.routed(library, "oracle", gates)
+    written = ask.write_all(
+        base.model, base.params, stacked(state), *trace[:2], 6, project=models.gated, at=models.at_position
+    )  # fmt: skip
+
+    def at(count):
+        owner = gates[:1, shift : shift + count]
+        whole = {
+            kind: own._replace(gates=own.gates[:, :1, shift : shift + count]) for kind, own in state.items()
+        }
+        assert whole["q"].gates.shape[2] == owner.shape[1]
+        return whole
+
+    first = trace._replace(questions=trace.questions[:1], length=6)
+    assert written[0, :1].tolist() == slowly(base, base.params, first, at, models.gated)
+
+
+def test_every_answer_has_the_likelihood_of_a_whole_pass(base, world, rooms, library):
+    probe = world.probes["direct_question"]
+    states = [models.delta(combine(library, pair), jnp.float32) for pair in ((1, 0), (0.5, 0.5))]
+    likelihoods = ask.likelihoods(base, world.probes, rooms[0], stacked(*states))
+    assert [set(each) for each in likelihoods] == [{"direct", "direct_question"}] * 2
+    for state, each in zip(states, likelihoods, strict=True):
+        expected = np.zeros((2, 2))
+        for i, question in enumerate(probe.questions):
+            for j, other in enumerate(probe.questions):
+                text = type(question.text)(question.text.prompt, other.text.answer)
+                (one,) = base.questions([text])
+                logits = llama.forward(
+                    base.model, base.params, jnp.asarray([one.tokens]), state, models.with_delta
+                )
+                logs = jax.nn.log_softmax(logits[0, one.start - 1 : -1])
+                expected[i, j] = -np.sum(np.asarray(logs)[np.arange(len(one.answer)), list(one.answer)])
+        losses, rank = each["direct_question"]
+        np.testing.assert_allclose(losses.loss, np.diagonal(expected), rtol=1e-4)
+        np.testing.assert_allclose(losses.nulls[""], expected.mean(axis=1), rtol=1e-4)
+        assert rank.tolist() == [1 + (row < row[i]).sum() for i, row in enumerate(expected)]
+        assert losses.right.tolist() == (expected.argmin(axis=1) == [0, 1]).tolist()
+
+
+def test_places_among_answers_of_equal_likelihood_are_shared():
+    pairs = np.array([[1.0, 1.0, 2.0], [3.0, 3.0, 3.0], [1.0, 2.0, 3.0]])
+    assert ask._likelihoods(pairs).rank.tolist() == [1.5, 2.0, 3.0]
+    assert np.mean([1.5, 2.0, 2.5]) == (3 + 1) / 2
+
+
+@pytest.mark.parametrize("method", ["svd", "ties", "core_ties", "dare", "linear_factors"])
+def test_a_merge_of_a_language_model_is_that_of_each_of_its_matrices(library, method):
+    key = jax.random.key(3)
+    result = models.merged(method, 2, library, key)
+    number = 0
+    for kind in ("down", "gate", "up", "k", "v", "o", "q"):  # by shape, in the order of their names
+        for layer in range(2):
+            updates_of_one = [
+                jax.tree.map(lambda leaf, n=layer: leaf[n], adapter[kind]) for adapter in library
+            ]
+            options = {"key": jax.random.fold_in(key, number)} if method == "dare" else {}
+            expected = merge(method, updates_of_one, rank=2 if method == "svd" else None, **options)
+            number += 1
+            found = jax.tree.map(lambda leaf, n=layer: leaf[n], result[kind])
+            one, other = (
+                lowrank.dense(u) if isinstance(u, lowrank.LowRank) else u for u in (found, expected)
+            )
+            np.testing.assert_allclose(one, other, atol=1e-5)
+            assert np.abs(other).max() > 1e-2
+
+
+def test_a_random_adapter_has_the_norms_of_its_own(library):
+    random = models.random_like(library[0], jax.random.key(4))
+    for kind, update in library[0].items():
+        np.testing.assert_allclose(lowrank.norm(random[kind]), lowrank.norm(update), rtol=1e-5)
+        cosine = lowrank.inner(random[kind], update) / lowrank.norm(update) ** 2
+        assert random[kind].a.shape == update.a.shape and np.abs(cosine).max() < 0.6
+
+
+def test_merges_that_are_one_sum_are_run_once(world):
+    methods = ("average", "sum", "concat", "ties")
+    config = dataclasses.replace(CONFIG, methods=methods, lambdas=(0.5, 1.0), extras=("bridge",))
+    wanted = updates(config, world)
+    parts = {method: wanted["lora", "parts", method] for method in (*methods, "lambda=0.5", "lambda=1")}
+    assert parts["sum"] == parts["concat"] == parts["lambda=1"] == ("linear", ("hop1", "hop2"), (1.0, 1.0))
+    assert parts["average"] == parts["lambda=0.5"] == ("linear", ("hop1", "hop2"), (0.5, 0.5))
+    assert parts["ties"] == ("merge", ("hop1", "hop2"), "ties")
+    assert wanted["lora", "bridge", "average"][2] == (1 / 3,) * 3
+    assert wanted["lora", "single", "joint"] == ("linear", ("joint",), (1.0,))
+
+
+def test_texts_come_back_from_their_tokens(base, world):
+    for name, probe in world.probes.items():
+        for question in probe.questions:
+            (one,) = base.questions([question.text])
+            assert base.continuation(one.tokens[: one.start], one.answer) == question.text.answer, name
+            rows = behind([one], room_of([one]), 2)
+            assert rows.mask.sum() == len(one.answer) and rows.target[0, : len(one.answer)].tolist() == [
+                *one.answer
+            ]
+            assert [one.tokens[p + 1] for p in rows.position[0, : len(one.answer)]] == [*one.answer]
+            end = base.tokenizer.eos_token_id
+            assert base.continuation(one.tokens[: one.start], [*one.answer, end, 5]) == question.text.answer

@@ -1,0 +1,165 @@
+"""Experiments on a language model as a user meets them: the same files, resumed, a line for a mistake."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sim.hf import fetch
+from sim.reuse.language import cell, jobs, training
+from sim.sweep.run import CORE, VALUES
+
+FIELDS = ("entities", "template", "dose", "duration")
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+def results(out, name):
+    return pd.read_csv(out / name / "results.csv", keep_default_na=False, na_values=[""])
+
+
+def test_end_to_end_and_again(tiny_llama, command, monkeypatch, tmp_path):
+    code, _, err = command("sim.sweep", "people", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 0, err
+    rows = results(tmp_path, "people")
+    assert tuple(rows.columns) == ("unit", *CORE, *FIELDS, *VALUES)
+    assert set(rows["unit"]) == {"people/real/shared/seed000"} and set(rows["world"]) == {"people"}
+    assert set(rows["facts"]) == {2} and set(rows["rank"]) == {8} and set(rows["dose"]) == {8}
+    models = set(zip(rows["library"], rows["method"], strict=True))
+    assert models == {
+        *(("single", name) for name in ("base", "hop1", "hop2", "joint")),
+        *(("parts", name) for name in ("average", "sum", "ties", "svd", "lambda=0.5")),
+    }
+    lam = dict(zip(rows["method"], rows["lam"], strict=True))
+    assert (lam["average"], lam["sum"], lam["lambda=0.5"]) == (0.5, 1.0, 0.5) and np.isnan(lam["ties"])
+    nulls = rows[rows["predictor"] == "chance"].set_index(["method", "metric"])["predicted"]
+    assert nulls["sum", "direct_rank"] == 1.5 and nulls["sum", "direct_likeliest"] == 0.5
+    steps = rows[rows["metric"] == "training_steps"].set_index("method")["measured"]
+    assert set(steps.index) == {"hop1", "hop2", "joint"} and steps.isin((5, 10)).all()
+    losses = rows[rows["metric"].str.startswith("name_loss")].set_index("metric")["measured"]
+    assert len(losses) == 3 and (losses > 1).all()
+    same = [
+        rows[rows["method"] == name].drop(columns="method").reset_index(drop=True)
+        for name in ("average", "lambda=0.5")
+    ]
+    pd.testing.assert_frame_equal(*same)
+    config = json.loads((tmp_path / "people" / "manifest.json").read_text())["config"]
+    assert config["parts"][0]["base"].startswith(tiny_llama.name)
+    before = (tmp_path / "people" / "results.csv").read_bytes()
+    monkeypatch.setattr(training, "train", None)
+    code, _, err = command("sim.sweep", "people", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 0 and (tmp_path / "people" / "results.csv").read_bytes() == before
+
+
+def test_interrupted_and_run_again(tiny_llama, command, monkeypatch, tmp_path):
+    whole, half = tmp_path / "whole", tmp_path / "half"
+    assert command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", whole)[0] == 0
+    calls = []
+
+    def run(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return cell.run(*arguments)
+
+    monkeypatch.setattr(jobs, "ask_cell", run)
+    code, _, err = command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", half)
+    assert code == 130 and "run the same command again to go on" in err
+    assert set(results(half, "people_stopping")["label"]) == {"real/shared/x1"}
+    code, _, err = command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", half)
+    assert code == 0 and len(calls) == 3
+    one, other = (
+        results(out, "people_stopping").sort_values(["unit"], kind="stable") for out in (whole, half)
+    )
+    pd.testing.assert_frame_equal(one.reset_index(drop=True), other.reset_index(drop=True), rtol=1e-4)
+    assert set(one["duration"]) == {1, 2}
+    steps = one[one["metric"] == "training_steps"].pivot(
+        index="method", columns="duration", values="measured"
+    )
+    assert (steps[2] == 2 * steps[1]).all()
+
+
+def test_another_base_is_refused_in_the_same_folder(tiny_llama, command, monkeypatch, tmp_path):
+    other = shutil.copytree(tiny_llama, tmp_path / "other")
+    (other / "tokenizer_config.json").write_text((tiny_llama / "tokenizer_config.json").read_text() + "\n")
+    monkeypatch.setattr(training, "train", lambda *rest: iter(()))
+    command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path / "out")
+    code, _, err = command("sim.sweep", "people_dose", "--base", other, "--out", tmp_path / "out")
+    assert code == 2 and "another configuration" in err and err.count("\n") <= 2
+
+
+def broken(folder, how):
+    """A copy of a base with one fault."""
+    if how == "half a file":
+        whole = (folder / "model.safetensors").read_bytes()
+        (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    elif how == "no Llama":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | {"model_type": "gpt2"}))
+    elif how == "no tokenizer":
+        for path in folder.glob("tokenizer*"):
+            path.unlink()
+    else:
+        from tokenizers import Tokenizer, models, pre_tokenizers
+
+        words = {"<unk>": 0, "The": 1, "home": 2} if how == "words" else None
+        cutter = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if words:
+            cutter = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+            cutter.pre_tokenizer = pre_tokenizers.Whitespace()
+        else:
+            cutter.add_tokens([*(f"<{number}>" for number in range(100)), " of"])
+        cutter.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("half a file", "model.safetensors cannot be read"),
+        ("no Llama", "is a model of type 'gpt2': give a folder of a model of type 'llama'"),
+        ("no tokenizer", "tokenizer"),
+        ("words", "cannot write"),
+        ("more tokens than rows", "the tokenizer is another base's"),
+    ],
+)
+def test_a_base_that_is_none_is_one_line_and_exit_2(tiny_llama, command, tmp_path, how, message):
+    folder = broken(shutil.copytree(tiny_llama, tmp_path / "base"), how)
+    code, _, err = command("sim.sweep", "people", "--base", folder, "--out", tmp_path / "out")
+    line = err.splitlines()[-1]
+    assert code == 2 and message in line and line.startswith("error: ") and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["people"], f"no base is there: run python -m sim.lm fetch, or {fetch.REMEDY}"),
+        (["people", "--base", "/none"], "--base /none is no folder"),
+        (
+            ["rank", "--base", "."],
+            "--base is for experiments on a language model, such as people: leave it out",
+        ),
+        (
+            ["--world", "people", "--rank", "9", "--base", "LLAMA"],
+            "rank is 9; give 1 to 8: the joint adapter",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(tiny_llama, command, arguments, message):
+    arguments = [str(tiny_llama) if word == "LLAMA" else word for word in arguments]
+    code, out, err = command("sim.sweep", *arguments)
+    assert code == 2 and out == "" and err.count("\n") == 1 and message in err
+
+
+def test_a_loss_that_is_no_number_fails_its_cells_alone(tiny_llama, command, monkeypatch, tmp_path):
+    """Both durations of one adapter; the cells of others would go on."""
+    monkeypatch.setattr(training, "train", lambda config, base, tasks: iter([(tasks[1], 1, None)]))
+    code, _, err = command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 1 and "2 units failed" in err and "the loss of adapter hop2 became NaN or infinite" in err
+    units = json.loads((tmp_path / "people_stopping" / "manifest.json").read_text())["failed"]
+    assert set(units) == {f"people_stopping/real/shared/x{many}/seed000" for many in (1, 2)}
