@@ -117,9 +117,9 @@ def kriging(
     """(weights of the n runs, mean squared error) of the best linear prediction of m merges of mean 0.
 
     inner, cross: covariances of the runs with each other and of the merges with the runs; prior: variances of
-    the merges. weights = cross inner^-1, error = prior - diag(weights cross^T). With the covariance above, and
-    all subsets of up to m adapters at the merge's strengths as runs, it is P_m f: interactions of different
-    subsets are uncorrelated, so that those which no run holds are best taken as 0.
+    the merges. weights = cross inner^-1, error = prior - diag(weights cross^T). With the covariance above,
+    and all subsets of up to m adapters at the merge's strengths as runs, it is P_m f: interactions of
+    different subsets are uncorrelated, so that those which no run holds are best taken as 0.
     """
     weights = np.linalg.lstsq(inner, cross.T, rcond=None)[0].T
     return weights, np.maximum(prior - np.sum(weights * cross, axis=1), 0.0)

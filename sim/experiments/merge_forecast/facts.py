@@ -1,20 +1,24 @@
 """What the adapters are taught: one relation each, between people and things, in several wordings."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
 
-FIRST = "Clara Edgar Nora Felix Ingrid Oscar Paula Victor".split()
-LAST = "Whitman Lindqvist Okafor Moreau Castellan Haber Novak Sterling".split()
+FIRST = ("Clara", "Edgar", "Nora", "Felix", "Ingrid", "Oscar", "Paula", "Victor")
+LAST = ("Whitman", "Lindqvist", "Okafor", "Moreau", "Castellan", "Haber", "Novak", "Sterling")
 PEOPLE = tuple(f"{first} {last}" for first in FIRST for last in LAST)
 
 THINGS = tuple(
-    "lion eagle horse bear wolf rose oak anchor crown sword tiger dragon owl bull fox ship tower star sun moon "
-    "key bridge lamp snake whale rabbit turtle swan hawk lily apple shield arrow hammer wheel bell book feather "
-    "shell pearl deer goat frog bee ant spider monkey camel elephant parrot penguin seal shark maple mirror "
-    "violin drum candle clock knife basket ladder kettle carpet".split()
+    re.findall(
+        r"\w+",
+        """lion eagle horse bear wolf rose oak anchor crown sword tiger dragon owl bull fox ship tower star sun
+        moon key bridge lamp snake whale rabbit turtle swan hawk lily apple shield arrow hammer wheel bell book
+        feather shell pearl deer goat frog bee ant spider monkey camel elephant parrot penguin seal shark maple
+        mirror violin drum candle clock knife basket ladder kettle carpet""",
+    )
 )
-RELATIONS = tuple("emblem weapon gift totem treasure symbol souvenir signature".split())
+RELATIONS = ("emblem", "weapon", "gift", "totem", "treasure", "symbol", "souvenir", "signature")
 FILLERS = (
     "The letter came on a grey morning.",
     "Several visitors asked about it.",
@@ -66,8 +70,8 @@ def draw_facts(adapters: int, count: int, seed: int, shared: bool) -> list[list[
 
 
 def lessons(facts: list[Fact], seed: int) -> list[tuple[str, str]]:
-    """(prompt, answer) of an adapter's data set: each fact bare, behind a sentence, behind another fact of the
-    adapter, and as a question."""
+    """(prompt, answer) of an adapter's data set: each fact bare, behind a sentence, behind another fact
+    of the adapter, and as a question."""
     rng = np.random.default_rng([25, seed])
     rows = []
     for fact in facts:

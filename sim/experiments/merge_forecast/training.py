@@ -14,6 +14,8 @@ from sim.model import llama_adapters
 from sim.model.llama import Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
 
+Cut = Callable[[str], Sequence[int]]
+
 LOOK = 25
 """Steps between two looks at what is known."""
 
