@@ -96,6 +96,27 @@ def covariance(
     return (1 + (np.asarray(left) * gains) @ np.asarray(right).T) ** depth
 
 
+def saturating_covariance(
+    left: Float[np.ndarray, "n K"], right: Float[np.ndarray, "m K"], gains: Float[np.ndarray, " K"]
+) -> Float[np.ndarray, "n m"]:
+    """E f(w) f(w') of a wide layer whose units saturate, f(w) = sum_u v_u erf(b_u + sum_i w_i a_ui):
+
+        2/pi arcsin(2 s(w, w') / sqrt((1 + 2 s(w, w)) (1 + 2 s(w', w'))))
+        s(w, w') = 1 + sum_i g_i w_i w_i'
+
+    for b ~ N(0, 1), a_ui ~ N(0, g_i), v_u independent of mean 0 and variance 1 over the number of units
+    (Williams, Neural Computation 10, 1998). All orders of interaction, and they cancel: strong adapters do
+    not add up, where the linear network's do.
+    """
+
+    def product(one, other):
+        return 1 + np.sum(one * gains * other, axis=-1)
+
+    left, right = np.asarray(left, float), np.asarray(right, float)
+    sizes = np.sqrt(1 + 2 * product(left, left))[:, None] * np.sqrt(1 + 2 * product(right, right))[None, :]
+    return 2 / np.pi * np.arcsin(2 * (1 + (left * gains) @ right.T) / sizes)
+
+
 def order_variances(adapters: int, gain: float, depth: int) -> Float[np.ndarray, " orders"]:
     """E of the squared sum of all interactions of k adapters, k = 0 .. s, over E f(0)^2, in that network:
 

@@ -45,3 +45,13 @@ def outputs(
 def subset_weights(adapters: int, strength: float) -> Float[np.ndarray, "n K"]:
     """The merges of all subsets at one strength, in the order of a flattened table over subsets."""
     return strength * np.indices((2,) * adapters).reshape(adapters, -1).T.astype(float)
+
+
+def saturating_outputs(
+    weights: Float[np.ndarray, "n K"], gains: Sequence[float], key: Array, draws: int
+) -> Float[np.ndarray, "draws n"]:
+    """erf(b + sum_i w_i a_i) of every merge, for each drawn unit: b ~ N(0, 1), a_i ~ N(0, g_i)."""
+    weights, gains = jnp.asarray(weights, jnp.float64), jnp.asarray(gains, jnp.float64)
+    noise = jax.random.normal(key, (draws, 1 + len(gains)), jnp.float64)
+    inputs = (noise[:, 1:] * jnp.sqrt(gains)[None, :]) @ weights.T
+    return np.asarray(jax.scipy.special.erf(noise[:, :1] + inputs))

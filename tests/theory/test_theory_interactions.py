@@ -97,6 +97,17 @@ def test_covariance_and_variance_by_order_are_those_of_drawn_networks(depth):
     assert (orders[depth + 1 :] < 1e-12).all()
 
 
+def test_saturating_covariance_is_that_of_drawn_units():
+    each, gains, draws = np.array([[0, 0], [1, 0], [0.5, 1.5], [2, 2.0]]), np.array([0.7, 3.0]), 40000
+    values = twin.saturating_outputs(each, gains, seeds.key(74), draws)
+    products = values[:, :, None] * values[:, None, :]
+    error = products.std(0) / draws**0.5
+    expected = closed.saturating_covariance(each, each, gains)
+    assert (np.abs(products.mean(0) - expected) < 4.5 * error).all()
+    strong = closed.saturating_covariance([[9, 9.0]], [[9, 0.0]], np.array([100.0, 1e-9]))
+    assert strong[0, 0] == pytest.approx(1, abs=0.02)  # what is saturated does not grow
+
+
 def test_orders_add_up_to_the_variance_of_the_merge():
     orders = closed.order_variances(6, 0.2, 30)
     total = sum(np.outer(orders, 1)[:, 0])
