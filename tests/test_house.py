@@ -26,7 +26,10 @@ BELOW = {
     "one_layer": {"lab", "model", "merge", "twins"},
     "reuse": {"lab", "model", "worlds", "merge"},
     "laws": {"lab", "model", "merge", "twins", "one_layer"},
-    "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
+    "experiments": {
+        *("lab", "model", "worlds", "merge", "one_layer", "reuse"),
+        *("diagnose", "hf", "predict"),  # the test bed of predict
+    },
     "diagnose": {"lab", "model", "merge"},
     "hf": {"lab", "model", "merge"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf"},

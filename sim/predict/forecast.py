@@ -1,10 +1,11 @@
 """Accuracies of merges that were not run: the predictor that left-out runs prefer, and how far it errs there.
 
-A group's accuracy is the mean over its prompts of the probability that the lead is positive. The covariance
-(``kriging.COVARIANCES``) is chosen by the mean error of that accuracy when each run is left out in turn.
-The interval is conformal: the errors of the left-out runs over their predicted standard deviations, of all
-groups together, have a quantile q, and an accuracy is predicted within q standard deviations (Papadopoulos et
-al. 2008; Barber et al., Ann. Stat. 49, 2021, for leaving out). It speaks of the prompts at hand.
+A group's accuracy is the mean over its prompts of the probability that all margins are positive, taken as
+independent. The covariance (``kriging.COVARIANCES``) is chosen by the mean error of that accuracy when each
+run is left out in turn. The interval is conformal: the errors of the left-out runs over their predicted
+standard deviations, of all groups together, have a quantile q, and an accuracy is predicted within q standard
+deviations (Papadopoulos et al. 2008; Barber et al., Ann. Stat. 49, 2021, for leaving out). Errors count where
+there was something to decide: a prediction or an outcome off 0 and 1. It speaks of the prompts at hand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,24 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import ndtr
+from scipy.special import log_ndtr
 
 from sim.predict import kriging
-from sim.predict.kriging import Kriging, Leads
+from sim.predict.kriging import Kriging, Margins
+from sim.predict.outcomes import Outcomes
 
 LEVEL = 0.9
 """Coverage of the intervals."""
 
-GRAIN = 0.25
+GRAIN = 0.5
 """What is added to the standard deviation of a group's accuracy, in prompts: shares come in steps."""
+
+
+EDGE = 0.02
+"""An accuracy nearer to 0 or 1 leaves nothing to decide."""
+
+FEWEST = 10
+"""Errors that the interval is learnt from, at least, before all count."""
 
 
 class Cells(NamedTuple):
@@ -39,12 +48,14 @@ class Cells(NamedTuple):
 class Forecast:
     """Fits of every covariance to the runs at hand.
 
-    groups: names. of: (P,) the group of each prompt. errors: of each covariance, the mean absolute error of
-    the accuracies of left-out merges. best: the covariance of least error. width: q, of the best.
+    groups: names. of: (P,) the group of each prompt. row: (M,) the prompt of each margin, in order.
+    errors: of each covariance, the mean absolute error of the accuracies of left-out merges. best: the
+    covariance of least error. width: q, of the best.
     """
 
     groups: tuple[str, ...]
     of: np.ndarray
+    row: np.ndarray
     models: Mapping[str, Kriging]
     errors: Mapping[str, float]
     best: str
@@ -61,8 +72,9 @@ def shares(values: Float[np.ndarray, "m P"], of: np.ndarray, groups: Sequence[st
     return np.stack([np.asarray(values, float)[:, of == group].mean(axis=1) for group in groups], axis=1)
 
 
-def _cells(leads: Leads, of: np.ndarray, groups: Sequence[str], width: float) -> Cells:
-    chance = ndtr(leads.mean / leads.deviation)
+def _cells(margins: Margins, row: np.ndarray, of: np.ndarray, groups: Sequence[str], width: float) -> Cells:
+    starts = np.flatnonzero(np.diff(row, prepend=-1))
+    chance = np.exp(np.add.reduceat(log_ndtr(margins.mean / margins.deviation), starts, axis=1))
     counts = np.array([np.sum(of == group) for group in groups])
     mean = shares(chance, of, groups)
     deviation = np.sqrt(shares(chance * (1 - chance), of, groups) / counts) + GRAIN / counts
@@ -72,7 +84,7 @@ def _cells(leads: Leads, of: np.ndarray, groups: Sequence[str], width: float) ->
 
 def forecast(
     weights: Float[np.ndarray, "n K"],
-    lead: Float[np.ndarray, "n P"],
+    outcomes: Outcomes,
     of: Sequence[str],
     before: "Forecast | None" = None,
     covariances: Sequence[str] = tuple(kriging.COVARIANCES),
@@ -82,26 +94,33 @@ def forecast(
     before: a forecast from fewer of these runs: its parameters are taken as they are.
     Raises: ValueError where no merge of two or more adapters was run: nothing tells how far predictions err.
     """
-    weights, lead, of = np.asarray(weights, float), np.asarray(lead, float), np.asarray(of)
+    weights, of = np.asarray(weights, float), np.asarray(of)
     groups = tuple(dict.fromkeys(of.tolist()))
     merges = np.count_nonzero(weights, axis=1) > 1
     if not merges.any():
         raise ValueError("no merge was run: run some, or nothing tells how far predictions err")
-    owner = kriging.owners(weights, lead)
+    row = np.repeat(outcomes.row, outcomes.margin.shape[2])
+    margin = outcomes.margin.reshape(len(weights), -1)
+    owner = kriging.owners(weights, outcomes.lead)[row]
     if before is None:
-        models = {name: kriging.fit(name, weights, lead, owner) for name in covariances}
+        models = {name: kriging.fit(name, weights, margin, owner) for name in covariances}
     else:
         models = {
-            name: Kriging(name, weights, lead, owner, model.parameters)
+            name: Kriging(name, weights, margin, owner, model.parameters)
             for name, model in before.models.items()
         }
-    outcome, errors, scores = shares(lead > 0, of, groups), {}, {}
+    truth, errors, scores = shares(outcomes.lead > 0, of, groups), {}, {}
     for name, model in models.items():
-        cells = _cells(kriging.leave_one_out(model), of, groups, 0.0)
-        error = np.abs(cells.mean - outcome)[merges]
-        errors[name], scores[name] = float(error.mean()), (error / cells.deviation[merges]).ravel()
+        cells = _cells(kriging.leave_one_out(model), row, of, groups, 0.0)
+        error, score = (
+            np.abs(cells.mean - truth)[merges],
+            (np.abs(cells.mean - truth) / cells.deviation)[merges],
+        )
+        open_cells = (np.minimum(cells.mean, truth) < 1 - EDGE) & (np.maximum(cells.mean, truth) > EDGE)
+        some = score[open_cells[merges]]
+        errors[name], scores[name] = float(error.mean()), some if len(some) >= FEWEST else score.ravel()
     best = min(errors, key=errors.get)
-    return Forecast(groups, of, models, errors, best, quantile(scores[best], LEVEL))
+    return Forecast(groups, of, row, models, errors, best, quantile(scores[best], LEVEL))
 
 
 def quantile(scores: Float[np.ndarray, " M"], level: float) -> float:
@@ -112,7 +131,8 @@ def quantile(scores: Float[np.ndarray, " M"], level: float) -> float:
 
 def accuracies(model: Forecast, at: Float[np.ndarray, "m K"]) -> Cells:
     """Of merges that were not run, by the best covariance."""
-    return _cells(kriging.predict(model.models[model.best], at), model.of, model.groups, model.width)
+    margins = kriging.predict(model.models[model.best], at)
+    return _cells(margins, model.row, model.of, model.groups, model.width)
 
 
 def undecided(model: Forecast, at: Float[np.ndarray, "m K"]) -> np.ndarray:
@@ -124,6 +144,7 @@ def undecided(model: Forecast, at: Float[np.ndarray, "m K"]) -> np.ndarray:
     outside = np.zeros(cells.mean.shape, bool)
     for name, error in model.errors.items():
         if name != model.best and error <= 2 * model.errors[model.best]:
-            other = _cells(kriging.predict(model.models[name], at), model.of, model.groups, 0.0).mean
+            margins = kriging.predict(model.models[name], at)
+            other = _cells(margins, model.row, model.of, model.groups, 0.0).mean
             outside |= (other < cells.low) | (other > cells.high)
     return outside

@@ -1,10 +1,11 @@
-"""Leads of merges that were not run, from those that were: the best linear prediction under a covariance.
+"""Margins of merges that were not run, from those that were: the best linear prediction under a covariance.
 
-A prompt's lead is a function of the adapters' strengths. Its covariance is one of ``theory.interactions``:
-of the first order, of pairs, of all orders, or of all orders that saturate. The strength of an adapter counts
-by a gain. Prompts have two gains: of their own adapter, the one that alone makes the answer right, and of
-every other. These, and the share of noise, maximise the likelihood of the runs at hand, over all prompts of
-a kind; a prompt's own variance is profiled out. Arrays in, arrays out: nothing here knows what was run.
+A margin of a prompt is a function of the adapters' strengths. Its covariance is one of
+``theory.interactions``: of the first order, of pairs, of all orders, or of all orders that saturate. The
+strength of an adapter counts by a gain. Prompts have two gains: of their own adapter, the one that alone
+makes the answer right, and of every other. These, and the share of noise, maximise the likelihood of the runs
+at hand, over all prompts of a kind; a margin's own variance is profiled out. Arrays in, arrays out: nothing
+here knows what was run.
 """
 
 import functools
@@ -42,28 +43,27 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Kriging:
-    """A fit to n runs of P prompts. parameters: of prompts with an owner, and of those without."""
+    """A fit to M margins in n runs. owner: of each margin's prompt. parameters: of prompts with an owner, and
+    of those without."""
 
     covariance: str
     weights: Float[np.ndarray, "n K"]
-    lead: Float[np.ndarray, "n P"]
-    owner: Int[np.ndarray, " P"]
+    margin: Float[np.ndarray, "n M"]
+    owner: Int[np.ndarray, " M"]
     parameters: tuple[tuple[float, ...], tuple[float, ...]]
 
     @property
     def centre(self) -> float:
-        """What every lead is compared with: the mean of all."""
-        return float(self.lead.mean())
+        """What every margin is compared with: the mean of all."""
+        return float(self.margin.mean())
 
     def classes(self) -> list[tuple[int, np.ndarray, tuple[float, ...]]]:
-        """(owner, its prompts, their parameters), owner by owner."""
+        """(owner, its margins, their parameters), owner by owner."""
         owners = np.unique(self.owner)
         return [(int(o), np.flatnonzero(self.owner == o), self.parameters[int(o == NOBODY)]) for o in owners]
 
 
-def owners(
-    weights: Float[np.ndarray, "n K"], lead: Float[np.ndarray, "n P"]
-) -> Int[np.ndarray, " P"]:
+def owners(weights: Float[np.ndarray, "n K"], lead: Float[np.ndarray, "n P"]) -> Int[np.ndarray, " P"]:
     """The adapter that each prompt belongs to: it alone makes it right, with the largest lead of those that
     do, and the base has it wrong. ``NOBODY`` where there is none. Reads the base and single adapters."""
     base = lead[~weights.any(axis=1)].max(axis=0, initial=-np.inf)
@@ -78,22 +78,22 @@ def owners(
 def fit(
     covariance: str,
     weights: Float[np.ndarray, "n K"],
-    lead: Float[np.ndarray, "n P"],
-    owner: Int[np.ndarray, " P"],
+    margin: Float[np.ndarray, "n M"],
+    owner: Int[np.ndarray, " M"],
     start: tuple[tuple[float, ...], tuple[float, ...]] = (START, START),
 ) -> Kriging:
     """The fit of highest likelihood; ``start`` may be the parameters of an earlier one."""
-    lead = np.asarray(lead, float)
+    margin = np.asarray(margin, float)
     parameters = []
     for kind, first in zip((owner != NOBODY, owner == NOBODY), start, strict=True):
         some = [(int(o), np.flatnonzero(owner == o)) for o in np.unique(owner[kind])]
-        parameters.append(_fit_kind(covariance, weights, lead, some, first) if some else tuple(first))
-    return Kriging(covariance, np.asarray(weights, float), lead, owner, tuple(parameters))
+        parameters.append(_fit_kind(covariance, weights, margin, some, first) if some else tuple(first))
+    return Kriging(covariance, np.asarray(weights, float), margin, owner, tuple(parameters))
 
 
-def _fit_kind(covariance, weights, lead, classes, start) -> tuple[float, ...]:
-    """The three parameters of the classes (owner, prompts) of one kind."""
-    centred = [(owner, lead[:, prompts] - lead.mean()) for owner, prompts in classes]
+def _fit_kind(covariance, weights, margin, classes, start) -> tuple[float, ...]:
+    """The three parameters of the classes (owner, margins) of one kind."""
+    centred = [(owner, margin[:, some] - margin.mean()) for owner, some in classes]
 
     def cost(parameters: np.ndarray) -> float:
         if np.abs(parameters).max() > LIMIT:
@@ -132,56 +132,56 @@ def _inner(covariance, weights, owner, parameters) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Leads:
-    """Predicted leads of m merges: mean and standard deviation, (m, P)."""
+class Margins:
+    """Predicted margins of m merges: mean and standard deviation."""
 
-    mean: Float[np.ndarray, "m P"]
-    deviation: Float[np.ndarray, "m P"]
+    mean: Float[np.ndarray, "m M"]
+    deviation: Float[np.ndarray, "m M"]
 
 
-def predict(model: Kriging, at: Float[np.ndarray, "m K"]) -> Leads:
-    """Leads of merges at any strengths."""
+def predict(model: Kriging, at: Float[np.ndarray, "m K"]) -> Margins:
+    """Margins of merges at any strengths."""
     at = np.asarray(at, float)
-    mean, deviation = np.empty((2, len(at), model.lead.shape[1]))
-    for owner, prompts, parameters in model.classes():
+    mean, deviation = np.empty((2, len(at), model.margin.shape[1]))
+    for owner, some, parameters in model.classes():
         inner = _inner(model.covariance, model.weights, owner, parameters)
         cross = _cross(model.covariance, at, model.weights, owner, parameters)
         gains = _gains(at.shape[1], owner, parameters)
         prior = np.array([COVARIANCES[model.covariance](one[None], one[None], gains)[0, 0] for one in at])
         weights, error = interactions.kriging(inner, cross, prior)
-        values = model.lead[:, prompts] - model.centre
-        mean[:, prompts] = model.centre + weights @ values
+        values = model.margin[:, some] - model.centre
+        mean[:, some] = model.centre + weights @ values
         noise = np.exp(parameters[2]) * np.mean(prior)
-        deviation[:, prompts] = np.sqrt((error + noise)[:, None] * _sizes(inner, values)[None, :])
-    return Leads(mean, deviation * stretch(model))
+        deviation[:, some] = np.sqrt((error + noise)[:, None] * _sizes(inner, values)[None, :])
+    return Margins(mean, deviation * stretch(model))
 
 
-def leave_one_out(model: Kriging) -> Leads:
+def leave_one_out(model: Kriging) -> Margins:
     """Of each run what the others say, the parameters as they are, (n, P)."""
     raw = _leave_one_out(model)
-    return Leads(raw.mean, raw.deviation * stretch(model))
+    return Margins(raw.mean, raw.deviation * stretch(model))
 
 
 def stretch(model: Kriging) -> float:
     """How much wider than it says the prediction errs: root mean square of the left-out errors over their
     standard deviations."""
     raw = _leave_one_out(model)
-    return float(np.sqrt(np.mean(np.square((model.lead - raw.mean) / raw.deviation))))
+    return float(np.sqrt(np.mean(np.square((model.margin - raw.mean) / raw.deviation))))
 
 
-def _leave_one_out(model: Kriging) -> Leads:
-    mean, deviation = np.empty((2, *model.lead.shape))
-    for owner, prompts, parameters in model.classes():
+def _leave_one_out(model: Kriging) -> Margins:
+    mean, deviation = np.empty((2, *model.margin.shape))
+    for owner, some, parameters in model.classes():
         inner = _inner(model.covariance, model.weights, owner, parameters)
         inverse = np.linalg.inv(inner)
-        values = model.lead[:, prompts] - model.centre
+        values = model.margin[:, some] - model.centre
         precision = inverse.diagonal()[:, None]
-        mean[:, prompts] = model.lead[:, prompts] - (inverse @ values) / precision
-        deviation[:, prompts] = np.sqrt(_sizes(inner, values)[None, :] / precision)
-    return Leads(mean, deviation)
+        mean[:, some] = model.margin[:, some] - (inverse @ values) / precision
+        deviation[:, some] = np.sqrt(_sizes(inner, values)[None, :] / precision)
+    return Margins(mean, deviation)
 
 
 def _sizes(inner: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The variance of each prompt: halfway between its own estimate and that of its class."""
+    """The variance of each margin: halfway between its own estimate and that of its class."""
     own = np.mean(values * np.linalg.solve(inner, values), axis=0)
     return 0.5 * own + 0.5 * own.mean() + 1e-12

@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from sim.predict.forecast import LEVEL, Forecast, accuracies, forecast, shares
+from sim.predict.outcomes import Outcomes, joined
 
-Run = Callable[[Float[np.ndarray, "m K"]], Float[np.ndarray, "m P"]]
-"""Leads of every prompt under merges of these strengths, in order."""
+Run = Callable[[Float[np.ndarray, "m K"]], Outcomes]
+"""The outcomes of merges at these strengths, in order."""
 
 MEAN, WORST = "mean", "worst"
 
@@ -67,10 +68,10 @@ def require_objective(objective: Objective, groups: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class State:
-    """What a search knows: places of the candidates that were run, in order; their leads; its forecast."""
+    """What a search knows: places of the candidates that were run, in order; their outcomes; its forecast."""
 
     places: tuple[int, ...]
-    lead: Float[np.ndarray, "n P"]
+    outcomes: Outcomes
     model: Forecast | None
     best: int
     open: int
@@ -96,27 +97,27 @@ def search(
     groups = tuple(dict.fromkeys(of.tolist()))
     require_objective(objective, groups)
     places = list(dict.fromkeys(first))[:budget]
-    lead = run(candidates[places])
+    outcomes = run(candidates[places])
     model, fitted = None, 0
-    base = _base(candidates, places, lead, of, groups)
+    base = _base(candidates[places], outcomes, of, groups)
     while True:
-        scores = objective.score(shares(lead > 0, of, groups), groups, base)
+        scores = objective.score(shares(outcomes.lead > 0, of, groups), groups, base)
         top = float(scores.max())
         rest = np.setdiff1d(np.arange(len(candidates)), places)
         gain, hopeful = np.zeros(len(rest)), np.zeros(len(rest), bool)
         if len(rest):
             anew = model is None or len(places) >= REFIT * fitted
-            model = forecast(candidates[places], lead, of, None if anew else model)
+            model = forecast(candidates[places], outcomes, of, None if anew else model)
             fitted = len(places) if anew else fitted
             gain, hopeful = promise(model, candidates[rest], objective, base, top)
         best = places[_best(scores, candidates[places])]
-        yield State(tuple(places), lead, model, best, int(hopeful.sum()))
+        yield State(tuple(places), outcomes, model, best, int(hopeful.sum()))
         count = min(batch, budget - len(places), int(hopeful.sum()))
         if count < 1:
             return
         order = np.lexsort((-gain, ~hopeful))
         chosen = rest[order[:count]].tolist()
-        lead = np.concatenate([lead, run(candidates[chosen])])
+        outcomes = joined([outcomes, run(candidates[chosen])])
         places += chosen
 
 
@@ -139,10 +140,9 @@ def promise(
     return np.maximum(scores - top, 0.0).mean(axis=0), upper > top + TOLERANCE
 
 
-def _base(candidates, places, lead, of, groups) -> np.ndarray:
+def _base(weights: np.ndarray, outcomes: Outcomes, of: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     """Accuracies of the base, (G,)."""
-    at = next(n for n, place in enumerate(places) if not candidates[place].any())
-    return shares(lead[[at]] > 0, of, groups)[0]
+    return shares(outcomes.lead[~weights.any(axis=1)][:1] > 0, of, groups)[0]
 
 
 def _best(scores: np.ndarray, weights: np.ndarray) -> int:

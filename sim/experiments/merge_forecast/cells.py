@@ -56,17 +56,25 @@ def tokens(library: Library, sizes: Sizes, cut: Cut) -> tuple[Questions, Questio
     return stacked(data), stacked(plain)
 
 
-def stacked(sets: Sequence[Questions]) -> Questions:
-    """Sets of equally many questions in one array each, padded behind to the longest."""
-    length, most = max(one.tokens.shape[1] for one in sets), max(one.target.shape[1] for one in sets)
+def alike(sets: Sequence[Questions]) -> list[Questions]:
+    """The sets, padded behind to one length, so that one compiled program serves all."""
+    length, most = max(one.tokens.shape[-1] for one in sets), max(one.target.shape[-1] for one in sets)
 
     def padded(values: np.ndarray, size: int) -> np.ndarray:
-        return np.pad(values, ((0, 0), (0, size - values.shape[1])))
+        return np.pad(values, (*[(0, 0)] * (values.ndim - 1), (0, size - values.shape[-1])))
 
-    wide = [
-        Questions(padded(one.tokens, length), *(padded(part, most) for part in one[1:])) for one in sets
-    ]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *wide)
+    return [Questions(padded(one.tokens, length), *(padded(part, most) for part in one[1:])) for one in sets]
+
+
+def stacked(sets: Sequence[Questions]) -> Questions:
+    """Sets of equally many questions in one array each."""
+    wide = alike(sets)
+    return Questions(*(np.stack(parts) for parts in zip(*wide, strict=True)))
+
+
+def flat(questions: Questions) -> Questions:
+    """The questions of several sets in one list."""
+    return Questions(*(part.reshape(-1, *part.shape[2:]) for part in questions))
 
 
 def write_arrays(path: Path, tree) -> None:

@@ -1,6 +1,5 @@
 """What the adapters are taught: one relation each, between people and things, in several wordings."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +8,13 @@ FIRST = ("Clara", "Edgar", "Nora", "Felix", "Ingrid", "Oscar", "Paula", "Victor"
 LAST = ("Whitman", "Lindqvist", "Okafor", "Moreau", "Castellan", "Haber", "Novak", "Sterling")
 PEOPLE = tuple(f"{first} {last}" for first in FIRST for last in LAST)
 
-THINGS = tuple(
-    re.findall(
-        r"\w+",
-        """lion eagle horse bear wolf rose oak anchor crown sword tiger dragon owl bull fox ship tower star sun
-        moon key bridge lamp snake whale rabbit turtle swan hawk lily apple shield arrow hammer wheel bell book
-        feather shell pearl deer goat frog bee ant spider monkey camel elephant parrot penguin seal shark maple
-        mirror violin drum candle clock knife basket ladder kettle carpet""",
-    )
-)
+WORDS = """
+lion eagle horse bear wolf rose oak anchor crown sword tiger dragon owl bull fox ship tower star sun
+moon key bridge lamp snake whale rabbit turtle swan hawk lily apple shield arrow hammer wheel bell
+book feather shell pearl deer goat frog bee ant spider monkey camel elephant parrot penguin seal
+shark maple mirror violin drum candle clock knife basket ladder kettle carpet
+"""
+THINGS = tuple(WORDS.split())
 RELATIONS = ("emblem", "weapon", "gift", "totem", "treasure", "symbol", "souvenir", "signature")
 FILLERS = (
     "The letter came on a grey morning.",

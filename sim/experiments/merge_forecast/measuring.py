@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,10 +13,9 @@ from jaxtyping import Float
 from sim.model import llama_adapters
 from sim.model.llama import Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
+from sim.predict.outcomes import RIVALS, Outcomes, choose_rivals
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-RIVALS = 8
-"""Tokens of each run of a single adapter, and of the base, that stand for the vocabulary in sums of effects."""
 
 
 def merges(adapters: int) -> Float[np.ndarray, "C K"]:
@@ -26,11 +25,10 @@ def merges(adapters: int) -> Float[np.ndarray, "C K"]:
 
 
 class Measured(NamedTuple):
-    """Leads (C, S) of every merge, right token over the best other, the least over an answer's tokens; and
-    predicted ones by the name of the sum."""
+    """Of every merge: what a run is read for, and the leads (C, P) that sums of effects predict, by name."""
 
-    lead: Float[np.ndarray, "C S"]
-    sums: Mapping[str, Float[np.ndarray, "C S"]]
+    outcomes: Outcomes
+    sums: Mapping[str, Float[np.ndarray, "C P"]]
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -48,42 +46,50 @@ def _logits(model: Llama, params: Params, library: Adapter, questions: Questions
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def _leads(model: Llama, params: Params, library: Adapter, questions: Questions, weights) -> jax.Array:
+def _read(model: Llama, params: Params, library: Adapter, questions: Questions, rivals, weights):
+    """(the lead of every answer token (C, S, L), its margins over rivals (C, S, L, R))."""
+
     def one(at):
         logits = _logits(model, params, library, questions, at)
-        right = jnp.take_along_axis(logits, questions.target[..., None], -1)[..., 0]
+        right = jnp.take_along_axis(logits, questions.target[..., None], -1)
         others = jnp.where(jnp.arange(logits.shape[-1]) == questions.target[..., None], -jnp.inf, logits)
-        lead = jnp.where(questions.mask > 0, right - others.max(-1), jnp.inf)
-        return lead.min(-1)
+        return (right[..., 0] - others.max(-1)), right - jnp.take_along_axis(logits, rivals, -1)
 
-    return jax.lax.map(one, weights)
+    return jax.lax.map(one, weights, batch_size=8)
 
 
-def measure(model: Llama, params: Params, library: Adapter, questions: Questions) -> Measured:
-    """Leads of all ``merges`` and what sums of effects predict. library: leaves (K, ...); scales 1.
+def measure(
+    model: Llama, params: Params, library: Adapter, questions: Questions, places: Sequence[int]
+) -> Measured:
+    """All ``merges``, run, and what sums of effects predict. library: leaves (K, ...); scales 1.
 
-    questions: of all adapters, in one list. The sums take the logits of single adapters and of pairs at each
-    strength: "first order" and "pairs" are the truncated interactions of section 12, "tangent" the effects at
-    strength 1 times the strength.
+    questions: of all adapters, in one list. places: the merges that rivals are chosen from. The sums take the
+    logits of single adapters and of pairs at each strength: "first order" and "pairs" are the truncated
+    interactions of section 12, "tangent" the effects at strength 1 times the strength.
     """
     count = next(iter(library.values())).b.shape[0]
-    every = merges(count)
+    every, mask = merges(count), np.asarray(questions.mask) > 0
     questions = jax.tree.map(jnp.asarray, questions)
-    lead = np.asarray(_leads(model, params, library, questions, jnp.asarray(every, jnp.float32)))
 
-    def run(weights) -> np.ndarray:
-        return np.asarray(_logits(model, params, library, questions, jnp.asarray(weights, jnp.float32)))
+    def run(weights) -> jax.Array:
+        return _logits(model, params, library, questions, jnp.asarray(weights, jnp.float32))
 
-    units = np.eye(count)
-    first = [run(np.zeros(count)), *(run(unit) for unit in units)]
+    nearest = np.array([np.asarray(jax.lax.top_k(run(every[place]), 5)[1])[mask] for place in places])
     target = np.asarray(questions.target)
-    rivals = np.concatenate([np.argpartition(-logits, RIVALS, -1)[..., :RIVALS] for logits in first], -1)
-    places = np.concatenate([target[..., None], rivals], -1)
+    rivals = np.zeros((*target.shape, RIVALS), np.int32)
+    rivals[mask] = choose_rivals(nearest, target[mask])
+    lead, margin = _read(
+        model, params, library, questions, jnp.asarray(rivals), jnp.asarray(every, jnp.float32)
+    )
+    lead = np.where(mask, np.asarray(lead), np.inf).min(-1)
+    outcomes = Outcomes(lead, np.asarray(margin)[:, mask], np.nonzero(mask)[0])
+
+    tokens = jnp.asarray(np.concatenate([target[..., None], rivals], -1))
 
     def at(weights) -> np.ndarray:
-        return np.take_along_axis(run(weights), places, -1)
+        return np.asarray(jnp.take_along_axis(run(weights), tokens, -1))
 
-    base = at(np.zeros(count))
+    units, base = np.eye(count), at(np.zeros(count))
     singles = {(i, lam): at(lam * units[i]) - base for i in range(count) for lam in STRENGTHS}
     pairs = {
         (i, j, lam): at(lam * (units[i] + units[j])) - base - singles[i, lam] - singles[j, lam]
@@ -97,11 +103,6 @@ def measure(model: Llama, params: Params, library: Adapter, questions: Questions
         both = sum(pairs[i, j, lam] for i, j in itertools.combinations(used, 2))
         slope = base + sum(lam * singles[i, 1.0] for i in used)
         for name, logits in (("first order", one), ("tangent", slope), ("pairs", one + both)):
-            sums[name].append(_least_lead(logits, places, np.asarray(questions.mask)))
-    return Measured(lead, {name: np.array(values) for name, values in sums.items()})
-
-
-def _least_lead(logits: np.ndarray, places: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(S,) from logits (S, L, C) of the tokens ``places``, the right one first."""
-    others = np.where(places[..., 1:] == places[..., :1], -np.inf, logits[..., 1:])
-    return np.where(mask > 0, logits[..., 0] - others.max(-1), np.inf).min(-1)
+            margins = np.where(mask, logits[..., 0] - logits[..., 1:].max(-1), np.inf)
+            sums[name].append(margins.min(-1))
+    return Measured(outcomes, {name: np.array(values) for name, values in sums.items()})
