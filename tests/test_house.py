@@ -28,11 +28,12 @@ BELOW = {
     "laws": {"lab", "model", "merge", "twins", "one_layer"},
     "experiments": {
         *("lab", "model", "worlds", "merge", "one_layer", "reuse"),
-        *("diagnose", "hf", "predict"),  # the test bed of predict
+        *("diagnose", "forecast", "hf"),  # the test bed of forecasts
     },
     "diagnose": {"lab", "model", "merge"},
     "hf": {"lab", "model", "merge"},
-    "predict": {"lab", "model", "worlds", "merge", "reuse", "hf"},
+    "forecast": {"lab"},
+    "predict": {"lab", "model", "worlds", "merge", "reuse", "hf", "forecast"},
     "record": {"lab", "merge", "hf"},
     "lm": {"lab", "hf"},
     "explore": {"lab"},

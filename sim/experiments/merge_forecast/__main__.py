@@ -13,12 +13,12 @@ import tyro
 from sim.experiments.merge_forecast import cells, pairs, scoring, training
 from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, write_arrays
 from sim.experiments.merge_forecast.measuring import measure
+from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
 from sim.lab import files
 from sim.lab.cli import run_command
 from sim.model.llama import KINDS
 from sim.model.llama_adapters import Questions
-from sim.predict.outcomes import Outcomes
 from theory.lowrank import LowRank
 
 SUMS = ("first order", "pairs", "tangent")

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from sim.forecast.outcomes import RIVALS, Outcomes, choose_rivals
 from sim.model import llama_adapters
 from sim.model.llama import Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
-from sim.predict.outcomes import RIVALS, Outcomes, choose_rivals
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.merge_forecast.measuring import merges
-from sim.predict import design
-from sim.predict.forecast import Cells, accuracies, forecast, shares
-from sim.predict.kriging import COVARIANCES
-from sim.predict.outcomes import Outcomes
-from sim.predict.search import MEAN, WORST, Objective, search
+from sim.forecast import design
+from sim.forecast.accuracy import Cells, accuracies, forecast, shares
+from sim.forecast.kriging import COVARIANCES
+from sim.forecast.outcomes import Outcomes
+from sim.forecast.search import MEAN, WORST, Objective, search
 from theory.pairwise import METRICS
 
 SHARE = 0.15
@@ -50,9 +50,7 @@ def predicted(
     cells: Cells = accuracies(model, every)
     says = {"forecast": cells.mean, "low": cells.low, "high": cells.high}
     for name in COVARIANCES:
-        says[f"kriging: {name}"] = accuracies(
-            forecast(every[places], runs, of, None, [name]), every
-        ).mean
+        says[f"kriging: {name}"] = accuracies(forecast(every[places], runs, of, None, [name]), every).mean
     says |= {name: shares(values > 0, of, groups) for name, values in sums.items()}
     says["base"] = np.broadcast_to(truth[:1], truth.shape)
     rows = []

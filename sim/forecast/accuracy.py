@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_ndtr
 
-from sim.predict import kriging
-from sim.predict.kriging import Kriging, Margins
-from sim.predict.outcomes import Outcomes
+from sim.forecast import kriging
+from sim.forecast.kriging import Kriging, Margins
+from sim.forecast.outcomes import Outcomes
 
 LEVEL = 0.9
 """Coverage of the intervals."""

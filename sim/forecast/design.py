@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from sim.predict.kriging import COVARIANCES, START
+from sim.forecast.kriging import COVARIANCES, START
 
 EXTRA = 8
 """Runs of a design besides as many as there are single adapters and pairs."""

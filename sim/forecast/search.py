@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from sim.predict.forecast import LEVEL, Forecast, accuracies, forecast, shares
-from sim.predict.outcomes import Outcomes, joined
+from sim.forecast.accuracy import LEVEL, Forecast, accuracies, forecast, shares
+from sim.forecast.outcomes import Outcomes, joined
 
 Run = Callable[[Float[np.ndarray, "m K"]], Outcomes]
 """The outcomes of merges at these strengths, in order."""
