@@ -31,7 +31,10 @@ EDGE = 0.02
 """An accuracy nearer to 0 or 1 leaves nothing to decide."""
 
 FEWEST = 10
-"""Errors that the interval is learnt from, at least, before all count."""
+"""Errors that the interval is learnt from, at least, before all count; and merges, before it may be narrow."""
+
+WIDE = 2.0
+"""Standard deviations of the interval, at least, with fewer merges than that."""
 
 
 class Cells(NamedTuple):
@@ -120,7 +123,10 @@ def forecast(
         some = score[open_cells[merges]]
         errors[name], scores[name] = float(error.mean()), some if len(some) >= FEWEST else score.ravel()
     best = min(errors, key=errors.get)
-    return Forecast(groups, of, row, models, errors, best, quantile(scores[best], LEVEL))
+    width = quantile(scores[best], LEVEL)
+    return Forecast(
+        groups, of, row, models, errors, best, width if merges.sum() >= FEWEST else max(width, WIDE)
+    )
 
 
 def quantile(scores: Float[np.ndarray, " M"], level: float) -> float:

@@ -29,7 +29,7 @@ def spread(
     variance of all candidates, over prompts of every adapter.
 
     The saturating covariance at these parameters stands for what is not known yet. A prompt counts in the
-    merges that its own adapter is in. Sequential design by integrated mean squared error (Sacks et al., Stat.
+    merges that its own adapter is in, every merge as much as another. Sequential design by integrated mean squared error (Sacks et al., Stat.
     Sci. 4, 1989), with the Cholesky factor built up run by run. Deterministic.
     """
     candidates = np.asarray(candidates, float)
@@ -41,7 +41,8 @@ def spread(
     cross = np.stack([covariance(candidates, targets, each) for each in gains])  # less what is run: (K, C, T)
     total = np.stack([covariance(one[None], one[None], each)[0, 0] for each in gains for one in candidates])
     total = total.reshape(adapters, -1) + noise
-    share = (targets.T > 0).astype(float)[:, None, :]
+    sizes = np.maximum(np.count_nonzero(targets, axis=1), 1)
+    share = ((targets.T > 0) / sizes)[:, None, :]
     roots, target_roots = [np.zeros((0, adapters, len(part))) for part in (candidates, targets)]
     places: list[int] = []
     while len(places) < min(count, len(candidates)):

@@ -33,7 +33,7 @@ COVARIANCES: Mapping[str, Covariance] = {
 }
 """By name. "all orders" is the deep linear network's of many layers."""
 
-START, STEP, LIMIT = (2.0, -1.0, -5.0), (1.5, 1.5, 1.5), 8.0
+START, STEP, LIMIT = (2.0, 0.0, -5.0), (1.5, 1.5, 1.5), 8.0
 """Logarithms of the own gain, the others' gain and the share of noise: where the search begins, its first
 steps, and the largest size of each."""
 
