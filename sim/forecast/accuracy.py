@@ -23,7 +23,7 @@ from sim.forecast.outcomes import Outcomes
 LEVEL = 0.9
 """Coverage of the intervals."""
 
-GRAIN = 0.5
+GRAIN = 0.35
 """What is added to the standard deviation of a group's accuracy, in prompts: shares come in steps."""
 
 
@@ -31,7 +31,7 @@ EDGE = 0.02
 """An accuracy nearer to 0 or 1 leaves nothing to decide."""
 
 FEWEST = 10
-"""Errors that the interval is learnt from, at least, before all count; and merges, before it may be narrow."""
+"""Errors that the interval is learnt from, at least, before all count; merges, before it may be narrow."""
 
 WIDE = 2.0
 """Standard deviations of the interval, at least, with fewer merges than that."""

@@ -29,8 +29,9 @@ def spread(
     variance of all candidates, over prompts of every adapter.
 
     The saturating covariance at these parameters stands for what is not known yet. A prompt counts in the
-    merges that its own adapter is in, every merge as much as another. Sequential design by integrated mean squared error (Sacks et al., Stat.
-    Sci. 4, 1989), with the Cholesky factor built up run by run. Deterministic.
+    merges that its own adapter is in, every merge as much as another. Sequential design by integrated mean
+    squared error (Sacks et al., Stat. Sci. 4, 1989), with the Cholesky factor built up run by run.
+    Deterministic.
     """
     candidates = np.asarray(candidates, float)
     targets = candidates[:: -(-len(candidates) // TARGETS)]

@@ -64,10 +64,15 @@ def _adapted(loaded: Loaded, strengths: torch.Tensor) -> Iterator[None]:
     own: dict[LoraLayer, dict[str, float]] = {}
     for layer, name, scale in loaded.scaling:
         own.setdefault(layer, {})[name] = scale
+    columns: dict[tuple[tuple[str, int], ...], torch.Tensor] = {}  # the same for all layers of equal ranks
     hooks = []
     try:
         for layer, scales in own.items():
-            hook = _addition(layer, scales, strengths)
+            ranks = tuple((name, layer.lora_A[name].weight.shape[0]) for name in scales)
+            if ranks not in columns:
+                places = [int(name) for name, rank in ranks for _ in range(rank)]
+                columns[ranks] = strengths[:, None, places].to(loaded.model.dtype)
+            hook = _addition(layer, scales, columns[ranks])
             hooks.append(layer.get_base_layer().register_forward_hook(hook))
         yield
     finally:
@@ -75,17 +80,19 @@ def _adapted(loaded: Loaded, strengths: torch.Tensor) -> Iterator[None]:
             hook.remove()
 
 
-def _addition(layer: LoraLayer, scales: Mapping[str, float], strengths: torch.Tensor) -> Callable:
-    """The hook of a layer whose adapters have these scales."""
-    names = list(scales)
-    a = torch.cat([layer.lora_A[name].weight for name in names])
-    b = torch.cat([scales[name] * layer.lora_B[name].weight for name in names], dim=1)
-    sizes = torch.tensor([layer.lora_A[name].weight.shape[0] for name in names], device=a.device)
-    columns = strengths[:, [int(name) for name in names]].to(a.dtype)
-    columns = columns.repeat_interleave(sizes, dim=1)[:, None, :]
+def _addition(layer: LoraLayer, scales: Mapping[str, float], columns: torch.Tensor) -> Callable:
+    """The hook of a layer whose adapters have these scales; columns: (rows, 1, R) strengths.
+
+    All in the type of the base's numbers.
+    """
+    kind = columns.dtype
+    a = torch.cat([layer.lora_A[name].weight for name in scales]).to(kind).T
+    b = torch.cat([scale * layer.lora_B[name].weight for name, scale in scales.items()], 1).to(kind).T
 
     def add(_: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        change = ((given[0].to(a.dtype) @ a.T) * columns) @ b.T
-        return output + change.to(output.dtype)
+        change = ((given[0].to(kind) @ a) * columns).flatten(0, 1)
+        if output.dtype != kind:
+            return output + (change @ b).view(output.shape).to(output.dtype)
+        return torch.addmm(output.flatten(0, 1), change, b).view(output.shape)
 
     return add

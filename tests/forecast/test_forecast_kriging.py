@@ -57,20 +57,18 @@ class TestKriging:
         model = kriging.fit("saturating", ALL[::5], margin[::5], np.repeat(np.arange(3), 2))
         margins = kriging.predict(model, ALL)
         assert np.abs(margins.mean - margin)[::5].max() < 0.4
-        assert margins.deviation[::5].mean() < 0.5 * margins.deviation[2::5].mean()
+        assert margins.deviation[::5].mean() < 0.8 * margins.deviation[2::5].mean()
 
 
-def drawn(rng, each, prompts=48, gains=(6.0, 1.0)):
-    """Leads of prompts of three adapters, drawn from the saturating covariance."""
-    lead = np.empty((len(each), prompts))
-    for owner in range(3):
-        gain = np.where(np.arange(3) == owner, *gains)
-        root = np.linalg.cholesky(
-            kriging.COVARIANCES["saturating"](each, each, gain) + 1e-6 * np.eye(len(each))
-        )
-        some = slice(owner * prompts // 3, (owner + 1) * prompts // 3)
-        lead[:, some] = 8 * root @ rng.normal(size=(len(each), prompts // 3))
-    return lead
+def drawn(rng, each, prompts=16, gains=(6.0, 1.0)):
+    """Leads of ``prompts`` prompts of each adapter, drawn from the saturating covariance."""
+    parts = []
+    for owner in range(each.shape[1]):
+        gain = np.where(np.arange(each.shape[1]) == owner, *gains)
+        inner = kriging.COVARIANCES["saturating"](each, each, gain)
+        root = np.linalg.cholesky(inner + 1e-6 * np.eye(len(each)))
+        parts.append(8 * root @ rng.normal(size=(len(each), prompts)))
+    return np.concatenate(parts, axis=1)
 
 
 class TestAccuracy:
@@ -93,23 +91,20 @@ class TestAccuracy:
         assert accuracy.quantile(np.arange(1.0, 20.0), 0.9) == 18.0
 
     def test_intervals_cover_nine_of_ten(self):
-        """Accuracies of merges that were not run, functions drawn anew: 87 to 93% of the cells with something
-        to decide."""
-        each = candidates(3, (0.25, 0.5, 0.75, 1.0))
-        of = np.repeat(["a", "b", "c"], 16)
-        places = design.spread(each, first(each), design.size(3) + 1)
+        """Accuracies of merges that were not run, functions drawn anew: 87 to 93% of the cells."""
+        each, groups = candidates(5, (0.25, 0.5, 0.75, 1.0)), tuple("abcde")
+        of = np.repeat(groups, 16)
+        places = design.spread(each, first(each), design.size(5) + 1)
+        rest = np.setdiff1d(np.arange(len(each)), places)
         rng, inside, width = np.random.default_rng(3), [], []
-        for _ in range(60):
+        for _ in range(25):
             lead = drawn(rng, each)
-            outcomes = of_leads(lead)
-            model = accuracy.forecast(each[places], outcomes.take(places), of, None, ["saturating"])
-            cells, truth = accuracy.accuracies(model, each), accuracy.shares(lead > 0, of, ("a", "b", "c"))
-            rest = np.setdiff1d(np.arange(len(each)), places)
-            covered = (cells.low <= truth + 1e-9) & (truth <= cells.high + 1e-9)
-            inside.append(covered[rest].mean())
-            width.append((cells.high - cells.low)[rest].mean())
+            model = accuracy.forecast(each[places], of_leads(lead[places]), of, None, ["saturating"])
+            cells, truth = accuracy.accuracies(model, each[rest]), accuracy.shares(lead > 0, of, groups)[rest]
+            inside.append(((cells.low <= truth + 1e-9) & (truth <= cells.high + 1e-9)).mean())
+            width.append((cells.high - cells.low).mean())
         assert 0.87 <= np.mean(inside) <= 0.93
-        assert np.mean(width) < 0.5  # and say something
+        assert np.mean(width) < 0.25  # and say something
 
     def test_left_out_runs_choose_the_covariance(self):
         rng = np.random.default_rng(4)
