@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
 from sim.forecast import candidates as merges
 from sim.forecast import design
@@ -126,15 +127,16 @@ def predict_merges(
             f"--budget {budget}: give {least} or more, for the base, single adapters and a merge"
         )
     budget = budget or (len(every) if len(every) <= CHEAP else 2 * design.size(count))
-    print(
-        f"{len(every)} merges of {count} adapters, at most {budget} to run; loading {base}", file=sys.stderr
-    )
-    model = with_extra("sim.hf._model")
-    config = _config(library, base, prompts, dtype, methods) | ({"rename": dict(rename)} if rename else {})
-    require_own(out, config)
-    extra = [_method(library, name, out) for name in methods]
-    loaded = model.load(base, [*library, *extra], dtype, device)
-    items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)
+    phase = f"{len(every)} merges of {count} adapters, at most {budget} to run; loading {base}"
+    with tqdm(desc=phase, bar_format="{desc}", leave=False):
+        model = with_extra("sim.hf._model")
+        config = _config(library, base, prompts, dtype, methods) | (
+            {"rename": dict(rename)} if rename else {}
+        )
+        require_own(out, config)
+        extra = [_method(library, name, out) for name in methods]
+        loaded = model.load(base, [*library, *extra], dtype, device)
+        items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)
     asking = functools.partial(with_extra("sim.predict._ask").ask, loaded)
     folders = tuple(str(adapter.path) for adapter in library)
     with Runner(out, config, items, batch_size, asking) as runner:
