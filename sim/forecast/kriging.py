@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import minimize
 
 from theory import interactions
 
@@ -93,6 +92,8 @@ def fit(
 
 def _fit_kind(covariance, weights, margin, classes, start) -> tuple[float, ...]:
     """The three parameters of the classes (owner, margins) of one kind."""
+    from scipy.optimize import minimize  # takes long to import, and changes the filters of warnings
+
     centred = [(owner, margin[:, some] - margin.mean()) for owner, some in classes]
 
     def cost(parameters: np.ndarray) -> float:
