@@ -17,7 +17,7 @@ from sim.hf._model import Loaded
 from sim.hf._run import Strengths, answer_logits, require_finite
 from sim.hf.tokens import Batch
 
-TOKENS = 2048
+TOKENS = 1024
 """Tokens of a pass, at most, where the batch itself has no more."""
 
 

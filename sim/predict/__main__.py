@@ -51,7 +51,7 @@ class PredictCommand:
     method: tuple[str, ...] = ()
     """Other methods of sim.merge to run as well, each once, with its defaults."""
     batch_size: int = 8
-    """Prompts that are run at a time."""
+    """Prompts that are run at a time under many merges; more where merges are few."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Type of the base's numbers. Default: that of its files."""
     rename: tuple[str, ...] = ()

@@ -1,6 +1,6 @@
 """What merges answer to a batch of questions: log-likelihood, lead and margins over rival tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -17,18 +17,25 @@ CHECKED = 2 * NEAREST
 
 
 def ask(
-    loaded: Loaded, items: Sequence[Question], weights: np.ndarray, rivals: list | None
+    loaded: Loaded,
+    items: Sequence[Question],
+    weights: np.ndarray,
+    rivals: list | None,
+    advance: Callable[[int], object] = int,
 ) -> tuple[list[list[Answer]], list[list[list[int]]]]:
-    """The answers of each question under each merge, and the rivals of its tokens, chosen if not given."""
+    """The answers of each question under each merge, and the rivals of its tokens, chosen if not given.
+
+    advance: called with the number of merges after each pass of the model.
+    """
     together = batch(items)
     counts = np.bincount(together.row, minlength=len(items))
     with fitting(), torch.inference_mode():
         if rivals is None:  # the logits are needed again when rivals are known
-            logits = [part for _, part in merge_logits(loaded, together, weights.tolist())]
+            logits = list(_passes(loaded, together, weights, advance))
             nearest = np.concatenate([part.topk(CHECKED, dim=-1).indices.cpu().numpy() for part in logits])
             table = choose_rivals(nearest, together.target)
         else:
-            logits = (part for _, part in merge_logits(loaded, together, weights.tolist()))
+            logits = _passes(loaded, together, weights, advance)
             table = np.concatenate([np.array(each) for each in rivals])
         parts = [_read(part, together, table) for part in logits]
     loglik, lead, margin = (np.concatenate(side) for side in zip(*parts, strict=True))
@@ -39,6 +46,13 @@ def ask(
         for q in range(len(items))
     ]
     return answers, [part.tolist() for part in np.split(table, edges)]
+
+
+def _passes(loaded, together: Batch, weights: np.ndarray, advance: Callable[[int], object]):
+    """The logits of the merges, pass by pass."""
+    for count, part in merge_logits(loaded, together, weights.tolist()):
+        advance(count)
+        yield part
 
 
 def _read(logits: torch.Tensor, together: Batch, rivals: np.ndarray) -> tuple[np.ndarray, ...]:

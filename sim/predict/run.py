@@ -28,9 +28,12 @@ class Answer(NamedTuple):
     margin: list[list[float]]
 
 
-Ask = Callable[[list[Question], np.ndarray, list | None], tuple[list[list[Answer]], list[list[list[int]]]]]
-"""(questions, merges (m, K), their rivals if they were chosen) -> (answers of each question under each merge,
-rivals of each question's tokens)."""
+Ask = Callable[..., tuple[list[list[Answer]], list[list[list[int]]]]]
+"""(questions, merges (m, K), their rivals if they were chosen or None, what to call with a number of merges
+that are through) -> (answers of each question under each merge, rivals of each question's tokens)."""
+
+MERGES = 16
+"""Fewer merges than this at a time leave room for more prompts."""
 
 
 class Runner:
@@ -84,9 +87,9 @@ class Runner:
         with tqdm(
             total=total, desc=f"{self.phase}: {len(new)} runs", unit="prompt run", disable=not total
         ) as bar:
-            for numbers in batches(self.questions, missing, self.size):
-                self._run_batch(numbers, np.array(new))
-                bar.update(len(numbers) * len(new))
+            for numbers in batches(self.questions, missing, self.size * max(1, MERGES // max(len(new), 1))):
+                size = len(numbers)
+                self._run_batch(numbers, np.array(new), lambda count, size=size: bar.update(count * size))
         return self._outcomes(weights)
 
     def loglik(self, weights: Float[np.ndarray, "m K"]) -> Float[np.ndarray, "m P"]:
@@ -94,9 +97,9 @@ class Runner:
         count = range(len(self.questions))
         return np.array([[self.answers[self._unit(one, n)].loglik for n in count] for one in weights])
 
-    def _run_batch(self, numbers: Sequence[int], weights: np.ndarray) -> None:
+    def _run_batch(self, numbers: Sequence[int], weights: np.ndarray, advance: Callable) -> None:
         before = [self.rivals[n] for n in numbers] if all(n in self.rivals for n in numbers) else None
-        answers, rivals = self.ask([self.questions[n] for n in numbers], weights, before)
+        answers, rivals = self.ask([self.questions[n] for n in numbers], weights, before, advance)
         units, rows = {}, {}
         for number, each, rival in zip(numbers, answers, rivals, strict=True):
             for one, answer in zip(weights, each, strict=True):

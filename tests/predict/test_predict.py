@@ -15,7 +15,7 @@ from sim.forecast.search import WORST, Objective
 from sim.hf import extra
 from sim.hf.prompts import Prompt
 from sim.hf.tokens import Question
-from sim.predict import entry, tables, verdict
+from sim.predict import entry, run, tables, verdict
 from sim.predict.run import Answer, Runner, require_own
 from sim.predict.tables import Results, crossings
 
@@ -54,7 +54,7 @@ class TestKept:
     def ask(self, seen, stop_at=None):
         """Says of every question its length times the sum of strengths; notes what was put to it."""
 
-        def ask_batch(items, weights, rivals):
+        def ask_batch(items, weights, rivals, advance):
             if stop_at is not None and len(seen) >= stop_at:
                 raise KeyboardInterrupt
             seen.append(([len(item.answer) for item in items], weights.tolist(), rivals))
@@ -63,11 +63,13 @@ class TestKept:
                 count = len(item.answer)
                 lead = [float(count * one.sum()) for one in weights]
                 answers.append([Answer(-value, value, [[value]] * count) for value in lead])
+            advance(len(weights))
             return answers, [[[7]] * len(item.answer) for item in items]
 
         return ask_batch
 
-    def test_what_was_run_is_not_run_again(self, tmp_path, capsys):
+    def test_what_was_run_is_not_run_again(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(run, "MERGES", 1)
         seen, weights = [], np.array([[0.0, 0.0], [1.0, 0.5]])
         with (
             pytest.raises(KeyboardInterrupt),
@@ -104,7 +106,7 @@ class TestKept:
     def test_numbers_that_are_not_finite_are_not_kept(self, tmp_path):
         asks = [Question((1, 2, 3), 1, False, line=4), Question((1, 2), 1, False, line=9)]
 
-        def broken(items, weights, rivals):
+        def broken(items, weights, rivals, advance):
             values = [np.nan if item.line == 9 else 1.0 for item in items]
             answers = [
                 [Answer(value, value, [[value]] * len(item.answer))]
@@ -177,14 +179,14 @@ class TestTables:
                 for one in each
             ]
         )
-        run = cells["run"]
-        np.testing.assert_array_equal(cells["accuracy"][run], truth[run])
-        assert np.abs(cells["accuracy"] - truth)[~run].mean() < 0.1
-        assert ((cells["low"] <= truth) & (truth <= cells["high"]))[~run].mean() > 0.9
+        ran = cells["run"]
+        np.testing.assert_array_equal(cells["accuracy"][ran], truth[ran])
+        assert np.abs(cells["accuracy"] - truth)[~ran].mean() < 0.1
+        assert ((cells["low"] <= truth) & (truth <= cells["high"]))[~ran].mean() > 0.9
         least, most = tables.sampled(cells["accuracy"], results.counts())
         assert (cells["low"] <= least + 1e-9).all() and (cells["high"] >= most - 1e-9).all()
-        np.testing.assert_allclose(cells["low"][run], least[run], atol=1e-9)
-        assert (cells["high"] - most)[~run].mean() > 0.001
+        np.testing.assert_allclose(cells["low"][ran], least[ran], atol=1e-9)
+        assert (cells["high"] - most)[~ran].mean() > 0.001
 
 
 class TestVerdict:
