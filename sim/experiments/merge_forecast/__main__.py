@@ -12,10 +12,11 @@ import tyro
 
 from sim.experiments.merge_forecast import cells, pairs, scoring, training
 from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, write_arrays
+from sim.experiments.merge_forecast.drawing import draw
 from sim.experiments.merge_forecast.measuring import measure
 from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
-from sim.lab import files
+from sim.lab import files, style
 from sim.lab.cli import run_command
 from sim.model.llama import KINDS
 from sim.model.llama_adapters import Questions
@@ -185,6 +186,15 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
         pair_table = pd.read_csv(command.out / "pairs.csv")
         every["metrics"] = scoring.fitted_metrics(every, pair_table)
         predictors.append("metrics")
+        beside_files = scoring.diagnosed(every, pair_table)
+        files.write_text(
+            command.out / "pairs_measured.csv", beside_files.to_csv(index=False, float_format="%.4g")
+        )
+        calibration = scoring.calibration(beside_files)
+        files.write_text(
+            command.out / "calibration.csv", calibration.to_csv(index=False, float_format="%.4g")
+        )
+        print(calibration.to_string(), end="\n\n")
     results = {
         "cells": every,
         "search": pd.concat(searched, ignore_index=True),
@@ -193,6 +203,7 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
     }
     for name, table in results.items():
         files.write_text(command.out / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
+    style.save(draw(every, ("forecast", *SUMS)), command.out / "merge_forecast")
     with pd.option_context("display.width", 200, "display.max_columns", None):
         print(results["summary"].T.to_string(), results["search"].to_string(), sep="\n\n")
 

@@ -128,3 +128,51 @@ def summary(cells: pd.DataFrame, predictors: Sequence[str], keys: Sequence[str])
         row["width"] = (some["high"] - some["low"]).mean()
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def diagnosed(cells: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row a pair, adapter in it, and merge (average or sum): the share of its answers that the merge
+    keeps, measured, beside the share of its energy that ``sim.diagnose`` says it keeps."""
+    rows = []
+    own = ["adapters", "design", "seed"]
+    measured = cells.set_index([*own, "subset", "strength", "group"])["measured"]
+    for _, pair in pairs.iterrows():
+        ends = (int(pair["left"]), int(pair["right"]))
+        subset = "".join(str(int(i in ends)) for i in range(int(pair["adapters"])))
+        for how, lam in (("average", 0.5), ("sum", 1.0)):
+            for side, adapter in enumerate(ends, 1):
+                kept_answers = measured.loc[(*(pair[name] for name in own), subset, lam, adapter)]
+                row = {name: pair[name] for name in own} | {"left": ends[0], "right": ends[1]}
+                row |= {"adapter": adapter, "merge": how, "action": pair["action"]}
+                row |= {"answers": kept_answers, "energy": pair[f"kept_{how}_{side}"]}
+                rows.append(row | {"interference": pair[f"interference_{side}"], "cosine": pair["cosine"]})
+    return pd.DataFrame(rows)
+
+
+def calibration(table: pd.DataFrame) -> pd.DataFrame:
+    """Of average and sum: rank correlation of kept answers with each number of the files, over adapters in
+    pairs, with its 95% interval over resamples of pairs; mean answers and mean energy kept."""
+    rows = []
+    for how, part in table.groupby("merge"):
+        pair = part.groupby(["adapters", "design", "seed", "left", "right"]).ngroup().to_numpy()
+        places = [np.flatnonzero(pair == one) for one in np.unique(pair)]
+        rng = np.random.default_rng(0)
+        for number in ("energy", "interference", "cosine"):
+            draws = []
+            for _ in range(500):
+                some = np.concatenate([places[i] for i in rng.integers(0, len(places), len(places))])
+                draws.append(
+                    _rank_correlation(part["answers"].to_numpy()[some], part[number].to_numpy()[some])
+                )
+            low, high = np.nanquantile(draws, (0.025, 0.975))
+            rho = _rank_correlation(part["answers"].to_numpy(), part[number].to_numpy())
+            row = {"merge": how, "number": number, "pairs": len(places), "rho": rho, "low": low, "high": high}
+            rows.append(row | {"answers": part["answers"].mean(), "energy": part["energy"].mean()})
+    return pd.DataFrame(rows)
+
+
+def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
+    ranks = [pd.Series(side).rank().to_numpy() for side in (one, other)]
+    if min(np.ptp(side) for side in ranks) == 0:
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
