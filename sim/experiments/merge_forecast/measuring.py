@@ -52,7 +52,8 @@ def _read(model: Llama, params: Params, library: Adapter, questions: Questions, 
     def one(at):
         logits = _logits(model, params, library, questions, at)
         right = jnp.take_along_axis(logits, questions.target[..., None], -1)
-        others = jnp.where(jnp.arange(logits.shape[-1]) == questions.target[..., None], -jnp.inf, logits)
+        tokens = jnp.arange(logits.shape[-1])[None, None, :]
+        others = jnp.where(tokens == questions.target[..., None], -jnp.inf, logits)
         return (right[..., 0] - others.max(-1)), right - jnp.take_along_axis(logits, rivals, -1)
 
     return jax.lax.map(one, weights, batch_size=8)
