@@ -1,6 +1,6 @@
 """Accuracies of merges that were not run: the predictor that left-out runs prefer, and how far it errs there.
 
-A group's accuracy is the mean over its prompts of the probability that all margins are positive, taken as
+A group's accuracy is the mean over its prompts of the probability that all gaps are positive, taken as
 independent. The covariance (``kriging.COVARIANCES``) is chosen by the mean error of that accuracy when each
 run is left out in turn. The interval is conformal: the errors of the left-out runs over their predicted
 standard deviations, of all groups together, have a quantile q, and an accuracy is predicted within q standard
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from scipy.special import log_ndtr
 
 from sim.forecast import kriging
-from sim.forecast.kriging import Kriging, Margins
+from sim.forecast.kriging import Gaps, Kriging
 from sim.forecast.outcomes import Outcomes
 
 LEVEL = 0.9
@@ -51,7 +51,7 @@ class Cells(NamedTuple):
 class Forecast:
     """Fits of every covariance to the runs at hand.
 
-    groups: names. of: (P,) the group of each prompt. row: (M,) the prompt of each margin, in order.
+    groups: names. of: (P,) the group of each prompt. row: (M,) the prompt of each gap, in order.
     errors: of each covariance, the mean absolute error of the accuracies of left-out merges. best: the
     covariance of least error. width: q, of the best.
     """
@@ -75,9 +75,9 @@ def shares(values: Float[np.ndarray, "m P"], of: np.ndarray, groups: Sequence[st
     return np.stack([np.asarray(values, float)[:, of == group].mean(axis=1) for group in groups], axis=1)
 
 
-def _cells(margins: Margins, row: np.ndarray, of: np.ndarray, groups: Sequence[str], width: float) -> Cells:
+def _cells(gaps: Gaps, row: np.ndarray, of: np.ndarray, groups: Sequence[str], width: float) -> Cells:
     starts = np.flatnonzero(np.diff(row, prepend=-1))
-    chance = np.exp(np.add.reduceat(log_ndtr(margins.mean / margins.deviation), starts, axis=1))
+    chance = np.exp(np.add.reduceat(log_ndtr(gaps.mean / gaps.deviation), starts, axis=1))
     counts = np.array([np.sum(of == group) for group in groups])
     mean = shares(chance, of, groups)
     deviation = np.sqrt(shares(chance * (1 - chance), of, groups) / counts) + GRAIN / counts
@@ -102,14 +102,14 @@ def forecast(
     merges = np.count_nonzero(weights, axis=1) > 1
     if not merges.any():
         raise ValueError("no merge was run: run some, or nothing tells how far predictions err")
-    row = np.repeat(outcomes.row, outcomes.margin.shape[2])
-    margin = outcomes.margin.reshape(len(weights), -1)
+    row = np.repeat(outcomes.row, outcomes.gap.shape[2])
+    gap = outcomes.gap.reshape(len(weights), -1)
     owner = kriging.owners(weights, outcomes.lead)[row]
     if before is None:
-        models = {name: kriging.fit(name, weights, margin, owner) for name in covariances}
+        models = {name: kriging.fit(name, weights, gap, owner) for name in covariances}
     else:
         models = {
-            name: Kriging(name, weights, margin, owner, model.parameters)
+            name: Kriging(name, weights, gap, owner, model.parameters)
             for name, model in before.models.items()
         }
     truth, errors, scores = shares(outcomes.lead > 0, of, groups), {}, {}
@@ -137,8 +137,8 @@ def quantile(scores: Float[np.ndarray, " M"], level: float) -> float:
 
 def accuracies(model: Forecast, at: Float[np.ndarray, "m K"]) -> Cells:
     """Of merges that were not run, by the best covariance."""
-    margins = kriging.predict(model.models[model.best], at)
-    return _cells(margins, model.row, model.of, model.groups, model.width)
+    gaps = kriging.predict(model.models[model.best], at)
+    return _cells(gaps, model.row, model.of, model.groups, model.width)
 
 
 def undecided(model: Forecast, at: Float[np.ndarray, "m K"]) -> np.ndarray:
@@ -150,7 +150,7 @@ def undecided(model: Forecast, at: Float[np.ndarray, "m K"]) -> np.ndarray:
     outside = np.zeros(cells.mean.shape, bool)
     for name, error in model.errors.items():
         if name != model.best and error <= 2 * model.errors[model.best]:
-            margins = kriging.predict(model.models[name], at)
-            other = _cells(margins, model.row, model.of, model.groups, 0.0).mean
+            gaps = kriging.predict(model.models[name], at)
+            other = _cells(gaps, model.row, model.of, model.groups, 0.0).mean
             outside |= (other < cells.low) | (other > cells.high)
     return outside

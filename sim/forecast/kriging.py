@@ -1,10 +1,10 @@
-"""Margins of merges that were not run, from those that were: the best linear prediction under a covariance.
+"""Gaps of merges that were not run, from those that were: the best linear prediction under a covariance.
 
-A margin of a prompt is a function of the adapters' strengths. Its covariance is one of
+A gap of a prompt is a function of the adapters' strengths. Its covariance is one of
 ``theory.interactions``: of the first order, of pairs, of all orders, or of all orders that saturate. The
 strength of an adapter counts by a gain. Prompts have two gains: of their own adapter, the one that alone
 makes the answer right, and of every other. These, and the share of noise, maximise the likelihood of the runs
-at hand, over all prompts of a kind; a margin's own variance is profiled out. Arrays in, arrays out: nothing
+at hand, over all prompts of a kind; a gap's own variance is profiled out. Arrays in, arrays out: nothing
 here knows what was run.
 """
 
@@ -42,22 +42,22 @@ NOBODY = -1
 
 @dataclass(frozen=True)
 class Kriging:
-    """A fit to M margins in n runs. owner: of each margin's prompt. parameters: of prompts with an owner, and
+    """A fit to M gaps in n runs. owner: of each gap's prompt. parameters: of prompts with an owner, and
     of those without."""
 
     covariance: str
     weights: Float[np.ndarray, "n K"]
-    margin: Float[np.ndarray, "n M"]
+    gap: Float[np.ndarray, "n M"]
     owner: Int[np.ndarray, " M"]
     parameters: tuple[tuple[float, ...], tuple[float, ...]]
 
     @property
     def centre(self) -> float:
-        """What every margin is compared with: the mean of all."""
-        return float(self.margin.mean())
+        """What every gap is compared with: the mean of all."""
+        return float(self.gap.mean())
 
     def classes(self) -> list[tuple[int, np.ndarray, tuple[float, ...]]]:
-        """(owner, its margins, their parameters), owner by owner."""
+        """(owner, its gaps, their parameters), owner by owner."""
         owners = np.unique(self.owner)
         return [(int(o), np.flatnonzero(self.owner == o), self.parameters[int(o == NOBODY)]) for o in owners]
 
@@ -77,24 +77,24 @@ def owners(weights: Float[np.ndarray, "n K"], lead: Float[np.ndarray, "n P"]) ->
 def fit(
     covariance: str,
     weights: Float[np.ndarray, "n K"],
-    margin: Float[np.ndarray, "n M"],
+    gap: Float[np.ndarray, "n M"],
     owner: Int[np.ndarray, " M"],
     start: tuple[tuple[float, ...], tuple[float, ...]] = (START, START),
 ) -> Kriging:
     """The fit of highest likelihood; ``start`` may be the parameters of an earlier one."""
-    margin = np.asarray(margin, float)
+    gap = np.asarray(gap, float)
     parameters = []
     for kind, first in zip((owner != NOBODY, owner == NOBODY), start, strict=True):
         some = [(int(o), np.flatnonzero(owner == o)) for o in np.unique(owner[kind])]
-        parameters.append(_fit_kind(covariance, weights, margin, some, first) if some else tuple(first))
-    return Kriging(covariance, np.asarray(weights, float), margin, owner, tuple(parameters))
+        parameters.append(_fit_kind(covariance, weights, gap, some, first) if some else tuple(first))
+    return Kriging(covariance, np.asarray(weights, float), gap, owner, tuple(parameters))
 
 
-def _fit_kind(covariance, weights, margin, classes, start) -> tuple[float, ...]:
-    """The three parameters of the classes (owner, margins) of one kind."""
+def _fit_kind(covariance, weights, gap, classes, start) -> tuple[float, ...]:
+    """The three parameters of the classes (owner, gaps) of one kind."""
     from scipy.optimize import minimize  # takes long to import, and changes the filters of warnings
 
-    centred = [(owner, margin[:, some] - margin.mean()) for owner, some in classes]
+    centred = [(owner, gap[:, some] - gap.mean()) for owner, some in classes]
 
     def cost(parameters: np.ndarray) -> float:
         if np.abs(parameters).max() > LIMIT:
@@ -133,56 +133,56 @@ def _inner(covariance, weights, owner, parameters) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Margins:
-    """Predicted margins of m merges: mean and standard deviation."""
+class Gaps:
+    """Predicted gaps of m merges: mean and standard deviation."""
 
     mean: Float[np.ndarray, "m M"]
     deviation: Float[np.ndarray, "m M"]
 
 
-def predict(model: Kriging, at: Float[np.ndarray, "m K"]) -> Margins:
-    """Margins of merges at any strengths."""
+def predict(model: Kriging, at: Float[np.ndarray, "m K"]) -> Gaps:
+    """Gaps of merges at any strengths."""
     at = np.asarray(at, float)
-    mean, deviation = np.empty((2, len(at), model.margin.shape[1]))
+    mean, deviation = np.empty((2, len(at), model.gap.shape[1]))
     for owner, some, parameters in model.classes():
         inner = _inner(model.covariance, model.weights, owner, parameters)
         cross = _cross(model.covariance, at, model.weights, owner, parameters)
         gains = _gains(at.shape[1], owner, parameters)
         prior = np.array([COVARIANCES[model.covariance](one[None], one[None], gains)[0, 0] for one in at])
         weights, error = interactions.kriging(inner, cross, prior)
-        values = model.margin[:, some] - model.centre
+        values = model.gap[:, some] - model.centre
         mean[:, some] = model.centre + weights @ values
         noise = np.exp(parameters[2]) * np.mean(prior)
         deviation[:, some] = np.sqrt((error + noise)[:, None] * _sizes(inner, values)[None, :])
-    return Margins(mean, deviation * stretch(model))
+    return Gaps(mean, deviation * stretch(model))
 
 
-def leave_one_out(model: Kriging) -> Margins:
+def leave_one_out(model: Kriging) -> Gaps:
     """Of each run what the others say, the parameters as they are, (n, P)."""
     raw = _leave_one_out(model)
-    return Margins(raw.mean, raw.deviation * stretch(model))
+    return Gaps(raw.mean, raw.deviation * stretch(model))
 
 
 def stretch(model: Kriging) -> float:
     """How much wider than it says the prediction errs: root mean square of the left-out errors over their
     standard deviations."""
     raw = _leave_one_out(model)
-    return float(np.sqrt(np.mean(np.square((model.margin - raw.mean) / raw.deviation))))
+    return float(np.sqrt(np.mean(np.square((model.gap - raw.mean) / raw.deviation))))
 
 
-def _leave_one_out(model: Kriging) -> Margins:
-    mean, deviation = np.empty((2, *model.margin.shape))
+def _leave_one_out(model: Kriging) -> Gaps:
+    mean, deviation = np.empty((2, *model.gap.shape))
     for owner, some, parameters in model.classes():
         inner = _inner(model.covariance, model.weights, owner, parameters)
         inverse = np.linalg.inv(inner)
-        values = model.margin[:, some] - model.centre
+        values = model.gap[:, some] - model.centre
         precision = inverse.diagonal()[:, None]
-        mean[:, some] = model.margin[:, some] - (inverse @ values) / precision
+        mean[:, some] = model.gap[:, some] - (inverse @ values) / precision
         deviation[:, some] = np.sqrt(_sizes(inner, values)[None, :] / precision)
-    return Margins(mean, deviation)
+    return Gaps(mean, deviation)
 
 
 def _sizes(inner: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """The variance of each margin: halfway between its own estimate and that of its class."""
+    """The variance of each gap: halfway between its own estimate and that of its class."""
     own = np.mean(values * np.linalg.solve(inner, values), axis=0)
     return 0.5 * own + 0.5 * own.mean() + 1e-12

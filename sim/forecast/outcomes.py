@@ -1,7 +1,7 @@
-"""What a run of a merge is read for: the lead of every prompt, and its margins over a few rival tokens.
+"""What a run of a merge is read for: the lead of every prompt, and its gaps over a few rival tokens.
 
-A margin is the logit of the right token less that of a rival, smooth in the strengths; the lead is the least
-of all margins over an answer's tokens and the vocabulary, and bends where the nearest rival changes. A prompt
+A gap is the logit of the right token less that of a rival, smooth in the strengths; the lead is the least
+of all gaps over an answer's tokens and the vocabulary, and bends where the nearest rival changes. A prompt
 is right, under greedy decoding, where its lead is positive. Shape letters: n runs, P prompts, N answer
 tokens, R rivals, V vocabulary.
 """
@@ -20,15 +20,15 @@ NEAREST = 3
 
 
 class Outcomes(NamedTuple):
-    """Of n runs: leads, margins, and the prompt of each answer token, in order."""
+    """Of n runs: leads, gaps, and the prompt of each answer token, in order."""
 
     lead: Float[np.ndarray, "n P"]
-    margin: Float[np.ndarray, "n N R"]
+    gap: Float[np.ndarray, "n N R"]
     row: Int[np.ndarray, " N"]
 
     def take(self, places: Sequence[int]) -> "Outcomes":
         """Some of the runs."""
-        return Outcomes(self.lead[places], self.margin[places], self.row)
+        return Outcomes(self.lead[places], self.gap[places], self.row)
 
 
 def joined(parts: Sequence[Outcomes]) -> Outcomes:
@@ -37,7 +37,7 @@ def joined(parts: Sequence[Outcomes]) -> Outcomes:
 
 
 def of_leads(lead: Float[np.ndarray, "n P"]) -> Outcomes:
-    """Outcomes of which leads are all that is known: the lead is the only margin."""
+    """Outcomes of which leads are all that is known: the lead is the only gap."""
     lead = np.asarray(lead, float)
     return Outcomes(lead, lead[:, :, None], np.arange(lead.shape[1]))
 

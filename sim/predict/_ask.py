@@ -1,4 +1,4 @@
-"""What merges answer to a batch of questions: log-likelihood, lead and margins over rival tokens."""
+"""What merges answer to a batch of questions: log-likelihood, lead and gaps over rival tokens."""
 
 from collections.abc import Callable, Sequence
 
@@ -38,11 +38,11 @@ def ask(
             logits = _passes(loaded, together, weights, advance)
             table = np.concatenate([np.array(each) for each in rivals])
         parts = [_read(part, together, table) for part in logits]
-    loglik, lead, margin = (np.concatenate(side) for side in zip(*parts, strict=True))
+    loglik, lead, gap = (np.concatenate(side) for side in zip(*parts, strict=True))
     edges = np.cumsum(counts)[:-1]
-    margins = [np.split(one, edges) for one in margin]
+    gaps = [np.split(one, edges) for one in gap]
     answers = [
-        [Answer(float(loglik[m, q]), float(lead[m, q]), margins[m][q].tolist()) for m in range(len(weights))]
+        [Answer(float(loglik[m, q]), float(lead[m, q]), gaps[m][q].tolist()) for m in range(len(weights))]
         for q in range(len(items))
     ]
     return answers, [part.tolist() for part in np.split(table, edges)]
@@ -56,7 +56,7 @@ def _passes(loaded, together: Batch, weights: np.ndarray, advance: Callable[[int
 
 
 def _read(logits: torch.Tensor, together: Batch, rivals: np.ndarray) -> tuple[np.ndarray, ...]:
-    """(log-likelihood (m, P), lead (m, P), margins (m, N, R)) of logits (m, N, V)."""
+    """(log-likelihood (m, P), lead (m, P), gaps (m, N, R)) of logits (m, N, V)."""
     device, count = logits.device, int(together.row.max()) + 1
     target = torch.as_tensor(together.target, device=device)[None, :, None].expand(len(logits), -1, 1)
     row = torch.as_tensor(together.row, device=device)[None].expand(len(logits), -1)

@@ -21,11 +21,11 @@ SIGNIFICANT = 7
 
 
 class Answer(NamedTuple):
-    """Of one prompt under one merge: log-likelihood of the answer (nats), lead, margins (tokens, rivals)."""
+    """Of one prompt under one merge: log-likelihood of the answer (nats), lead, gaps (tokens, rivals)."""
 
     loglik: float
     lead: float
-    margin: list[list[float]]
+    gap: list[list[float]]
 
 
 Ask = Callable[..., tuple[list[list[Answer]], list[list[list[int]]]]]
@@ -104,9 +104,7 @@ class Runner:
         for number, each, rival in zip(numbers, answers, rivals, strict=True):
             for one, answer in zip(weights, each, strict=True):
                 self._require_finite(number, answer)
-                rounded = Answer(
-                    _short(answer.loglik), _short(answer.lead), [_short(m) for m in answer.margin]
-                )
+                rounded = Answer(_short(answer.loglik), _short(answer.lead), [_short(m) for m in answer.gap])
                 units[self._unit(one, number)] = rounded
             if number not in self.rivals:
                 rows[f"rivals/{number:06d}"] = self.rivals[number] = rival
@@ -121,14 +119,14 @@ class Runner:
         each = [[self.answers[self._unit(one, number)] for number in numbers] for one in weights]
         row = np.repeat(numbers, [len(question.answer) for question in self.questions])
         lead = np.array([[answer.lead for answer in one] for one in each])
-        margin = np.array([[token for answer in one for token in answer.margin] for one in each])
-        return Outcomes(lead, margin, row)
+        gap = np.array([[token for answer in one for token in answer.gap] for one in each])
+        return Outcomes(lead, gap, row)
 
     def _unit(self, weights: np.ndarray, number: int) -> str:
         return f"{' '.join(f'{lam:.6g}' for lam in weights)}/{number:06d}"
 
     def _require_finite(self, number: int, answer: Answer) -> None:
-        if not (np.isfinite(answer.loglik) and np.isfinite(answer.margin).all()):
+        if not (np.isfinite(answer.loglik) and np.isfinite(answer.gap).all()):
             raise ValueError(
                 f"the numbers for the prompt of line {self.questions[number].line} are not finite: use "
                 "--dtype bfloat16 or float32"

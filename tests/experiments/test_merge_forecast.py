@@ -103,7 +103,7 @@ def test_merges_are_those_of_stacked_factors_and_sums_are_truncated_interactions
         merged[np.arange(6), questions.target[:, 0]] = -np.inf
         lead = right - merged.max(-1)
         np.testing.assert_allclose(result.outcomes.lead[place], lead, rtol=1e-3, atol=1e-3)
-        nearest, count = result.outcomes.margin[place].min(-1), np.count_nonzero(weights)
+        nearest, count = result.outcomes.gap[place].min(-1), np.count_nonzero(weights)
         assert (nearest >= lead - 1e-3).all()
         agreement.append(np.abs(nearest - lead) < 1e-3)
         if count <= 1:  # sums are of the same rivals
@@ -169,10 +169,10 @@ def test_metrics_and_files_are_held_against_measured_merges():
             row |= {f"interference_{side}": rng.normal()}
         pairs.append(row)
     pairs = pd.DataFrame(pairs)
-    kept = scoring.diagnosed(every, pairs)
-    assert len(kept) == 2 * 2 * len(pairs)
-    np.testing.assert_allclose(kept["answers"], kept["energy"])
-    calibration = scoring.calibration(kept).set_index(["merge", "number"])
+    shares = scoring.diagnosed(every, pairs)
+    assert len(shares) == 2 * 2 * len(pairs)
+    np.testing.assert_allclose(shares["answers"], shares["energy"])
+    calibration = scoring.calibration(shares).set_index(["merge", "number"])
     assert calibration.loc[("sum", "energy"), "rho"] == pytest.approx(1)
     assert (
         calibration.loc[("sum", "interference"), "low"] < 0 < calibration.loc[("sum", "interference"), "high"]

@@ -1,4 +1,4 @@
-"""Predicted margins and accuracies: exact where the covariance holds, intervals that cover, left-out runs."""
+"""Predicted gaps and accuracies: exact where the covariance holds, intervals that cover, left-out runs."""
 
 import itertools
 
@@ -14,7 +14,7 @@ ALL = np.array(list(itertools.product((0.0, 0.5, 1.0), repeat=3)))
 
 
 def pulled(weights, rng, pairs=0.0):
-    """Margins of six prompts, two an adapter: linear in the strengths, and in their products."""
+    """Gaps of six prompts, two an adapter: linear in the strengths, and in their products."""
     effect = rng.normal(size=(3, 6)) + 6 * np.repeat(np.eye(3), 2, axis=1)
     both = pairs * rng.normal(size=(3, 6))
     products = np.stack([weights[:, i] * weights[:, j] for i, j in ((0, 1), (0, 2), (1, 2))], axis=1)
@@ -29,35 +29,35 @@ class TestKriging:
 
     @pytest.mark.parametrize(("name", "pairs"), [("first order", 0.0), ("pairs", 1.0)])
     def test_a_function_of_its_order_is_predicted_exactly(self, name, pairs):
-        margin = pulled(ALL, np.random.default_rng(0), pairs)
+        gap = pulled(ALL, np.random.default_rng(0), pairs)
         some = [0, 1, 2, 3, 6, 9, 12, 18, 4, 10, 16, 26, 13]
-        owner = kriging.owners(ALL[some], margin[some])
-        model = kriging.fit(name, ALL[some], margin[some], owner)
-        margins = kriging.predict(model, ALL)
-        assert np.abs(margins.mean - margin).max() < 0.25 and margin.std() > 2
+        owner = kriging.owners(ALL[some], gap[some])
+        model = kriging.fit(name, ALL[some], gap[some], owner)
+        gaps = kriging.predict(model, ALL)
+        assert np.abs(gaps.mean - gap).max() < 0.25 and gap.std() > 2
         if name == "pairs":
-            lower = kriging.fit("first order", ALL[some], margin[some], owner)
-            assert np.abs(kriging.predict(lower, ALL).mean - margin).max() > 0.5
+            lower = kriging.fit("first order", ALL[some], gap[some], owner)
+            assert np.abs(kriging.predict(lower, ALL).mean - gap).max() > 0.5
 
     def test_leaving_out_is_predicting_from_the_others(self):
         rng = np.random.default_rng(1)
         half = rng.normal(size=(len(ALL), 3)).cumsum(axis=0)
-        margin = np.concatenate([half, -half], axis=1)  # the mean of all is 0 whatever is left out
+        gap = np.concatenate([half, -half], axis=1)  # the mean of all is 0 whatever is left out
         owner = np.array([0, 1, kriging.NOBODY] * 2)
-        model = kriging.fit("saturating", ALL, margin, owner)
+        model = kriging.fit("saturating", ALL, gap, owner)
         left_out = kriging.leave_one_out(model)
         for run in (0, 5, 26):
             rest = np.arange(len(ALL)) != run
-            other = kriging.Kriging("saturating", ALL[rest], margin[rest], owner, model.parameters)
+            other = kriging.Kriging("saturating", ALL[rest], gap[rest], owner, model.parameters)
             predicted = kriging.predict(other, ALL[[run]]).mean[0]
             np.testing.assert_allclose(left_out.mean[run], predicted, rtol=5e-3)
 
     def test_runs_themselves_are_predicted_as_they_were(self):
-        margin = pulled(ALL, np.random.default_rng(2), 1.0)
-        model = kriging.fit("saturating", ALL[::5], margin[::5], np.repeat(np.arange(3), 2))
-        margins = kriging.predict(model, ALL)
-        assert np.abs(margins.mean - margin)[::5].max() < 0.4
-        assert margins.deviation[::5].mean() < 0.8 * margins.deviation[2::5].mean()
+        gap = pulled(ALL, np.random.default_rng(2), 1.0)
+        model = kriging.fit("saturating", ALL[::5], gap[::5], np.repeat(np.arange(3), 2))
+        gaps = kriging.predict(model, ALL)
+        assert np.abs(gaps.mean - gap)[::5].max() < 0.4
+        assert gaps.deviation[::5].mean() < 0.8 * gaps.deviation[2::5].mean()
 
 
 def drawn(rng, each, prompts=16, gains=(6.0, 1.0)):
@@ -73,9 +73,9 @@ def drawn(rng, each, prompts=16, gains=(6.0, 1.0)):
 
 class TestAccuracy:
     def test_a_groups_accuracy_is_the_mean_chance_of_its_prompts(self):
-        margins = kriging.Margins(np.array([[1.0, 2.0, -1.0]]), np.array([[1.0, 2.0, 0.5]]))
+        gaps = kriging.Gaps(np.array([[1.0, 2.0, -1.0]]), np.array([[1.0, 2.0, 0.5]]))
         of = np.array(["a", "b"])
-        cells = accuracy._cells(margins, np.array([0, 0, 1]), of, ("a", "b"), 2.0)
+        cells = accuracy._cells(gaps, np.array([0, 0, 1]), of, ("a", "b"), 2.0)
         chance = np.array([ndtr(1.0) ** 2, ndtr(-2.0)])
         np.testing.assert_allclose(cells.mean[0], chance)
         deviation = np.sqrt(chance * (1 - chance)) + accuracy.GRAIN
@@ -144,6 +144,6 @@ class TestOutcomes:
         target, row = np.array([1, 0, 2]), np.array([0, 0, 1])
         outcomes = of_logits(logits, target, row, np.array([[0], [2], [0]]))
         np.testing.assert_array_equal(outcomes.lead, [[1, 8], [-4, -2]])
-        np.testing.assert_array_equal(outcomes.margin[..., 0], [[2, 4, 8], [-1, -1, -1]])
+        np.testing.assert_array_equal(outcomes.gap[..., 0], [[2, 4, 8], [-1, -1, -1]])
         both = joined([outcomes.take([1]), outcomes.take([0])])
         np.testing.assert_array_equal(both.lead, outcomes.lead[::-1])

@@ -110,7 +110,7 @@ def test_log_likelihoods_are_sums_over_the_answers_tokens_and_leads_the_least(sc
     others = jnp.put_along_axis(logits, probe.target[..., None], -jnp.inf, -1, inplace=False).max(-1)
     lead = (right - others).min(1)
     np.testing.assert_allclose(results.outcomes.lead[run, some], lead, rtol=1e-3, atol=1e-3)
-    least = results.outcomes.margin[run].min(-1)  # the nearest rival is one of those chosen, mostly
+    least = results.outcomes.gap[run].min(-1)  # the nearest rival is one of those chosen, mostly
     row = results.outcomes.row
     nearest = np.array([least[row == prompt].min() for prompt in np.flatnonzero(some)])
     assert (nearest >= lead - 1e-3).all() and (np.abs(nearest - lead) < 1e-3).mean() > 0.5

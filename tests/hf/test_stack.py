@@ -61,8 +61,8 @@ def test_answers_are_read_from_the_logits_of_peft(loaded):
             assert answer.lead == pytest.approx(expected.lead[merge, prompt], abs=1e-4)
             assert answer.loglik == pytest.approx(each[merge, together.row == prompt].sum(), abs=1e-4)
             np.testing.assert_allclose(
-                answer.margin, expected.margin[merge, together.row == prompt], rtol=1e-4, atol=1e-4
+                answer.gap, expected.gap[merge, together.row == prompt], rtol=1e-4, atol=1e-4
             )
     again, same = ask(model, items, weights[1:2], rivals)
     assert same == rivals
-    np.testing.assert_allclose(again[0][0].margin, answers[0][1].margin, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(again[0][0].gap, answers[0][1].gap, rtol=1e-4, atol=1e-4)

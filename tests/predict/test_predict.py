@@ -15,6 +15,7 @@ from sim.forecast.search import WORST, Objective
 from sim.hf import extra
 from sim.hf.prompts import Prompt
 from sim.hf.tokens import Question
+from sim.lab import intervals
 from sim.predict import entry, run, tables, verdict
 from sim.predict.run import Answer, Runner, require_own
 from sim.predict.tables import Results, crossings
@@ -82,7 +83,7 @@ class TestKept:
             assert [lengths for lengths, _, _ in seen] == [[3, 3], [2], [1]]  # the rest, the longest first
             np.testing.assert_array_equal(outcomes.lead, [[0] * 4, [4.5, 1.5, 3, 4.5]])
             np.testing.assert_array_equal(runner.loglik(weights), -outcomes.lead)
-            assert outcomes.row.tolist() == [0, 0, 0, 1, 2, 2, 3, 3, 3] and outcomes.margin.shape == (2, 9, 1)
+            assert outcomes.row.tolist() == [0, 0, 0, 1, 2, 2, 3, 3, 3] and outcomes.gap.shape == (2, 9, 1)
             capsys.readouterr()
             runner.phase = "search"
             runner.run(np.array([[0.0, 0.0], [2.0, 0.0]]))
@@ -135,10 +136,10 @@ def test_an_answer_is_critical_where_it_takes_the_lead():
 
 def test_critical_lambda_of_linear_logits_is_margin_over_swing():
     rng = np.random.default_rng(0)
-    margin, swing = rng.uniform(0.1, 1, 50), rng.uniform(0.1, 3, 50)
+    gap, swing = rng.uniform(0.1, 1, 50), rng.uniform(0.1, 3, 50)
     lams = np.array([0, 0.3, 0.8, 1.0])
-    start, _ = crossings(lams, lams * swing[:, None] - margin[:, None])
-    expected = margin / swing
+    start, _ = crossings(lams, lams * swing[:, None] - gap[:, None])
+    expected = gap / swing
     np.testing.assert_allclose(start, np.where(expected < 1, expected, np.inf))
 
 
@@ -189,6 +190,21 @@ class TestTables:
         assert (cells["high"] - most)[~ran].mean() > 0.001
 
 
+def test_the_interval_of_a_mean_adds_those_of_its_groups():
+    """Half of its groups' sum of squares; that of one group is Wilson's."""
+    results = make_results([own(0)] * 3 + [own(1)] * 5, ["one"] * 3 + ["two"] * 5)
+    accuracy = np.array([2 / 3, 0.4])
+    (_, low, high), (_, other_low, other_high) = intervals.proportion(2, 3), intervals.proportion(2, 5)
+    mean = accuracy.mean()
+    expected = (
+        mean - np.hypot(2 / 3 - low, 0.4 - other_low) / 2,
+        mean + np.hypot(high - 2 / 3, other_high - 0.4) / 2,
+    )
+    np.testing.assert_allclose(tables.score_interval(results, accuracy), expected)
+    worst = make_results([own(0)] * 3 + [own(1)] * 5, ["one"] * 3 + ["two"] * 5, Objective(WORST))
+    np.testing.assert_allclose(tables.score_interval(worst, accuracy), (other_low, other_high))
+
+
 class TestVerdict:
     def test_a_sum_that_holds_both_is_recommended(self):
         rules = [own(0)] * 2 + [own(1)] * 2 + [lambda a, b: 1.2 - a - b] * 2
@@ -214,6 +230,14 @@ class TestVerdict:
         assert "A and B exclude each other: 1.00 of A's answers are lost to B at 0.5 each" in lines[1]
         assert "of 4 edits that one adapter alone answers, 75% (A 100%, B 0%)" in lines[1]
         assert len(lines) == 3 and "damage unknown" in lines[1]
+
+    def test_the_best_single_adapter_is_named(self):
+        rules = [own(0)] * 3 + [own(1)] + [own(0)] * 2
+        line = results_line(make_results(rules, ["one"] * 4 + ["two"] * 2))
+        assert (
+            "; best single adapter (A at 0.5) 0.88 [" in line
+            and "merge A, B at 0.5, 0.5: mean accuracy 1.00" in line
+        )
 
     def test_the_objective_decides(self):
         rules = [own(0, push=0.5)] * 3 + [own(1, 0.2, push=0.1)] * 3

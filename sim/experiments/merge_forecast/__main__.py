@@ -147,9 +147,9 @@ def measure_all(command: TestBedCommand, sizes: Sizes) -> None:
         with jax.default_matmul_precision("tensorfloat32"):
             places = scoring.first_runs(library.adapters)
             result = measure(model, params, adapters, cells.flat(_tokens(command, library)[1]), places)
-        lead, margin, row = result.outcomes
+        lead, gap, row = result.outcomes
         sums = [result.sums[name].astype(np.float32) for name in SUMS]
-        write_arrays(path, [lead, margin.astype(np.float16), row, *sums, steps, accuracy])
+        write_arrays(path, [lead, gap.astype(np.float16), row, *sums, steps, accuracy])
         right = (lead > 0).mean()
         print(
             f"{library}: steps {steps.tolist()}, facts {accuracy.round(2).tolist()}, mean {right:.3f}",
@@ -176,8 +176,8 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
         path = command.out / "leads" / f"{library}.npz"
         if not path.exists():
             raise ValueError(f"{path} is not there: run the stage measure first")
-        lead, margin, row, *sums, _, _ = read_arrays(path)
-        names, outcomes = vars(library), Outcomes(lead.astype(float), margin.astype(float), row)
+        lead, gap, row, *sums, _, _ = read_arrays(path)
+        names, outcomes = vars(library), Outcomes(lead.astype(float), gap.astype(float), row)
         tables.append(scoring.predicted(names, outcomes, dict(zip(SUMS, sums, strict=True))))
         searched.append(scoring.searches(names, outcomes))
     every = pd.concat(tables, ignore_index=True)

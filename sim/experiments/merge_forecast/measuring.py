@@ -47,7 +47,7 @@ def _logits(model: Llama, params: Params, library: Adapter, questions: Questions
 
 @functools.partial(jax.jit, static_argnames="model")
 def _read(model: Llama, params: Params, library: Adapter, questions: Questions, rivals, weights):
-    """(the lead of every answer token (C, S, L), its margins over rivals (C, S, L, R))."""
+    """(the lead of every answer token (C, S, L), its gaps over rivals (C, S, L, R))."""
 
     def one(at):
         logits = _logits(model, params, library, questions, at)
@@ -79,11 +79,9 @@ def measure(
     target = np.asarray(questions.target)
     rivals = np.zeros((*target.shape, RIVALS), np.int32)
     rivals[mask] = choose_rivals(nearest, target[mask])
-    lead, margin = _read(
-        model, params, library, questions, jnp.asarray(rivals), jnp.asarray(every, jnp.float32)
-    )
+    lead, gap = _read(model, params, library, questions, jnp.asarray(rivals), jnp.asarray(every, jnp.float32))
     lead = np.where(mask, np.asarray(lead), np.inf).min(-1)
-    outcomes = Outcomes(lead, np.asarray(margin)[:, mask], np.nonzero(mask)[0])
+    outcomes = Outcomes(lead, np.asarray(gap)[:, mask], np.nonzero(mask)[0])
 
     tokens = jnp.asarray(np.concatenate([target[..., None], rivals], -1))
 
@@ -104,6 +102,6 @@ def measure(
         both = sum(pairs[i, j, lam] for i, j in itertools.combinations(used, 2))
         slope = base + sum(lam * singles[i, 1.0] for i in used)
         for name, logits in (("first order", one), ("tangent", slope), ("pairs", one + both)):
-            margins = np.where(mask, logits[..., 0] - logits[..., 1:].max(-1), np.inf)
-            sums[name].append(margins.min(-1))
+            gaps = np.where(mask, logits[..., 0] - logits[..., 1:].max(-1), np.inf)
+            sums[name].append(gaps.min(-1))
     return Measured(outcomes, {name: np.array(values) for name, values in sums.items()})
