@@ -37,6 +37,9 @@ from sim.predict.verdict import table, verdict
 CHEAP = 64
 """Where there are no more candidates, all are run."""
 
+AT_ONCE = 4
+"""Merges that are run between two fits of the search: a pass of one takes nearly as long as one of four."""
+
 DAMAGE = 0.05
 """What the group ``UNTOUCHED`` may lose where nothing else is said."""
 
@@ -162,7 +165,7 @@ def _searched(runner, every, first, lams, budget, of, aim, methods) -> dict[str,
     else:
         places = design.spread(every, first, min(budget, design.size(count) + 1))
     state, path = None, []
-    for state in search(run, every, places, of, aim, budget):
+    for state in search(run, every, places, of, aim, budget, AT_ONCE):
         path.append((len(state.places), every[state.best].tolist()))
         runner.phase = f"search, {state.open} open"
     if state.open == 0 and len(state.places) < min(budget, len(every)):  # strengths that differ by adapter
@@ -171,7 +174,7 @@ def _searched(runner, every, first, lams, budget, of, aim, methods) -> dict[str,
         wider = np.concatenate([ran, close[~(close[:, None] == every[None]).all(-1).any(1)]])
         if len(wider) > len(ran):
             runner.phase = "strengths"
-            for state in search(run, wider, range(len(ran)), of, aim, budget):
+            for state in search(run, wider, range(len(ran)), of, aim, budget, AT_ONCE):
                 path.append((len(state.places), wider[state.best].tolist()))
             rest = every[~(every[:, None] == wider[None]).all(-1).any(1)]
             every = np.concatenate([wider, rest])
