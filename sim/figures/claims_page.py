@@ -13,6 +13,7 @@ from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
 from sim.lab import files
 from sim.lab.figure import Source
+from sim.lab.store import table_path
 from sim.reuse.config import KNOWN
 
 GLOSSARY = {
@@ -80,7 +81,7 @@ def ordered() -> list[Claim]:
 
 def _missing(item: Claim, source: Source) -> list[str]:
     """The missing runs of a claim."""
-    return [name for name in item.experiments if not (source.runs / name / "summary.csv").exists()]
+    return [name for name in item.experiments if not table_path(source.runs / name, "summary").exists()]
 
 
 def _judged(item: Claim, source: Source) -> Judgement | None:
@@ -237,7 +238,8 @@ def _theory(folder: Path) -> list[str]:
 def unlearned(source: Source) -> list[str]:
     """The settings of the claims' runs in which an adapter does not recall its own facts."""
     names = {name for item in CLAIMS.values() for name in item.experiments}
-    tables = [source.summary(name) for name in sorted(names) if (source.runs / name / "summary.csv").exists()]
+    there = [name for name in sorted(names) if table_path(source.runs / name, "summary").exists()]
+    tables = [source.summary(name) for name in there]
     rows = pd.concat(tables, ignore_index=True)
     rows = rows[(rows["metric"] == "own_recall") & (rows["measured"] < KNOWN)]
     lines = [

@@ -11,7 +11,7 @@ from sim.figures import captions, claims_page
 from sim.lab import files, parallel, style
 from sim.lab.figure import FIGURES, TABLES, Figure, Source, committed
 from sim.lab.seeds import EFFORTS, Effort
-from sim.lab.store import is_unfinished
+from sim.lab.store import compress_tables, is_unfinished, table_path
 
 
 def ordered() -> list[Figure]:
@@ -52,7 +52,7 @@ def _missing(item: Figure, runs: Path | None) -> str:
     if not item.experiments:
         return "it computes its own numbers; draw it without --from"
     folder = runs or committed() / "experiments"
-    names = [name for name in item.experiments if not (folder / name / "summary.csv").exists()]
+    names = [name for name in item.experiments if not table_path(folder / name, "summary").exists()]
     if names:
         summaries = ", ".join(f"{name}/summary.csv" for name in names)
         return f"{summaries} missing; make it with: python -m sim.sweep {names[0]}"
@@ -107,10 +107,11 @@ def draw_all(
     runs: Path | None = None,
     formats: Sequence[str] = style.DEFAULT_FORMATS,
 ) -> None:
-    """``draw`` each figure, and then write the page of the folder."""
+    """``draw`` each figure and write the folder's page. In the repository: compress tables of runs."""
     for item in items:
         draw(item, folder, effort, runs, formats)
     if folder == committed():  # claims are judged on the committed runs only
+        compress_tables(folder / "experiments")
         claims_page.write(Source(folder / "experiments"), folder)
     page = captions.page(ordered(), folder, runs or committed() / "experiments")
     files.write_text(folder / "README.md", page)

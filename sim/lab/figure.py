@@ -16,7 +16,7 @@ from matplotlib.figure import Figure as Picture
 from sim.lab import intervals, style
 from sim.lab.registry import Registry
 from sim.lab.seeds import EFFORTS, Effort
-from sim.lab.store import read_table
+from sim.lab.store import read_table, table_path
 
 TABLES = Path(__file__).resolve().parents[2] / "figures"
 """The tables that come with a checkout of the repository; ``committed`` finds them in a wheel too."""
@@ -44,7 +44,7 @@ class Source:
         Raises:
             ValueError: there is none; the message names the command that makes it.
         """
-        path = self.runs / experiment / f"{table}.csv"
+        path = table_path(self.runs / experiment, table)
         if not path.exists():
             raise ValueError(
                 f"{path} is missing; make it with: python -m sim.sweep {experiment} --out {self.runs}"

@@ -8,12 +8,15 @@ Shape letters as in ``sim.model.llama``; K adapters, S sequences, L answer token
 """
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from sim.model import llama
@@ -124,11 +127,35 @@ def train(
 ) -> tuple[Training, Float[Array, "steps K"]]:
     """Steps of Adam on K adapters at once: (training after them, the loss before each).
 
+    The adapters are sharded over the devices, as many as divide K; nothing passes between them.
+
     Args:
         questions: of every adapter, leaves (K, S, ...).
         index: the sequences of each step. rate: learning rates; at rate 0 an adapter and its moments stay as
         they are.
     """
+    count = math.gcd(index.shape[1], jax.device_count())
+    each, later = PartitionSpec("adapters"), PartitionSpec(None, "adapters")
+    on_devices = jax.shard_map(
+        functools.partial(_train, model, remat),
+        mesh=Mesh(np.array(jax.devices()[:count]), ("adapters",)),
+        in_specs=(PartitionSpec(), each, each, later, later),
+        out_specs=(each, later),
+        check_vma=False,
+    )
+    return on_devices(params, training, questions, index, rate)
+
+
+def _train(
+    model: Llama,
+    remat: bool,
+    params: Params,
+    training: Training,
+    questions: Questions,
+    index: Int[Array, "steps K B"],
+    rate: Float[Array, "steps K"],
+) -> tuple[Training, Float[Array, "steps K"]]:
+    """``train`` on one device, with its share of the adapters."""
 
     def one(adapter, state, own, rows, rate):
         batch = jax.tree.map(lambda leaf: leaf[rows], own)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.bench import BENCHMARKS, diagnose, merge, scale, store, sweep, ties, train
+from sim.bench import BENCHMARKS, diagnose, language, merge, scale, store, strong, sweep, ties, train
 from theory.lowrank import LowRank
 
 
@@ -147,6 +147,17 @@ def test_scaling_counts_configurations_and_devices(monkeypatch):
     assert rows["devices"].tolist() == [2, 2, 1] and rows["ratio_to_ours"].tolist() == [10.0, 1.0, 1.5]
 
 
+def test_strong_scaling_is_against_one_device(monkeypatch):
+    def on_devices(devices, function, arguments):
+        return {"seconds": {1: 8.0, 2: 5.0}[devices], "process": 9.0}
+
+    monkeypatch.setattr(strong, "on_devices", on_devices)
+    monkeypatch.setattr(strong, "device_counts", lambda: [1, 2])
+    rows = strong.strong()
+    assert rows["devices"].tolist() == [1, 2] * len(strong.cases())
+    assert rows["speedup"].tolist()[:2] == [1.0, 1.6] and rows["efficiency"].tolist()[:2] == [1.0, 0.8]
+
+
 def test_a_job_that_fails_is_not_timed(tmp_path):
     with pytest.raises(RuntimeError, match="ended with 3: gone"):
         sweep.spent(
@@ -155,3 +166,20 @@ def test_a_job_that_fails_is_not_timed(tmp_path):
     costs = sweep.spent([sys.executable, "-c", "sum(range(10**7)); b'x' * 10**9"], tmp_path)
     assert costs["peak_mb"] > 1000  # until the command begins it is what started it, which may be more
     assert 0.02 < costs["processor_seconds"] < 2 * costs["seconds"] + 0.1
+
+
+def test_a_step_of_the_language_model_counts_every_product_once():
+    model = language.TINY
+    weights = model.layers * (64 * 64 * 2 + 64 * 32 * 2 + 3 * 64 * 128)
+    factors = model.layers * 8 * (4 * 64 + 2 * (64 + 32) + 3 * (64 + 128))
+    tokens, answers = 32 * 48, 32 * 24
+    assert language.floor(model) == 4 * weights * tokens + 6 * factors * tokens + 4 * 512 * 64 * answers
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers
+def test_a_step_of_the_language_model_is_the_peers_step():
+    """Fresh adapters of the same sizes lose as much on the same random tokens: log of the vocabulary."""
+    _, _, loss = language.ours(language.TINY, 2, steps=1, repeats=1)
+    assert loss == pytest.approx(np.log(512), rel=0.02)
+    if importlib.util.find_spec("peft"):
+        assert language.peft_step(language.TINY)[2] == pytest.approx(np.log(512), rel=0.02)

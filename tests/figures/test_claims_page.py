@@ -86,7 +86,7 @@ def example(**rest):
 def test_a_section_has_its_parts_cells_and_counts(only):
     only(example())
     section = claims_page.page(SOURCE, committed()).split("### 9. So\n\n")[1]
-    rows = pd.read_csv(RUNS / "rank" / "summary.csv")
+    rows = SOURCE.summary("rank")
     rows = rows[rows["metric"] == "cot_answer"].set_index(["label", "library", "method"])
     total, joint = (rows.loc[key] for key in (("rank4", "parts", "sum"), ("rank8", "single", "joint")))
     right = round(total["measured"] * 320)

@@ -2,18 +2,22 @@
 
 import dataclasses
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from sim.figures import FIGURES, captions, gallery
 from sim.figures import __main__ as command
-from sim.lab.figure import committed
+from sim.lab.figure import Source, committed
 from sim.lab.seeds import EFFORTS
+from sim.lab.store import LARGEST, compress_tables, table_path
 
+RUNS = Source(committed() / "experiments")
 EXPERIMENTS = [item for item in FIGURES.values() if item.experiments]
 
 
@@ -107,7 +111,7 @@ def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, ca
     """A folder with the run of one experiment: its figures from its numbers, a line for each other figure."""
     item = next(item for item in EXPERIMENTS if len(item.experiments) == 1)
     (experiment,) = item.experiments
-    summary = pd.read_csv(committed() / "experiments" / experiment / "summary.csv")
+    summary = RUNS.summary(experiment)
     shutil.copytree(committed() / "experiments" / experiment, tmp_path / experiment)
     halved = {name: summary[name] / 2 for name in ("measured", "low", "high")}
     summary.assign(**halved).to_csv(tmp_path / experiment / "summary.csv", index=False)
@@ -120,6 +124,51 @@ def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, ca
     ours, theirs = (pd.read_csv(folder / f"{item.name}.csv") for folder in (tmp_path, committed()))
     assert ours["measured"].max() == pytest.approx(theirs["measured"].max() / 2, rel=1e-3)
     assert f"python -m sim.sweep {experiment} " in (tmp_path / f"{item.name}.md").read_text()
+
+
+def test_a_large_table_of_a_run_is_compressed_and_read_as_before(tmp_path):
+    """The newer of two files counts; the same rows give the same bytes; what a run resumes from stays."""
+    (run := tmp_path / "run").mkdir()
+    rows = pd.DataFrame({"unit": "007", "label": ["a", ""] * 9000, "measured": [1 / 3, np.nan] * 9000})
+    for name in ("summary", "results"):
+        rows.to_csv(run / f"{name}.csv", index=False)
+    rows[:9].to_csv(run / "counts.csv", index=False)
+    assert (run / "summary.csv").stat().st_size > LARGEST > (run / "counts.csv").stat().st_size
+    compress_tables(tmp_path)
+    packed = run / "summary.csv.gz"
+    assert {path.name for path in run.iterdir()} == {"counts.csv", "results.csv", "summary.csv.gz"}
+    assert packed.stat().st_size < LARGEST / 20
+    pd.testing.assert_frame_equal(Source(tmp_path).summary("run"), rows)
+    before = packed.read_bytes()
+    assert before[4:8] == bytes(4)  # no time of writing
+    rows.to_csv(run / "summary.csv", index=False)
+    os.utime(packed, (0, 0))
+    compress_tables(tmp_path)
+    assert packed.read_bytes() == before and packed.stat().st_mtime > 0
+    rows[:9].to_csv(run / "summary.csv", index=False)
+    assert len(Source(tmp_path).summary("run")) == 9
+    compress_tables(tmp_path)
+    assert table_path(run, "summary") == run / "summary.csv" and not packed.exists()
+
+
+def test_the_committed_tables_are_small():
+    """Six MB in all; ``python -m sim.figures`` compresses those of new runs."""
+    paths = [path for path in committed().rglob("*.csv*") if not path.name.startswith("results.")]
+    sizes = {str(path.relative_to(committed())): path.stat().st_size for path in paths}
+    plain = {name: size for name, size in sizes.items() if name[:11] == "experiments" and name[-4:] == ".csv"}
+    assert len(sizes) > 60 and max(plain.values()) <= LARGEST, max(plain, key=plain.get)
+    assert sum(sizes.values()) <= 6e6, sorted(sizes, key=sizes.get)[-5:]
+
+
+def test_drawing_into_the_repository_compresses_its_runs(tmp_path, monkeypatch):
+    packed = []
+    monkeypatch.setattr(gallery, "compress_tables", packed.append)
+    monkeypatch.setattr(gallery.claims_page, "write", lambda *_: None)
+    gallery.draw_all([], tmp_path)
+    assert packed == []
+    monkeypatch.setattr(gallery, "committed", lambda: tmp_path)
+    gallery.draw_all([], tmp_path)
+    assert packed == [tmp_path / "experiments"]
 
 
 def test_a_run_that_lacks_units_gives_no_figure(tmp_path):
@@ -160,7 +209,8 @@ def test_a_wheel_carries_the_tables_and_none_of_the_pictures(tmp_path):
     assert "sim/explore/template.html" in names
     home = "sim/figures/tables"
     tables = {f"{home}/{name}{suffix}" for name in FIGURES for suffix in (".csv", ".md")}
-    runs = {f"{home}/experiments/{e}/summary.csv" for item in EXPERIMENTS for e in item.experiments}
+    paths = {table_path(RUNS.runs / e, "summary") for item in EXPERIMENTS for e in item.experiments}
+    runs = {f"{home}/{path.relative_to(committed())}" for path in paths}
     assert tables | runs | {"sim/laws/coverage.py", "theory/coverage.py"} <= names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"sim", "theory", "lora_reuse"}
     assert not [name for name in names if name.endswith((".pdf", ".png"))]

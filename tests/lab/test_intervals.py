@@ -3,14 +3,13 @@
 import itertools
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special, stats
 
 from sim.lab import intervals
-from sim.lab.figure import committed
+from sim.lab.figure import Source, committed
 
 DRAWS = 3000
 NOISE = 0.008  # two standard errors of a coverage from DRAWS draws
@@ -259,7 +258,7 @@ class TestPool:
     def test_seeds_that_were_not_drawn_are_covered(self):
         """Three seeds of the committed run against the mean of the 17 others: 95% of intervals of exact width
         would cover 93% of such means, which have errors of their own. By themselves they cover more."""
-        rows = pd.read_csv(committed() / "experiments" / "familiarity" / "predictions.csv")
+        rows = Source(committed() / "experiments").summary("familiarity", "predictions")
         cell = ["metric", "label", "adapter", "library", "method", "lam"]
         wide = rows.pivot(index=cell, columns="seed", values="measured").dropna()
         asked = np.where(wide.index.get_level_values("metric") == "untouched", 32, 16)[:, None]

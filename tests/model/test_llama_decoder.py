@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -202,3 +205,30 @@ def test_right_is_whether_greedy_decoding_writes_the_answer(small):
 def test_a_rank_above_the_smallest_side_is_refused(small):
     with pytest.raises(ValueError, match=r"rank 17 is outside 1\.\.16"):
         llama_adapters.init(small[0], 17, jax.random.key(0))
+
+
+SHARDED = """
+import jax, jax.numpy as jnp, numpy as np
+from sim.bench import language
+from sim.model import llama_adapters as la
+model, count = language.TINY, 4
+params = language.random_params(model, jnp.float32)
+keys = jax.random.split(jax.random.key(1), count)
+training = la.begin(jax.vmap(lambda key: la.init(model, 2, key))(keys))
+questions = language.random_questions(model, count)
+index = jax.random.randint(jax.random.key(2), (3, count, 8), 0, language.BATCH)
+rate = jnp.full((3, count), 1e-2).at[1, 2].set(0)
+training, losses = la.train(model, params, training, questions, index, rate)
+assert len(losses.devices()) == jax.device_count()
+print(*np.asarray(losses).ravel(), *(float(jnp.sum(u.b * u.b[0, 0])) for u in training.adapters.values()))
+"""
+
+
+def test_adapters_on_several_devices_train_as_on_one():
+    def run(count):
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, "-c", SHARDED]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        return np.array(done.stdout.split(), float)
+
+    np.testing.assert_allclose(run(4), run(1), rtol=1e-5)

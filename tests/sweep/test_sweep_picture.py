@@ -6,12 +6,11 @@ import pytest
 from matplotlib.container import ErrorbarContainer
 from pictures import Measured, check
 
-from sim.lab.figure import committed
-from sim.lab.store import read_table
+from sim.lab.figure import Source, committed
 from sim.merge.looks import look_of
 from sim.sweep import report
 
-SUMMARY = read_table(committed() / "experiments" / "familiarity" / "summary.csv")
+SUMMARY = Source(committed() / "experiments").summary("familiarity")
 
 
 def of_ranks(*ranks):

@@ -9,7 +9,7 @@ import pandas as pd
 from sim.experiments.common.claim import POOLED, Cell, Reading
 from sim.lab import intervals
 from sim.lab.figure import Source
-from sim.lab.store import read_table
+from sim.lab.store import read_table, table_path
 
 AMONG, GIVEN = "_among_answers", "_given_among_answers"
 """Suffixes of metrics: the share of questions with one of the possible answers; the share of those that are
@@ -57,7 +57,7 @@ class Run:
     @cached_property
     def by_seed(self) -> dict[tuple[str, ...], dict[int, float]]:
         """Shares seed by seed, for the cells whose counts the run recorded (``sim.sweep.run.counts``)."""
-        path = self.source.runs / self.experiment / "counts.csv"
+        path = table_path(self.source.runs / self.experiment, "counts")
         rows = read_table(path) if path.exists() else pd.DataFrame(columns=[*KEYS, "seed", "right", "trials"])
         shares = (rows["right"] / rows["trials"]).set_axis(rows["seed"])
         return {key: dict(shares.iloc[place]) for key, place in rows.groupby(KEYS).indices.items()}

@@ -3,6 +3,18 @@
 from sim.lab.store.database import Failure
 from sim.lab.store.folder import Store, is_unfinished
 from sim.lab.store.identity import digest, environment, plain
-from sim.lab.store.tables import read_table, summarise
+from sim.lab.store.tables import LARGEST, compress_tables, read_table, summarise, table_path
 
-__all__ = ["Failure", "Store", "digest", "environment", "is_unfinished", "plain", "read_table", "summarise"]
+__all__ = [
+    "LARGEST",
+    "Failure",
+    "Store",
+    "compress_tables",
+    "digest",
+    "environment",
+    "is_unfinished",
+    "plain",
+    "read_table",
+    "summarise",
+    "table_path",
+]

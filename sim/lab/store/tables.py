@@ -1,15 +1,41 @@
-"""The tables of a run as CSV: reading one, and the summary of results over seeds."""
+"""The tables of a run as CSV: reading one, compressing large ones, and the summary of results over seeds."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from sim.lab import intervals
+from sim.lab import files, intervals
+
+LARGEST = 200_000
+"""Bytes of the largest table that a repository holds as it is; a larger one is compressed."""
+
+
+def table_path(folder: Path, name: str) -> Path:
+    """The file of a table in a run folder: ``name.csv``, or ``name.csv.gz`` if that is the one there is."""
+    path, packed = folder / f"{name}.csv", folder / f"{name}.csv.gz"
+    return packed if packed.exists() and not path.exists() else path
+
+
+def compress_tables(runs: Path) -> None:
+    """Replace every table above ``LARGEST`` in the run folders of ``runs`` by its ``.csv.gz``.
+
+    ``results.csv`` stays: a run resumes from it. The same table gives the same bytes. Where a newer table is
+    small, the old compressed one goes.
+    """
+    for path in sorted(runs.glob("*/*.csv")):
+        packed = path.with_name(f"{path.name}.gz")
+        if path.stat().st_size <= LARGEST:
+            packed.unlink(missing_ok=True)
+        elif path.stem != "results":
+            with files.replacing(packed) as part:
+                part.write_bytes(gzip.compress(path.read_bytes(), 9, mtime=0))
+            path.unlink()
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A results or summary CSV, floats exactly as written, empty text cells as ""."""
+    """A results or summary CSV, compressed or not, floats exactly as written, empty text cells as ""."""
     rows = pd.read_csv(path, dtype={"unit": str})  # exact from pandas 3.1 on
     text = rows.select_dtypes(exclude="number").columns
     return rows.assign(**{column: rows[column].fillna("") for column in text})
