@@ -26,10 +26,14 @@ BELOW = {
     "one_layer": {"lab", "model", "merge", "twins"},
     "reuse": {"lab", "model", "worlds", "merge", "hf"},
     "laws": {"lab", "model", "merge", "twins", "one_layer"},
-    "experiments": {"lab", "model", "worlds", "merge", "one_layer", "reuse"},
+    "experiments": {
+        *("lab", "model", "worlds", "merge", "one_layer", "reuse"),
+        *("diagnose", "forecast", "hf"),  # the test bed of forecasts
+    },
     "diagnose": {"lab", "model", "merge"},
     "hf": {"lab", "model", "merge"},
-    "predict": {"lab", "model", "worlds", "merge", "reuse", "hf"},
+    "forecast": {"lab"},
+    "predict": {"lab", "model", "worlds", "merge", "reuse", "hf", "forecast"},
     "record": {"lab", "merge", "hf"},
     "lm": {"lab", "hf"},
     "explore": {"lab"},

@@ -16,17 +16,19 @@ UNMET = (
     "no two adapters change one module, so that none overwrites another in any matrix, and what they do to "
     "each other through the layers between is not in their files"
 )
+NOT_ANSWERS = "energy is not answers: how many of these are lost is not in the files"
 CERTAIN = (
-    "the base's margin M and each adapter's own swing Delta at lambda = 1, on your prompts: an edit stays "
-    "iff lambda kappa rho Delta > M"
+    "python -m sim.predict with these adapters, --base and --prompts, which runs merges and finds the best; "
+    "the files tell neither the base's margin M nor each adapter's swing Delta on your prompts, and an edit "
+    "stays iff lambda kappa rho Delta > M"
 )
 
 
 def verdict(report: Mapping[str, Any]) -> list[str]:
     """Three lines: the recommendation, what is lost on which assumption, what would make it certain."""
     return [
-        f"Recommendation: {_recommended(report['total']['recommendation'])}",
-        f"Lost: {_lost(report)}; {ASSUMED}",
+        f"Recommendation (weights alone): {_recommended(report['total']['recommendation'])}",
+        f"Lost: {_lost(report)}; {NOT_ANSWERS}; {ASSUMED}",
         f"Certain with: {_certain(report)}",
     ]
 
@@ -77,7 +79,7 @@ def _most_lost(shares: Sequence[float]) -> str:
 def _certain(report: Mapping[str, Any]) -> str:
     covered = [m["features"]["covered_by_any"] for m in report["modules"].values() if "features" in m]
     if not covered:
-        return f"{CERTAIN} (sim.predict runs them; sim.record writes --features, which measure kappa)"
+        return f"{CERTAIN} (sim.record writes --features, which measure kappa)"
     return (
         f"{CERTAIN}; at margin 1 and swing 2 the kappa of your features lets the average decide "
         f"{np.median(covered):.0%} of tokens (median of {len(covered)} modules)"

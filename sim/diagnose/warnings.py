@@ -1,5 +1,6 @@
 """What makes a diagnosis doubtful, said before anything else."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,21 @@ BFLOAT16 = 2.0**-8
 """Relative rounding of bfloat16, the coarsest type that adapters are kept in: less is not seen in a file."""
 
 
+SAME_START = 0.9
+"""Cosine of two factors A, as they stand, above which they began as one: unrelated ones have about 0."""
+
+
 def said_first(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
     """Sentences on other base models, adapters without a common module, near zero or alike, idle modules."""
     notes = [f"note: {adapter.note}" for adapter in adapters if adapter.note]
     disjoint = [disjoint_note(report["disjoint"])] if report["disjoint"] else []
-    doubts = [*_bases(adapters), *disjoint, *_near_zero(report), *_alike(report)]
+    doubts = [
+        *_bases(adapters),
+        *disjoint,
+        *_near_zero(report),
+        *_alike(report),
+        *_equal_starts(adapters, report),
+    ]
     return [*doubts, *_zero_modules(adapters, report), *notes]
 
 
@@ -51,6 +62,29 @@ def _alike(report: Mapping[str, Any]) -> list[str]:
             times = "" if abs(ratio - 1) <= 2 * BFLOAT16 else f" but for a factor {ratio:.3g}"
             lines.append(f"adapters {i + 1} and {j + 1} are {what}{times}, to the rounding of bfloat16")
     return lines
+
+
+def _equal_starts(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
+    """Pairs whose factors A are nearly those of each other, and their updates are not: A moves little in
+    training, so that they began as one draw."""
+    lines, update_cosine = [], np.abs(report["total"]["cosine"])
+    for i, j in itertools.combinations(range(len(adapters)), 2):
+        one, other = adapters[i].modules, adapters[j].modules
+        pairs = [(one[name].a, other[name].a) for name in one.keys() & other.keys()]
+        cosines = [_cosine(a, b) for a, b in pairs if a.shape == b.shape]
+        if cosines and np.median(cosines) > SAME_START > update_cosine[i, j]:
+            lines.append(
+                f"adapters {i + 1} and {j + 1} began from the same random A (cosine "
+                f"{np.median(cosines):.3f}, unrelated draws have about 0): equal seeds; that their row "
+                "spaces overlap says nothing of what they were taught"
+            )
+    return lines
+
+
+def _cosine(one: np.ndarray, other: np.ndarray) -> float:
+    one, other = (np.asarray(side, np.float64).ravel() for side in (one, other))
+    sizes = np.linalg.norm(one) * np.linalg.norm(other)
+    return float(one @ other / sizes) if sizes else 0.0
 
 
 def _zero_modules(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:

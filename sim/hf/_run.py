@@ -34,7 +34,7 @@ def answer_logits(loaded: Loaded, batch: Batch, strengths: Strengths) -> torch.T
     Raises: ValueError, naming adapters, prompt and layer, for logits that are not finite.
     """
     logits = _forward(loaded, batch, strengths)
-    _require_finite(loaded, batch, strengths, logits, "the logits")
+    require_finite(loaded, batch, strengths, logits, "the logits")
     return logits
 
 
@@ -81,14 +81,15 @@ def module_inputs(loaded: Loaded, batch: Batch, names: Sequence[str]) -> dict[st
         for hook in hooks:
             hook.remove()
     for name, values in inputs.items():
-        _require_finite(loaded, batch, nothing, values, f"the activations that enter {name}")
+        require_finite(loaded, batch, nothing, values, f"the activations that enter {name}")
     return inputs
 
 
-def _require_finite(
+def require_finite(
     loaded: Loaded, batch: Batch, strengths: Strengths, values: torch.Tensor, what: str
 ) -> None:
-    """Raise ValueError unless all values (N, .) of a batch's answer tokens are finite."""
+    """Raise ValueError, naming adapters, prompt and layer, unless all values (N, .) of a batch's answer
+    tokens are finite."""
     bad = ~torch.isfinite(values).all(-1)
     if not bad.any():
         return

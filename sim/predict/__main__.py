@@ -1,4 +1,4 @@
-"""``python -m sim.predict A B [C ...] --base FOLDER --prompts FILE``: what would their merges answer?"""
+"""``python -m sim.predict A B [C ...] --base FOLDER --prompts FILE``: which merge of them is best?"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,19 +6,20 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sim.forecast.candidates import GRID
+from sim.forecast.search import MEAN
 from sim.lab.cli import RESUME, run_command
 from sim.merge.layouts import parse_renames
-from sim.predict.entry import MOST, predict_merges
-from sim.predict.weights import GRID
+from sim.predict.entry import DAMAGE, predict_merges
 
 
 @dataclass(frozen=True)
 class PredictCommand:
-    """Predict every linear merge of PEFT adapters on a base and prompts of your own. Needs the extra hf.
+    """Find the best linear merge of PEFT adapters on a base and prompts of your own. Needs the extra hf.
 
-    The base and each adapter alone are run at every strength, and again with every other one at a small
-    strength of either sign: what adapters do to each other. No merge is run, unless you say --check: with two
-    adapters and few strengths that costs no more than the prediction, with more of either it does.
+    The base, each adapter and a few merges are run; all others are predicted from these, and the most
+    promising are run, until none that was not run is likely to be better. What is recommended was
+    measured. With two adapters all merges are run.
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
@@ -30,20 +31,27 @@ class PredictCommand:
     joined as they stand, so a space between them belongs to one of them. The group "untouched" is what no
     adapter was to change."""
     out: Path = Path("runs/predict")
-    """Folder for report.html, predictions.csv, prompts.csv, prediction.pdf and .png, manifest.json; the same
-    command goes on where it stopped."""
+    """Folder for report.html, predictions.csv, prompts.csv, prediction.pdf and .png, manifest.json; what was
+    run there is not run again, whatever the objective."""
     lams: Annotated[
         tuple[float, ...],
-        tyro.conf.arg(
-            help=f"Strengths at which each adapter is run. Default: {' '.join(map(str, GRID))}, 1/K."
-        ),
+        tyro.conf.arg(help=f"Strengths of an adapter. Default: {' '.join(map(str, GRID))}, 1/K."),
     ] = ()
-    most: int = MOST
-    """Predict all combinations of strengths if they are at most so many, else common strengths alone."""
-    check: bool = False
-    """Run the merges as well, and show the outcome beside the prediction."""
+    objective: str = MEAN
+    """What the best merge is best at: mean (over groups), worst (of the groups), or the name of a group."""
+    protect: Annotated[
+        tuple[str, ...] | None,
+        tyro.conf.arg(
+            help="Groups that may lose at most so much of the base's accuracy, as GROUP:SHARE; they count in "
+            f"no mean. Default: untouched:{DAMAGE}, if there is that group."
+        ),
+    ] = None
+    budget: int | None = None
+    """Merges to run, at most. Default: all if they are few, else twice the first design."""
+    method: tuple[str, ...] = ()
+    """Other methods of sim.merge to run as well, each once, with its defaults."""
     batch_size: int = 8
-    """Prompts that are run at a time."""
+    """Prompts that are run at a time under many merges; more where merges are few."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """Type of the base's numbers. Default: that of its files."""
     rename: tuple[str, ...] = ()
@@ -53,16 +61,36 @@ class PredictCommand:
     """For example cpu or cuda:1. Default: the GPU if there is one."""
 
 
+def parse_protection(texts: tuple[str, ...] | None) -> dict[str, float] | None:
+    """{group: share} of GROUP:SHARE. Raises ValueError for anything else."""
+    if texts is None:
+        return None
+    shares = {}
+    for text in texts:
+        group, _, share = text.rpartition(":")
+        try:
+            shares[group] = float(share)
+        except ValueError:
+            group = ""
+        if not group or not 0 <= shares[group] <= 1:
+            raise ValueError(
+                f"--protect {text!r}: write GROUP:SHARE with a share of 0 to 1, untouched:0.02 say"
+            )
+    return shares
+
+
 def main(command: PredictCommand) -> None:
-    """Predict, write the files, print table and verdict. ValueError for bad input."""
+    """Search, write the files, print verdict and table. ValueError for bad input."""
     prediction = predict_merges(
         *command.adapters,
         base=command.base,
         prompts=command.prompts,
         out=command.out,
         lams=command.lams,
-        most=command.most,
-        check=command.check,
+        objective=command.objective,
+        protect=parse_protection(command.protect),
+        budget=command.budget,
+        methods=command.method,
         batch_size=command.batch_size,
         dtype=command.dtype,
         device=command.device,

@@ -1,4 +1,4 @@
-"""The prediction of a library on one's own base and prompts: asked, kept, written."""
+"""The best merge of a library on one's own base and prompts: some are run, the rest is predicted."""
 
 import functools
 import json
@@ -10,54 +10,67 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from tqdm import tqdm
 
+from sim.forecast import candidates as merges
+from sim.forecast import design
+from sim.forecast.search import MEAN, Objective, require_objective, search
 from sim.hf.base import contents
 from sim.hf.extra import releases, with_extra
-from sim.hf.prompts import read_prompts
-from sim.hf.tokens import Question, batch, questions
+from sim.hf.prompts import UNTOUCHED, groups, read_prompts
+from sim.hf.tokens import questions
 from sim.lab import files, report, style
 from sim.lab.entry.result import Result
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
+from sim.merge.entry import merged
 from sim.merge.layouts import read_adapters
+from sim.merge.registry import METHODS
 from sim.predict.draw import draw
-from sim.predict.run import Judge, answered, require_own
+from sim.predict.run import Runner, require_own
 from sim.predict.tables import Results, prediction_table, prompt_table
 from sim.predict.verdict import table, verdict
-from sim.predict.weights import Weights, grid, weights
 
-MOST = 128
-"""Merges that are predicted, at most, before only common strengths are; two adapters have 25, three 216."""
+CHEAP = 64
+"""Where there are no more candidates, all are run."""
+
+AT_ONCE = 4
+"""Merges that are run between two fits of the search: a pass of one takes nearly as long as one of four."""
+
+DAMAGE = 0.05
+"""What the group ``UNTOUCHED`` may lose where nothing else is said."""
 
 
 @dataclass(frozen=True, repr=False)
 class Prediction(Result):
-    """What is predicted of every linear merge of a library, on a base and prompts of one's own."""
+    """The best linear merge of a library on a base and prompts of one's own, as measured, and the prediction
+    of all others."""
 
     results: Results
     notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> list[str]:
-        """The best merge, what is lost by it, what makes it certain (or how far the outcome is off)."""
+        """The best merge as measured, what is lost by it, how certain that is, the next command."""
         return verdict(self.results)
 
     def table(self) -> pd.DataFrame:
-        """Accuracy by group and common strength, predicted [interval], and measured after a bar."""
+        """Accuracy by group, of the merges that the verdict speaks of."""
         return table(self.results)
 
     def figure(self) -> Figure:
-        """Accuracy against the common strength."""
+        """Predicted against measured, and the score against the number of runs."""
         return draw(self.results)
 
     def predictions(self) -> pd.DataFrame:
-        """Every merge and group (``prediction_table``)."""
+        """Every candidate and group (``prediction_table``)."""
         return prediction_table(self.results)
 
     def prompts(self) -> pd.DataFrame:
-        """Every prompt with its critical lambda (``prompt_table``)."""
+        """Every prompt (``prompt_table``)."""
         return prompt_table(self.results)
 
 
@@ -67,20 +80,26 @@ def predict_merges(
     prompts: str | Path,
     out: str | Path = "runs/predict",
     lams: Sequence[float] = (),
-    most: int = MOST,
-    check: bool = False,
+    objective: str = MEAN,
+    protect: Mapping[str, float] | None = None,
+    budget: int | None = None,
+    methods: Sequence[str] = (),
     batch_size: int = 8,
     dtype: str | None = None,
     device: str | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Prediction:
-    """Predict every linear merge of two or more PEFT adapters on a base, from each adapter run alone.
+    """Find the best linear merge of two or more PEFT adapters on a base, with few runs.
 
     Args:
         adapters: PEFT folders. base: folder of a Hugging Face causal language model.
         prompts: JSON lines, {"prompt": ..., "answer": ..., "group": ...} (``read_prompts``).
-        out: what is written, and resumed. lams: strengths (``grid``). most: as ``weights`` takes it.
-        check: run the merges as well. batch_size, dtype, device: as ``sim.hf`` takes them.
+        out: what is written, and resumed. lams: strengths (``candidates.grid``).
+        objective: "mean" over groups, "worst" of them, or a group. protect: {group: what it may lose of the
+        base's accuracy}; None for ``UNTOUCHED``: ``DAMAGE``, if there is that group.
+        budget: merges that are run, at most; None for all if they are few, else twice the first design.
+        methods: other merge methods to run, each once, with its defaults.
+        batch_size, dtype, device: as ``sim.hf`` takes them.
         rename: prefixes of module names to replace, {old: new}, where adapters have another layout.
 
     Raises: ValueError, one line, for bad input, a missing extra, or a folder of another configuration.
@@ -91,69 +110,111 @@ def predict_merges(
         raise ValueError(f"a merge has at least two adapters, not {len(adapters)}")
     if batch_size < 1:
         raise ValueError(f"--batch-size is {batch_size}: give 1 or more")
+    unknown = [name for name in methods if name not in METHODS]
+    if unknown:
+        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
     library = read_adapters(adapters, rename)
+    count = len(library)
     notes = [adapter.note for adapter in aligned(library) if adapter.note]
-    lines, lams = read_prompts(prompts), grid(len(library), lams)
-    each = weights(len(library), lams, most)
-    model = with_extra("sim.hf._model")
-    config = _config(library, base, prompts, lams, each, dtype) | ({"rename": dict(rename)} if rename else {})
-    require_own(out, config)
-    loaded = model.load(base, library, dtype, device)
-    items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)
-    answers = answered(out, config, items, batch_size, _judges(loaded, items[:1], each, check))
+    lines, lams = read_prompts(prompts), merges.grid(count, lams)
+    names = tuple(groups(lines))
+    if protect is None:
+        protect = {UNTOUCHED: DAMAGE} if UNTOUCHED in names and len(names) > 1 else {}
+    aim = Objective(objective, dict(protect))
+    require_objective(aim, names)
+    every = merges.candidates(count, lams)
+    first = merges.first(every)
+    least = len(first) + 1
+    if budget is not None and budget < least:
+        raise ValueError(
+            f"--budget {budget}: give {least} or more, for the base, single adapters and a merge"
+        )
+    budget = budget or (len(every) if len(every) <= CHEAP else 2 * design.size(count))
+    phase = f"{len(every)} merges of {count} adapters, at most {budget} to run; loading {base}"
+    with tqdm(desc=phase, bar_format="{desc}", leave=False):
+        model = with_extra("sim.hf._model")
+        config = _config(library, base, prompts, dtype, methods) | (
+            {"rename": dict(rename)} if rename else {}
+        )
+        require_own(out, config)
+        extra = [_method(library, name, out) for name in methods]
+        loaded = model.load(base, [*library, *extra], dtype, device)
+        items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)
+    asking = functools.partial(with_extra("sim.predict._ask").ask, loaded)
     folders = tuple(str(adapter.path) for adapter in library)
-    table = Results(folders, tuple(lines), tuple(items), tuple(each), answers)
-    prediction = Prediction(table, (*notes, *loaded.notes, *remarks))
+    with Runner(out, config, items, batch_size, asking) as runner:
+        results = _searched(runner, every, first, lams, budget, [line.group for line in lines], aim, methods)
+    results = Results(folders, tuple(lines), tuple(items), **results)
+    prediction = Prediction(results, (*notes, *loaded.notes, *remarks))
     facts = {"base": str(base), "prompts": str(prompts), "device": str(loaded.model.device)}
     seconds = round(time.monotonic() - start, 1)  # of this sitting
     _write(prediction, out, {**facts, "seconds": seconds, "config": config})
     return prediction
 
 
-def _config(
-    adapters: Sequence[Adapter],
-    base: Path,
-    prompts: Path,
-    lams: Sequence[float],
-    each: Sequence[Weights],
-    dtype: str | None,
-) -> dict[str, Any]:
-    """All that decides an answer, files by their contents."""
+def _searched(runner, every, first, lams, budget, of, aim, methods) -> dict[str, Any]:
+    """The fields of ``Results`` that a search gives; strengths of methods stand behind those of adapters."""
+    count = every.shape[1]
+
+    def run(weights):
+        return runner.run(np.pad(weights, ((0, 0), (0, len(methods)))))
+
+    runner.phase = "design"
+    if budget >= len(every):
+        places = list(range(len(every)))
+    else:
+        places = design.spread(every, first, min(budget, design.size(count) + 1))
+    state, path = None, []
+    for state in search(run, every, places, of, aim, budget, AT_ONCE):
+        path.append((len(state.places), every[state.best].tolist()))
+        runner.phase = f"search, {state.open} open"
+    if state.open == 0 and len(state.places) < min(budget, len(every)):  # strengths that differ by adapter
+        ran = every[list(state.places)]
+        close = merges.near(every[state.best], lams)
+        wider = np.concatenate([ran, close[~(close[:, None] == every[None]).all(-1).any(1)]])
+        if len(wider) > len(ran):
+            runner.phase = "strengths"
+            for state in search(run, wider, range(len(ran)), of, aim, budget, AT_ONCE):
+                path.append((len(state.places), wider[state.best].tolist()))
+            rest = every[~(every[:, None] == wider[None]).all(-1).any(1)]
+            every = np.concatenate([wider, rest])
+    runner.phase = "methods"
+    units = np.pad(np.eye(len(methods)), ((0, 0), (count, 0)))
+    other = runner.run(units) if methods else None
+    weights = every[list(state.places)]
     return {
-        "adapters": [files.digests(adapter.path.glob("adapter_*")) for adapter in adapters],
-        "base": contents(base),
-        "prompts": [*files.digests([prompts]).values()],
-        "lams": lams,
-        "merges": len(each),  # with the strengths this tells which
-        "dtype": dtype,
+        "candidates": every,
+        "places": state.places,
+        "outcomes": state.outcomes,
+        "loglik": runner.loglik(np.pad(weights, ((0, 0), (0, len(methods))))),
+        "objective": aim,
+        "model": state.model,
+        "best": state.best,
+        "open": state.open,
+        "path": tuple(path),
+        "methods": dict(zip(methods, other.lead, strict=True)) if methods else {},
     }
 
 
-def _judges(loaded: Any, first: Sequence[Question], each: Sequence[Weights], check: bool) -> dict[str, Judge]:
-    names = ("sim.hf._run", "sim.hf._stream", "sim.predict._logits")
-    running, inner, logits = (with_extra(name) for name in names)
+def _method(library: Sequence[Adapter], name: str, out: Path) -> Adapter:
+    """The merge of a method, with its defaults, written beside the results and read like an adapter."""
+    folder = out / "methods" / name
+    if not folder.exists():
+        merged(library, name, (), None, 0, {}, None).write(folder, allow_rounding=True)
+    return read_adapters([folder], None)[0]
 
-    @functools.cache
-    def readout():  # of the model, whatever it is asked
-        return inner.readout(loaded, batch(list(first)))
 
-    def runner(items):
-        together = batch(items)
-        return functools.partial(running.answer_logits, loaded, together), together
-
-    def predicting(items):
-        with running.fitting():
-            run, together = runner(items)
-            end = readout()
-            streams = functools.partial(inner.answer_streams, loaded, end, together)
-            step = logits.STEP.get(loaded.model.dtype, logits.COARSE)
-            return logits.predicted(run, together, each, (streams, end) if end else None, step)
-
-    def checking(items):
-        with running.fitting():
-            return logits.measured(*runner(items), each)
-
-    return {"predicting": predicting} | ({"checking": checking} if check else {})
+def _config(
+    library: Sequence[Adapter], base: Path, prompts: Path, dtype: str | None, methods: Sequence[str]
+) -> dict[str, Any]:
+    """All that decides an answer, files by their contents; not what the answers are used for."""
+    return {
+        "adapters": [files.digests(adapter.path.glob("adapter_*")) for adapter in library],
+        "base": contents(base),
+        "prompts": [*files.digests([prompts]).values()],
+        "dtype": dtype or "default",
+        "methods": list(methods),
+    }
 
 
 def _write(prediction: Prediction, out: Path, facts: dict[str, Any]) -> None:
@@ -171,11 +232,11 @@ def write_page(prediction: Prediction, out: Path, picture: Figure, manifest: dic
     """report.html: verdict, ``picture``, every table, the manifest with the command that runs."""
     sections = {
         "Adapters": prediction.results.adapters,
-        "Common strengths, predicted [interval] | measured": prediction.table(),
+        "The best merge beside others": prediction.table(),
         "Every merge": prediction.predictions(),
         "Every prompt": prediction.prompts(),
     }
     command = {"command": shlex.join(["python", "-m", "sim.predict", *sys.argv[1:]])}
-    figures = {"Accuracy of the merge against the common strength": picture}
-    title = "What would their merges answer?"
+    figures = {"Accuracy of every merge, predicted or measured": picture}
+    title = "Which merge is best?"
     report.write(out, title, prediction.verdict, figures, sections, command | manifest, prediction.notes)

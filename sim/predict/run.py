@@ -1,21 +1,18 @@
-"""The questions put to the model, batch by batch, each kept on disk when it is answered."""
+"""Merges run on the prompts, batch by batch, each outcome kept on disk when it is there."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from sim.forecast.outcomes import Outcomes
 from sim.hf.tokens import Question, batches
 from sim.lab.store.database import Database, explain_disk_errors
 from sim.lab.store.identity import plain, require_same
-
-Judge = Callable[[list[Question]], Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]]]
-"""(questions of a batch) -> {predictor: (log-likelihoods, leads) of every merge}."""
 
 NAME = "answers.sqlite"
 
@@ -23,68 +20,129 @@ SIGNIFICANT = 7
 """Digits of a number kept: those of float32."""
 
 
-@dataclass(frozen=True)
-class Answers:
-    """What one predictor, or the merged model, says of P questions under C merges.
+class Answer(NamedTuple):
+    """Of one prompt under one merge: log-likelihood of the answer (nats), lead, gaps (tokens, rivals)."""
 
-    loglik: log-likelihood of the answer, nats. lead: of the right token over the best other, the least over
-    the answer's tokens; positive where greedy decoding gives the answer.
+    loglik: float
+    lead: float
+    gap: list[list[float]]
+
+
+Ask = Callable[..., tuple[list[list[Answer]], list[list[list[int]]]]]
+"""(questions, merges (m, K), their rivals if they were chosen or None, what to call with a number of merges
+that are through) -> (answers of each question under each merge, rivals of each question's tokens)."""
+
+MERGES = 16
+"""Fewer merges than this at a time leave room for more prompts."""
+
+
+class Runner:
+    """Runs merges on all prompts and remembers the outcomes, in the folder and in memory.
+
+    In a block; ``run`` is what ``search`` takes. What the folder has is not run again, whatever it was for.
     """
 
-    loglik: Float[np.ndarray, "P C"]
-    lead: Float[np.ndarray, "P C"]
+    def __init__(
+        self, folder: Path, config: Mapping[str, Any], questions: Sequence[Question], size: int, ask: Ask
+    ):
+        """size: prompts of a batch. ask: runs a batch."""
+        self.folder, self.config, self.questions = folder, config, questions
+        self.size, self.ask, self.phase = size, ask, "running"
+        self.answers: dict[str, Answer] = {}
+        self.rivals: dict[int, list] = {}
 
-    @property
-    def right(self) -> np.ndarray:
-        """Whether the answer is an exact match, (P, C)."""
-        return self.lead > 0
+    def __enter__(self) -> "Runner":
+        with explain_disk_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._stack = contextlib.ExitStack()
+        self._database = self._stack.enter_context(opened(self.folder, self.config))
+        if not self._database.properties():
+            self._database.write({}, config=plain(self.config))
+        for unit, *row in self._database.rows():
+            merge, _, number = unit.rpartition("/")
+            if merge == "rivals":
+                self.rivals[int(number)] = row
+            else:
+                self.answers[unit] = Answer(*row)
+        return self
 
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
 
-def answered(
-    folder: Path,
-    config: Mapping[str, Any],
-    questions: Sequence[Question],
-    size: int,
-    judges: Mapping[str, Judge],
-) -> dict[str, Answers]:
-    """{predictor: its answers to all questions}; what ``answers.sqlite`` in the folder has is not asked anew.
+    def run(self, weights: Float[np.ndarray, "m K"]) -> Outcomes:
+        """Outcomes of merges, those that are not there yet run now.
 
-    judges: the passes over the questions, by name: each gives the predictors of its own.
-    Raises: ValueError if the folder holds another configuration or an answer is not finite (nothing of its
-    batch is written then), OSError if it cannot be written.
-    """
-    with explain_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    with _opened(folder, config) as database:
-        if not database.properties():
-            database.write({}, config=plain(config))
-        done, answers = database.done(), {}
-        for name, judge in judges.items():
-            units = {number: f"{name}/{number:06d}" for number in range(len(questions))}
-            missing = [number for number, unit in units.items() if unit not in done]
-            there = len(questions) - len(missing)
-            with tqdm(total=len(questions), initial=there, desc=name, unit="prompt", delay=1) as bar:
-                for numbers in batches(questions, missing, size):
-                    judgement = judge([questions[number] for number in numbers])
-                    _require_finite(judgement, [questions[number].line for number in numbers])
-                    database.write({units[number]: _rows(judgement, i) for i, number in enumerate(numbers)})
-                    bar.update(len(numbers))
-            rows = [row for row in database.rows() if row[0].startswith(f"{name}/")]
-            for predictor in dict.fromkeys(row[1] for row in rows):
-                numbers = np.array([row[2:] for row in rows if row[1] == predictor])
-                answers[predictor] = Answers(numbers[:, 0], numbers[:, 1])
-    return answers
+        Raises: ValueError for a number that is not finite (nothing of its batch is written then).
+        """
+        weights = np.asarray(weights, float)
+        missing = [
+            number
+            for number in range(len(self.questions))
+            if any(self._unit(one, number) not in self.answers for one in weights)
+        ]
+        new = [
+            one for one in weights if any(self._unit(one, number) not in self.answers for number in missing)
+        ]
+        total = len(missing) * len(new)
+        with tqdm(
+            total=total, desc=f"{self.phase}: {len(new)} runs", unit="prompt run", disable=not total
+        ) as bar:
+            for numbers in batches(self.questions, missing, self.size * max(1, MERGES // max(len(new), 1))):
+                size = len(numbers)
+                self._run_batch(numbers, np.array(new), lambda count, size=size: bar.update(count * size))
+        return self._outcomes(weights)
+
+    def loglik(self, weights: Float[np.ndarray, "m K"]) -> Float[np.ndarray, "m P"]:
+        """Log-likelihoods of the answers under merges that were run."""
+        count = range(len(self.questions))
+        return np.array([[self.answers[self._unit(one, n)].loglik for n in count] for one in weights])
+
+    def _run_batch(self, numbers: Sequence[int], weights: np.ndarray, advance: Callable) -> None:
+        before = [self.rivals[n] for n in numbers] if all(n in self.rivals for n in numbers) else None
+        answers, rivals = self.ask([self.questions[n] for n in numbers], weights, before, advance)
+        units, rows = {}, {}
+        for number, each, rival in zip(numbers, answers, rivals, strict=True):
+            for one, answer in zip(weights, each, strict=True):
+                self._require_finite(number, answer)
+                rounded = Answer(_short(answer.loglik), _short(answer.lead), [_short(m) for m in answer.gap])
+                units[self._unit(one, number)] = rounded
+            if number not in self.rivals:
+                rows[f"rivals/{number:06d}"] = self.rivals[number] = rival
+        fresh = {unit: answer for unit, answer in units.items() if unit not in self.answers}
+        self._database.write(
+            {unit: [list(answer)] for unit, answer in fresh.items()} | {u: [r] for u, r in rows.items()}
+        )
+        self.answers |= fresh
+
+    def _outcomes(self, weights: np.ndarray) -> Outcomes:
+        numbers = range(len(self.questions))
+        each = [[self.answers[self._unit(one, number)] for number in numbers] for one in weights]
+        row = np.repeat(numbers, [len(question.answer) for question in self.questions])
+        lead = np.array([[answer.lead for answer in one] for one in each])
+        gap = np.array([[token for answer in one for token in answer.gap] for one in each])
+        return Outcomes(lead, gap, row)
+
+    def _unit(self, weights: np.ndarray, number: int) -> str:
+        return f"{' '.join(f'{lam:.6g}' for lam in weights)}/{number:06d}"
+
+    def _require_finite(self, number: int, answer: Answer) -> None:
+        if not (np.isfinite(answer.loglik) and np.isfinite(answer.gap).all()):
+            raise ValueError(
+                f"the numbers for the prompt of line {self.questions[number].line} are not finite: use "
+                "--dtype bfloat16 or float32"
+            )
 
 
 def require_own(folder: Path, config: Mapping[str, Any]) -> None:
-    """Raise what ``answered`` would for a folder of another configuration: before a large model is loaded."""
+    """Raise ValueError for a folder of another configuration: before a large model is loaded."""
     if (folder / NAME).exists():
-        with _opened(folder, config):
+        with opened(folder, config):
             pass
 
 
 @contextlib.contextmanager
-def _opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
+def opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
+    """The database of a folder, of this configuration or new."""
     database = Database(folder / NAME)
     try:
         if record := database.properties():
@@ -94,22 +152,8 @@ def _opened(folder: Path, config: Mapping[str, Any]) -> Iterator[Database]:
         database.close()
 
 
-def _require_finite(
-    judgement: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], lines: Sequence[int]
-) -> None:
-    """Raise ValueError, naming the predictor and the line, unless all numbers are finite."""
-    for predictor, merges in judgement.items():
-        finite = np.all([np.isfinite(side) for merge in merges for side in merge], axis=0)
-        if not finite.all():
-            raise ValueError(
-                f"the numbers of {predictor} for the prompt of line {lines[int(np.argmin(finite))]} are not "
-                "finite: use --dtype bfloat16 or float32"
-            )
-
-
-def _rows(judgement: Mapping[str, Sequence[tuple[np.ndarray, np.ndarray]]], number: int) -> list[list]:
-    """A question's part of a batch: one row a predictor, (predictor, log-likelihoods, leads)."""
-    return [
-        [name, *([float(f"{merge[side][number]:.{SIGNIFICANT}g}") for merge in each] for side in (0, 1))]
-        for name, each in judgement.items()
-    ]
+def _short(value):
+    """Numbers with ``SIGNIFICANT`` digits."""
+    if isinstance(value, list):
+        return [_short(part) for part in value]
+    return float(f"{value:.{SIGNIFICANT}g}")

@@ -1,37 +1,44 @@
-"""What is predicted, as tables: a row a group and merge, a row a prompt; and the best merge."""
+"""What a search gives, as tables: a row a group and merge, a row a prompt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from sim.forecast.accuracy import Forecast, accuracies, shares, undecided
+from sim.forecast.kriging import owners
+from sim.forecast.outcomes import Outcomes
+from sim.forecast.search import MEAN, Objective
 from sim.hf.prompts import UNTOUCHED, Prompt, groups
 from sim.hf.tokens import Question
 from sim.lab import intervals
-from sim.predict.run import Answers
-from sim.predict.weights import Weights, common, singles
-
-TRUSTED = ("crossed", "disentangled")
-"""Tables and verdict are made of the first of these that a model allows; the others stand beside it in
-predictions.csv."""
-
-MEASURED = "measured"
 
 
 @dataclass(frozen=True)
 class Results:
-    """The answers of every predictor to P prompts under C merges of K adapters.
+    """What is known of C candidate merges of K adapters on P prompts, of which n were run.
 
-    adapters: their folders. answers: (P, C) of every predictor, and of the merges if they were run.
+    adapters: their folders. places: of the candidates that were run, in the order of the runs. outcomes,
+    loglik (n, P): of these. model: the forecast of the others; None if all were run. best: the place of the
+    best. open: merges that may yet be better. path: (runs, best so far). methods: leads (P,) of the merges of
+    other methods.
     """
 
     adapters: tuple[str, ...]
     prompts: tuple[Prompt, ...]
     questions: tuple[Question, ...]
-    weights: tuple[Weights, ...]
-    answers: Mapping[str, Answers]
+    candidates: Float[np.ndarray, "C K"]
+    places: tuple[int, ...]
+    outcomes: Outcomes
+    loglik: Float[np.ndarray, "n P"]
+    objective: Objective
+    model: Forecast | None
+    best: int
+    open: int
+    path: tuple[tuple[int, list[float]], ...] = ()
+    methods: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def groups(self) -> list[str]:
@@ -39,52 +46,98 @@ class Results:
         return groups(self.prompts)
 
     @property
-    def trusted(self) -> str:
-        """The predictor that tables and verdict are made of."""
-        return next(name for name in TRUSTED if name in self.answers)
+    def of(self) -> np.ndarray:
+        """The group of each prompt."""
+        return np.array([prompt.group for prompt in self.prompts])
 
-    def of(self, group: str) -> np.ndarray:
-        """The numbers of a group's prompts."""
-        return np.flatnonzero([prompt.group == group for prompt in self.prompts])
+    @property
+    def weights(self) -> Float[np.ndarray, "n K"]:
+        """The merges that were run."""
+        return self.candidates[list(self.places)]
+
+    @property
+    def owner(self) -> np.ndarray:
+        """The adapter of each prompt (``kriging.owners``)."""
+        return owners(self.weights, self.outcomes.lead)
+
+    def measured(self) -> Float[np.ndarray, "n G"]:
+        """Accuracies of the merges that were run."""
+        return shares(self.outcomes.lead > 0, self.of, self.groups)
+
+    def run_of(self, weights: Sequence[float]) -> int | None:
+        """The number of the run of a merge; None if it was not run."""
+        at = np.flatnonzero(np.isclose(self.weights, weights).all(axis=1))
+        return int(at[0]) if len(at) else None
+
+    def score(self, accuracy: Float[np.ndarray, "... G"]) -> np.ndarray:
+        """Scores under the objective."""
+        return self.objective.score(
+            accuracy, self.groups, self.measured()[self.run_of(0 * self.candidates[0])]
+        )
+
+    def counts(self) -> np.ndarray:
+        """Prompts of each group."""
+        return np.array([np.sum(self.of == group) for group in self.groups])
 
 
-def share(right: Float[np.ndarray, "n C"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(mean, low, high) of yes or no over n prompts of every column: Wilson, 95%."""
-    return intervals.proportions(right.sum(0)[:, None], len(right))
+def sampled(accuracy: Float[np.ndarray, "m G"], counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(low, high): what the number of prompts leaves open, Wilson, 95%."""
+    _, low, high = intervals.proportions(
+        (accuracy * counts)[..., None], np.broadcast_to(counts, accuracy.shape)[..., None]
+    )
+    return low, high
+
+
+def every_accuracy(results: Results) -> dict[str, np.ndarray]:
+    """Of all candidates (C, G): accuracy, as measured or predicted; its interval, in which the predictor's
+    own joins that of the prompts (root of the sum of squares); whether it was run; whether predictors differ.
+    """
+    counts, groups_ = results.counts(), results.groups
+    run = np.zeros(len(results.candidates), bool)
+    run[list(results.places)] = True
+    accuracy = np.empty((len(run), len(groups_)))
+    accuracy[list(results.places)] = results.measured()
+    low, high, open_cells = accuracy.copy(), accuracy.copy(), np.zeros(accuracy.shape, bool)
+    if not run.all():
+        order = [results.model.groups.index(group) for group in groups_]
+        cells = accuracies(results.model, results.candidates[~run])
+        accuracy[~run], low[~run], high[~run] = (
+            part[:, order] for part in (cells.mean, cells.low, cells.high)
+        )
+        open_cells[~run] = undecided(results.model, results.candidates[~run])[:, order]
+    least, most = sampled(accuracy, counts)
+    low = np.maximum(accuracy - np.hypot(accuracy - low, accuracy - least), 0.0)
+    high = np.minimum(accuracy + np.hypot(high - accuracy, most - accuracy), 1.0)
+    return {"accuracy": accuracy, "low": low, "high": high, "run": run, "undecided": open_cells}
+
+
+def score_interval(results: Results, accuracy: Float[np.ndarray, " G"]) -> tuple[float, float]:
+    """What the number of prompts leaves open of the score of a merge that was run: 95%."""
+    low, high = (bound[0] for bound in sampled(accuracy[None], results.counts()))
+    objective, names = results.objective, results.groups
+    if objective.aim == MEAN:
+        counted = [at for at, name in enumerate(names) if name not in objective.protect]
+        below, above = (np.linalg.norm((accuracy - bound)[counted]) / len(counted) for bound in (low, high))
+        value = accuracy[counted].mean()
+        return float(max(value - below, 0.0)), float(min(value + above, 1.0))
+    at = names.index(objective.aim) if objective.aim in names else int(np.argmin(accuracy))
+    return float(low[at]), float(high[at])
 
 
 def prediction_table(results: Results) -> pd.DataFrame:
-    """One row a group, merge and predictor: accuracy, log-likelihood, and the change of accuracy against the
-    base, each with its interval; beside them the outcome, where the merges were run.
-
-    Merges of one adapter or none are not predicted: "disentangled" holds what the model says, and no other
-    predictor has a row. ``accuracy`` is exact match of greedy decoding, ``loglik`` the mean of log p(answer).
-    """
+    """One row a candidate and group. ``accuracy`` is exact match of greedy decoding: measured where ``run``
+    is true, predicted elsewhere; ``low``, ``high``: 95% over prompts, joined with the predictor's 90% where
+    predicted. ``undecided``: another predictor says what the interval excludes. ``score``: the objective."""
+    known_of_all = every_accuracy(results)
+    score = results.score(known_of_all["accuracy"])
     rows = []
-    exact = set(singles(results.weights))
-    for group in results.groups:
-        at = results.of(group)
-        outcome = results.answers.get(MEASURED)
-        for predictor, answers in results.answers.items():
-            if predictor == MEASURED:
-                continue
-            right = answers.right[at].astype(float)
-            columns = {"accuracy": share(right), "loglik": intervals.bootstrap(answers.loglik[at])}
-            columns["change"] = intervals.bootstrap(right - right[:, :1])
-            if outcome is not None:
-                columns["measured"] = share(outcome.right[at].astype(float))
-                columns["measured_loglik"] = intervals.bootstrap(outcome.loglik[at])
-            for place, one in enumerate(results.weights):
-                if place in exact and predictor != results.trusted:
-                    continue
-                row = {"group": group, "lam": one[0] if len(set(one)) == 1 else np.nan}
-                row |= {f"lam_{i + 1}": lam for i, lam in enumerate(one)}
-                row |= {"predictor": predictor, "prompts": len(at)}
-                for name, values in columns.items():
-                    row |= dict(
-                        zip((name, f"{name}_low", f"{name}_high"), (v[place] for v in values), strict=True)
-                    )
-                rows.append(row)
+    for place, one in enumerate(results.candidates):
+        lam = one[0] if len(set(one)) == 1 else np.nan
+        names = {"lam": lam} | {f"lam_{i + 1}": value for i, value in enumerate(one)}
+        for at, group in enumerate(results.groups):
+            row = {"group": group, **names, "prompts": int(results.counts()[at])}
+            row |= {name: known_of_all[name][place, at] for name in ("accuracy", "low", "high", "undecided")}
+            rows.append(row | {"run": bool(known_of_all["run"][place]), "score": score[place]})
     return pd.DataFrame(rows)
 
 
@@ -116,8 +169,9 @@ def _between(lams: np.ndarray, lead: np.ndarray, at: int) -> float:
 
 
 def prompt_table(results: Results) -> pd.DataFrame:
-    """One row a prompt: its critical lambda, and where it is lost, in the sum of all adapters and in each."""
-    answers = results.answers[results.trusted]
+    """One row a prompt: whether the base and the best merge have it right, whose it is (from 1; 0: nobody's),
+    and where it is gained and lost along the strengths at which each adapter, and their sum, was run."""
+    count, best = results.candidates.shape[1], results.run_of(results.candidates[results.best])
     table = pd.DataFrame(
         {
             "line": [prompt.line for prompt in results.prompts],
@@ -125,78 +179,22 @@ def prompt_table(results: Results) -> pd.DataFrame:
             "prompt": [prompt.prompt for prompt in results.prompts],
             "answer": [prompt.answer for prompt in results.prompts],
             "tokens": [len(question.answer) for question in results.questions],
-            "base": answers.right[:, 0],
+            "adapter": results.owner + 1,
+            "base": results.outcomes.lead[results.run_of(np.zeros(count))] > 0,
+            "best": results.outcomes.lead[best] > 0,
+            "best_loglik": results.loglik[best],
         }
     )
-    together = common(results.weights)
-    table["critical_lambda"], table["lost_lambda"] = _find_crossings(results, together, answers)
-    for i in range(len(results.adapters)):
-        only = [at for at in singles(results.weights) if not any(np.delete(results.weights[at], i))]
-        table[f"critical_lambda_{i + 1}"], table[f"lost_lambda_{i + 1}"] = _find_crossings(
-            results, only, answers
-        )
-    if MEASURED in results.answers:
-        table["measured_critical_lambda"], table["measured_lost_lambda"] = _find_crossings(
-            results, together, results.answers[MEASURED]
-        )
+    rays = {"": np.ones(count)} | {f"_{i + 1}": unit for i, unit in enumerate(np.eye(count))}
+    for suffix, ray in rays.items():
+        lams = results.weights.max(axis=1)
+        places = np.flatnonzero(np.isclose(results.weights, lams[:, None] * ray).all(axis=1))
+        places = places[np.argsort(lams[places])]
+        ends = crossings(lams[places], results.outcomes.lead[places].T)
+        table[f"critical_lambda{suffix}"], table[f"lost_lambda{suffix}"] = ends
     return table
 
 
-def _find_crossings(
-    results: Results, places: Sequence[int], answers: Answers
-) -> tuple[np.ndarray, np.ndarray]:
-    return crossings([max(results.weights[at]) for at in places], answers.lead[:, places])
-
-
-def scores(results: Results, values: np.ndarray, draws: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-    """What the best merge is best at: (C,), or (R, C) over resamples.
-
-    The mean over groups of edits, and with a group ``UNTOUCHED`` half of that and half of it: retention and
-    damage weigh alike (theory, section 12).
-    """
-    each = {
-        group: (
-            values[results.of(group)].mean(0) if draws is None else draws[group] @ values[results.of(group)]
-        )
-        for group in results.groups
-    }
-    edits = [value for group, value in each.items() if group != UNTOUCHED]
-    untouched = [each[UNTOUCHED]] if UNTOUCHED in each else []
-    return np.mean([*([np.mean(edits, axis=0)] if edits else []), *untouched], axis=0)
-
-
-@dataclass(frozen=True)
-class Best:
-    """The merge of highest predicted score: its place, and of one common strength over resamples."""
-
-    place: int
-    lam_place: int
-    lam_low: float
-    lam_high: float
-
-
-def best(results: Results) -> Best:
-    """The best of all merges, and the best common strength with its 95% interval over resamples of prompts.
-
-    Of equal scores the higher log-likelihood, scored likewise, is better.
-    """
-    answers, together = results.answers[results.trusted], common(results.weights)
-    right = answers.right.astype(float)
-    place = best_of(results, range(len(results.weights)))
-    lams = np.array([results.weights[at][0] for at in together])
-    draws = {group: intervals.resamples(len(results.of(group))) for group in results.groups}
-    score_draws = [scores(results, values[:, together], draws) for values in (right, answers.loglik)]
-    drawn = [lams[_argbest(*each)] for each in zip(*score_draws, strict=True)]
-    low, high = np.quantile(drawn, (0.025, 0.975), method="nearest")
-    return Best(place, best_of(results, together), float(low), float(high))
-
-
-def best_of(results: Results, places: Sequence[int]) -> int:
-    """The place of highest predicted score among these."""
-    answers = results.answers[results.trusted]
-    both = (scores(results, values[:, places]) for values in (answers.right.astype(float), answers.loglik))
-    return places[_argbest(*both)]
-
-
-def _argbest(score: np.ndarray, loglik: np.ndarray) -> int:
-    return int(np.lexsort((loglik, np.round(score, 9)))[-1])
+def damaged(results: Results) -> bool:
+    """Whether there are prompts of what no adapter was to change."""
+    return UNTOUCHED in results.groups

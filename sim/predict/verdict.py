@@ -1,136 +1,178 @@
-"""The prediction in words: the merge, what it loses, how certain that is; and the table beside it."""
+"""The search in words: the best merge as measured, what it loses, how certain that is, the next command."""
+
+import itertools
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from sim.forecast import kriging
+from sim.forecast.search import MEAN, WORST
 from sim.hf.prompts import UNTOUCHED
 from sim.lab import intervals
-from sim.predict.tables import MEASURED, Best, Results, best, best_of, scores, share
-from sim.predict.weights import common, singles
+from sim.predict.tables import Results, score_interval
 
-HALF = 0.5
-"""Predictions beyond this lambda are counted apart: they overrate edits (theory, section 12)."""
-
-FLOOR, CEILING = 0.05, 0.95
-"""A cell is undecided where its measured accuracy lies between these."""
+EXCLUSION = 0.25
+"""Share of an adapter's answers that another one takes from it before the pair is named."""
 
 
 def verdict(results: Results) -> list[str]:
-    """Three lines: the best merge, what is lost by it, what makes it certain."""
-    choice = best(results)
-    return [_best(results, choice), _lost(results, choice), _certain(results)]
+    """The best merge, what is lost by it, how certain that is, and the command that writes it."""
+    lines = [_best(results), _lost(results), _certain(results)]
+    return [*lines, *_next(results)]
 
 
-def table(results: Results) -> pd.DataFrame:
-    """One row a group, one column a common strength: predicted accuracy [interval] | the outcome."""
-    columns = {}
-    for place in common(results.weights):
-        cells = []
-        for group in results.groups:
-            text = _cell(results, results.trusted, group, place)
-            if MEASURED in results.answers:
-                text += f" | {_accuracy(results, MEASURED, group, place)[0]:.2f}"
-            cells.append(text)
-        columns[f"lambda {results.weights[place][0]:.3g}"] = cells
-    return pd.DataFrame(columns, index=pd.Index(results.groups, name="group"))
+def names(results: Results) -> list[str]:
+    """The adapters by their folders' names, or by their paths where these are equal."""
+    short = [Path(path).name for path in results.adapters]
+    return short if len(set(short)) == len(short) else list(results.adapters)
 
 
-def errors(results: Results) -> pd.DataFrame:
-    """Mean |predicted - measured accuracy| of merges of two or more, over groups: at lambda up to 1/2 and
-    beyond (the largest coefficient counts), of all cells and of undecided ones. Empty without outcomes."""
-    if MEASURED not in results.answers:
-        return pd.DataFrame()
-    rows, exact = [], set(singles(results.weights))
-    for predictor in results.answers:
-        if predictor == MEASURED:
+def describe(results: Results, weights: np.ndarray) -> str:
+    """A merge in words."""
+    used = np.flatnonzero(weights)
+    if not len(used):
+        return "the base"
+    label = ", ".join(names(results)[i] for i in used)
+    return f"{label} at {', '.join(f'{weights[i]:.3g}' for i in used)}"
+
+
+def _measured_score(results: Results, run: int) -> str:
+    cells = results.measured()[run]
+    score = float(results.score(cells))
+    if score < 0:
+        return f"breaks the protection of {', '.join(results.objective.protect)}"
+    low, high = score_interval(results, cells)
+    return f"{score:.2f} [{low:.2f}, {high:.2f}]"
+
+
+def _aim(results: Results) -> str:
+    aim = results.objective.aim
+    return {MEAN: "mean accuracy", WORST: "accuracy of the worst group"}.get(aim, f"accuracy of {aim}")
+
+
+def _best(results: Results) -> str:
+    weights = results.candidates[results.best]
+    used = np.count_nonzero(weights)
+    what = {0: "do not merge: the base, ", 1: "do not merge: "}.get(used, "merge ")
+    text = f"Recommendation: {what}{'' if not used else describe(results, weights) + ': '}{_aim(results)} "
+    text += f"{_measured_score(results, results.run_of(weights))} measured"
+    others = []
+    sizes = np.count_nonzero(results.weights, axis=1)
+    scores = results.score(results.measured())
+    if used != 1 and (sizes == 1).any():
+        single = int(np.flatnonzero(sizes == 1)[np.argmax(scores[sizes == 1])])
+        one = describe(results, results.weights[single])
+        others.append(f"best single adapter ({one}) {_measured_score(results, single)}")
+    count = results.candidates.shape[1]
+    for label, lam in ((f"all at 1/{count}", 1 / count), ("all at 1", 1.0)):
+        run = results.run_of(np.full(count, lam))
+        if run is not None and not np.isclose(weights, lam).all():
+            others.append(f"{label} {_measured_score(results, run)}")
+    others += [f"{method} {_method_score(results, lead)}" for method, lead in results.methods.items()]
+    return "; ".join([text, *others])
+
+
+def _method_score(results: Results, lead: np.ndarray) -> str:
+    cells = np.array([(lead > 0)[results.of == group].mean() for group in results.groups])
+    score = float(results.score(cells))
+    return "breaks the protection" if score < 0 else f"{score:.2f}"
+
+
+def _lost(results: Results) -> str:
+    """Of the edits that an adapter alone answers, how many the best merge loses; the pair that excludes each
+    other; the damage."""
+    owner, lead = results.owner, results.outcomes.lead
+    best = results.run_of(results.candidates[results.best])
+    own = owner != kriging.NOBODY
+    text = "no adapter alone answers an edit"
+    if own.any():
+        text = f"of {own.sum()} edits that one adapter alone answers, {1 - (lead[best, own] > 0).mean():.0%}"
+        each = [
+            f"{name} {1 - (lead[best, owner == i] > 0).mean():.0%}"
+            for i, name in enumerate(names(results))
+            if (owner == i).any()
+        ]
+        text += f" ({', '.join(each)})"
+    parts = [text, *_exclusions(results)]
+    if UNTOUCHED in results.groups:
+        some, base = results.of == UNTOUCHED, results.run_of(np.zeros(results.candidates.shape[1]))
+        change = (lead[base, some] > 0).astype(float) - (lead[best, some] > 0)
+        damage, low, high = intervals.bootstrap(change)
+        parts.append(f"damage to {UNTOUCHED} {damage:.2f} [{low:.2f}, {high:.2f}]")
+    else:
+        parts.append(f"damage unknown: no prompts of group {UNTOUCHED!r}")
+    return f"Lost: {'; '.join(parts)}"
+
+
+def _exclusions(results: Results) -> list[str]:
+    """The pair of which one loses most to the other at half strength, if that is ``EXCLUSION`` or more."""
+    owner, count = results.owner, results.candidates.shape[1]
+    worst, text = EXCLUSION, []
+    for i, j in itertools.permutations(range(count), 2):
+        own = owner == i
+        if not own.any():
             continue
-        for group in results.groups:
-            at = results.of(group)
-            say, outcome = (results.answers[name].right[at].mean(0) for name in (predictor, MEASURED))
-            rows += [
-                (predictor, max(one) <= HALF, FLOOR < outcome[place] < CEILING, abs(say - outcome)[place])
-                for place, one in enumerate(results.weights)
-                if place not in exact
+        weights = 0.5 * (np.eye(count)[i] + np.eye(count)[j])
+        run, alone_run = results.run_of(weights), results.run_of(0.5 * np.eye(count)[i])
+        if run is None or alone_run is None:
+            continue
+        before = (results.outcomes.lead[alone_run, own] > 0).mean()
+        loss = before - (results.outcomes.lead[run, own] > 0).mean()
+        if loss >= worst:
+            one, other = names(results)[i], names(results)[j]
+            worst = loss
+            text = [
+                f"{one} and {other} exclude each other: {loss:.2f} of {one}'s answers are lost to {other} at "
+                "0.5 each"
             ]
-    cells = pd.DataFrame(rows, columns=["predictor", "up_to_half", "undecided", "error"])
-    scopes = pd.concat([cells.assign(scope="all"), cells[cells["undecided"]].assign(scope="undecided")])
-    summary = scopes.groupby(["predictor", "up_to_half", "scope"])["error"].agg(["mean", "count"])
-    return summary.reset_index()
-
-
-def _accuracy(results: Results, predictor: str, group: str, place: int) -> tuple[float, float, float]:
-    interval = share(results.answers[predictor].right[results.of(group)][:, [place]].astype(float))
-    return tuple(float(value[0]) for value in interval)
-
-
-def _cell(results: Results, predictor: str, group: str, place: int) -> str:
-    mean, low, high = _accuracy(results, predictor, group, place)
-    return f"{mean:.2f} [{low:.2f}, {high:.2f}]"
-
-
-def _best(results: Results, choice: Best) -> str:
-    place, score = choice.place, scores(results, results.answers[results.trusted].right.astype(float))
-    edited = [group for group in results.groups if group != UNTOUCHED]
-    first = best_of(results, singles(results.weights))
-    if score[first] >= score[place]:
-        own = np.argmax(results.weights[first]) + 1
-        what = (
-            f"adapter {own} alone, at {max(results.weights[first]):.3g},"
-            if any(results.weights[first])
-            else "the base"
-        )
-        accuracies = ", ".join(f"{group} {_cell(results, results.trusted, group, first)}" for group in edited)
-        return f"Recommendation: do not merge: {what} does as well as any sum; accuracy {accuracies}"
-    accuracies = ", ".join(f"{group} {_cell(results, results.trusted, group, place)}" for group in edited)
-    weights = " ".join(f"{lam:.3g}" for lam in results.weights[place])
-    lam = results.weights[choice.lam_place][0]
-    return (
-        f"Recommendation: merge by sum, --weight {weights}; predicted accuracy {accuracies}; best common "
-        f"lambda {lam:.3g}, {choice.lam_low:.3g} to {choice.lam_high:.3g} over resamples of the prompts"
-    )
-
-
-def _lost(results: Results, choice: Best) -> str:
-    """Of the edits that an adapter alone answers at the largest strength, how many the best merge, the
-    average and the sum lose; and the damage."""
-    right, count, edited = results.answers[results.trusted].right, len(results.adapters), _edited(results)
-    full = [at for at in singles(results.weights) if max(results.weights[at]) == np.max(results.weights)]
-    own = right[:, full].any(axis=1) & ~right[:, 0] & edited
-    places = {"the best merge": choice.place}
-    for name, lam in ((f"the average (1/{count})", 1 / count), ("the sum (1)", 1.0)):
-        for at in common(results.weights):
-            if np.isclose(results.weights[at][0], lam):
-                places[name] = at
-    losses = ", ".join(
-        f"{1 - right[own][:, at].mean():.0%} by {name}" for name, at in places.items() if own.any()
-    )
-    edits = (
-        f"of {own.sum()} edits that one adapter alone answers, {losses}"
-        if losses
-        else "no adapter answers an edit"
-    )
-    if UNTOUCHED not in results.groups:
-        return f"Lost: {edits}; damage unknown: no prompts of group {UNTOUCHED!r}"
-    untouched = right[results.of(UNTOUCHED)].astype(float)
-    damage, low, high = intervals.bootstrap(untouched[:, 0] - untouched[:, choice.place])
-    return f"Lost: {edits}; damage to {UNTOUCHED} {damage:.2f} [{low:.2f}, {high:.2f}] by the best merge"
-
-
-def _edited(results: Results) -> np.ndarray:
-    return np.array([prompt.group != UNTOUCHED for prompt in results.prompts])
+    return text
 
 
 def _certain(results: Results) -> str:
-    error_table = errors(results)
-    if not len(error_table):
-        return (
-            "Certain with: --check, which runs the merges; what adapters do to each other is left out, and "
-            f"beyond lambda = {HALF} edits tend to be overrated (theory, section 12)"
-        )
-    mine = error_table[error_table["predictor"] == results.trusted]
-    parts = [
-        f"{row['mean']:.3f} over {row['count']} {'' if row['scope'] == 'all' else row['scope'] + ' '}cells "
-        f"{'up to' if row['up_to_half'] else 'beyond'} lambda = {HALF}"
-        for _, row in mine.sort_values(["up_to_half", "scope"], ascending=[False, True]).iterrows()
-    ]
-    return f"Checked: mean |predicted - measured accuracy| {'; '.join(parts)}"
+    total, run = len(results.candidates), len(results.places)
+    if run == total:
+        return f"Certain: all {total} merges were run"
+    model = results.model
+    text = (
+        f"{run} of {total} merges were run; accuracies of the others are predicted ({model.best}) with a "
+        f"mean error of {model.errors[model.best]:.3f} on runs that were left out"
+    )
+    if not results.open:
+        return f"Certain: {text}; no merge that was not run is likely to be better"
+    return (
+        f"Certain with: --budget {run + results.open}; {text}; {results.open} that were not run may be better"
+    )
+
+
+def _next(results: Results) -> list[str]:
+    weights = results.candidates[results.best]
+    used = np.flatnonzero(weights)
+    if len(used) < 2:
+        return []
+    folders = shlex.join([results.adapters[i] for i in used])
+    lams = " ".join(f"{weights[i]:.6g}" for i in used)
+    return [f"Next: python -m sim.merge {folders} --method sum --weight {lams} --out merged"]
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One row a group, one column a merge that was run and that the verdict speaks of: accuracy [95%]."""
+    count = results.candidates.shape[1]
+    wanted = {"base": np.zeros(count), "best": results.candidates[results.best]}
+    top = results.weights.max()
+    wanted |= {
+        f"{name} at {top:.3g}": top * unit for name, unit in zip(names(results), np.eye(count), strict=True)
+    }
+    wanted |= {f"all at {lam:.3g}": np.full(count, lam) for lam in (1 / count, 1.0)}
+    columns = {}
+    for label, weights in wanted.items():
+        run = results.run_of(weights)
+        if run is not None:
+            cells = results.measured()[run]
+            counts = results.counts()
+            columns[label] = [
+                "{:.2f} [{:.2f}, {:.2f}]".format(*intervals.proportion(cells[at] * counts[at], counts[at]))
+                for at in range(len(cells))
+            ]
+    return pd.DataFrame(columns, index=pd.Index(results.groups, name="group"))

@@ -48,11 +48,14 @@ def test_adapters_that_do_not_meet_are_summed():
     assert (advice["action"], advice["low"], advice["high"], advice["lam"]) == ("sum", 0.5, 1.0, 0.75)
     assert advice["keeps"] == EVERY and advice["kept"] == advice["certain"] == advice["routed"] == [1.0, 1.0]
     assert lines[0] == (
-        "Recommendation: merge by sum, --weight 0.75 0.75; lambda in (0.5, 1] keeps every direction and "
-        "overdoes none"
+        "Recommendation (weights alone): merge by sum, --weight 0.75 0.75; lambda in (0.5, 1] keeps every "
+        "direction and overdoes none"
     )
     assert lines[1].startswith("Lost: up to 0% (adapter 1) of the adapters' energy at lambda = 0.75, up to")
-    assert lines[2].startswith("Certain with: the base's margin M") and "--features" in lines[2]
+    assert (
+        lines[2].startswith("Certain with: python -m sim.predict with these adapters")
+        and "--features" in lines[2]
+    )
     assert len(lines) == 3
     advice, _ = diagnose_updates(
         *DISJOINT, update((2.0, 4, 4))
@@ -83,7 +86,7 @@ def test_adapters_that_oppose_are_routed_if_they_can_be_told_apart():
     assert advice["action"] == "route" and advice["routed"] == [1.0, 1.0]
     assert advice["low"] == pytest.approx(1.25) and advice["high"] == 1.0 and advice["kept"] == [0.0, 0.0]
     assert lines[0].startswith(
-        "Recommendation: do not merge: route, by |Delta W x| (SpectR); no lambda keeps"
+        "Recommendation (weights alone): do not merge: route, by |Delta W x| (SpectR); no lambda keeps"
     )
     assert "one needs more than 1.25, one bears at most 1" in lines[0]
     assert (
@@ -197,9 +200,32 @@ def test_what_is_doubtful_is_said_before_anything_else():
         "adapters 2 and 3 are the same but for a factor 0.0001, to the rounding of bfloat16",
         "adapters 4 and 5 are opposites but for a factor 2, to the rounding of bfloat16",
     ]
-    assert as_text(report).startswith("\n".join(lines) + "\n\nRecommendation: ")
+    assert as_text(report).startswith("\n".join(lines) + "\n\nRecommendation (weights alone): ")
     clean = diagnose([adapter({"m": one}) for one in (first, second)])
-    assert clean["warnings"] == [] and as_text(clean).startswith("Recommendation: ")
+    assert clean["warnings"] == [] and as_text(clean).startswith("Recommendation (weights alone): ")
+
+
+def test_adapters_of_equal_seeds_are_said_to_be():
+    """Trained from one A: it moved a little, and B is its adapter's own."""
+    rng = np.random.default_rng(5)
+    start, other = (rng.normal(size=(3, D)) for _ in range(2))
+
+    def trained(a):
+        return {
+            f"m.{n}": LowRank(rng.normal(size=(D, 3)), a + 0.05 * rng.normal(size=a.shape), 1.0) for n in "qv"
+        }
+
+    library = [adapter(trained(a), name) for a, name in ((start, "1"), (start, "2"), (other, "3"))]
+    lines = diagnose(library)["warnings"]
+    assert len(lines) == 1
+    assert lines[0].startswith("adapters 1 and 2 began from the same random A (cosine 0.99")
+    assert diagnose(library[1:])["warnings"] == []
+
+
+def test_the_files_never_claim_answers():
+    lines = diagnose_updates(*DISJOINT)[1]
+    assert "(weights alone)" in lines[0] and "how many of these are lost is not in the files" in lines[1]
+    assert "python -m sim.predict" in lines[2]
 
 
 def test_a_module_that_one_adapter_does_not_have_counts_as_zero():
@@ -284,7 +310,7 @@ def test_the_command_writes_a_table_and_a_page_that_needs_no_other_file(tmp_path
         "sim.diagnose", *sources, "--features", tmp_path / "x.safetensors", "--out", out
     )
     assert code == 0, err
-    assert printed.startswith("Recommendation: merge by sum, --weight 0.75 0.75; ")
+    assert printed.startswith("Recommendation (weights alone): merge by sum, --weight 0.75 0.75; ")
     assert "lets the average decide 0% of tokens (median of 1 modules)" in printed.split("\n")[2]
     report = json.loads((out / "diagnosis.json").read_text())
     assert report["verdict"] == printed.split("\n")[:3] and report["warnings"] == []

@@ -213,12 +213,12 @@ class TestFinite:
         code, _, err = command("sim.record", *arguments, faulty / "nan", "--out", features)
         assert code == 2 and "not finite, first behind" in err and err.count("\n") == 1, err
         assert load_file(features).keys() == before.keys() and len(list(tmp_path.iterdir())) == 1
-        arguments += [faulty / "one", "--out", out, "--batch-size", 1, "--lams", 1]
+        arguments += [faulty / "one", "--out", out, "--batch-size", 1, "--lams", 0.25, 0.5, 0.75, 1]
         code, _, err = command("sim.predict", *arguments)
         last = err.strip().split("\n")[-1]  # behind the bar of the prompt that was answered
         assert code == 2 and last.startswith("error: ") and "line 2 are not finite" in last, err
         database = Database(out / "answers.sqlite")
-        assert database.done() == {"predicting/000000"}
+        assert "1 1/000000" in database.done() and "1 1/000001" not in database.done()
         database.close()
 
 

@@ -1,7 +1,6 @@
-"""Predictions without a model: which merges, where answers are kept, what planted answers give."""
+"""The search without a model: outcomes kept on disk, tables, verdicts from measurement, bad options."""
 
 import importlib
-import itertools
 from importlib import metadata
 from pathlib import Path
 
@@ -9,96 +8,98 @@ import numpy as np
 import pytest
 from browser import needs_browser, run_script
 
+from sim.forecast.accuracy import forecast
+from sim.forecast.candidates import candidates
+from sim.forecast.outcomes import of_leads
+from sim.forecast.search import WORST, Objective
 from sim.hf import extra
 from sim.hf.prompts import Prompt
 from sim.hf.tokens import Question
 from sim.lab import intervals
-from sim.predict import entry, tables, verdict
-from sim.predict.run import Answers, answered, require_own
-from sim.predict.tables import MEASURED, Results, crossings
-from sim.predict.weights import common, grid, singles, weights
+from sim.predict import entry, run, tables, verdict
+from sim.predict.run import Answer, Runner, require_own
+from sim.predict.tables import Results, crossings
 
 LAMS = (0.5, 1.0)
-EACH = tuple(weights(2, LAMS, 128))
+EACH = candidates(2, LAMS)
 
 
-def make_results(leads, groups, loglik=None, measured=None, each=EACH):
-    """Prompts with these leads (P, C)."""
-    leads = np.asarray(leads, float)
-    answers = {"disentangled": Answers(leads if loglik is None else np.asarray(loglik, float), leads)}
-    if measured is not None:
-        answers[MEASURED] = Answers(np.asarray(measured, float), np.asarray(measured, float))
+def make_results(rules, groups, objective=None, each=EACH, places=None, still_open=0):
+    """Prompts whose leads are these functions of the strengths; the first that is best of the merges run."""
+    lead = np.array([[rule(*one) for rule in rules] for one in each], float)
+    places = tuple(range(len(each)) if places is None else places)
+    outcomes = of_leads(lead[list(places)])
     prompts = tuple(Prompt(f"p{i}", "a", group, i + 1) for i, group in enumerate(groups))
-    return Results(("A", "B"), prompts, tuple(Question((1, 2), 1, False) for _ in groups), each, answers)
-
-
-def by_rule(rule, count, each=EACH):
-    """The same lead for ``count`` prompts, from the merge's coefficients."""
-    return [[rule(*one) for one in each]] * count
-
-
-class TestWeights:
-    def test_two_adapters_have_every_combination(self):
-        assert set(EACH) == set(itertools.product((0.0, *LAMS), repeat=2)) and EACH[0] == (0, 0)
-        assert [EACH[at] for at in common(EACH)] == [(0, 0), (0.5, 0.5), (1, 1)]
-        assert {EACH[at] for at in singles(EACH)} == {(0, 0), (0, 0.5), (0, 1), (0.5, 0), (1, 0)}
-
-    def test_many_adapters_have_common_strengths_and_each_alone(self):
-        coefficients = weights(5, LAMS, 128)
-        expected = {(0.0,) * 5, (0.5,) * 5, (1.0,) * 5}
-        expected |= {tuple(lam * (i == j) for j in range(5)) for i in range(5) for lam in LAMS}
-        assert (
-            set(coefficients) == expected
-            and len(coefficients) == len(expected)
-            and coefficients[0] == (0.0,) * 5
-        )
-        assert len(weights(5, LAMS, 3**5)) == 3**5
-
-    def test_the_average_is_on_the_grid(self):
-        assert grid(3, ()) == (0.25, 1 / 3, 0.5, 0.75, 1.0)
-        assert grid(2, (1.0, 0.2, 1.0)) == (0.2, 1.0)
-        for bad in (0.0, -1.0, np.nan, np.inf):
-            with pytest.raises(ValueError, match="give positive numbers"):
-                grid(2, (0.5, bad))
+    model = None if len(places) == len(each) else forecast(each[list(places)], outcomes, groups)
+    names = tuple("ABCDEF"[: each.shape[1]])
+    asked_for = tuple(Question((1, 2), 1, False) for _ in groups)
+    given = (
+        names,
+        prompts,
+        asked_for,
+        each,
+        places,
+        outcomes,
+        outcomes.lead,
+        objective or Objective(),
+        model,
+    )
+    results = Results(*given, 0, still_open)
+    scores = results.score(results.measured())
+    return Results(*given, places[int(np.argmax(scores))], still_open)
 
 
 class TestKept:
-    questions = tuple(Question(tuple(range(length + 1)), 1, False) for length in (3, 1, 2, 3))
+    questions = tuple(Question(tuple(range(length + 1)), 1, False, line=length) for length in (3, 1, 2, 3))
 
-    def judge(self, seen, stop_at=None):
-        """Says of every question its length, for two merges; notes which were put to it."""
+    def ask(self, seen, stop_at=None):
+        """Says of every question its length times the sum of strengths; notes what was put to it."""
 
-        def judge_batch(questions):
+        def ask_batch(items, weights, rivals, advance):
             if stop_at is not None and len(seen) >= stop_at:
                 raise KeyboardInterrupt
-            seen.append([len(question.tokens) for question in questions])
-            length = np.array([len(question.tokens) for question in questions], float)
-            return {"disentangled": [(-length, length), (-2 * length, 1 / length)]}
+            seen.append(([len(item.answer) for item in items], weights.tolist(), rivals))
+            answers = []
+            for item in items:
+                count = len(item.answer)
+                lead = [float(count * one.sum()) for one in weights]
+                answers.append([Answer(-value, value, [[value]] * count) for value in lead])
+            advance(len(weights))
+            return answers, [[[7]] * len(item.answer) for item in items]
 
-        return judge_batch
+        return ask_batch
 
-    def test_what_was_answered_is_not_asked_again(self, tmp_path):
-        seen = []
-        with pytest.raises(KeyboardInterrupt):
-            answered(tmp_path, {"a": 1}, self.questions, 2, {"one": self.judge(seen, stop_at=1)})
-        assert seen == [[4, 4]]
-        answers = answered(tmp_path, {"a": 1}, self.questions, 1, {"one": self.judge(seen)})
-        assert seen == [[4, 4], [3], [2]]  # the rest, in batches of another size
-        np.testing.assert_array_equal(
-            answers["disentangled"].loglik, [[-4, -8], [-2, -4], [-3, -6], [-4, -8]]
-        )
-        np.testing.assert_allclose(answers["disentangled"].lead[:, 1], 1 / np.array([4, 2, 3, 4]), rtol=1e-6)
-        answered(tmp_path, {"a": 1}, self.questions, 4, {"one": self.judge(seen), "two": self.judge(seen)})
-        assert seen[3:] == [[4, 4, 3, 2]]  # another pass is another matter
+    def test_what_was_run_is_not_run_again(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(run, "MERGES", 1)
+        seen, weights = [], np.array([[0.0, 0.0], [1.0, 0.5]])
+        with (
+            pytest.raises(KeyboardInterrupt),
+            Runner(tmp_path, {"a": 1}, self.questions, 2, self.ask(seen, 1)) as runner,
+        ):
+            runner.run(weights)
+        assert [lengths for lengths, _, _ in seen] == [[3, 3]]
+        with Runner(tmp_path, {"a": 1}, self.questions, 1, self.ask(seen)) as runner:
+            outcomes = runner.run(weights)
+            assert [lengths for lengths, _, _ in seen] == [[3, 3], [2], [1]]  # the rest, the longest first
+            np.testing.assert_array_equal(outcomes.lead, [[0] * 4, [4.5, 1.5, 3, 4.5]])
+            np.testing.assert_array_equal(runner.loglik(weights), -outcomes.lead)
+            assert outcomes.row.tolist() == [0, 0, 0, 1, 2, 2, 3, 3, 3] and outcomes.gap.shape == (2, 9, 1)
+            capsys.readouterr()
+            runner.phase = "search"
+            runner.run(np.array([[0.0, 0.0], [2.0, 0.0]]))
+            assert {tuple(one) for _, each, _ in seen[3:] for one in each} == {(2.0, 0.0)}
+            assert seen[-1][2] == [[[7]]]  # the rivals chosen before
+            assert "search: 1 runs: 100%" in capsys.readouterr().err
 
     def test_another_configuration_is_refused(self, tmp_path):
-        answered(tmp_path, {"dtype": "a"}, self.questions, 2, {"one": self.judge([])})
-        with pytest.raises(
-            ValueError, match=r"another configuration \(dtype: a there, b here\); choose another --out"
+        with Runner(tmp_path, {"dtype": "a"}, self.questions, 2, self.ask([])):
+            pass
+        for opening in (
+            lambda: Runner(tmp_path, {"dtype": "b"}, self.questions, 2, self.ask([])).__enter__(),
+            lambda: require_own(tmp_path, {"dtype": "b"}),
         ):
-            answered(tmp_path, {"dtype": "b"}, self.questions, 2, {"one": self.judge([])})
-        with pytest.raises(ValueError, match="another configuration"):
-            require_own(tmp_path, {"dtype": "b"})
+            with pytest.raises(ValueError, match=r"another configuration \(dtype: a there, b here\)"):
+                opening()
         require_own(tmp_path, {"dtype": "a"})
         require_own(tmp_path / "none", {"dtype": "b"})
         assert not (tmp_path / "none").exists()
@@ -106,16 +107,24 @@ class TestKept:
     def test_numbers_that_are_not_finite_are_not_kept(self, tmp_path):
         asks = [Question((1, 2, 3), 1, False, line=4), Question((1, 2), 1, False, line=9)]
 
-        def broken(questions):
-            values = np.array([np.nan if question.line == 9 else 1.0 for question in questions])
-            return {"disentangled": [(values, 0 * values), (0 * values, 0 * values)]}
+        def broken(items, weights, rivals, advance):
+            values = [np.nan if item.line == 9 else 1.0 for item in items]
+            answers = [
+                [Answer(value, value, [[value]] * len(item.answer))]
+                for value, item in zip(values, items, strict=True)
+            ]
+            return answers, [[[7]] * len(item.answer) for item in items]
 
         for _ in range(2):
-            with pytest.raises(ValueError, match="disentangled for the prompt of line 9 are not finite"):
-                answered(tmp_path, {}, asks, 2, {"one": broken})
+            with (
+                pytest.raises(ValueError, match="for the prompt of line 9 are not finite"),
+                Runner(tmp_path, {}, asks, 2, broken) as runner,
+            ):
+                runner.run(np.zeros((1, 2)))
         seen = []
-        answered(tmp_path, {}, asks, 2, {"one": self.judge(seen)})
-        assert seen == [[3, 2]]  # nothing of the batch was kept
+        with Runner(tmp_path, {}, asks, 2, self.ask(seen)) as runner:
+            runner.run(np.zeros((1, 2)))
+        assert [lengths for lengths, _, _ in seen] == [[2, 1]]  # nothing of the batch was kept
 
 
 def test_an_answer_is_critical_where_it_takes_the_lead():
@@ -127,113 +136,145 @@ def test_an_answer_is_critical_where_it_takes_the_lead():
 
 def test_critical_lambda_of_linear_logits_is_margin_over_swing():
     rng = np.random.default_rng(0)
-    margin, swing = rng.uniform(0.1, 1, 50), rng.uniform(0.1, 3, 50)
+    gap, swing = rng.uniform(0.1, 1, 50), rng.uniform(0.1, 3, 50)
     lams = np.array([0, 0.3, 0.8, 1.0])
-    start, _ = crossings(lams, lams * swing[:, None] - margin[:, None])
-    expected = margin / swing
+    start, _ = crossings(lams, lams * swing[:, None] - gap[:, None])
+    expected = gap / swing
     np.testing.assert_allclose(start, np.where(expected < 1, expected, np.inf))
 
 
-def test_intervals_are_those_of_resampled_prompts():
-    rng = np.random.default_rng(1)
-    values = rng.normal(size=(200, 3))
-    mean, low, high = intervals.bootstrap(values)
-    np.testing.assert_allclose(mean, values.mean(0))
-    half = 1.96 * values.std(0) / 200**0.5  # the bootstrap of many values is the normal interval
-    np.testing.assert_allclose([mean - low, high - mean], [half, half], rtol=0.12)
-    mean, low, high = tables.share(np.array([[1.0, 0.0, 1.0]] * 15 + [[1.0, 0.0, 0.0]]))
-    _, wilson_low, _ = intervals.proportion(16, 16)
-    assert (low[0], high[0]) == (wilson_low, 1.0) and high[1] == pytest.approx(1 - wilson_low)
-    assert low[2] < mean[2] < high[2] == 1.0 or low[2] < mean[2] <= high[2]
+def own(i, need=0.4, push=0.0):
+    """A prompt that adapter i makes right above a strength, and the other one pushes."""
+    return lambda *lam: lam[i] - need - push * (sum(lam) - lam[i])
 
 
 class TestTables:
-    """Edits need lambda_1 > 0.4 and are lost where lambda_2 > 0.7; the untouched beyond a sum of 1.2."""
-
-    results = make_results(
-        by_rule(lambda a, b: min(a - 0.4, 0.7 - b), 4) + by_rule(lambda a, b: 2.4 - 2 * a - 2 * b, 2),
-        ["edits"] * 4 + ["untouched"] * 2,
-    )
+    results = make_results([own(0)] * 4 + [lambda a, b: 1.2 - a - b] * 2, ["edits"] * 4 + ["untouched"] * 2)
 
     def test_a_row_a_group_and_merge(self):
         table = tables.prediction_table(self.results)
-        assert len(table) == 2 * len(EACH)
+        assert len(table) == 2 * len(EACH) and table["run"].all() and not table["undecided"].any()
         row = table[(table["group"] == "untouched") & (table["lam"] == 1.0)].iloc[0]
-        assert (row["accuracy"], row["change"], row["change_low"], row["prompts"]) == (0.0, -1.0, -1.0, 2)
+        assert (row["accuracy"], row["low"], row["prompts"]) == (0.0, 0.0, 2) and row["high"] > 0.5
         row = table[(table["group"] == "edits") & (table["lam_1"] == 1) & (table["lam_2"] == 0.5)].iloc[0]
-        assert np.isnan(row["lam"]) and row["accuracy"] == 1.0 and row["loglik"] == pytest.approx(0.2)
+        assert np.isnan(row["lam"]) and row["accuracy"] == 1.0
 
     def test_a_row_a_prompt(self):
         table = tables.prompt_table(self.results)
         assert list(table["line"]) == [1, 2, 3, 4, 5, 6] and list(table["base"]) == [False] * 4 + [True] * 2
+        assert list(table["adapter"]) == [1] * 4 + [0] * 2
         edits, untouched = table.iloc[0], table.iloc[5]
-        # alone: the lead goes from -.4 by .1 to .6; together from .1 to -.3
         assert edits["critical_lambda_1"] == pytest.approx(0.4) and edits["lost_lambda_1"] == np.inf
-        assert edits["critical_lambda"] == pytest.approx(0.4)
-        assert edits["lost_lambda"] == pytest.approx(0.5 + 0.5 * 0.1 / 0.4)
         assert edits["critical_lambda_2"] == np.inf
         assert (untouched["critical_lambda"], untouched["lost_lambda"]) == (0, pytest.approx(0.6))
 
-    def test_the_best_merge_weighs_retention_and_damage_alike(self):
-        best = tables.best(self.results)
-        assert EACH[best.place] == (0.5, 0.0)  # of equal scores the one with the highest log-likelihood
-        assert EACH[best.lam_place] == (0.5, 0.5) and (best.lam_low, best.lam_high) == (0.5, 0.5)
-        leads = by_rule(lambda a, b: min(a, b) - 0.4, 4) + by_rule(lambda a, b: 0.9 - a - b, 1)
-        uneven = make_results(leads, ["e", "e", "f", "f", "untouched"])
-        scores = tables.scores(uneven, uneven.answers["disentangled"].right.astype(float))
-        assert scores[EACH.index((0.5, 0.5))] == 0.5 == scores[0]  # all edits and no untouched; the reverse
+    def test_predicted_cells_have_wider_intervals_than_measured_ones(self):
+        each = candidates(3, (0.25, 0.5, 0.75, 1.0))
+        rules = [own(i, need, 0.3) for i in range(3) for need in np.linspace(0.1, 0.8, 8)]
+        groups = [group for group in "abc" for _ in range(8)]
+        results = make_results(rules, groups, each=each, places=[*range(0, 125, 6), 4, 20, 100])
+        cells = tables.every_accuracy(results)
+        truth = np.array(
+            [
+                [np.mean([rule(*one) > 0 for rule in rules[8 * g : 8 * g + 8]]) for g in range(3)]
+                for one in each
+            ]
+        )
+        ran = cells["run"]
+        np.testing.assert_array_equal(cells["accuracy"][ran], truth[ran])
+        assert np.abs(cells["accuracy"] - truth)[~ran].mean() < 0.1
+        assert ((cells["low"] <= truth) & (truth <= cells["high"]))[~ran].mean() > 0.9
+        least, most = tables.sampled(cells["accuracy"], results.counts())
+        assert (cells["low"] <= least + 1e-9).all() and (cells["high"] >= most - 1e-9).all()
+        np.testing.assert_allclose(cells["low"][ran], least[ran], atol=1e-9)
+        assert (cells["high"] - most)[~ran].mean() > 0.001
 
-    def test_resamples_that_disagree_widen_the_best_lambda(self):
-        leads = by_rule(lambda a, b: min(a, b) - 0.4, 3) + by_rule(lambda a, b: min(a, b) - 0.6, 3)
-        leads += by_rule(lambda a, b: 0.6 - min(a, b), 3)
-        best = tables.best(make_results(leads, ["edits"] * 9))
-        assert (best.lam_low, best.lam_high) == (0.5, 1.0)
+
+def test_the_interval_of_a_mean_adds_those_of_its_groups():
+    """Half of its groups' sum of squares; that of one group is Wilson's."""
+    results = make_results([own(0)] * 3 + [own(1)] * 5, ["one"] * 3 + ["two"] * 5)
+    accuracy = np.array([2 / 3, 0.4])
+    (_, low, high), (_, other_low, other_high) = intervals.proportion(2, 3), intervals.proportion(2, 5)
+    mean = accuracy.mean()
+    expected = (
+        mean - np.hypot(2 / 3 - low, 0.4 - other_low) / 2,
+        mean + np.hypot(high - 2 / 3, other_high - 0.4) / 2,
+    )
+    np.testing.assert_allclose(tables.score_interval(results, accuracy), expected)
+    worst = make_results([own(0)] * 3 + [own(1)] * 5, ["one"] * 3 + ["two"] * 5, Objective(WORST))
+    np.testing.assert_allclose(tables.score_interval(worst, accuracy), (other_low, other_high))
 
 
 class TestVerdict:
     def test_a_sum_that_holds_both_is_recommended(self):
-        leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: b - 0.4, 2)
-        leads += by_rule(lambda a, b: 1.2 - a - b, 2)
-        lines = verdict.verdict(make_results(leads, ["one"] * 2 + ["two"] * 2 + ["untouched"] * 2))
-        assert lines[0].startswith(
-            "Recommendation: merge by sum, --weight 0.5 0.5; predicted accuracy one 1.00 ["
+        rules = [own(0)] * 2 + [own(1)] * 2 + [lambda a, b: 1.2 - a - b] * 2
+        lines = verdict.verdict(
+            make_results(
+                rules, ["one"] * 2 + ["two"] * 2 + ["untouched"] * 2, Objective("mean", {"untouched": 0.05})
+            )
         )
+        assert lines[0].startswith("Recommendation: merge A, B at 0.5, 0.5: mean accuracy 1.00 [")
+        assert "measured; best single adapter (B at 0.5) 0.50 [" in lines[0]
+        assert lines[0].endswith("all at 1 breaks the protection of untouched")
         assert lines[1] == (
-            "Lost: of 4 edits that one adapter alone answers, 0% by the best merge, 0% by the average (1/2), "
-            "0% by the sum (1); damage to untouched 0.00 [0.00, 0.00] by the best merge"
+            "Lost: of 4 edits that one adapter alone answers, 0% (A 0%, B 0%); damage to untouched 0.00 "
+            "[0.00, 0.00]"
         )
-        assert lines[2].startswith("Certain with: --check") and len(lines) == 3
+        assert lines[2] == "Certain: all 9 merges were run"
+        assert lines[3] == "Next: python -m sim.merge A B --method sum --weight 0.5 0.5 --out merged"
 
-    def test_what_the_base_answers_is_no_edit_of_an_adapter(self):
-        """Two edits are answered by adapter 1 alone, three by the base and every merge but the sum."""
-        leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: 1.9 - a - b, 3)
-        lines = verdict.verdict(make_results(leads, ["edits"] * 5))
-        assert lines[1].startswith("Lost: of 2 edits that one adapter alone answers, 0% by the best merge")
+    def test_adapters_that_exclude_each_other_are_named_and_not_merged(self):
+        rules = [own(0, push=1.0)] * 3 + [own(1, push=0.1)]
+        lines = verdict.verdict(make_results(rules, ["one"] * 3 + ["two"]))
+        assert lines[0].startswith("Recommendation: do not merge: B at 0.5: mean accuracy 0.50 [")
+        assert "A and B exclude each other: 1.00 of A's answers are lost to B at 0.5 each" in lines[1]
+        assert "of 4 edits that one adapter alone answers, 75% (A 100%, B 0%)" in lines[1]
+        assert len(lines) == 3 and "damage unknown" in lines[1]
 
-    def test_adapters_that_spoil_each_other_are_not_merged(self):
-        leads = by_rule(lambda a, b: a - 0.4 - b, 3) + by_rule(lambda a, b: b - 0.4 - a, 1)
-        lines = verdict.verdict(make_results(leads, ["edits"] * 4))
-        assert lines[0].startswith("Recommendation: do not merge: adapter 1 alone, at 1, does as well")
-        assert "100% by the average (1/2), 100% by the sum (1); damage unknown" in lines[1]
-
-    def test_the_outcome_stands_beside_the_prediction(self):
-        leads = by_rule(lambda a, b: a + b - 0.9, 4)
-        outcome = np.array(leads)
-        outcome[0, EACH.index((0.5, 0.5))] = -1.0
-        outcome[:3, EACH.index((1.0, 0.5))] = -1.0
-        results = make_results(leads, ["edits"] * 4, measured=outcome)
-        errors = verdict.errors(results).set_index(["up_to_half", "scope"])
-        assert errors.loc[(True, "all"), "mean"] == 0.25 and errors.loc[(True, "all"), "count"] == 1
-        assert errors.loc[(False, "all"), "mean"] == 0.25 and errors.loc[(False, "all"), "count"] == 3
-        assert errors.loc[(False, "undecided"), "mean"] == 0.75
-        assert verdict.verdict(results)[2] == (
-            "Checked: mean |predicted - measured accuracy| 0.250 over 1 cells up to lambda = 0.5; 0.250 over "
-            "1 undecided cells up to lambda = 0.5; 0.250 over 3 cells beyond lambda = 0.5; 0.750 over 1 "
-            "undecided cells beyond lambda = 0.5"
+    def test_the_best_single_adapter_is_named(self):
+        rules = [own(0)] * 3 + [own(1)] + [own(0)] * 2
+        line = results_line(make_results(rules, ["one"] * 4 + ["two"] * 2))
+        assert (
+            "; best single adapter (A at 0.5) 0.88 [" in line
+            and "merge A, B at 0.5, 0.5: mean accuracy 1.00" in line
         )
-        assert verdict.table(results).loc["edits", "lambda 0.5"].endswith("] | 0.75")
-        row = tables.prediction_table(results).query("lam == 0.5").iloc[0]
-        assert (row["accuracy"], row["measured"]) == (1.0, 0.75)
+
+    def test_the_objective_decides(self):
+        rules = [own(0, push=0.5)] * 3 + [own(1, 0.2, push=0.1)] * 3
+        groups = ["one"] * 3 + ["two"] * 3
+        best = {}
+        for aim in ("one", "two", WORST):
+            results = make_results(rules, groups, Objective(aim))
+            best[aim] = results.candidates[results.best].tolist()
+            assert f"accuracy of {'the worst group' if aim == WORST else aim} 1.00 [" in results_line(results)
+        assert best == {"one": [0.5, 0.0], "two": [0.0, 0.5], WORST: [1.0, 0.5]}
+
+    def test_what_is_open_is_said_with_the_budget_that_decides_it(self):
+        each = candidates(3, (0.25, 0.5, 0.75, 1.0))
+        rules = [own(i, need, 0.3) for i in range(3) for need in np.linspace(0.1, 0.8, 8)]
+        groups = [group for group in "abc" for _ in range(8)]
+        places = [*range(0, 125, 6), 4, 20, 100]
+        lines = verdict.verdict(make_results(rules, groups, each=each, places=places, still_open=7))
+        assert lines[2].startswith(
+            f"Certain with: --budget {len(places) + 7}; {len(places)} of 125 merges were run"
+        )
+        assert lines[2].endswith("7 that were not run may be better")
+
+    def test_no_verdict_contradicts_what_was_measured(self):
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            rules = [own(i, rng.uniform(0.1, 1.2), rng.normal(0, 0.5)) for i in range(2) for _ in range(6)]
+            results = make_results(rules, ["one"] * 6 + ["two"] * 6)
+            line, scores = results_line(results), results.score(results.measured())
+            assert f"{scores.max():.2f} [" in line
+            sizes = np.count_nonzero(results.weights, axis=1)
+            best = scores == scores.max()
+            assert line.startswith("Recommendation: merge ") == (sizes[results.best] > 1)
+            assert best[results.best]
+
+
+def results_line(results):
+    return verdict.verdict(results)[0]
 
 
 def test_a_build_is_its_release(monkeypatch):
@@ -257,15 +298,15 @@ return {
 
 @needs_browser
 def test_a_browser_shows_the_page(tmp_path):
-    leads = by_rule(lambda a, b: a - 0.4, 2) + by_rule(lambda a, b: 1.2 - a - b, 2)
-    results = make_results(leads, ["edits"] * 2 + ["untouched"] * 2, measured=np.array(leads))
+    rules = [own(0)] * 2 + [lambda a, b: 1.2 - a - b] * 2
+    results = make_results(rules, ["edits"] * 2 + ["untouched"] * 2)
     prediction = entry.Prediction(results, ("a <note>",))
     entry.write_page(prediction, tmp_path, prediction.figure(), {"base": "here"})
     seen = run_script(tmp_path / "report.html", SEEN, tmp_path)
     assert seen["verdict"] == prediction.verdict and seen["doubts"] == "a <note>"
     assert seen["heads"][:4] == [
         "Adapters",
-        "Common strengths, predicted [interval] | measured",
+        "The best merge beside others",
         "Every merge",
         "Every prompt",
     ]
@@ -303,6 +344,12 @@ class TestCommand:
         [
             ("sim.predict", ["--lams", "0"], "give positive numbers"),
             ("sim.predict", ["--batch-size", "0"], "--batch-size is 0"),
+            ("sim.predict", ["--objective", "other"], "no group 'other' in the prompts; there are edits"),
+            ("sim.predict", ["--protect", "edits"], "write GROUP:SHARE with a share of 0 to 1"),
+            ("sim.predict", ["--protect", "edits:2"], "write GROUP:SHARE with a share of 0 to 1"),
+            ("sim.predict", ["--protect", "edits:0.1"], "every group is protected"),
+            ("sim.predict", ["--budget", "3"], "--budget 3: give 6 or more"),
+            ("sim.predict", ["--method", "other"], "no method 'other'; there are "),
             ("sim.record", ["--batch-size", "0"], "--batch-size is 0"),
             ("sim.record", ["--own", "edits"], "--own: 1 groups for 2 adapters"),
             ("sim.record", ["--own", "edits", "other"], "no such group; it has edits"),

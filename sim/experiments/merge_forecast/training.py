@@ -1,0 +1,93 @@
+"""Adapters taught until they know their facts, all of one size in one program."""
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from sim.hf.weights import read_params, read_shape
+from sim.model import llama_adapters
+from sim.model.llama import Llama, Params
+from sim.model.llama_adapters import Adapter, Questions
+
+Cut = Callable[[str], Sequence[int]]
+
+LOOK = 25
+"""Steps between two looks at what is known."""
+
+
+def encode(
+    cut: Callable[[str], Sequence[int]], rows: Sequence[tuple[str, str]], length: int = 0
+) -> Questions:
+    """Prompts and answers as tokens, padded behind to one length (at least ``length``); NumPy arrays."""
+    both = [(list(cut(prompt)), list(cut(prompt + answer))) for prompt, answer in rows]
+    total = max(length, *(len(whole) for _, whole in both))
+    most = max(len(whole) - len(prompt) for prompt, whole in both)
+    tokens = np.zeros((len(rows), total), np.int32)
+    position, target = np.zeros((2, len(rows), most), np.int32)
+    mask = np.zeros((len(rows), most), np.float32)
+    for row, (prompt, whole) in enumerate(both):
+        start, count = len(prompt), len(whole) - len(prompt)
+        tokens[row, : len(whole)] = whole
+        position[row, :count] = np.arange(start - 1, len(whole) - 1)
+        target[row, :count] = whole[start:]
+        mask[row, :count] = 1
+    return Questions(tokens, position, target, mask)
+
+
+def read_base(folder: Path, dtype) -> tuple[Llama, Params]:
+    """The base's shape and its parameters."""
+    model = read_shape(folder)
+    return model, read_params(folder, model, dtype)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _accuracies(model: Llama, params: Params, adapters: Adapter, facts: Questions) -> jax.Array:
+    """Share of right answers of each adapter on its own facts."""
+
+    def one(pair):
+        return jnp.mean(llama_adapters.right(model, params, *pair))
+
+    return jax.lax.map(one, (adapters, facts))
+
+
+def teach(
+    model: Llama,
+    params: Params,
+    data: Questions,
+    facts: Questions,
+    rank: int,
+    rate: float,
+    batch: int,
+    most: int,
+    seed: int,
+) -> tuple[Adapter, np.ndarray, np.ndarray]:
+    """(K adapters, the steps each was trained, its share of right facts).
+
+    An adapter stops as soon as it knows all its facts (a look every ``LOOK`` steps), or after ``most``.
+    data, facts: leaves (K, S, ...). The rate rises over 20 steps and stays.
+    """  # fmt: skip
+    count, rows = data.tokens.shape[:2]
+    keys = jax.random.split(jax.random.key(seed), count)
+    training = llama_adapters.begin(jax.vmap(functools.partial(llama_adapters.init, model, rank))(key=keys))
+    data, facts = jax.tree.map(jnp.asarray, (data, facts))
+    rng = np.random.default_rng(seed)
+    steps, accuracy = np.zeros(count, int), np.zeros(count)
+    remat = jax.default_backend() == "gpu"
+    with tqdm(total=most, desc="teaching", unit="step") as bar:
+        for start in range(0, most, LOOK):
+            index = rng.integers(0, rows, (LOOK, count, batch)).astype(np.int32)
+            ramp = np.minimum(1, (start + np.arange(LOOK) + 1) / 20)
+            rates = (rate * ramp[:, None] * (accuracy < 1)).astype(np.float32)
+            training, loss = llama_adapters.train(model, params, training, data, index, rates, remat)
+            steps += LOOK * (accuracy < 1)
+            accuracy = np.asarray(_accuracies(model, params, training.adapters, facts))
+            bar.update(LOOK)
+            bar.set_postfix(known=f"{accuracy.mean():.2f}", loss=f"{float(loss[-1].mean()):.2f}")
+            if (accuracy == 1).all():
+                break
+    return training.adapters, steps, accuracy
