@@ -74,6 +74,7 @@ def test_the_remainder_is_bounded_by_mixed_derivatives():
         bound = closed.remainder(count, order, strength, most)
         assert 0.1 * bound < error <= bound
     assert closed.remainder(count, count, strength, most) == 0
+    assert closed.remainder(4, 1, 0.8, [1, 0.5, 0.25, 0.125, 0.0625]) == pytest.approx(1.2416)
     equal = np.exp(0.5 * each.sum(1)).reshape((2,) * count)  # the bound is attained up to the exponential
     terms = [0.5**k for k in range(count + 1)]
     assert abs(closed.truncated(equal, count, 1) - equal)[(1,) * count] >= closed.remainder(4, 1, 0.8, terms)
