@@ -108,8 +108,8 @@ def all_right(
     each = jax.vmap(lambda adapter, own: right(model, params, adapter, own))
     split = jax.tree.map(lambda leaf: leaf.reshape(len(leaf), -1, batch, *leaf.shape[2:]), questions)
     rows = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), split)
-    found = jax.lax.map(lambda own: each(adapters, own), rows)
-    return jnp.moveaxis(found, 0, 1).reshape(found.shape[1], -1)
+    verdicts = jax.lax.map(lambda own: each(adapters, own), rows)
+    return jnp.moveaxis(verdicts, 0, 1).reshape(verdicts.shape[1], -1)
 
 
 class Training(NamedTuple):

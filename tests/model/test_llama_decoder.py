@@ -207,6 +207,20 @@ def test_a_rank_above_the_smallest_side_is_refused(small):
         llama_adapters.init(small[0], 17, jax.random.key(0))
 
 
+@pytest.mark.parametrize(("tokens", "implementation"), [(12, "cudnn"), (27, "xla")])
+def test_cudnn_gets_an_even_number_of_tokens(monkeypatch, tokens, implementation):
+    """It refuses an odd one; bfloat16 on a GPU alone is for it."""
+    asked_for = []
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(
+        jax.nn, "dot_product_attention", lambda *_, implementation, **__: asked_for.append(implementation)
+    )
+    for dtype in (jnp.bfloat16, jnp.float32):
+        heads = jnp.zeros((1, tokens, 2, 8), dtype)
+        llama.attention(heads, heads, heads, None)
+    assert asked_for == [implementation, "xla"]
+
+
 SHARDED = """
 import jax, jax.numpy as jnp, numpy as np
 from sim.bench import language
