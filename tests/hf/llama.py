@@ -121,7 +121,7 @@ PLAIN = {"XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
 def cached():
     """The folder of both models, in the cache folder of the platform; made by a process of its own."""
     versions = [module.__version__ for module in (jax, torch, transformers, peft)]
-    folder = cache_folder() / "tests" / f"llama-{digest([CONFIG, PROMPT_GROUPS, versions])}"
+    folder = cache_folder() / "tests" / f"llama-{digest([CONFIG, SLOWLY, LONG, PROMPT_GROUPS, versions])}"
     if not folder.exists():
         with files.replacing(folder) as part:
             subprocess.run([sys.executable, __file__, str(part)], check=True, env=dict(os.environ) | PLAIN)
