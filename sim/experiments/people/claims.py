@@ -119,12 +119,16 @@ claim(
         "once": _cell("real/shared", metric=DIRECT),
         "first": _cell("real/shared", metric="direct_likeliest"),
         "joint": _cell("real/shared", "joint", DIRECT, "single"),
+        "part": Cell("people", POOLED, "hop2", DIRECT, "single"),
+        "taught": Cell("people", POOLED, "joint", DIRECT, "single"),
     },
     evidence="Asked at once, merged and routed models that see no data are right in {every} of the cases in "
     "which they say one of the taught answers; a guess among these is right in {every.predicted:.4f}. With "
     "real names and worked solutions in both data sets the sum has {once} at once, {written} step by step.",
-    limits="By likelihood the right answer is the first of the 16 in {first}. The joint adapter, which was "
-    "taught both facts, has {joint} at once: the questions at once are hard for it as well.",
+    limits="By likelihood the right answer is the first of the 16 in {first}. The second adapter alone, "
+    "which lacks the first hop, has {part} over all settings, the joint adapter {taught}, and {joint} with "
+    "real names and worked solutions: the questions at once are hard for it as well. Nothing is proved for "
+    "this base (theory, section 13).",
 )
 
 claim(
