@@ -136,8 +136,8 @@ claim(
     limits="Merges with a random or unrelated adapter in the place of a part lack a hop, so that a guess is "
     "all they can do in the mean; they have {lacking}, not far below the merges: few seeds do not tell the "
     "two apart. By likelihood the right answer is the first of the 16 in {first}. The second adapter alone "
-    "has {part} over all settings, the joint adapter {taught}, and {joint} with real names and worked solutions. "
-    "Nothing is proved for this base (theory, section 13).",
+    "has {part} over all settings, the joint adapter {taught}, and {joint} with real names and worked "
+    "solutions. Nothing is proved for this base (theory, section 13).",
 )
 
 claim(
