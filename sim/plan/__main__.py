@@ -7,8 +7,8 @@ from sim.plan.miniature import compared, seen
 from sim.plan.ranks import Need, Plan, plan
 
 RANGE = (
-    "The ranks are for least squares (or training stopped early), one matrix, distinct answers and adapters on "
-    "unrelated facts, which then do not disturb each other at any number of them."
+    "The ranks are for least squares (or training stopped early), one matrix, distinct answers and adapters "
+    "on unrelated facts, which then do not disturb each other at any number of them."
 )
 
 
@@ -50,7 +50,7 @@ def answer(result: Plan, lam: float, recall: float) -> list[str]:
     if result.alternatives:
         lines += ["", "What else would do, for overwriting:", "", *lines_of(result.alternatives)]
     lines.append(
-        f"train with cross entropy to a loss below {result.loss:.2g} (section 6, Cross-entropy; at enough rank)"
+        f"train with cross entropy to a loss below {result.loss:.2g} (section 6, Cross-entropy; enough rank)"
     )
     return [*lines, "", RANGE, _miniature(lam, recall)]
 
@@ -61,7 +61,8 @@ def _miniature(lam: float, recall: float) -> str:
     needed = "no rank measured reached it" if run.rank is None else f"rank {run.rank} did"
     ends = ", ".join("more" if end is None else str(end) for end in (run.low, run.high))
     amount = "too much" if run.bias < 0 else "too little"
-    verdict = "the law holds there" if run.error <= TOLERANCE else f"the law fails there and asks for {amount}"
+    failure = f"the law fails there and asks for {amount}"
+    verdict = "the law holds there" if run.error <= TOLERANCE else failure
     return (
         f"In the miniature (two adapters of {run.facts} overwrites, cross entropy, LoRA on every matrix) at "
         f"lambda {run.lam:g}: {needed} [{ends}]. Law and measurement differ by {run.error:.2f} on average: "

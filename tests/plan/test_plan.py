@@ -35,7 +35,7 @@ def test_adapters_of_the_planned_rank_insert_what_is_promised(facts):
 
 
 def test_the_one_layer_experiment_at_the_planned_rank():
-    """Keys without a common part there, so the other law of the interval: within its tolerance all the same."""
+    """Its keys have no common part, which is the other law of the interval."""
     facts, lam = 24, 0.8
     need = overwriting("", facts, lam, 0.9)
     config = for_rank(need.rank, facts=(facts,), strengths=(lam,), fact_trials=240)
