@@ -18,7 +18,12 @@ TOLERANCE = 0.05
 
 @dataclass(frozen=True)
 class PlanCommand:
-    """Which rank adapters need to keep their facts in a merge, from closed forms alone."""
+    """Which rank adapters need to keep their facts in a merge, from closed forms alone.
+
+    Examples:
+    * python -m sim.plan --facts 200 --adapters 3 --lam 0.5
+    * python -m sim.plan --facts 50 --adapters 2 --lam 1 --recall 0.8 --width 768
+    """
 
     facts: int
     """Facts that each adapter is taught."""

@@ -73,7 +73,12 @@ def seen(lam: float, recall: float, table: pd.DataFrame) -> Seen:
 
 @dataclass(frozen=True)
 class Compare:
-    """The law of overwriting beside the recall that the miniature measured, over ranks and lambdas."""
+    """The law of overwriting beside the recall that the miniature measured, over ranks and lambdas.
+
+    Examples:
+    * python -m sim.plan.miniature
+    * python -m sim.plan.miniature > miniature.txt
+    """
 
 
 def main(command: Compare) -> None:
