@@ -32,7 +32,12 @@ def _options_note(record: Method) -> str:
 
 @dataclass(frozen=True)
 class MergeCommand:
-    """Merge PEFT LoRA adapters of one base model into one adapter, without data and without the base."""
+    """Merge PEFT LoRA adapters of one base model into one adapter, without data and without the base.
+
+    Examples:
+    * python -m sim.merge A B --method sum --out merged
+    * python -m sim.merge A B --method ties --option density=0.3 --weight 1 0.5 --out merged
+    """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
     """One or more PEFT folders (adapter_config.json, adapter_model.safetensors). Never modified."""

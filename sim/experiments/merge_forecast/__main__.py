@@ -32,6 +32,10 @@ class TestBedCommand:
 
     prepare needs the tokenizer (extra hf), train and measure a GPU, pairs processors, score nothing. Every
     stage goes on where it stopped.
+
+    Examples:
+    * python -m sim.experiments.merge_forecast prepare train measure
+    * python -m sim.experiments.merge_forecast pairs score --out runs/merge_forecast
     """
 
     stages: tyro.conf.Positional[tuple[Literal["prepare", "train", "measure", "pairs", "score"], ...]]

@@ -25,7 +25,8 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises: ValueError if ``out`` holds something already (nothing is overwritten) or cannot be created.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    files.check_folder(out)
+    if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} exists already and is not empty: choose another --out, or remove it first")
     with contextlib.ExitStack() as stack:
         try:
