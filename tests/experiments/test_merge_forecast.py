@@ -51,6 +51,10 @@ def test_tokens_of_answers_are_asked_for_where_they_are_decided():
     other = encode(lambda text: [ord(letter) for letter in text], [("abc", "d"), ("a", "b")])
     both = cells.stacked([questions, other])
     assert both.tokens.shape == (2, 2, 6) and cells.flat(both).target.shape == (4, 3)
+    for length, sets in ((8, [questions]), (16, cells.alike([questions], 16))):
+        (padded,) = cells.alike(sets, 8)
+        assert padded.tokens.shape == (2, length) and not padded.tokens[:, 6:].any()
+        np.testing.assert_array_equal(padded.tokens[:, :6], questions.tokens)
 
 
 def test_every_subset_at_every_strength():

@@ -68,6 +68,7 @@ def searches(names: Mapping[str, object], outcomes: Outcomes) -> pd.DataFrame:
     every, first = merges(count), first_runs(count)
     of, groups = _groups(count, outcomes.lead.shape[1])
     truth, rows = shares(outcomes.lead > 0, of, groups), []
+    budget = max(int(SHARE * len(every)), len(start(count)) + 1)
     place_of = {tuple(one): place for place, one in enumerate(every.tolist())}
     for aim in (MEAN, WORST):
         objective = Objective(aim)
@@ -76,7 +77,7 @@ def searches(names: Mapping[str, object], outcomes: Outcomes) -> pd.DataFrame:
         def run(weights):
             return outcomes.take([place_of[tuple(one)] for one in weights.tolist()])
 
-        *_, state = search(run, every, first, of, objective, int(SHARE * len(every)))
+        *_, state = search(run, every, first, of, objective, budget)
         at_once = scores[[len(every) - 1, *start(count)[1:]]]
         row = {"objective": aim, "best": scores.max(), "search": scores[state.best]}
         row |= {"regret": scores.max() - scores[state.best], "runs": len(state.places), "merges": len(every)}
