@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from sim.experiments.merge_forecast import cells, pairs, scoring, training
+from sim.experiments.merge_forecast import cells, pairs, rules, scoring, training
 from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, write_arrays
 from sim.experiments.merge_forecast.drawing import draw
 from sim.experiments.merge_forecast.measuring import measure, merges
@@ -216,7 +216,7 @@ def measure_pairs(command: TestBedCommand, sizes: Sizes) -> None:
 
 
 def score(command: TestBedCommand, sizes: Sizes) -> None:
-    """``cells.csv``, ``search.csv``, ``pairs_measured.csv``, ``summary.csv``."""
+    """``cells.csv``, ``search.csv``, ``pairs_measured.csv``, ``summary.csv``, ``rules.csv``."""
     tables, searched, pair_tables = [], [], []
     for library in (one for group in cells.libraries(sizes) for one in group):
         path = command.out / "leads" / f"{library}.npz"
@@ -249,11 +249,13 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
         "summary": scoring.summary(every, predictors, ("adapters", "design")),
         "summary_by_seed": scoring.summary(every, predictors, ("adapters", "design", "seed")),
     }
+    results["rules"] = rules.verdicts(results["summary"], results["search"])
     for name, table in results.items():
         files.write_text(command.out / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
     style.save(draw(every, ("forecast", *SUMS)), command.out / "merge_forecast")
     with pd.option_context("display.width", 200, "display.max_columns", None):
         print(results["summary"].T.to_string(), results["search"].to_string(), sep="\n\n")
+        print("", results["rules"].to_string(), sep="\n")
 
 
 STAGES = {

@@ -6,15 +6,13 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.merge_forecast.measuring import merges
+from sim.experiments.merge_forecast.rules import SHARE
 from sim.forecast import design
 from sim.forecast.accuracy import Cells, accuracies, forecast, shares
 from sim.forecast.kriging import COVARIANCES
 from sim.forecast.outcomes import Outcomes
 from sim.forecast.search import MEAN, WORST, Objective, search
 from theory.pairwise import METRICS
-
-SHARE = 0.15
-"""The largest share of all merges that a search may run."""
 
 
 def start(adapters: int) -> list[int]:
