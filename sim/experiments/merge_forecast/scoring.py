@@ -6,15 +6,13 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.merge_forecast.measuring import merges
+from sim.experiments.merge_forecast.rules import SHARE
 from sim.forecast import design
 from sim.forecast.accuracy import Cells, accuracies, forecast, shares
 from sim.forecast.kriging import COVARIANCES
 from sim.forecast.outcomes import Outcomes
 from sim.forecast.search import MEAN, WORST, Objective, search
 from theory.pairwise import METRICS
-
-SHARE = 0.15
-"""The largest share of all merges that a search may run."""
 
 
 def start(adapters: int) -> list[int]:
@@ -68,6 +66,7 @@ def searches(names: Mapping[str, object], outcomes: Outcomes) -> pd.DataFrame:
     every, first = merges(count), first_runs(count)
     of, groups = _groups(count, outcomes.lead.shape[1])
     truth, rows = shares(outcomes.lead > 0, of, groups), []
+    budget = max(int(SHARE * len(every)), len(start(count)) + 1)
     place_of = {tuple(one): place for place, one in enumerate(every.tolist())}
     for aim in (MEAN, WORST):
         objective = Objective(aim)
@@ -76,7 +75,7 @@ def searches(names: Mapping[str, object], outcomes: Outcomes) -> pd.DataFrame:
         def run(weights):
             return outcomes.take([place_of[tuple(one)] for one in weights.tolist()])
 
-        *_, state = search(run, every, first, of, objective, int(SHARE * len(every)))
+        *_, state = search(run, every, first, of, objective, budget)
         at_once = scores[[len(every) - 1, *start(count)[1:]]]
         row = {"objective": aim, "best": scores.max(), "search": scores[state.best]}
         row |= {"regret": scores.max() - scores[state.best], "runs": len(state.places), "merges": len(every)}
