@@ -52,9 +52,9 @@ def test_laws_come_in_the_order_of_their_sections_and_experiments_last():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no_such_figure"], ["unknown figure 'no_such_figure'", "rank_starvation"]),
-        (["rank", "--from", "nowhere"], ["rank cannot be drawn from nowhere", "python -m sim.sweep rank"]),
-        (["arrow", "--from", "nowhere"], ["draw it without --from"]),
+        (["no_such_figure"], ["unknown figure 'no_such_figure'", "which --help lists"]),
+        (["rank", "--from", "nowhere"], ["--from nowhere is no folder", "python -m sim.sweep NAME"]),
+        (["arrow", "--from", "."], ["draw it without --from"]),
         (["--from", "nowhere"], ["--from nowhere is no folder"]),
         (["rank", "--format", "pdf,gif"], ["unknown --format 'gif'", "pgf"]),
         (["rank", "--width", "2"], ["2.0 inches", "3 to 20"]),
