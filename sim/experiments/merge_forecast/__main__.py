@@ -48,9 +48,7 @@ class TestBedCommand:
     * python -m sim.experiments.merge_forecast pairs score --out runs/merge_forecast
     """
 
-    stages: tyro.conf.Positional[
-        tuple[Literal["prepare", "check", "train", "measure", "pairs", "score"], ...]
-    ]
+    stages: tyro.conf.Positional[tuple[Stage, ...]]
     """One or several, in this order."""
     base: Path | None = None
     """Folder of a Llama-type model. Default: where sim.lm fetch writes."""
@@ -131,7 +129,7 @@ def _taught(
 def check(command: TestBedCommand, sizes: Sizes) -> None:
     """A few steps of training, a few merges and a pair of metrics of the first library, nothing written.
 
-    Raises: ValueError where a number is not finite or training does not lower the loss.
+    Raises: ValueError where leads are not finite or the adapters change none.
     """
     group, clock = next(cells.libraries(sizes)), time.monotonic()
 

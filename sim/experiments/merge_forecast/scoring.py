@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from sim.experiments.merge_forecast.measuring import merges
 from sim.experiments.merge_forecast.rules import SHARE
@@ -171,7 +172,5 @@ def calibration(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    ranks = [pd.Series(side).rank().to_numpy() for side in (one, other)]
-    if min(np.ptp(side) for side in ranks) == 0:
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    varies = min(np.ptp(one), np.ptp(other)) > 0
+    return float(scipy.stats.spearmanr(one, other).statistic) if varies else float("nan")
