@@ -47,7 +47,7 @@ def _remainder(effort: Effort):
     for adapters, depth, order in effort.some([at for at in places if at[2] < min(at[:2])]):
         gain = 0.8 / depth
         key = seeds.key(81, adapters, depth)
-        table = _table(adapters, depth, gain, 0.5, key, effort(4000))
+        table = _table(adapters, depth, gain, 0.5, key, effort(2000, 4000))
         text = f"K={adapters}, L={depth}, m={order}, lambda=0.5, g={gain:.1f}, d={DIM}"
         predicted = _expected(adapters, order, 0.25 * gain, depth)
         yield average(text, predicted, _left_out(table, adapters, order))
@@ -94,7 +94,7 @@ def _collect(source: Source) -> pd.DataFrame:
     for place, (panel, x, (adapters, depth, lam)) in enumerate(source.effort.some(settings)):
         gain = GAIN / depth
         total = (1 + adapters * lam**2 * gain) ** depth
-        table = _table(adapters, depth, gain, lam, seeds.key(83, place), source.effort(4000))
+        table = _table(adapters, depth, gain, lam, seeds.key(83, place), source.effort(2000, 4000))
         for order, name in zip(ORDERS, NAMES, strict=True):
             predicted = _expected(adapters, order, lam**2 * gain, depth) / total
             if predicted > 1e-9:

@@ -5,4 +5,4 @@ adapters a relation each, measures all subsets of them at four common strengths,
 ``sim.predict`` to that.
 """
 
-from sim.experiments.merge_forecast import claims  # noqa: F401
+from sim.experiments.merge_forecast import claims, figures  # noqa: F401

@@ -16,11 +16,10 @@ import tyro
 
 from sim.experiments.merge_forecast import cells, claims, miniature, pairs, scoring, tables, training
 from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, write_arrays
-from sim.experiments.merge_forecast.drawing import draw
 from sim.experiments.merge_forecast.measuring import measure, merges
 from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
-from sim.lab import files, style
+from sim.lab import files
 from sim.lab.cli import run_command
 from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
@@ -253,8 +252,7 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
         )
         print(calibration.to_string(), end="\n\n")
     searches = pd.concat(searched, ignore_index=True)
-    results = tables.write(command.out, "merge_forecast", MADE_BY, every, searches, predictors)
-    style.save(draw(every, ("forecast", *SUMS)), command.out / "merge_forecast")
+    results = tables.write(command.out, claims.MODEL, every, searches, predictors)
     with pd.option_context("display.width", 200, "display.max_columns", None):
         print(results["summary"].T.to_string(), results["search"].to_string(), sep="\n\n")
         print("", results["rules"].to_string(), sep="\n")
@@ -288,14 +286,9 @@ def score_miniature(command: TestBedCommand, sizes: Sizes) -> None:
         pd.concat([pd.read_csv(path, dtype={"subset": str}) for path in paths], ignore_index=True)
         for paths in both
     )
-    results = tables.write(
-        command.out, "merge_miniature", "miniature", every, searches, ["forecast", *SUMS, "base"]
-    )
+    results = tables.write(command.out, claims.MINIATURE, every, searches, ["forecast", *SUMS, "base"])
     print(results["summary"].T.to_string(), results["rules"].to_string(), sep="\n\n")
 
-
-MADE_BY = "prepare train measure pairs score"
-"""The stages whose tables are committed."""
 
 MINIATURE_SEEDS = (0, 1, 2, 3, 4)
 

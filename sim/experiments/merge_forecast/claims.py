@@ -10,9 +10,16 @@ from sim.experiments.common.predicted import SLIGHT
 from sim.experiments.merge_forecast import rules
 from sim.experiments.merge_forecast.rules import COVERAGE, ERROR, FIXED, REGRET, SHARE
 from sim.forecast.search import MEAN, TOLERANCE, WORST
+from sim.lab.figure import COMMANDS, Source
 
 MODEL, MINIATURE = "merge_forecast", "merge_miniature"
 """The runs: adapters of a language model, and of the miniature."""
+
+COMMAND = "python -m sim.experiments.merge_forecast"
+STAGES = {MODEL: "prepare train measure pairs score", MINIATURE: "miniature"}
+"""Of the command, that make the tables of a run."""
+
+COMMANDS |= {run: f"{COMMAND} {stages}" for run, stages in STAGES.items()}
 
 EVERY = "all libraries"
 FORECAST, FIRST = "forecast", "first order"
@@ -53,14 +60,14 @@ def worst_search(run: str, objective: str, number: str) -> Cell:
     return Cell(run, EVERY, f"search for the best {objective}", number)
 
 
-def collect(run: str) -> Callable:
+def collect(run: str) -> Callable[[Source], Mapping[Cell, Reading]]:
     """Collect the readings of a run from its tables ``by_library`` and ``search``.
 
     A library is a trial: its facts and adapters are drawn for it. Libraries of the miniature that share a
     base, those of one seed, are one trial.
     """
 
-    def read(source) -> Mapping[Cell, Reading]:
+    def read(source: Source) -> Mapping[Cell, Reading]:
         rows, search = source.summary(run, "by_library"), source.summary(run, "search")
         trials = ["seed"] if run == MINIATURE else ["adapters", "design", "seed"]
         rows = rows.assign(trial=rows.groupby(trials).ngroup())

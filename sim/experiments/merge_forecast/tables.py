@@ -10,12 +10,12 @@ import pandas as pd
 
 from sim.experiments.familiarity import RANGES
 from sim.experiments.merge_forecast import rules, scoring
+from sim.experiments.merge_forecast.measuring import STRENGTHS
 from sim.lab import files, parallel
+from sim.lab.figure import COMMANDS
 
 STAGES = "stages.json"
 """File of a run: seconds of each stage, and the device that they took."""
-
-COMMAND = "python -m sim.experiments.merge_forecast"
 
 
 @contextmanager
@@ -37,9 +37,10 @@ def read_costs(out: Path) -> dict[str, float]:
 
 
 def by_library(cells: pd.DataFrame, predictors: Sequence[str]) -> pd.DataFrame:
-    """``scoring.summary`` of every library, over all strengths ("all") and by range."""
+    """``scoring.summary`` of every library: over all strengths ("all"), by range, and by strength."""
     parts = []
-    for low, high, name in ((0.0, 2.0, "all"), *RANGES[:2]):
+    each = [(lam - 0.01, lam, f"{lam:g}") for lam in STRENGTHS]
+    for low, high, name in ((0.0, 2.0, "all"), *RANGES[:2], *each):
         some = cells[(cells["strength"] > low) & (cells["strength"] <= high)]
         table = scoring.summary(some, predictors, ("adapters", "design", "seed"))
         parts.append(table.assign(range=name))
@@ -47,12 +48,9 @@ def by_library(cells: pd.DataFrame, predictors: Sequence[str]) -> pd.DataFrame:
 
 
 def write(
-    out: Path, name: str, stages: str, cells: pd.DataFrame, search: pd.DataFrame, predictors: Sequence[str]
+    out: Path, name: str, cells: pd.DataFrame, search: pd.DataFrame, predictors: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
-    """Write and return the tables cells, by_library, search, summary and rules; and ``manifest.json``.
-
-    stages: of the command that makes them.
-    """
+    """Write and return the tables cells, by_library, search, summary and rules; and ``manifest.json``."""
     summary = scoring.summary(cells, predictors, ("adapters", "design"))
     tables = {
         "cells": cells,
@@ -65,7 +63,7 @@ def write(
         files.write_text(out / f"{table}.csv", rows.to_csv(index=False, float_format="%.4g"))
     costs = read_costs(out)
     device = max(costs, key=costs.get).partition(" on ")[2] if costs else ""
-    config = {"experiment": name, "profile": "paper", "command": f"{COMMAND} {stages}"}
+    config = {"experiment": name, "profile": "paper", "command": COMMANDS[name]}
     manifest = {"config": config, "seconds": round(sum(costs.values()), 1), "device": device, "stages": costs}
     files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return tables
