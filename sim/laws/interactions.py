@@ -68,7 +68,7 @@ def _saturating(effort: Effort):
 
 
 ORDERS = (0, 1, 2, 3)
-NAMES = ("base", "first order", "pairs", "triples")
+NAMES = ("no adapter", "first order", "pairs", "triples")
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 SIZES = (2, 3, 4, 6, 8)
 GAIN, DEPTH, ADAPTERS, STRENGTH = 0.5, 8, 6, 0.5
@@ -107,7 +107,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "What a sum over small subsets of adapters leaves out of their merge grows with strength and number of "
     "adapters, and is nothing once the order reaches the depth.",
     f"Linear networks with orthogonal layers of width {DIM} and random adapters of gain {GAIN}/L on every "
-    "layer; share of the merge's mean square that interactions above the order hold. Base: no adapter; first "
+    "layer; share of the merge's mean square that interactions above the order hold. No adapter: the base; first "
     "order: single adapters; pairs and triples: all merges of two and three." + LINES,
     "section 12",
     _collect,
