@@ -107,8 +107,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "What a sum over small subsets of adapters leaves out of their merge grows with strength and number of "
     "adapters, and is nothing once the order reaches the depth.",
     f"Linear networks with orthogonal layers of width {DIM} and random adapters of gain {GAIN}/L on every "
-    "layer; share of the merge's mean square that interactions above the order hold. No adapter: the base; first "
-    "order: single adapters; pairs and triples: all merges of two and three." + LINES,
+    "layer; share of the merge's mean square that interactions above the order hold. No adapter: the base; "
+    "first order: single adapters; pairs and triples: all merges of two and three." + LINES,
     "section 12",
     _collect,
     panels=(
