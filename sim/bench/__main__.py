@@ -17,7 +17,12 @@ from sim.lab.cli import run_command
 
 @dataclass(frozen=True)
 class BenchCommand:
-    """Time the toolkit's main operations on this machine."""
+    """Time the toolkit's main operations on this machine.
+
+    Examples:
+    * python -m sim.bench
+    * python -m sim.bench merge ties --out runs/bench
+    """
 
     names: tyro.conf.Positional[tuple[str, ...]] = ()
     """Benchmarks to run; none lists them."""
@@ -52,6 +57,7 @@ def main(command: BenchCommand) -> None:
         for record in BENCHMARKS.values():
             print(f"{record.name}: {record.summary}")
         return
+    files.check_folder(command.out)
     parallel.use_all_cores()
     command.out.mkdir(parents=True, exist_ok=True)  # before the work, since it may fail
     for record in chosen:

@@ -1,6 +1,10 @@
 """The registry of benchmarks, and the machine's own speed for comparison."""
 
 import inspect
+import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +46,22 @@ def seconds(call: Callable[[], object], repeats: int = 3) -> float:
         call()
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+def on_cpu() -> bool:
+    """Whether JAX runs on a CPU."""
+    return jax.default_backend() == "cpu"
+
+
+def on_devices(devices: int, module: str, call: str) -> Any:
+    """What a call in a benchmark's module returns, in a process that sees the first ``devices`` devices."""
+    ids = ",".join(map(str, range(devices)))
+    limit = {"JAX_NUM_CPU_DEVICES": str(devices)} if on_cpu() else {"CUDA_VISIBLE_DEVICES": ids}
+    code = f"import json; from sim.bench import {module}; print(json.dumps({module}.{call}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | limit, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def clocked(call: Callable[[], Any]) -> tuple[float, Any]:

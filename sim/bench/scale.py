@@ -1,23 +1,13 @@
 """Cost of a configuration against the number that runs at once, and against the number of devices."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import pandas as pd
 from tqdm import tqdm
 
-from sim.bench import train
-from sim.bench.clock import benchmark
+from sim.bench import clock, train
+from sim.bench.clock import benchmark, on_cpu
 
 WIDTH, STEPS = 64, 50
-
-
-def on_cpu() -> bool:
-    """Whether the adapters train on a CPU."""
-    return jax.default_backend() == "cpu"
 
 
 def counts() -> tuple[int, ...]:
@@ -33,13 +23,7 @@ def timed(count: int) -> dict[str, float]:
 
 def on_devices(devices: int, count: int) -> dict[str, float]:
     """``timed`` in a process of its own that sees only the first ``devices`` devices."""
-    ids = ",".join(map(str, range(devices)))
-    limit = {"JAX_NUM_CPU_DEVICES": str(devices)} if on_cpu() else {"CUDA_VISIBLE_DEVICES": ids}
-    code = f"import json; from sim.bench import scale; print(json.dumps(scale.timed({count})))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | limit, capture_output=True, text=True, check=True
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return clock.on_devices(devices, "scale", f"timed({count})")
 
 
 @benchmark

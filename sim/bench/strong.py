@@ -1,21 +1,11 @@
 """Strong scaling: the same work on 1, 2, 4, ... devices of one host."""
 
-import json
-import os
-import subprocess
-import sys
-
 import jax
 import pandas as pd
 from tqdm import tqdm
 
-from sim.bench import language, train
-from sim.bench.clock import benchmark, clocked
-
-
-def on_cpu() -> bool:
-    """Whether the adapters train on a CPU."""
-    return jax.default_backend() == "cpu"
+from sim.bench import clock, language, train
+from sim.bench.clock import benchmark, clocked, on_cpu
 
 
 def two_hop(width: int, adapters: int, steps: int) -> dict[str, float]:
@@ -46,15 +36,8 @@ def cases() -> dict[str, tuple[str, tuple[int, ...]]]:
 
 def on_devices(devices: int, function: str, arguments: tuple[int, ...]) -> dict[str, float]:
     """A case in a process of its own that sees only the first ``devices`` devices."""
-    ids = ",".join(map(str, range(devices)))
-    limit = {"JAX_NUM_CPU_DEVICES": str(devices)} if on_cpu() else {"CUDA_VISIBLE_DEVICES": ids}
-    code = f"import json; from sim.bench import strong; print(json.dumps(strong.{function}(*{arguments})))"
-    elapsed, done = clocked(
-        lambda: subprocess.run(
-            [sys.executable, "-c", code], env=os.environ | limit, capture_output=True, text=True, check=True
-        )
-    )
-    return json.loads(done.stdout.splitlines()[-1]) | {"process": elapsed}
+    elapsed, measured = clocked(lambda: clock.on_devices(devices, "strong", f"{function}(*{arguments})"))
+    return measured | {"process": elapsed}
 
 
 def device_counts() -> list[int]:

@@ -7,12 +7,18 @@ import tyro
 
 from sim.diagnose.entry import diagnose_folders
 from sim.lab.cli import run_command
+from sim.lab.files import check_folder
 from sim.merge.layouts import parse_renames
 
 
 @dataclass(frozen=True)
 class DiagnoseCommand:
-    """Compare PEFT LoRA adapters of one base model: overlap, interference, what theory says of merging."""
+    """Compare PEFT LoRA adapters of one base model: overlap, interference, what theory says of merging.
+
+    Examples:
+    * python -m sim.diagnose A B
+    * python -m sim.diagnose A B C --features features.safetensors --out runs/three
+    """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
     """Two or more PEFT folders. Never modified."""
@@ -29,6 +35,7 @@ class DiagnoseCommand:
 
 def main(command: DiagnoseCommand) -> None:
     """Read, measure, write the files, print the verdict and the short tables. ValueError for bad input."""
+    check_folder(command.out)
     rename = parse_renames(command.rename)
     diagnosis = diagnose_folders(*command.adapters, features=command.features, rename=rename)
     diagnosis.write(command.out)

@@ -15,7 +15,7 @@ from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
 from sim.diagnose.write import write
 from sim.lab.entry.result import Result
-from sim.merge.layouts import read_adapters
+from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.peft.tensors import read_tensors
 
 
@@ -59,5 +59,6 @@ def diagnose_folders(
     module names to replace, {old: new}, for adapters in two layouts of one model.
     Raises: ValueError, one line, for anything that cannot be read or does not fit together.
     """
+    refuse_repeats(adapters)
     read = read_adapters(adapters, rename)
     return Diagnosis(diagnose(read, read_tensors(Path(features)) if features else None))

@@ -54,7 +54,7 @@ class Experiment:
 EXPERIMENTS: Registry[Experiment] = Registry("experiment")
 
 
-def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: Mapping[str, int] | None = None):
+def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: Mapping[str, int] = SEEDS):
     """Register ``make(**sizes) -> parts`` under its own name, its docstring's first line as the help line.
 
     seeds: by profile, where it differs from ``SEEDS``.
@@ -64,7 +64,7 @@ def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: Mappin
         summary = (inspect.getdoc(make) or "").split("\n")[0]
         name = make.__name__.rstrip("_")  # rank_ makes way for the figure "rank"
         sizes = {"quick": quick, "paper": paper}
-        EXPERIMENTS.add(name, Experiment(name, summary, make, sizes, SEEDS | dict(seeds or {})))
+        EXPERIMENTS.add(name, Experiment(name, summary, make, sizes, {**SEEDS, **seeds}))
         return make
 
     return register

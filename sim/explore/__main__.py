@@ -10,7 +10,12 @@ from sim.lab.figure import TABLES
 
 @dataclass(frozen=True)
 class Explore:
-    """Write the explorer: sliders for lambda, kappa, rank over facts, adapters, margin and swing."""
+    """Write the explorer: sliders for lambda, kappa, rank over facts, adapters, margin and swing.
+
+    Examples:
+    * python -m sim.explore
+    * python -m sim.explore --out explorer.html
+    """
 
     out: Path = (TABLES if TABLES.exists() else Path()) / "explorer.html"
     """The page (default: the checkout's, else here). Open it in a browser; nothing else is needed."""

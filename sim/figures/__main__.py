@@ -16,13 +16,19 @@ import tyro
 from tqdm import tqdm
 
 from sim.figures import FIGURES, Figure, gallery
-from sim.lab import cli, parallel, style
+from sim.lab import cli, files, parallel, style
+from sim.lab.registry import unknown
 from sim.lab.seeds import EFFORTS
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Draw figures from their committed tables; --recompute and --from make the tables anew."""
+    """Draw figures from their committed tables; --recompute and --from make the tables anew.
+
+    Examples:
+    * python -m sim.figures rank
+    * python -m sim.figures --from runs/experiments-quick --format pdf --out pictures
+    """
 
     names: Annotated[
         tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(help=f"default: all of {', '.join(FIGURES)}")
@@ -54,12 +60,14 @@ class Draw:
 
 def main(args: Draw) -> None:
     """Draw. Raises what ``cli.run_command`` turns into one line and an exit code."""
+    if args.out is not None:
+        files.check_folder(args.out)
+    if args.runs is not None and not args.runs.is_dir():
+        raise ValueError(f"--from {args.runs} is no folder; give the --out of python -m sim.sweep NAME ...")
     items, left_out = gallery.chosen(args.names, args.runs)
     if args.listed:
         print("\n".join(listed(items, _columns())))
         return
-    if args.runs is not None and not args.runs.is_dir():
-        raise ValueError(f"--from {args.runs} is no folder; give the --out of python -m sim.sweep NAME ...")
     formats, page = _formats(args.formats), _page(args)
     parallel.use_all_cores()
     parallel.cache_programs()
@@ -74,7 +82,7 @@ def _formats(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     for name in names:
         if name not in style.FORMATS:
-            raise ValueError(f"unknown --format {name!r}; known: {', '.join(style.FORMATS)}")
+            raise unknown("--format", name, style.FORMATS)
     if not names:
         raise ValueError(f"--format is empty; give one or more of {', '.join(style.FORMATS)}")
     return names

@@ -41,8 +41,21 @@ def chosen(names: Sequence[str], runs: Path | None = None) -> tuple[list[Figure]
     for name in names:
         if missing[name]:
             raise ValueError(f"{name} cannot be drawn from {runs}: {missing[name]}")
+    if runs is not None and all(missing.values()) and not any(runs.glob("*/summary.csv*")):
+        raise ValueError(_wrong_folder(runs))
     left_out = [f"{name} left out: {what}" for name, what in missing.items() if what]
     return [item for item in items if not missing[item.name]], left_out
+
+
+def _wrong_folder(runs: Path) -> str:
+    """What a folder without finished runs of experiments is, and which one to give."""
+    remedy = "give the --out of python -m sim.sweep NAME ..., which holds NAME/summary.csv"
+    if table_path(runs, "summary").exists():
+        return f"--from {runs} is one run: give the folder that it is in, {runs.resolve().parent}"
+    inside = sorted({path.parent.parent for path in runs.glob("*/*/manifest.json")})
+    if inside:
+        remedy += f"; did you mean {' or '.join(map(str, inside[:3]))}?"
+    return f"--from {runs} holds no finished run of an experiment: {remedy}"
 
 
 def _missing(item: Figure, runs: Path | None) -> str:

@@ -1,13 +1,16 @@
 """What every command does alike: parse a typed dataclass, run, and end errors in one clear line."""
 
+import dataclasses
+import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
 
 from sim.lab.entry import interrupt
+from sim.lab.metavars import legible
 
 Config = TypeVar("Config")
 
@@ -28,7 +31,11 @@ def run_command(
     130 interrupted (``sim.lab.entry.interrupt``). Programming errors keep their traceback.
     """
     line = f"interrupted: {interrupted}"
-    parsed = tyro.cli(config, prog=f"python -m {program}", description=config.__doc__)
+    if missing := missing_options(config, sys.argv[1:]):
+        line = f"error: give {' and '.join(missing)}; python -m {program} --help has two examples"
+        sys.exit(_say(line, 2))
+    with legible():
+        parsed = tyro.cli(config, prog=f"python -m {program}", description=inspect.getdoc(config))
     if watched := interrupt.is_watched():
         interrupt.raise_once(line)
     try:
@@ -47,6 +54,21 @@ def run_command(
         if watched:
             interrupt.leave(line)
         sys.exit(_say(line, interrupt.EXIT))
+
+
+def missing_options(config: type, words: Sequence[str]) -> list[str]:
+    """The options without a default that no word gives; none where help is wanted."""
+    if {"-h", "--help"} & set(words):
+        return []
+    given = {word.partition("=")[0].replace("_", "-") for word in words}
+    positional = tyro.conf.Positional[int].__metadata__
+    return [
+        flag
+        for field in dataclasses.fields(config)
+        if field.default is field.default_factory is dataclasses.MISSING
+        and not set(positional) & set(getattr(field.type, "__metadata__", ()))
+        and (flag := f"--{field.name.replace('_', '-')}") not in given
+    ]
 
 
 def _say(line: str, code: int) -> int:

@@ -39,6 +39,13 @@ def write_text(path: Path, text: str) -> None:
         part.write_text(text)
 
 
+def check_folder(path: Path, option: str = "--out") -> None:
+    """Raise ValueError, one line, if a path that is to be a folder is a file, or lies below one."""
+    for place in (path, *path.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{option} {path}: {place} is a file; give a folder, which need not exist yet")
+
+
 def digests(paths: Iterable[Path]) -> dict[str, str]:
     """{name: hash of its contents} of files, by name; folders are left out. A bar shows after two seconds.
 

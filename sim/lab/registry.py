@@ -4,12 +4,27 @@ A room makes one ``Registry`` and, at the end of its ``__init__``, lets it ``dis
 record is then a new file in that room; help texts, defaults and tests read the registry.
 """
 
+import difflib
 import importlib
 import pkgutil
-from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
 from typing import Generic, TypeVar
 
 Record = TypeVar("Record")
+
+
+FEW = 8
+"""Names that an error line may list."""
+
+
+def unknown(what: str, name: str, names: Iterable[str]) -> ValueError:
+    """One line on a name that is none of ``names``: those that are like it, else all if they are few."""
+    names = list(names)
+    alike = difflib.get_close_matches(name, names, n=3)
+    if alike:
+        return ValueError(f"unknown {what} {name!r}; did you mean {' or '.join(alike)}?")
+    listed = ", ".join(names) or "none" if len(names) <= FEW else f"{len(names)}, which --help lists"
+    return ValueError(f"unknown {what} {name!r}; known: {listed}")
 
 
 class Registry(Generic[Record]):
@@ -27,9 +42,9 @@ class Registry(Generic[Record]):
         return record
 
     def __getitem__(self, name: str) -> Record:
-        """The record of a name. Raises ValueError, one line that lists the known names."""
+        """The record of a name. Raises ValueError, one line with the names that are like it (``unknown``)."""
         if name not in self._records:
-            raise ValueError(f"unknown {self.what} {name!r}; known: {', '.join(self._records) or 'none'}")
+            raise unknown(self.what, name, self._records)
         return self._records[name]
 
     def discover(self, package: str) -> None:

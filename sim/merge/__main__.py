@@ -1,5 +1,6 @@
 """``python -m sim.merge A B [C ...] --method NAME --out DIR``: merge PEFT adapters into one."""
 
+import dataclasses
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sim.merge.entry import check_weights, cut_off, merged, notes_on
 from sim.merge.layouts import parse_renames, read_adapters
 from sim.merge.peft.rounding import MOST, share
 from sim.merge.peft.write import new_folder
+from sim.merge.recipe import read_recipe
 
 
 def _method_table() -> str:
@@ -32,13 +34,20 @@ def _options_note(record: Method) -> str:
 
 @dataclass(frozen=True)
 class MergeCommand:
-    """Merge PEFT LoRA adapters of one base model into one adapter, without data and without the base."""
+    """Merge PEFT LoRA adapters of one base model into one adapter, without data and without the base.
+
+    Examples:
+    * python -m sim.merge A B --method sum --out merged
+    * python -m sim.merge A B --method ties --option density=0.3 --weight 1 0.5 --out merged
+    """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
     """One or more PEFT folders (adapter_config.json, adapter_model.safetensors). Never modified."""
-    method: Annotated[str, tyro.conf.arg(help=_method_table())]
     out: Path
     """The folder to write. It must not exist, or be empty."""
+    method: Annotated[str, tyro.conf.arg(help=_method_table())] = ""
+    recipe: Path | None = None
+    """A recipe.yaml, as it lies beside every merge: in place of adapters, method and all other options."""
     weight: Annotated[
         tuple[float, ...],
         tyro.conf.arg(
@@ -80,6 +89,10 @@ def parsed_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
 
 def main(command: MergeCommand) -> None:
     """Read, merge, write; prints what was done. Raises ValueError with one line for anything wrong."""
+    if command.recipe is not None:
+        command = followed(command)
+    if not command.method:
+        raise ValueError("give --method NAME, or --recipe FILE; python -m sim.merge --help has two examples")
     if not command.adapters:
         raise ValueError("give at least one adapter folder to merge")
     options = parsed_options(command.method, command.option)
@@ -92,6 +105,9 @@ def main(command: MergeCommand) -> None:
         print(f"the rank will cut off {100 * loss:.3g}% of the squared norm", flush=True)
     with new_folder(command.out) as folder:
         result = merged(adapters, command.method, command.weight, command.rank, command.seed, options, loss)
+        result = dataclasses.replace(
+            result, rename=parse_renames(command.rename), folders=tuple(map(str, command.adapters))
+        )
         words = shlex.join(_typed(command))
         rounding = result.write_into(folder, command.dtype, command.allow_rounding, words)
     if rounding.loss > MOST:
@@ -99,6 +115,25 @@ def main(command: MergeCommand) -> None:
     print(
         f"{command.out}: {command.method} of {len(adapters)} adapters, {len(result.updates)} modules, "
         f"rank {result.rank}, {rounding.dtype}{cut_off(result.lost)}"
+    )
+
+
+def followed(command: MergeCommand) -> MergeCommand:
+    """The command that a recipe stands for. Raises ValueError if anything but --out is given beside it."""
+    recipe = read_recipe(command.recipe)
+    if command != MergeCommand((), command.out, recipe=command.recipe):
+        raise ValueError("--recipe says adapters, method and options itself: give it with --out and no other")
+    return MergeCommand(
+        tuple(map(Path, recipe.adapters)),
+        command.out,
+        recipe.method,
+        weight=recipe.weights,
+        rank=recipe.rank,
+        option=tuple(f"{name}={value}" for name, value in recipe.options.items()),
+        dtype=recipe.dtype,
+        allow_rounding=recipe.allow_rounding,
+        rename=tuple(f"{old}={new}" for old, new in recipe.rename.items()),
+        seed=recipe.seed,
     )
 
 

@@ -42,6 +42,12 @@ def aligned(adapters: Sequence[Adapter]) -> list[Adapter]:
 
 
 def _refuse_other_layout(first: Adapter, other: Adapter, adapters: Sequence[Adapter]) -> None:
+    formats = [adapter.config.get("format", "PEFT") for adapter in (first, other)]
+    if formats[0] != formats[1]:
+        raise ValueError(
+            f"{first.path} is in the {formats[0]} format and {other.path} in the {formats[1]} format: "
+            "convert one of them"
+        )
     if bool(first.config.get("fan_in_fan_out")) != bool(other.config.get("fan_in_fan_out")):
         raise ValueError(
             f"{first.path} and {other.path} differ in fan_in_fan_out, which is true for the Conv1D layers of "

@@ -20,6 +20,7 @@ from sim.merge.layouts import disjoint_note, disjoint_pairs, read_adapters
 from sim.merge.peft.files import Adapter
 from sim.merge.peft.rounding import Rounding, share
 from sim.merge.peft.write import new_folder, write_files
+from sim.merge.recipe import RECIPE, Recipe, source_files
 from sim.merge.registry import METHODS
 from theory.lowrank import LowRank, inner, norm
 
@@ -30,7 +31,7 @@ class Merged(Result):
 
     lost: the share of the squared norm that the rank cut off; None where it is not known. notes: what was
     read otherwise than it stands, filled in, or does not fit together. rename: prefixes of module names that
-    were replaced, {old: new}.
+    were replaced, {old: new}. limit: the rank that was given. folders: the adapters' paths as given.
     """
 
     method: str
@@ -42,6 +43,8 @@ class Merged(Result):
     lost: float | None
     notes: tuple[str, ...]
     rename: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    folders: tuple[str, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -96,7 +99,24 @@ class Merged(Result):
         rounding = write_files(folder, self.updates, self.sources, dtype or "", allow_rounding)
         text = card(command, METHODS[self.method], self.sources, self.facts(rounding), self.notes)
         (folder / "README.md").write_text(text)
+        (folder / RECIPE).write_text(self.recipe(dtype, allow_rounding).text())
         return rounding
+
+    def recipe(self, dtype: str | None, allow_rounding: bool) -> Recipe:
+        """What makes this merge again, byte for byte."""
+        paths = self.folders or tuple(str(source.path) for source in self.sources)
+        return Recipe(
+            paths,
+            self.method,
+            self.weights,
+            self.limit,
+            self.seed,
+            self.options,
+            dtype,
+            allow_rounding,
+            self.rename,
+            source_files([source.path for source in self.sources]),
+        )
 
     def write(self, out: str | Path, dtype: str | None = None, allow_rounding: bool = False) -> Rounding:
         """Write the merge as a PEFT adapter, whole or not at all, in the sources' type or ``dtype``.
@@ -143,7 +163,9 @@ def merge_folders(
     read = read_adapters(adapters, rename)
     loss = truncation_loss(read, method, weights, rank)
     return dataclasses.replace(
-        merged(read, method, weights, rank, seed, options or {}, loss), rename=dict(rename or {})
+        merged(read, method, weights, rank, seed, options or {}, loss),
+        rename=dict(rename or {}),
+        folders=tuple(map(str, adapters)),
     )
 
 
@@ -167,6 +189,7 @@ def merged(
         updates,
         loss if np.isnan(lost) else lost,
         tuple(notes_on(adapters)),
+        limit=rank,
     )
 
 

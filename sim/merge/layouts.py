@@ -30,6 +30,16 @@ def read_adapters(paths: Sequence[str | Path], rename: Mapping[str, str] | None 
     return [rename_modules(adapter, rename or {}) for adapter in adapters]
 
 
+def refuse_repeats(paths: Sequence[str | Path]) -> None:
+    """Raise ValueError, a question, if two of the paths are one folder."""
+    places: dict[Path, str | Path] = {}
+    for path in paths:
+        place = Path(path).resolve()
+        if place in places:
+            raise ValueError(f"{places[place]} and {path} are the same folder: which other one did you mean?")
+        places[place] = path
+
+
 def parse_renames(texts: Sequence[str]) -> dict[str, str]:
     """OLD=NEW texts as {old: new}. Raises ValueError."""
     for text in texts:

@@ -9,6 +9,7 @@ import tyro
 from sim.forecast.candidates import GRID
 from sim.forecast.search import MEAN
 from sim.lab.cli import RESUME, run_command
+from sim.lab.files import check_folder
 from sim.merge.layouts import parse_renames
 from sim.predict.entry import DAMAGE, predict_merges
 
@@ -20,6 +21,10 @@ class PredictCommand:
     The base, each adapter and a few merges are run; all others are predicted from these, and the most
     promising are run, until none that was not run is likely to be better. What is recommended was
     measured. With two adapters all merges are run.
+
+    Examples:
+    * python -m sim.predict A B --base BASE --prompts prompts.jsonl
+    * python -m sim.predict A B C --base BASE --prompts prompts.jsonl --objective worst --budget 40
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
@@ -81,6 +86,7 @@ def parse_protection(texts: tuple[str, ...] | None) -> dict[str, float] | None:
 
 def main(command: PredictCommand) -> None:
     """Search, write the files, print verdict and table. ValueError for bad input."""
+    check_folder(command.out)
     prediction = predict_merges(
         *command.adapters,
         base=command.base,

@@ -27,7 +27,7 @@ from sim.lab.entry.result import Result
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.entry import merged
-from sim.merge.layouts import read_adapters
+from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.registry import METHODS
 from sim.predict.draw import draw
 from sim.predict.run import Runner, require_own
@@ -113,6 +113,7 @@ def predict_merges(
     unknown = [name for name in methods if name not in METHODS]
     if unknown:
         raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    refuse_repeats(adapters)
     library = read_adapters(adapters, rename)
     count = len(library)
     notes = [adapter.note for adapter in aligned(library) if adapter.note]

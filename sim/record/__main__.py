@@ -16,6 +16,10 @@ class RecordCommand:
     """Record what enters the adapted modules of the base on your prompts, where their answers are decided.
 
     The file is what ``sim.diagnose --features`` reads. Needs the extra hf.
+
+    Examples:
+    * python -m sim.record A B --base BASE --prompts prompts.jsonl --out features.safetensors
+    * python -m sim.record A B --base BASE --prompts prompts.jsonl --out features.safetensors --own hop1 hop2
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]

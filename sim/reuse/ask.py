@@ -98,20 +98,20 @@ class Losses(NamedTuple):
 
 def losses(decoder: Decoder, params: Params, probes: Probes) -> dict[str, Losses]:
     """The losses of every probe with a chance level, and what they are held against."""
-    found = {}
+    losses_of = {}
     for name, probe in probes.items():
         if probe.layout.chance is not None:
             paired = _paired(decoder, params, probe)
             nulls = {null: jnp.sum(weights * paired, axis=1) for null, weights in probe.nulls.items()}
-            said = probe.target[jnp.argmin(paired, axis=1)]
-            same = jnp.all(said[:, None] == probe.target[None], axis=-1)
-            found[name] = Losses(
+            likeliest = probe.target[jnp.argmin(paired, axis=1)]
+            same = jnp.all(likeliest[:, None] == probe.target[None], axis=-1)
+            losses_of[name] = Losses(
                 jnp.diagonal(paired),
                 {UNIFORM_BASELINE: jnp.mean(paired, axis=1)} | nulls,
                 jnp.diagonal(same),
                 {null: jnp.sum(weights * same, axis=1) for null, weights in probe.nulls.items()},
             )
-    return found
+    return losses_of
 
 
 def _paired(decoder: Decoder, params: Params, probe: Probe) -> Float[Array, "S S"]:
@@ -122,10 +122,10 @@ def _paired(decoder: Decoder, params: Params, probe: Probe) -> Float[Array, "S S
     prompts = jnp.repeat(probe.tokens[:, : probe.prompt], len(before), axis=0)
     tokens = jnp.concatenate([prompts, jnp.tile(before, (count, 1)), prompts[:, :1]], axis=1)
     logits = completion_logits(decoder, params, tokens, probe.prompt)  # the last token is not read
-    said = jax.nn.log_softmax(logits).reshape(count, len(before), length, -1)
-    said = jnp.broadcast_to(said, (count, count, *said.shape[2:]))
+    log_probabilities = jax.nn.log_softmax(logits).reshape(count, len(before), length, -1)
+    log_probabilities = jnp.broadcast_to(log_probabilities, (count, count, *log_probabilities.shape[2:]))
     target = jnp.broadcast_to(probe.target[None, :, :, None], (count, count, length, 1))
-    return -jnp.sum(jnp.take_along_axis(said, target, axis=-1)[..., 0], axis=-1)
+    return -jnp.sum(jnp.take_along_axis(log_probabilities, target, axis=-1)[..., 0], axis=-1)
 
 
 def routed(

@@ -73,7 +73,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
         for lam in config.lambdas:
             model = scaled(base, parts, at(*[lam] * len(parts)))
             answer((family, "parts", f"lambda={lam:g}"), model)
-        logits = forecast.told(config, base, world, parts) if family == "lora" else None
+        logits = forecast.force_logits(config, base, world, parts) if family == "lora" else None
         forecasts[family] = forecast.forecast(config, base, world, family, parts, logits)
         if logits:
             kappa[family] = forecast.kappas(world, logits)

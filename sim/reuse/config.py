@@ -139,12 +139,12 @@ def linear_models(config: ReuseConfig, family: str, world: World) -> dict[Model,
     """The models of a family that are linear in the parts' updates, with the coefficient of each part."""
     count = len(world.parts)
     common = {method: METHODS[method].coefficient for method in config.methods}
-    found = {
+    models = {
         (family, "parts", method): (float(coefficient(count)),) * count
         for method, coefficient in common.items()
         if coefficient is not None
     }
-    found |= {(family, "parts", f"lambda={lam:g}"): (lam,) * count for lam in config.lambdas}
+    models |= {(family, "parts", f"lambda={lam:g}"): (lam,) * count for lam in config.lambdas}
     for index, part in enumerate(world.parts):
-        found[(family, "single", part)] = tuple(float(i == index) for i in range(count))
-    return found
+        models[(family, "single", part)] = tuple(float(i == index) for i in range(count))
+    return models

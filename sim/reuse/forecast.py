@@ -34,7 +34,7 @@ def strengths(config: ReuseConfig, family: str, world: World) -> list[tuple[floa
     return sorted({c for (_, library, _), c in models.items() if library == "parts" or family in LAST})
 
 
-class Told(NamedTuple):
+class ForcedLogits(NamedTuple):
     """Completion logits at every probe that is forecast.
 
     base: of the base. singles: of each part's adapter alone at strength 1.
@@ -45,12 +45,12 @@ class Told(NamedTuple):
     singles: list[Logits]
 
 
-def told(config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]) -> Told:
+def force_logits(config: ReuseConfig, base: Params, world: World, parts: Sequence[Factors]) -> ForcedLogits:
     """What base and single adapters say: all that is predicted of adapters of every matrix starts from it."""
     probes = {name: probe for name, probe in world.probes.items() if probe.layout.forecast}
     forced = program(teacher_forced, config.decoder)
-    singles = [forced(_alone(base, part, 1.0), probes) for part in parts]
-    return Told(probes, forced(base, probes), singles)
+    singles = [forced(_adapted(base, part, 1.0), probes) for part in parts]
+    return ForcedLogits(probes, forced(base, probes), singles)
 
 
 def forecast(
@@ -59,43 +59,43 @@ def forecast(
     world: World,
     family: str,
     parts: Sequence[Factors],
-    said_alone: Told | None = None,
+    logits: ForcedLogits | None = None,
 ) -> dict[str, dict[str, list[Array]]]:
     """{predictor: {metric: one array (runs, S) of bool for each of ``strengths``}}: whether each question is
     predicted to be answered rightly.
 
     Metrics are those of whole completions. The predictor "product" gives a share (runs,) instead.
     For adapters of the last MLP output the tangent prediction is exact, and made of the parts' own probes;
-    for those of every matrix all starts from ``said_alone``. All arrays carry the runs of a chunk first;
+    for those of every matrix all starts from ``logits``. All arrays carry the runs of a chunk first;
     every model is the base with one adapter in its weights.
     """
-    found: dict[str, dict[str, list[Array]]] = {}
+    predicted: dict[str, dict[str, list[Array]]] = {}
     if family in LAST:
         probes = {part: world.probes[part] for part in world.parts}
-        said = brief_program(_of_linear_readout, config.decoder)
-        each = [said(base, probes, parts, _rows(base, lam)) for lam in strengths(config, family, world)]
+        predict = brief_program(_of_linear_readout, config.decoder)
+        each = [predict(base, probes, parts, _rows(base, lam)) for lam in strengths(config, family, world)]
     else:
         each = []
 
         @functools.cache
         def weakened(place: int, by: float) -> Logits:
             if by == 1.0:
-                return said_alone.singles[place]
-            alone = _alone(base, parts[place], by)
-            return program(teacher_forced, config.decoder)(alone, said_alone.probes)
+                return logits.singles[place]
+            adapted = _adapted(base, parts[place], by)
+            return program(teacher_forced, config.decoder)(adapted, logits.probes)
 
         for lam in strengths(config, family, world):
             of = [weakened(place, by) for place, by in enumerate(lam)]
-            each.append(brief_program(_said)(*said_alone, of, _rows(base, lam)))
+            each.append(brief_program(_predict)(*logits, of, _rows(base, lam)))
         if config.interaction:
             at = [_rows(base, lam) for lam in strengths(config, family, world)]
-            more = interaction.forecast(config.decoder, base, said_alone.probes, parts, at)
-            each = [apart | met for apart, met in zip(each, more, strict=True)]
-    for said in each:
-        for predictor, metrics in said.items():
+            more = interaction.forecast(config.decoder, base, logits.probes, parts, at)
+            each = [first | second for first, second in zip(each, more, strict=True)]
+    for one in each:
+        for predictor, metrics in one.items():
             for metric, values in metrics.items():
-                found.setdefault(predictor, {}).setdefault(metric, []).append(values)
-    return found
+                predicted.setdefault(predictor, {}).setdefault(metric, []).append(values)
+    return predicted
 
 
 def _rows(base: Params, lam: Sequence[float]) -> np.ndarray:
@@ -103,12 +103,12 @@ def _rows(base: Params, lam: Sequence[float]) -> np.ndarray:
     return np.tile(np.asarray(lam, np.float32), (base["embed"].shape[0], 1))
 
 
-def _alone(base: Params, part: Factors, strength: float) -> Params:
+def _adapted(base: Params, part: Factors, strength: float) -> Params:
     """The base with one adapter at a strength."""
     return brief_program(scaled)(base, [part], _rows(base, [strength]))
 
 
-def _said(
+def _predict(
     probes: Probes, base: Logits, singles: Sequence[Logits], weakened: Sequence[Logits], lam: Array
 ) -> dict[str, dict[str, Array]]:
     """What every predictor says of the merge at ``lam`` (one coefficient a part), in one cell."""
@@ -119,31 +119,31 @@ def _said(
         of = [single[name] for single in weakened]
         ok["disentangled"][name] = predictors.right(predictors.disentangled(base[name], of), probe.target)
     ok["coverage"] = covered(probes, base, singles, lam)
-    said = {
-        predictor: {whole(name, probes[name]): value.all(axis=-1) for name, value in found.items()}
-        for predictor, found in ok.items()
+    outcomes = {
+        predictor: {whole(name, probes[name]): value.all(axis=-1) for name, value in by_probe.items()}
+        for predictor, by_probe in ok.items()
     }
-    said["product"] = {
+    outcomes["product"] = {
         whole(name, probe): _product(probe, ok["disentangled"][name])
         for name, probe in probes.items()
         if probe.is_trace
     }
-    return said
+    return outcomes
 
 
 def _of_linear_readout(
     decoder: Decoder, params: Params, probes: Probes, parts: Sequence[Factors], lam: Array
 ) -> dict[str, dict[str, Array]]:
     """Tangent predictions of adapters of the last MLP output, from logits that are linear in them."""
-    last, found = closed_form.last_module(decoder), {}
+    last, outcomes = closed_form.last_module(decoder), {}
     for name, probe in probes.items():
-        held = closed_form.remember(decoder, params, probe)
+        memory = closed_form.remember(decoder, params, probe)
         adapters = [adapter_of(factors)[last] for factors in parts]
-        streams = [held.stream, *(closed_form.adapted_stream(held, adapter) for adapter in adapters)]
+        streams = [memory.stream, *(closed_form.adapted_stream(memory, adapter) for adapter in adapters)]
         base, *singles = (closed_form.linear_logits(params, stream) for stream in streams)
         right = predictors.right(predictors.tangent(base, singles, lam), probe.target)
-        found[whole(name, probe)] = right.all(axis=-1)
-    return {"tangent": found}
+        outcomes[whole(name, probe)] = right.all(axis=-1)
+    return {"tangent": outcomes}
 
 
 def teacher_forced(decoder: Decoder, params: Params, probes: Probes) -> Logits:
@@ -151,8 +151,8 @@ def teacher_forced(decoder: Decoder, params: Params, probes: Probes) -> Logits:
     logits = {}
     for names in of_one_shape(probes):
         together = stacked_rows([probes[name] for name in names])
-        found = completion_logits(decoder, params, together.tokens, together.prompt)
-        logits |= split_rows(found, names, probes)
+        rows = completion_logits(decoder, params, together.tokens, together.prompt)
+        logits |= split_rows(rows, names, probes)
     return logits
 
 
@@ -185,23 +185,23 @@ def covered(probes: Probes, base: Logits, singles: Sequence[Logits], lam: Array)
     return {name: jnp.concatenate(parts, axis=-1) for name, parts in steps_of(probes, decided).items()}
 
 
-def kappas(world: World, said_alone: Told) -> dict[str, dict[str, Array]]:
+def kappas(world: World, logits: ForcedLogits) -> dict[str, dict[str, Array]]:
     """Empirical kappa {trace: {step: mean swing there over mean swing at the part's own probe}}."""
-    return brief_program(_kappas, world.parts)(*said_alone)
+    return brief_program(_kappas, world.parts)(*logits)
 
 
 def _kappas(
     names: tuple[str, ...], probes: Probes, base: Logits, singles: Sequence[Logits]
 ) -> dict[str, dict[str, Array]]:
     def swing(name, probe, step):
-        _, found = predictors.margin_and_swing(base[name], singles[step.part][name], probe.target)
-        return jnp.mean(found[:, probe.at(step.positions)])
+        _, swings = predictors.margin_and_swing(base[name], singles[step.part][name], probe.target)
+        return jnp.mean(swings[:, probe.at(step.positions)])
 
-    found = steps_of(probes, swing)
+    swings = steps_of(probes, swing)
     return {
         name: {
-            step.name: value / found[names[step.part]][0]
-            for step, value in zip(probe.layout.steps, found[name], strict=True)
+            step.name: value / swings[names[step.part]][0]
+            for step, value in zip(probe.layout.steps, swings[name], strict=True)
         }
         for name, probe in probes.items()
         if probe.is_trace

@@ -41,8 +41,8 @@ def forecast(
 ) -> list[dict[str, dict[str, Array]]]:
     """{predictor: {metric: (runs, S) bool}} for each of ``strengths`` (runs, K): whether every token of a
     completion is predicted to be right, by ``PREDICTORS``. All arrays carry the runs of a chunk first."""
-    known = brief_program(at_base, decoder)(base, probes, parts)
-    return [brief_program(said, decoder)(base, probes, parts, *known, lam) for lam in strengths]
+    derivatives = brief_program(at_base, decoder)(base, probes, parts)
+    return [brief_program(predict, decoder)(base, probes, parts, *derivatives, lam) for lam in strengths]
 
 
 def seen(
@@ -51,19 +51,19 @@ def seen(
     """What the base with sum_i lam_i Delta W_i sees at every probe, the right completion as context. Both
     predictions and the merge itself are this function at some ``lam``."""
     last = decoder.layers - 1
-    adapted, found = lora.adapted(linear([adapter_of(part) for part in parts], lam)), {}
+    adapted, seen = lora.adapted(linear([adapter_of(part) for part in parts], lam)), {}
     for names in of_one_shape(probes):
-        together, made = stacked_rows([probes[name] for name in names]), {}
+        together, outputs = stacked_rows([probes[name] for name in names]), {}
 
-        def project(name, weight, x, made=made):
-            made[name] = adapted(name, weight, x)
-            return made[name]
+        def project(name, weight, x, outputs=outputs):
+            outputs[name] = adapted(name, weight, x)
+            return outputs[name]
 
         stream = hidden(decoder, params, together.tokens[:, :-1], project)
-        whole_seen = Seen(stream, stream - made[f"{last}.down"], made[f"{last}.up"])
+        whole_seen = Seen(stream, stream - outputs[f"{last}.down"], outputs[f"{last}.up"])
         leaves = [split_rows(leaf[:, together.prompt - 1 :], names, probes) for leaf in whole_seen]
-        found |= {name: Seen(*(leaf[name] for leaf in leaves)) for name in names}
-    return found
+        seen |= {name: Seen(*(leaf[name] for leaf in leaves)) for name in names}
+    return seen
 
 
 def at_base(
@@ -88,7 +88,7 @@ def at_base(
     return base, slopes, jax.vmap(bend)(one, other)
 
 
-def said(
+def predict(
     decoder: Decoder,
     params: Params,
     probes: Probes,
@@ -99,10 +99,10 @@ def said(
     lam: Float[Array, " K"],
 ) -> dict[str, dict[str, Array]]:
     """What every predictor says of the merge at ``lam`` in one cell: {predictor: {metric: (S,) bool}}."""
-    found = streams(decoder, params, probes, parts, base, slopes, bends, lam)
+    predicted = streams(decoder, params, probes, parts, base, slopes, bends, lam)
     return {
-        predictor: {whole(n, probes[n]): _right(params, told[n], probes[n]) for n in probes}
-        for predictor, told in found.items()
+        predictor: {whole(n, probes[n]): _right(params, streams_of[n], probes[n]) for n in probes}
+        for predictor, streams_of in predicted.items()
     }
 
 
@@ -120,11 +120,11 @@ def streams(
     ``at_base``."""
     count = len(parts)
 
-    def alone(own, others):
+    def of_one(own, others):
         return jax.jvp(lambda at: seen(decoder, params, probes, parts, at), (own,), (others,))
 
     own = jnp.diag(lam)
-    singles, across = jax.vmap(alone)(own, lam[None, :] - own)
+    singles, across = jax.vmap(of_one)(own, lam[None, :] - own)
     one, other = np.triu_indices(count, 1)
 
     def stream(base, singles):

@@ -163,8 +163,8 @@ def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -
     for name, factors in library[0].items():
         shapes.setdefault(tuple(factor.shape for factor in factors), []).append(name)
 
-    def change(held):
-        update = merge(method, [LowRank(b, a, 1.0) for b, a in held], rank=rank)
+    def change(factors):
+        update = merge(method, [LowRank(b, a, 1.0) for b, a in factors], rank=rank)
         return lowrank.dense(update) if isinstance(update, LowRank) else update
 
     changes = {}

@@ -49,17 +49,19 @@ def measure(
 ) -> dict[str, Float[Array, ""]]:
     """``METRICS`` of one library; ``names``: of the probe that each part was trained to answer."""
     one = jnp.ones(1, jnp.float32)
-    told = [
+    signature = [
         _of_model(decoder, scaled(params, [part], one), tuple(part), probes, name)
         for name, part in zip(names, parts, strict=True)
     ]
-    found = []
+    metrics = []
     for i, j in itertools.combinations(range(len(parts)), 2):
         pair = pairwise.measure(adapter_of(parts[i]), adapter_of(parts[j]))
-        for of in told[i]:
-            pair |= {f"{of}_{how}": value for how, value in _compared(told[i][of], told[j][of]).items()}
-        found.append({name: pair[name] for name in METRICS})
-    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *found)
+        for of in signature[i]:
+            pair |= {
+                f"{of}_{how}": value for how, value in _compared(signature[i][of], signature[j][of]).items()
+            }
+        metrics.append({name: pair[name] for name in METRICS})
+    return jax.tree.map(lambda *values: jnp.mean(jnp.stack(values)), *metrics)
 
 
 def _of_model(

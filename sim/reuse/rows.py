@@ -70,7 +70,7 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     for family in result["training"]:
         merges |= linear_models(config, family, world)
     for model, scores in result["outcomes"].items():
-        forecasts = _said(config, world, result["forecasts"], model, merges)
+        forecasts = _forecasts(config, world, result["forecasts"], model, merges)
         lam, null = _common(merges.get(model)), _null(world, scores)
         for metric, outcomes in scores.items():
             answers = outcomes[outcomes != NOT_APPLICABLE]
@@ -94,8 +94,8 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
             add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[UNIFORM_BASELINE], lam=lam)
             for null, by_chance in nulls.items():
                 gain = by_chance - loss
-                over = gain - (of_base[null] - base_loss)
-                for metric, value in {loss_gain: gain, excess_loss_gain: over}.items():
+                excess = gain - (of_base[null] - base_loss)
+                for metric, value in {loss_gain: gain, excess_loss_gain: excess}.items():
                     add(model, metric(name, null), value, predictor="chance", predicted=0.0, lam=lam)
             for null, by_luck in measured.by_luck.items():
                 metric, right = given_among_answers(name, null), np.asarray(measured.right)
@@ -126,16 +126,18 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     return rows
 
 
-def _said(config: ReuseConfig, world: World, forecasts: Mapping, model, merges: Mapping) -> dict[str, dict]:
+def _forecasts(
+    config: ReuseConfig, world: World, forecasts: Mapping, model, merges: Mapping
+) -> dict[str, dict]:
     """{predictor: {metric: predictions}} of one model; empty if it is no linear merge of the parts."""
     family = model[0]
-    known = strengths(config, family, world) if family in forecasts else []
-    if merges.get(model) not in known:
+    models = strengths(config, family, world) if family in forecasts else []
+    if merges.get(model) not in models:
         return {}
-    place = known.index(merges[model])
+    place = models.index(merges[model])
     return {
-        predictor: {metric: np.asarray(values)[place] for metric, values in found.items()}
-        for predictor, found in forecasts[family].items()
+        predictor: {metric: np.asarray(values)[place] for metric, values in metrics.items()}
+        for predictor, metrics in forecasts[family].items()
     }
 
 
@@ -154,13 +156,13 @@ def _null(world: World, scores: Mapping) -> dict[str, dict[str, float]]:
     return nulls
 
 
-def _means(told: Losses) -> tuple[float, dict[str, float]]:
+def _means(measured: Losses) -> tuple[float, dict[str, float]]:
     """A loss and its nulls, means over the questions."""
 
     def mean(values):
         return float(np.mean(values, dtype=np.float64))
 
-    return mean(told.loss), {null: mean(values) for null, values in told.nulls.items()}
+    return mean(measured.loss), {null: mean(values) for null, values in measured.nulls.items()}
 
 
 def _common(coefficients: tuple[float, ...] | None) -> float:

@@ -115,6 +115,11 @@ def _is_shown(path: Path) -> bool:
     return ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) is not None
 
 
+def numbered(folder: Path = ROOT / "notebooks") -> list[Path]:
+    """The notebooks in their order: the tenth after the ninth."""
+    return sorted(folder.glob("*.ipynb"), key=lambda path: int(path.stem.partition("_")[0]))
+
+
 def write(place: str, content: str | bytes) -> None:
     """A file of the site."""
     with mkdocs_gen_files.open(place, "wb") as stream:
@@ -136,7 +141,7 @@ def generate() -> None:
         if path.is_file() and "localization" not in path.parts:
             write(f"assets/mathjax/{path.relative_to(mathjax).as_posix()}", path.read_bytes())
     run, notebooks = os.environ.get("EXECUTE", "yes") != "no", []
-    for path in tqdm(sorted((ROOT / "notebooks").glob("*.ipynb")), unit="notebook", disable=not run):
+    for path in tqdm(numbered(), unit="notebook", disable=not run):
         notebook = still(executed(path)) if run else nbformat.read(path, as_version=4)
         write(f"notebooks/{path.name}", nbformat.writes(notebook))
         title = notebook.cells[0].source.split("\n")[0].strip("# ")

@@ -19,7 +19,7 @@ import tyro
 from sim.experiments import EXPERIMENTS
 from sim.experiments.registry import Part
 from sim.figures import gallery
-from sim.lab import cli, cluster, parallel, style
+from sim.lab import cli, cluster, files, parallel, style
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.reuse.language import jobs as language
@@ -30,7 +30,12 @@ from sim.sweep.verdict import verdict
 
 @dataclass(frozen=True)
 class Sweep:
-    """Run the main job, or experiments by name; resumes when run again."""
+    """Run the main job, or experiments by name; resumes when run again.
+
+    Examples:
+    * python -m sim.sweep --rank 2 4 8
+    * python -m sim.sweep familiarity rank --profile paper --out runs/paper
+    """
 
     names: Annotated[
         tyro.conf.Positional[tuple[str, ...]],
@@ -78,6 +83,8 @@ def main(args: Sweep) -> None:
     """Run what was asked for. Raises what ``cli.run_command`` turns into one line and an exit code."""
     if args.seeds is not None and args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}; give at least 1")
+    if args.out is not None:
+        files.check_folder(args.out)
     for name in args.names:
         _ = EXPERIMENTS[name]
     if args.names and (args.rank, args.method, args.world) != (Sweep.rank, Sweep.method, Sweep.world):

@@ -6,6 +6,7 @@ from typing import Any
 
 from sim.experiments import people
 from sim.experiments.registry import Part
+from sim.lab.registry import unknown
 from sim.merge import METHODS
 from sim.model import lora
 from sim.one_layer import for_rank
@@ -47,7 +48,7 @@ def parts(
             raise ValueError(f"method {name!r} needs data, which this sweep does not give; leave it out")
     for name in worlds:
         if name not in WORLD_NAMES:
-            raise ValueError(f"unknown world {name!r}; known: {', '.join(WORLD_NAMES)}")
+            raise unknown("world", name, WORLD_NAMES)
     if not ranks:
         raise ValueError("--rank is empty; give at least one rank")
     methods, ranks = tuple(dict.fromkeys(methods)), tuple(dict.fromkeys(ranks))

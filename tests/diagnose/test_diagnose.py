@@ -272,7 +272,7 @@ def test_the_commands_errors_are_one_line(tmp_path, command):
             [first, second, "--features", narrow, *out],
             "must be finite, (tokens, 12)",
         ),
-        ([first, second, "--out", tmp_path / "file"], "File exists"),
+        ([first, second, "--out", tmp_path / "file"], "is a file; give a folder"),
     ]
     for arguments, message in cases:
         code, _, err = command("sim.diagnose", *arguments)

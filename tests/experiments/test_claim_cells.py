@@ -11,6 +11,7 @@ from sim.experiments.common.claim import POOLED, Cell, Reading
 from sim.experiments.common.predicted import errors
 from sim.experiments.familiarity import claims, forecasts
 from sim.experiments.mergeability import claims as mergeability_claims
+from sim.experiments.people import claims as people_claims
 from sim.lab import intervals
 from sim.sweep.run import counts
 
@@ -150,6 +151,29 @@ def test_answers_at_once_are_those_of_data_free_models():
     assert measured["average"].trials == 0 and measured["arrow"].measured == 0.5
     assert measured["above"].count == f"{runs} of {2 * runs}" and measured["cot_answer"].measured == 0.4
     assert measured["by luck"].measured == 0.025
+
+
+def test_on_the_language_model_stand_ins_are_counted_apart():
+    """They lack a hop: what they answer stands beside the merges of the parts, and in no sum with them."""
+    rows = [
+        guess(seed, method, right, 100, library)
+        for seed in range(4)
+        for library, method, right in (
+            ("parts", "sum", 30),
+            ("bridge", "average", 10),
+            ("parts", "oracle", 90),
+            ("single", "hop2", 70),
+            ("random_for_hop1", "sum", 2),
+            ("unrelated_for_hop2", "sum", 6),
+        )
+    ]
+    rows += [row | {"metric": "direct_question_given_among_answers", "right": 50} for row in rows]
+    readings = people_claims.collect_at_once(Tables({("people", "guesses"): pd.DataFrame(rows)}))
+    addresses = (*map(people_claims._data_free, people_claims.ONCE), people_claims.STAND_IN)
+    once, question, stand_in = map(readings.get, addresses)
+    assert (once.measured, once.trials) == (pytest.approx(0.2), 800)
+    assert (question.measured, question.trials) == (pytest.approx(0.5), 800)
+    assert (stand_in.measured, stand_in.trials) == (pytest.approx(0.04), 800)
 
 
 def outcomes(**predictors):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.experiments.merge_forecast import cells, scoring
+from sim.experiments.merge_forecast import cells, rules, scoring
 from sim.experiments.merge_forecast.facts import draw_facts, lessons
 from sim.experiments.merge_forecast.measuring import STRENGTHS, measure, merges
 from sim.experiments.merge_forecast.training import encode, teach
@@ -51,6 +51,10 @@ def test_tokens_of_answers_are_asked_for_where_they_are_decided():
     other = encode(lambda text: [ord(letter) for letter in text], [("abc", "d"), ("a", "b")])
     both = cells.stacked([questions, other])
     assert both.tokens.shape == (2, 2, 6) and cells.flat(both).target.shape == (4, 3)
+    for length, sets in ((8, [questions]), (16, cells.alike([questions], 16))):
+        (padded,) = cells.alike(sets, 8)
+        assert padded.tokens.shape == (2, length) and not padded.tokens[:, 6:].any()
+        np.testing.assert_array_equal(padded.tokens[:, :6], questions.tokens)
 
 
 def test_every_subset_at_every_strength():
@@ -181,3 +185,26 @@ def test_metrics_and_files_are_held_against_measured_merges():
     assert (
         np.abs(says - every["measured"]).mean() < np.abs(every["measured"].mean() - every["measured"]).mean()
     )
+
+
+@pytest.mark.parametrize(
+    ("column", "inside", "outside", "rule"),
+    [
+        ("forecast", 0.049, 0.051, "error"),
+        ("coverage", 0.871, 0.869, "coverage"),
+        ("coverage", 0.929, 0.931, "coverage"),
+        ("tangent", 0.041, 0.039, "error less that of tangent"),
+        ("first order", 0.041, 0.039, "error less that of first order"),
+        ("metrics", 0.041, 0.039, "error less that of metrics"),
+        ("regret", 0.019, 0.021, "regret of the search for the best worst"),
+        ("share", 0.159, 0.161, "share of merges run for the best worst"),
+    ],
+)
+def test_rules_hold_just_inside_their_bounds_and_not_just_outside(column, inside, outside, rule):
+    good = {"forecast": 0.04, "coverage": 0.9, "first order": 0.2, "tangent": 0.1, "metrics": 0.2}
+    search = {"objective": "worst", "regret": 0.0, "share": 0.1, "merges": 100}
+    for value, holds in ((inside, True), (outside, False)):
+        row = {"adapters": 6, "design": "own"} | good | search | {column: value}
+        table = rules.verdicts(pd.DataFrame([row]), pd.DataFrame([row]))
+        verdict = table.set_index("rule")["holds"]
+        assert len(table) == 7 and verdict[rule] == holds and verdict.drop(rule).all()

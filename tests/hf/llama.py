@@ -110,6 +110,9 @@ CONFIG = of_world(two_hop.Config(entities=64, relations=4, edits=16, bridges=8))
 SLOWLY = replace(CONFIG.pretraining, steps=400, rate=6e-3, warming=40, cooling=200)
 """Pretraining by AdamW alone, which takes more steps than ours by Muon."""
 
+LONG = replace(CONFIG.finetuning, steps=200, margin=None)
+"""Adapters on either side take all of as many steps."""
+
 
 PLAIN = {"XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
 """The environment of training: the tests' own flags make compiling fast and training slow."""
@@ -118,7 +121,7 @@ PLAIN = {"XLA_FLAGS": "", "HF_HUB_OFFLINE": "1"}
 def cached():
     """The folder of both models, in the cache folder of the platform; made by a process of its own."""
     versions = [module.__version__ for module in (jax, torch, transformers, peft)]
-    folder = cache_folder() / "tests" / f"llama-{digest([CONFIG, PROMPT_GROUPS, versions])}"
+    folder = cache_folder() / "tests" / f"llama-{digest([CONFIG, SLOWLY, LONG, PROMPT_GROUPS, versions])}"
     if not folder.exists():
         with files.replacing(folder) as part:
             subprocess.run([sys.executable, __file__, str(part)], check=True, env=dict(os.environ) | PLAIN)
@@ -131,10 +134,8 @@ def write_all(folder):
     folder.mkdir(parents=True)
     world = jax.tree.map(jax.numpy.asarray, build(CONFIG.world, 0, two_hop.Setting()))
     write_prompts(folder / "prompts.jsonl", {name: world.probes[name] for name in PROMPT_GROUPS})
-    converted(folder / "own", CONFIG.decoder, *trained_by_jax(CONFIG, world))
-    trained(
-        folder / "torch", CONFIG.decoder, world, SLOWLY, replace(CONFIG.finetuning, steps=200), CONFIG.rank
-    )
+    converted(folder / "own", CONFIG.decoder, *trained_by_jax(replace(CONFIG, finetuning=LONG), world))
+    trained(folder / "torch", CONFIG.decoder, world, SLOWLY, LONG, CONFIG.rank)
 
 
 if __name__ == "__main__":

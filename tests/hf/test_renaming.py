@@ -1,5 +1,6 @@
 """An adapter that names the modules of the base in another layout: refused, and run where it is renamed."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -35,10 +36,11 @@ def test_a_renamed_adapter_is_predicted_and_recorded_as_the_one_it_is(tmp_path, 
     save_file(
         {k.replace("base_model.model.model.", inside): t for k, t in tensors.items()}, folder / "b" / WEIGHTS
     )
+    shutil.copytree(folder / "b", folder / "c")
     for module in ("sim.predict", "sim.record"):
         code, _, err = command(module, *both, *given, "--out", folder / "x")
         assert code == 2 and "name one model in two layouts" in err and f"--rename {OLD}={NEW}" in err
-        code, _, err = command(module, folder / "b", folder / "b", *given, "--out", folder / "x")
+        code, _, err = command(module, folder / "b", folder / "c", *given, "--out", folder / "x")
         assert code == 2 and f"adapts {OLD}.layers.0" in err and "another layout (--rename OLD=NEW)" in err
     renamed = [*both, *given, "--rename", f"{OLD}={NEW}", "--out"]
     code, printed, err = command("sim.predict", *renamed, folder / "p2")

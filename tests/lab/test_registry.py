@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from sim.lab.registry import Registry
+from sim.lab.registry import Registry, unknown
 
 
 @pytest.fixture
@@ -23,12 +23,20 @@ def test_records_come_in_the_order_they_were_added(fruits):
     assert fruits.add("plum", 3) == 3
 
 
-def test_an_unknown_name_is_one_line_that_lists_the_known_ones(fruits):
+def test_an_unknown_name_is_one_line_that_lists_few_known_ones(fruits):
     with pytest.raises(ValueError) as error:
         fruits["plum"]
     assert str(error.value) == "unknown fruit 'plum'; known: pear, apple"
+    with pytest.raises(ValueError, match=r"^unknown fruit 'aple'; did you mean apple\?$"):
+        fruits["aple"]
     with pytest.raises(ValueError, match=r"^unknown fruit 'plum'; known: none$"):
         Registry("fruit")["plum"]
+
+
+def test_many_names_are_counted_and_the_nearest_comes_first():
+    names = ["sum", "ties", "core_ties", "average", *map(str, range(10))]
+    assert str(unknown("method", "tie", names)) == "unknown method 'tie'; did you mean ties?"
+    assert str(unknown("method", "zzz", names)) == "unknown method 'zzz'; known: 14, which --help lists"
 
 
 def test_a_name_is_registered_once(fruits):

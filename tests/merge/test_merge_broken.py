@@ -17,7 +17,7 @@ from sim.merge.peft.keys import PREFIX
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--method", "avg"], "unknown merge method 'avg'; known: average,"),
+        (["--method", "avg"], "unknown merge method 'avg'; did you mean average"),
         (["--method", "sum", "--rank", "0"], "--rank 0 must be between 1 and 10"),
         (["--method", "sum", "--rank", "11"], "--rank 11 must be between 1 and 10"),
         (["--method", "sum", "--weight", "1"], "--weight: 1 numbers for 2 adapters"),
@@ -134,8 +134,8 @@ def test_an_existing_or_unwritable_out_is_refused(tmp_path, command):
     (tmp_path / "file").write_text("mine")
     for out, message in (
         (tmp_path, "exists already and is not empty"),
-        (tmp_path / "file", "exists already"),
-        (tmp_path / "file" / "below", "choose another --out"),
+        (tmp_path / "file", "is a file; give a folder"),
+        (tmp_path / "file" / "below", "is a file; give a folder"),
     ):
         assert message in failure(command, *sources, "--method", "sum", "--out", out)
     assert (tmp_path / "file").read_text() == "mine"

@@ -191,7 +191,7 @@ def test_the_command_merges_and_leaves_the_sources_alone(tmp_path, command):
     code, printed, err = command("sim.merge", *sources, *arguments, "--out", out)
     assert code == 0, err
     assert "ties of 2 adapters, 4 modules, rank 3, float32; the rank cut off" in printed
-    assert sorted(file.name for file in out.iterdir()) == ["README.md", CONFIG, WEIGHTS]
+    assert sorted(file.name for file in out.iterdir()) == ["README.md", CONFIG, WEIGHTS, "recipe.yaml"]
     assert {file: file.read_bytes() for source in sources for file in source.iterdir()} == before
     expected = merged(pair("plain"), "ties", [1, -0.5], density=0.5, rank=3)
     assert_all_close(read_adapter(out).modules, {name: delta(update) for name, update in expected.items()})

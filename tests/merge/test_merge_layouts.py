@@ -223,3 +223,10 @@ def test_disjoint_adapters_are_merged_and_diagnosed_and_said_to_be(tmp_path, com
     assert report["disjoint"] == [[0, 1]] and report["warnings"][0].startswith(line)
     lost = next(line for line in printed.split("\n") if line.startswith("Lost: "))
     assert lost.startswith("Lost: not known: no two adapters change one module") and "0%" not in lost
+
+
+def test_one_folder_twice_is_a_question(tmp_path, command):
+    folder = DATA / "plain" / "first"
+    code, _, err = command("sim.diagnose", folder, folder.parent / "." / "first", "--out", tmp_path / "out")
+    assert code == 2 and not (tmp_path / "out").exists()
+    assert err.endswith(f"{folder} are the same folder: which other one did you mean?\n")

@@ -324,7 +324,7 @@ def test_model_stock_of_opposed_adapters_is_nothing():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda us: merge("tie", us), r"unknown merge method 'tie'; known: average, .*wudi"),
+        (lambda us: merge("tie", us), r"unknown merge method 'tie'; did you mean ties\?"),
         (lambda us: merge("sum", []), "nothing to merge"),
         (lambda us: merge("sum", us, [1.0]), "2 adapters need 2 weights"),
         (lambda us: merge("average", us, [1.0, -1.0]), "sum of the weights, which is 0; use sum"),

@@ -51,8 +51,8 @@ def loss_and_gradient(case, of, times=1.0):
     group = Sequences(given, jnp.ones(batch, jnp.float32), prompt)
 
     def loss(factors):
-        held = {name: LowRank(*pair) for name, pair in factors.items()}
-        return times * completion_loss(of(decoder, params, held, given, prompt), group)
+        own = {name: LowRank(*pair) for name, pair in factors.items()}
+        return times * completion_loss(of(decoder, params, own, given, prompt), group)
 
     return jax.jit(jax.value_and_grad(loss))({n: (u.b, u.a) for n, u in adapter.items()})
 
@@ -68,8 +68,8 @@ def rounded(*given):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_kernels_give_loss_and_gradient_of_the_decoder(case):
     expected, slopes = loss_and_gradient(case, fused.folded_logits)
-    found, ours = loss_and_gradient(case, exact)
-    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    kernels, ours = loss_and_gradient(case, exact)
+    np.testing.assert_allclose(kernels, expected, rtol=1e-5)
     for name, pair in slopes.items():
         for side, of_side, slope in zip("BA", ours[name], pair, strict=True):
             scale = float(jnp.max(jnp.abs(slope)))
@@ -81,8 +81,8 @@ def test_float16_rounds_gradients_of_any_size_alike(times):
     case = CASES["two layers"]
     _, slopes = loss_and_gradient(case, exact, times)
     _, ours = loss_and_gradient(case, rounded, times)
-    found, exactly = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(g)]) for g in (ours, slopes))
-    assert 1e-4 < float(jnp.linalg.norm(found - exactly) / jnp.linalg.norm(exactly)) < 1e-2
+    fast, exactly = (jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(g)]) for g in (ours, slopes))
+    assert 1e-4 < float(jnp.linalg.norm(fast - exactly) / jnp.linalg.norm(exactly)) < 1e-2
 
 
 def test_each_run_of_a_vmap_has_its_own_gradient():
@@ -91,14 +91,14 @@ def test_each_run_of_a_vmap_has_its_own_gradient():
 
     def norms(strength):
         def total(by):
-            held = {name: update._replace(b=by * update.b) for name, update in adapter.items()}
-            return jnp.sum(exact(decoder, params, held, given, prompt) ** 2)
+            own = {name: update._replace(b=by * update.b) for name, update in adapter.items()}
+            return jnp.sum(exact(decoder, params, own, given, prompt) ** 2)
 
         return jax.grad(total)(strength)
 
     strengths = jnp.asarray([0.0, 0.5, 2.0], jnp.float32)
-    alone = jnp.stack([norms(strength) for strength in strengths])
-    np.testing.assert_allclose(jax.vmap(norms)(strengths), alone, rtol=1e-4)
+    single = jnp.stack([norms(strength) for strength in strengths])
+    np.testing.assert_allclose(jax.vmap(norms)(strengths), single, rtol=1e-4)
 
 
 def test_a_gpu_compiler_is_given_four_kernels_a_layer():
@@ -106,8 +106,8 @@ def test_a_gpu_compiler_is_given_four_kernels_a_layer():
     params, adapter, given = material(decoder, batch, tokens, rank)
 
     def total(factors):
-        held = {name: LowRank(*pair) for name, pair in factors.items()}
-        return jnp.sum(fused.completion_logits(decoder, params, held, given, prompt))
+        own = {name: LowRank(*pair) for name, pair in factors.items()}
+        return jnp.sum(fused.completion_logits(decoder, params, own, given, prompt))
 
     triton = jax.export.DisabledSafetyCheck.custom_call("__gpu$xla.gpu.triton")
     factors = {name: (update.b, update.a) for name, update in adapter.items()}

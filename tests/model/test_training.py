@@ -360,8 +360,8 @@ class TestDecoding:
     @pytest.mark.parametrize("length", [1, 2, 5])
     def test_every_token_is_read_at_its_position(self, length):
         prompts = jnp.asarray([[7, 7, 7], [9, 9, 9]], jnp.int32)
-        found = decoding.greedy(count_positions, prompts, length, jnp.zeros((2, 8), jnp.int32))
-        np.testing.assert_array_equal(found, [np.arange(2, 2 + length)] * 2)
+        actual = decoding.greedy(count_positions, prompts, length, jnp.zeros((2, 8), jnp.int32))
+        np.testing.assert_array_equal(actual, [np.arange(2, 2 + length)] * 2)
 
     def test_greedy_matches_a_loop(self, key):
         params = init(DECODER, key)

@@ -29,11 +29,11 @@ def test_a_routed_decoder_equals_the_adapter_it_is_sent_to(key, tiny_world):
     probes = {name: tiny_world.probes[name] for name in ("hop1", "hop2")}
     tokens = jnp.concatenate([probe.tokens for probe in probes.values()])
     routed = forward(decoder, params, tokens, ask.oracle(adapters, probes)(("hop1", "hop2"))(0))
-    alone = [
+    single = [
         forward(decoder, params, probe.tokens, lora.adapted(adapter))
         for probe, adapter in zip(probes.values(), adapters, strict=True)
     ]
-    np.testing.assert_allclose(routed, jnp.concatenate(alone), atol=1e-5)
+    np.testing.assert_allclose(routed, jnp.concatenate(single), atol=1e-5)
 
 
 def test_rows_are_stacked_and_split_by_shape(tiny_world):
@@ -41,8 +41,8 @@ def test_rows_are_stacked_and_split_by_shape(tiny_world):
     assert sorted(name for names in groups for name in names) == sorted(tiny_world.probes)
     for names in groups:
         together = ask.stacked_rows([tiny_world.probes[name] for name in names])
-        for name, found in ask.split_rows(together.tokens, names, tiny_world.probes).items():
-            np.testing.assert_array_equal(found, tiny_world.probes[name].tokens)
+        for name, actual in ask.split_rows(together.tokens, names, tiny_world.probes).items():
+            np.testing.assert_array_equal(actual, tiny_world.probes[name].tokens)
 
 
 def test_linear_merges_are_weighted_sums(key):
@@ -98,14 +98,14 @@ def scene(tiny_world):
     for name, probe in tiny_world.probes.items():
         tokens = np.array(probe.tokens)
         for at in range(probe.prompt, tokens.shape[1]):
-            asked = dataclasses.replace(probe, tokens=jnp.asarray(tokens))
+            query = dataclasses.replace(probe, tokens=jnp.asarray(tokens))
             base, *rest = (
-                logits(config, params, asked, parts, lam)
+                logits(config, params, query, parts, lam)
                 for lam in ((0.0, 0.0), (0.9, 0.0), (0.0, 0.9), (1.0, 0.0), (0.0, 1.0))
             )
-            apart, tangent = rest[0] + rest[1] - base, base + 0.9 * (rest[2] + rest[3] - 2 * base)
-            for start, said in ((0, apart), (1, tangent)):
-                tokens[start::3, at] = said[start::3, at - probe.prompt].argmax(-1)
+            additive, tangent = rest[0] + rest[1] - base, base + 0.9 * (rest[2] + rest[3] - 2 * base)
+            for start, predicted in ((0, additive), (1, tangent)):
+                tokens[start::3, at] = predicted[start::3, at - probe.prompt].argmax(-1)
         probes[name] = dataclasses.replace(probe, tokens=jnp.asarray(tokens))
     return config, params, parts, dataclasses.replace(tiny_world, probes=probes)
 
@@ -122,8 +122,8 @@ class TestForecast:
         ]
         target = np.asarray(probe.target)
         tangent = base + lam * (singles[0][0] - base) + lam * (singles[1][0] - base)
-        apart = base + (singles[0][1] - base) + (singles[1][1] - base)
-        right = {"tangent": tangent.argmax(-1) == target, "disentangled": apart.argmax(-1) == target}
+        additive = base + (singles[0][1] - base) + (singles[1][1] - base)
+        right = {"tangent": tangent.argmax(-1) == target, "disentangled": additive.argmax(-1) == target}
         if probe.layout.steps:
             decided = []
             rows_ = np.arange(len(target))
@@ -133,36 +133,36 @@ class TestForecast:
                     others = base[:, at].copy()
                     others[rows_, wanted] = -np.inf
                     old = others.argmax(-1)
-                    alone = singles[step.part][0][:, at]
+                    single = singles[step.part][0][:, at]
                     margin = base[rows_, at, old] - base[rows_, at, wanted]
-                    after = alone[rows_, old] - alone[rows_, wanted]
+                    after = single[rows_, old] - single[rows_, wanted]
                     decided.append(lam * (margin - after) > margin)
             right["coverage"] = np.stack(decided, axis=1)
         return {name: value.all(axis=1) for name, value in right.items()}, right["disentangled"]
 
     def test_every_predictor_at_every_strength(self, scene):
         config, params, parts, world = scene
-        held = [library.factors_of(part) for part in parts]
-        base, stacked, parts_ = *runs((params, world)), runs(held)
-        alone = forecast.told(config, base, stacked, parts_)
-        found = first(forecast.forecast(config, base, stacked, "lora", parts_, alone))
-        known = forecast.strengths(config, "lora", world)
-        assert known == [(0.3, 0.3), (0.5, 0.5), (0.9, 0.9)]
+        own = [library.factors_of(part) for part in parts]
+        base, stacked, parts_ = *runs((params, world)), runs(own)
+        single = forecast.force_logits(config, base, stacked, parts_)
+        actual = first(forecast.forecast(config, base, stacked, "lora", parts_, single))
+        strengths = forecast.strengths(config, "lora", world)
+        assert strengths == [(0.3, 0.3), (0.5, 0.5), (0.9, 0.9)]
         right = {"tangent": [], "disentangled": [], "coverage": []}
         for name, probe in world.probes.items():
             metric = "cot_exact" if name == "cot" else name
             if name == "untouched_direct":
-                assert metric not in found["disentangled"]
+                assert metric not in actual["disentangled"]
                 continue
-            for place, (lam, _) in enumerate(known):
+            for place, (lam, _) in enumerate(strengths):
                 whole, tokens = self.expected(config, params, probe, parts, lam)
                 for predictor, value in whole.items():
-                    np.testing.assert_array_equal(found[predictor][metric][place], value, err_msg=predictor)
+                    np.testing.assert_array_equal(actual[predictor][metric][place], value, err_msg=predictor)
                     right[predictor].append(value)
                 if name == "cot":
                     spans = [[0, 1, 2, 4, 5, 6, 7], [3], [8]]  # x r A | y | SEP y s A | z
                     product = math.prod(tokens[:, span].all(axis=1).mean() for span in spans)
-                    np.testing.assert_allclose(found["product"]["cot_exact"][place], product, atol=1e-6)
+                    np.testing.assert_allclose(actual["product"]["cot_exact"][place], product, atol=1e-6)
         # The scene tells the predictors apart, and each says yes and no.
         right = {predictor: np.concatenate(values) for predictor, values in right.items()}
         assert all(0 < value.mean() < 1 for value in right.values())
@@ -170,25 +170,25 @@ class TestForecast:
 
     def test_kappa_is_the_swing_in_the_trace_over_the_swing_where_it_was_taught(self, scene):
         config, params, parts, world = scene
-        held = [library.factors_of(part) for part in parts]
+        own = [library.factors_of(part) for part in parts]
         base, stacked = runs((params, world))
-        found = first(forecast.kappas(stacked, forecast.told(config, base, stacked, runs(held))))
+        actual = first(forecast.kappas(stacked, forecast.force_logits(config, base, stacked, runs(own))))
 
         def swing(probe, at, part):
             target, rows_ = np.asarray(probe.target)[:, at], np.arange(len(probe.tokens))
             base = logits(config, params, probe, parts, (0.0, 0.0))[:, at]
-            alone = logits(config, params, probe, parts, (1.0, 0.0) if part == 0 else (0.0, 1.0))[:, at]
+            single = logits(config, params, probe, parts, (1.0, 0.0) if part == 0 else (0.0, 1.0))[:, at]
             others = base.copy()
             others[rows_, target] = -np.inf
             old = others.argmax(-1)
             return np.mean(
-                (alone[rows_, target] - alone[rows_, old]) - (base[rows_, target] - base[rows_, old])
+                (single[rows_, target] - single[rows_, old]) - (base[rows_, target] - base[rows_, old])
             )
 
         for part, (step, at) in enumerate((("hop1", 3), ("hop2", 8))):
             there = swing(world.probes["cot"], at, part)
             here = swing(world.probes[step], 0, part)
-            np.testing.assert_allclose(found["cot"][step], there / here, rtol=1e-3)
+            np.testing.assert_allclose(actual["cot"][step], there / here, rtol=1e-3)
 
 
 # After a prompt of one token: a step of part 1, a copy of the prompt, a word, a step of part 0.
@@ -210,8 +210,8 @@ def test_the_product_asks_for_copies_as_well_as_the_words_of_the_trace():
     right = np.ones((8, 4), bool)
     right[:2, 0], right[:4, 1], right[2:6, 2], right[6:, 3] = False, False, False, False
     logits = {"cot": jnp.stack([~right, right], axis=-1).astype(jnp.float32)}
-    found = forecast._said({"cot": probe}, logits, [logits] * 2, [logits] * 2, jnp.ones(2))
-    np.testing.assert_allclose(found["product"]["cot_exact"], 3 / 4 * 3 / 4 * 1 / 4)
+    actual = forecast._predict({"cot": probe}, logits, [logits] * 2, [logits] * 2, jnp.ones(2))
+    np.testing.assert_allclose(actual["product"]["cot_exact"], 3 / 4 * 3 / 4 * 1 / 4)
 
 
 @pytest.mark.slow
@@ -229,7 +229,7 @@ def test_ranks_of_modules_are_kept_through_training(key, tiny_world):
 
 
 @pytest.fixture(scope="module")
-def found(tiny_world):
+def actual(tiny_world):
     config = tiny(
         methods=("average", "sum", "concat"),
         lambdas=(0.25, 0.5, 1.0),
@@ -249,8 +249,8 @@ def found(tiny_world):
 class TestWhole:
     """A tiny cell from end to end."""
 
-    def test_every_model_is_asked_everything(self, found, tiny_world):
-        result = found[-1]
+    def test_every_model_is_asked_everything(self, actual, tiny_world):
+        result = actual[-1]
         singles = {("lora", "single", name) for name in ("hop1", "hop2", "joint")}
         methods = ("average", "sum", "concat", "arrow", "oracle", "lambda=0.25", "lambda=0.5", "lambda=1")
         merges = {("lora", "parts", name) for name in methods}
@@ -260,17 +260,17 @@ class TestWhole:
             for name in ("hop1", "hop2", "direct", "untouched"):
                 assert outcomes[name].shape == (len(tiny_world.probes[name].tokens),)
 
-    def test_equal_updates_answer_alike(self, found):
+    def test_equal_updates_answer_alike(self, actual):
         """A sum is a concatenation is lambda = 1, an average lambda = 1/2: bit for bit the same answers."""
-        outcomes = found[-1]["outcomes"]
+        outcomes = actual[-1]["outcomes"]
         for left, right in (("sum", "concat"), ("sum", "lambda=1"), ("average", "lambda=0.5")):
             one, two = (outcomes["lora", "parts", method] for method in (left, right))
             for metric in one:
                 np.testing.assert_array_equal(one[metric], two[metric], err_msg=f"{left} {right} {metric}")
 
-    def test_teacher_forcing_and_decoding_tell_the_same_story(self, found, tiny_world):
+    def test_teacher_forcing_and_decoding_tell_the_same_story(self, actual, tiny_world):
         """Exact match of greedy decoding is the argmax everywhere under teacher forcing, for every merge."""
-        config, params, key, result = found
+        config, params, key, result = actual
         make = parallel.program(library.make, config.recipe, "lora")
         parts = [
             library.adapter_of(
@@ -288,10 +288,10 @@ class TestWhole:
                 decoded = result["outcomes"]["lora", "parts", f"lambda={lam:g}"][metric]
                 np.testing.assert_array_equal(decoded, forced)
 
-    def test_adapters_have_keys_of_their_own(self, found, tiny_world):
+    def test_adapters_have_keys_of_their_own(self, actual, tiny_world):
         """At a tiny rate an adapter stays near its start: no two of a library, of two families of a cell or
         of two seeds may be alike."""
-        config, params, key, _ = found
+        config, params, key, _ = actual
         slow = dataclasses.replace(config.finetuning, steps=LOOK, rate=1e-6)
         config = dataclasses.replace(config, finetuning=slow)
         starts = []
@@ -299,13 +299,13 @@ class TestWhole:
             make = jax.jit(functools.partial(library.make, config.recipe, family))
             for k in (key, key + 1):
                 for place, name in enumerate(config.adapters(tiny_world)):
-                    made = make(params, tiny_world.data[name], k, place)
-                    starts.append(np.asarray(made.factors["0.down"][1]))
+                    training = make(params, tiny_world.data[name], k, place)
+                    starts.append(np.asarray(training.factors["0.down"][1]))
         for one, two in itertools.combinations(starts, 2):
             assert np.linalg.norm(one - two) > np.linalg.norm(one)
 
-    def test_rows_say_what_the_arrays_say(self, found, tiny_world):
-        config, _, _, result = found
+    def test_rows_say_what_the_arrays_say(self, actual, tiny_world):
+        config, _, _, result = actual
         where = Cell("toy", "label", Setting("real", "both"), 7)
         table = rows.rows_of(config, where, tiny_world, result)
         keys = [(r["adapter"], r["library"], r["method"], r["metric"], r["predictor"]) for r in table]
@@ -314,18 +314,18 @@ class TestWhole:
             ("toy", "two_hop", 7, "both")
         }
         by_key = dict(zip(keys, table, strict=True))
-        asked = result["outcomes"]["lora", "parts", "sum"]["cot_hop2_given_hop1"]
-        if (asked >= 0).any():
+        query = result["outcomes"]["lora", "parts", "sum"]["cot_hop2_given_hop1"]
+        if (query >= 0).any():
             row = by_key["lora", "parts", "sum", "cot_hop2_given_hop1", ""]
-            assert row["trials"] == (asked >= 0).sum() and row["measured"] == np.mean(asked[asked >= 0])
-        known = forecast.strengths(config, "lora", tiny_world)
+            assert row["trials"] == (query >= 0).sum() and row["measured"] == np.mean(query[query >= 0])
+        strengths = forecast.strengths(config, "lora", tiny_world)
         for method, lam in (("average", 0.5), ("sum", 1.0), ("lambda=0.25", 0.25)):
-            said = result["forecasts"]["lora"]["disentangled"]["hop1"][known.index((lam, lam))]
+            predicted = result["forecasts"]["lora"]["disentangled"]["hop1"][strengths.index((lam, lam))]
             row = by_key["lora", "parts", method, "hop1", "disentangled"]
             outcome = result["outcomes"]["lora", "parts", method]["hop1"]
-            assert (row["predicted"], row["measured"], row["lam"]) == (said.mean(), outcome.mean(), lam)
+            assert (row["predicted"], row["measured"], row["lam"]) == (predicted.mean(), outcome.mean(), lam)
             agreement = by_key["lora", "parts", method, "agreement_hop1", "disentangled"]
-            assert agreement["measured"] == np.mean(said == (outcome == 1))
+            assert agreement["measured"] == np.mean(predicted == (outcome == 1))
         # Chance: a guess among the possible answers, and that times how often one of them is given.
         among = result["outcomes"]["lora", "parts", "arrow"]["direct_among_answers"]
         chance = by_key["lora", "parts", "arrow", "direct", "chance"]

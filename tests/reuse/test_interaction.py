@@ -24,7 +24,7 @@ def two(lam, power=(1, 1)):
     return lam[0] ** power[0] * lam[1] ** power[1]
 
 
-def told(function, lam):
+def expand(function, lam):
     """(second order, crossed) of a function of lambda, its derivatives taken by central differences."""
     lam, units, step = np.asarray(lam, float), np.eye(len(lam)), 1e-3
 
@@ -48,22 +48,22 @@ def told(function, lam):
 
 def test_pairwise_products_are_exact_whatever_each_adapter_does_alone():
     def function(lam):
-        alone = np.sin(3 * lam[0]) + lam[1] ** 4 - np.exp(lam[2])
-        return alone + 2 * lam[0] * lam[1] - 0.5 * lam[0] * lam[2] + 3 * lam[1] * lam[2]
+        separate = np.sin(3 * lam[0]) + lam[1] ** 4 - np.exp(lam[2])
+        return separate + 2 * lam[0] * lam[1] - 0.5 * lam[0] * lam[2] + 3 * lam[1] * lam[2]
 
     lam = np.array([0.7, -0.4, 1.1])
-    np.testing.assert_allclose(told(function, lam), function(lam), rtol=1e-5)
+    np.testing.assert_allclose(expand(function, lam), function(lam), rtol=1e-5)
 
 
 @pytest.mark.parametrize("power", [(2, 1), (1, 2), (3, 1), (1, 3)])
 def test_crossing_has_half_of_a_term_that_is_linear_in_one_adapter(power):
-    second_order, crossed = told(lambda lam: two(lam, power), LAM)
+    second_order, crossed = expand(lambda lam: two(lam, power), LAM)
     np.testing.assert_allclose(second_order, 0.0, atol=1e-5)
     np.testing.assert_allclose(crossed, two(LAM, power) / 2, rtol=1e-4)
 
 
 def test_neither_sees_a_term_that_is_linear_in_none():
-    np.testing.assert_allclose(told(lambda lam: two(lam, (2, 2)), LAM), 0.0, atol=1e-5)
+    np.testing.assert_allclose(expand(lambda lam: two(lam, (2, 2)), LAM), 0.0, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -87,21 +87,21 @@ def only(part, *names):
 def streams(decoder, params, parts, probes, lam=LAM):
     """{predictor: {probe: stream}} and the merge's own, {probe: stream}."""
     factors = [library.factors_of(part) for part in parts]
-    found, merged = _streams(decoder, params, probes, factors, jnp.asarray(lam, jnp.float32))
-    return found, {name: each.stream for name, each in merged.items()}
+    actual, merged = _streams(decoder, params, probes, factors, jnp.asarray(lam, jnp.float32))
+    return actual, {name: each.stream for name, each in merged.items()}
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _streams(decoder, params, probes, factors, lam):
-    known = interaction.at_base(decoder, params, probes, factors)
-    found = interaction.streams(decoder, params, probes, factors, *known, lam)
-    return found, interaction.seen(decoder, params, probes, factors, lam)
+    at_base = interaction.at_base(decoder, params, probes, factors)
+    actual = interaction.streams(decoder, params, probes, factors, *at_base, lam)
+    return actual, interaction.seen(decoder, params, probes, factors, lam)
 
 
-def worst(told, merged):
+def worst(expand, merged):
     """The largest difference of two {probe: stream}, over the largest number of the second."""
     size = max(np.abs(merged[name]).max() for name in merged)
-    return max(np.abs(told[name] - merged[name]).max() for name in merged) / size
+    return max(np.abs(expand[name] - merged[name]).max() for name in merged) / size
 
 
 def test_what_is_seen_is_the_merged_decoder(scene):
@@ -110,12 +110,12 @@ def test_what_is_seen_is_the_merged_decoder(scene):
     for part, lam in zip(parts, LAM, strict=True):
         weights |= {name: weights[name] + lam * dense(update) for name, update in part.items()}
     factors, lam = [library.factors_of(part) for part in parts], jnp.asarray(LAM, jnp.float32)
-    found = interaction.seen(decoder, params, probes, factors, lam)
+    actual = interaction.seen(decoder, params, probes, factors, lam)
     for name, probe in probes.items():
         logits = completion_logits(decoder, weights, probe.tokens, probe.prompt)
-        np.testing.assert_allclose(closed_form.logits(params, found[name].stream), logits, atol=2e-4)
-        rest = interaction.last_mlp(decoder, params, factors, lam, found[name])
-        np.testing.assert_allclose(rest, found[name].stream, atol=2e-5)
+        np.testing.assert_allclose(closed_form.logits(params, actual[name].stream), logits, atol=2e-4)
+        rest = interaction.last_mlp(decoder, params, factors, lam, actual[name])
+        np.testing.assert_allclose(rest, actual[name].stream, atol=2e-5)
 
 
 class TestExact:
@@ -123,15 +123,15 @@ class TestExact:
 
     def test_adapters_of_the_last_output_do_not_meet(self, scene):
         decoder, params, parts, probes = scene
-        found, merged = streams(decoder, params, [only(part, "1.down") for part in parts], probes)
-        assert set(found) == set(interaction.PREDICTORS)
-        assert all(worst(told, merged) < 1e-5 for told in found.values())
+        actual, merged = streams(decoder, params, [only(part, "1.down") for part in parts], probes)
+        assert set(actual) == set(interaction.PREDICTORS)
+        assert all(worst(expand, merged) < 1e-5 for expand in actual.values())
 
     def test_adapters_of_the_last_mlp_meet_in_its_relu_alone(self, scene):
         decoder, params, parts, probes = scene
-        found, merged = streams(decoder, params, [only(part, "1.up") for part in parts], probes)
-        assert worst(found["composed"], merged) < 1e-5
-        assert min(worst(found[name], merged) for name in ("stream", "second_order", "crossed")) > 1e-3
+        actual, merged = streams(decoder, params, [only(part, "1.up") for part in parts], probes)
+        assert worst(actual["composed"], merged) < 1e-5
+        assert min(worst(actual[name], merged) for name in ("stream", "second_order", "crossed")) > 1e-3
 
     def test_a_product_of_two_matrices_is_of_second_order(self, scene):
         """One adapter writes the stream's features, the other reads them: up and down of the last MLP."""
@@ -139,11 +139,11 @@ class TestExact:
         # So weak that hardly any ReLU changes sign, and the MLP is a product of two matrices.
         pair = [only(parts[0], "1.up"), only(parts[1], "1.down")]
         pair[0] = {name: update._replace(b=1e-4 * update.b) for name, update in pair[0].items()}
-        found, merged = streams(decoder, params, pair, probes, (1.0, 1.0))
-        alone = worst(found["stream"], merged)
-        assert alone > 1e-6
+        actual, merged = streams(decoder, params, pair, probes, (1.0, 1.0))
+        separate = worst(actual["stream"], merged)
+        assert separate > 1e-6
         for name in ("second_order", "crossed", "composed"):
-            assert worst(found[name], merged) < 0.2 * alone
+            assert worst(actual[name], merged) < 0.2 * separate
 
 
 def test_derivatives_are_those_of_finite_differences(scene):
@@ -154,69 +154,69 @@ def test_derivatives_are_those_of_finite_differences(scene):
     factors = [library.factors_of(part) for part in parts]
 
     def stream(lam):
-        found = interaction.seen(decoder, params, probes, factors, jnp.asarray(lam, jnp.float64))
-        return np.asarray(found["hop1"].stream)
+        actual = interaction.seen(decoder, params, probes, factors, jnp.asarray(lam, jnp.float64))
+        return np.asarray(actual["hop1"].stream)
 
-    known = interaction.at_base(decoder, params, probes, factors)
+    at_base = interaction.at_base(decoder, params, probes, factors)
     lam = jnp.asarray(LAM, jnp.float32)
-    found = interaction.streams(decoder, params, probes, factors, *known, lam)
-    second_order, crossed = told(stream, np.asarray(lam, float))
+    actual = interaction.streams(decoder, params, probes, factors, *at_base, lam)
+    second_order, crossed = expand(stream, np.asarray(lam, float))
     for name, expected in (("second_order", second_order), ("crossed", crossed)):
-        off = np.abs(np.asarray(found[name]["hop1"]) - expected) > 1e-2 * np.abs(expected).max()
+        off = np.abs(np.asarray(actual[name]["hop1"]) - expected) > 1e-2 * np.abs(expected).max()
         assert off.mean() < 0.05, name  # where a step crosses a bend
 
 
 def test_the_better_predictors_are_better_on_noisy_adapters(scene):
     decoder, params, parts, probes = scene
-    found, merged = streams(decoder, params, parts, probes, (0.3, 0.3))
+    actual, merged = streams(decoder, params, parts, probes, (0.3, 0.3))
 
-    def error(told):
-        return np.sqrt(np.mean([np.mean((told[name] - merged[name]) ** 2) for name in merged]))
+    def error(expand):
+        return np.sqrt(np.mean([np.mean((expand[name] - merged[name]) ** 2) for name in merged]))
 
-    stream, crossed, composed = (error(found[name]) for name in ("stream", "crossed", "composed"))
+    stream, crossed, composed = (error(actual[name]) for name in ("stream", "crossed", "composed"))
     assert crossed < 0.7 * stream and composed < 0.9 * crossed
 
 
-def forecasts(config, params, world, held):
-    base, stacked, parts = runs((params, world, held))
-    alone = forecast.told(config, base, stacked, parts)
-    return forecast.forecast(config, base, stacked, "lora", parts, alone)
+def forecasts(config, params, world, own):
+    base, stacked, parts = runs((params, world, own))
+    separate = forecast.force_logits(config, base, stacked, parts)
+    return forecast.forecast(config, base, stacked, "lora", parts, separate)
 
 
 def test_the_forecast_has_them_where_the_configuration_asks(tiny_world, scene):
     config = tiny(layers=2, methods=(), lambdas=(0.3, 0.9), interaction=True)
     decoder, params, parts, probes = scene
-    held = [library.factors_of(part) for part in parts]
-    found = first(forecasts(config, params, tiny_world, held))
+    own = [library.factors_of(part) for part in parts]
+    actual = first(forecasts(config, params, tiny_world, own))
     for place, (lam, _) in enumerate(forecast.strengths(config, "lora", tiny_world)):
-        told, _ = streams(decoder, params, parts, probes, (lam, lam))
-        for predictor, by_probe in told.items():
+        expand, _ = streams(decoder, params, parts, probes, (lam, lam))
+        for predictor, by_probe in expand.items():
             for name, stream in by_probe.items():
                 logits = closed_form.logits(params, stream)
                 right = (np.asarray(logits).argmax(-1) == np.asarray(probes[name].target)).all(axis=-1)
                 metric = whole(name, probes[name])
-                np.testing.assert_array_equal(found[predictor][metric][place], right)
+                np.testing.assert_array_equal(actual[predictor][metric][place], right)
 
 
 def test_nobody_pays_who_does_not_ask(tiny_world, scene):
     config = tiny(layers=2, methods=(), lambdas=(0.3,))
     _, params, parts, _ = scene
-    held = [library.factors_of(part) for part in parts]
-    found = forecasts(config, params, tiny_world, held)
-    assert not set(found) & set(interaction.PREDICTORS)
+    own = [library.factors_of(part) for part in parts]
+    actual = forecasts(config, params, tiny_world, own)
+    assert not set(actual) & set(interaction.PREDICTORS)
 
 
 def test_an_adapter_at_zero_is_no_adapter(scene):
     """With one coefficient 0 every predictor is the other adapter alone."""
     decoder, params, parts, probes = scene
-    found, merged = streams(decoder, params, parts, probes, (0.8, 0.0))
-    alone = {
+    actual, merged = streams(decoder, params, parts, probes, (0.8, 0.0))
+    separate = {
         name: completion_logits(
             decoder, params, probe.tokens, probe.prompt, lora.adapted(library.linear(parts, (0.8, 0.0)))
         )
         for name, probe in probes.items()
     }
-    for told in found.values():
-        assert worst(told, merged) < 1e-5
-    for name, logits in alone.items():
+    for expand in actual.values():
+        assert worst(expand, merged) < 1e-5
+    for name, logits in separate.items():
         np.testing.assert_allclose(closed_form.logits(params, merged[name]), logits, atol=2e-4)

@@ -70,10 +70,10 @@ def test_what_is_done_is_left_out_and_nothing_else(recorder):
     done = {"toy/0/seed000", "toy/2/seed001"}
     finished, advances = {}, {}
     for label, total, work in part.stages(recorder, "toy", 2, done):
-        found = list(work)
-        advances[label] = [advanced for _, advanced in found]
+        actual = list(work)
+        advances[label] = [advanced for _, advanced in actual]
         assert sum(advances[label]) == total
-        for rows, _ in found:
+        for rows, _ in actual:
             finished |= rows
     assert advances == {"pretraining": [0, 3], "cells": [2, 4]}  # what was there comes first
     everything = {f"toy/{i}/seed{s:03d}" for i in range(3) for s in range(2)}
@@ -122,14 +122,14 @@ def changed_world(row=0, by=1, **values):
 @pytest.mark.usefixtures("recorder")
 def test_a_base_is_kept_under_what_it_was_shown(monkeypatch):
     """A world whose code changes has other bases, though its Config and Setting are what they were."""
-    asked = []
-    monkeypatch.setattr(bases, "load", asked.append)
+    paths = []
+    monkeypatch.setattr(bases, "load", paths.append)
     monkeypatch.setattr(bases, "save", lambda path, params: None)
     cells = [Cell("toy", "a", SETTINGS[0], 0)]
 
     def path(config=None, cells=cells):
         list(bases.train_bases(Recorder(use_cache=True), config or tiny(), cells, {}))
-        return asked.pop()
+        return paths.pop()
 
     before = path()
     assert path() == before
@@ -159,8 +159,8 @@ from sim.worlds import build, two_hop
 config = two_hop.Config(entities=24, relations=4, edits=4, bridges=8)
 print(corpus(build(config, 0, two_hop.Setting()).pretraining["traces"]))
 """
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.strip() == bases.corpus(build(tiny().world, 0, Setting()).pretraining["traces"])
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed.strip() == bases.corpus(build(tiny().world, 0, Setting()).pretraining["traces"])
 
 
 def test_ranks_reach_the_modules_of_their_kind():

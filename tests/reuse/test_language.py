@@ -185,9 +185,9 @@ def test_a_merge_of_a_language_model_is_that_of_each_of_its_matrices(library, me
             options = {"key": jax.random.fold_in(key, number)} if method == "dare" else {}
             expected = merge(method, updates_of_one, rank=2 if method == "svd" else None, **options)
             number += 1
-            found = jax.tree.map(lambda leaf, n=layer: leaf[n], result[kind])
+            actual = jax.tree.map(lambda leaf, n=layer: leaf[n], result[kind])
             one, other = (
-                lowrank.dense(u) if isinstance(u, lowrank.LowRank) else u for u in (found, expected)
+                lowrank.dense(u) if isinstance(u, lowrank.LowRank) else u for u in (actual, expected)
             )
             np.testing.assert_allclose(one, other, atol=1e-5)
             assert np.abs(other).max() > 1e-2

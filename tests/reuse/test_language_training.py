@@ -64,21 +64,21 @@ def by_itself(config, base, task):
     optimiser = optax.scale_by_adam(b1=0.9, b2=0.99)
     state, count, first = optimiser.init(factors), int(np.sum(task.groups >= 0)), None
 
-    def made(factors):
+    def lora_of(factors):
         return {kind: adapter[kind]._replace(b=b, a=a) for kind, (b, a) in factors.items()}
 
     @jax.jit
     def step(factors, state, rows, rate):
         batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], task.questions)
-        slope = jax.grad(lambda f: llama_adapters.loss(base.model, base.params, made(f), batch))(factors)
+        slope = jax.grad(lambda f: llama_adapters.loss(base.model, base.params, lora_of(f), batch))(factors)
         change, state = optimiser.update(slope, state)
         return jax.tree.map(lambda leaf, by: leaf - rate * by, factors, change), state
 
     @jax.jit
     def right(factors):
-        return llama_adapters.right(base.model, base.params, made(factors), task.questions)
+        return llama_adapters.right(base.model, base.params, lora_of(factors), task.questions)
 
-    def known(groups):
+    def recall(groups):
         return np.mean(np.asarray(right(factors))[np.isin(task.groups, groups)])
 
     at = 0
@@ -91,10 +91,10 @@ def by_itself(config, base, task):
             factors, state = step(factors, state, rows, np.float32(rate))
         at += config.look
         if first is None and (
-            at >= config.most or min(known([g]) for g in set(task.groups) & {0, 1}) >= 0.98
+            at >= config.most or min(recall([g]) for g in set(task.groups) & {0, 1}) >= 0.98
         ):
             first = at
-    return first, factors, known([FACTS])
+    return first, factors, recall([FACTS])
 
 
 def test_each_adapter_becomes_what_it_would_by_itself(base, tasks):
@@ -126,10 +126,10 @@ def test_longer_training_branches_off_one_run(base, tasks):
     for done, duration, result in train(CONFIG, base, [task, tasks[1]], places=2):
         if done is task:
             results[duration] = result
-    alone = next(result for _, _, result in train(CONFIG, base, tasks[:1], places=1))
-    assert results[3].steps == 3 * results[1].steps == 3 * alone.steps
+    single = next(result for _, _, result in train(CONFIG, base, tasks[:1], places=1))
+    assert results[3].steps == 3 * results[1].steps == 3 * single.steps
     for kind in CONFIG.kinds:
-        np.testing.assert_allclose(results[1].adapter[kind].b, alone.adapter[kind].b, atol=2e-3)
+        np.testing.assert_allclose(results[1].adapter[kind].b, single.adapter[kind].b, atol=2e-3)
     assert not np.allclose(results[3].adapter["q"].b, results[1].adapter["q"].b, atol=1e-2)
 
 

@@ -26,8 +26,8 @@ def scene(tiny_world):
 
 
 def loss(decoder, params, probe):
-    said = jax.nn.log_softmax(completion_logits(decoder, params, probe.tokens, probe.prompt))
-    return -jnp.mean(jnp.take_along_axis(said, probe.target[..., None], axis=-1))
+    log_probabilities = jax.nn.log_softmax(completion_logits(decoder, params, probe.tokens, probe.prompt))
+    return -jnp.mean(jnp.take_along_axis(log_probabilities, probe.target[..., None], axis=-1))
 
 
 def of_model(scene, i):
@@ -42,18 +42,18 @@ def of_model(scene, i):
 def test_every_metric_is_there_and_is_what_it_says(scene):
     decoder, params, parts, probes = scene
     factors = [library.factors_of(part) for part in parts]
-    found = jax.jit(functools.partial(pairs.measure, decoder, tuple(probes)))(params, probes, factors)
-    assert set(found) == set(pairs.METRICS) and all(np.isfinite(value) for value in found.values())
+    actual = jax.jit(functools.partial(pairs.measure, decoder, tuple(probes)))(params, probes, factors)
+    assert set(actual) == set(pairs.METRICS) and all(np.isfinite(value) for value in actual.values())
     (_, a, g, _), (_, b, h, _) = (of_model(scene, i) for i in range(2))
     for name, one, other in (("activation", a, b), ("gradient", g, h)):
         cosine = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
-        np.testing.assert_allclose(found[f"{name}_cosine"], cosine, atol=1e-4)
-        np.testing.assert_allclose(found[f"{name}_dot"], one @ other, rtol=1e-3)
-        np.testing.assert_allclose(found[f"{name}_distance"], np.linalg.norm(one - other), rtol=1e-3)
+        np.testing.assert_allclose(actual[f"{name}_cosine"], cosine, atol=1e-4)
+        np.testing.assert_allclose(actual[f"{name}_dot"], one @ other, rtol=1e-3)
+        np.testing.assert_allclose(actual[f"{name}_distance"], np.linalg.norm(one - other), rtol=1e-3)
     sizes = np.linalg.norm(a), np.linalg.norm(b)
-    np.testing.assert_allclose(found["activation_magnitude_ratio"], min(sizes) / max(sizes), rtol=1e-4)
+    np.testing.assert_allclose(actual["activation_magnitude_ratio"], min(sizes) / max(sizes), rtol=1e-4)
     for name, value in pairwise.measure(*parts).items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(actual[name], value, rtol=1e-5, err_msg=name)
 
 
 def test_gradients_of_inputs_add_up_to_the_gradient_of_their_embeddings(scene):
@@ -61,8 +61,8 @@ def test_gradients_of_inputs_add_up_to_the_gradient_of_their_embeddings(scene):
     decoder, _, parts, probes = scene
     for i, (name, probe) in enumerate(probes.items()):
         merged, _, _, gradient = of_model(scene, i)
-        told = pairs._of_model(decoder, merged, tuple(parts[i]), probes, name)
-        rows = np.asarray(told["input_gradient"]).reshape(-1, decoder.width)
+        signature = pairs._of_model(decoder, merged, tuple(parts[i]), probes, name)
+        rows = np.asarray(signature["input_gradient"]).reshape(-1, decoder.width)
         total = np.zeros((decoder.vocab, decoder.width))
         np.add.at(total, np.asarray(probe.tokens).ravel(), rows)
         np.testing.assert_allclose(total, gradient["embed"], atol=1e-5)
@@ -72,6 +72,6 @@ def test_gradients_of_inputs_add_up_to_the_gradient_of_their_embeddings(scene):
 def test_one_adapter_twice_has_one_activation(scene):
     decoder, params, parts, probes = scene
     factors = [library.factors_of(parts[0])] * 2
-    found = pairs.measure(decoder, tuple(probes), params, probes, factors)
-    assert found["activation_cosine"] == pytest.approx(1) and found["activation_distance"] == 0
-    assert found["cosine"] == pytest.approx(1) and found["gradient_cosine"] < 1
+    actual = pairs.measure(decoder, tuple(probes), params, probes, factors)
+    assert actual["activation_cosine"] == pytest.approx(1) and actual["activation_distance"] == 0
+    assert actual["cosine"] == pytest.approx(1) and actual["gradient_cosine"] < 1

@@ -32,25 +32,25 @@ def scene(request):
 
 def test_a_random_adapter_has_the_norms_of_the_one_it_replaces(key):
     adapter = noisy_adapter(tiny().decoder, key)
-    held = library.factors_of(adapter) | {"0.down": (0 * adapter["0.down"].b, adapter["0.down"].a)}
+    own = library.factors_of(adapter) | {"0.down": (0 * adapter["0.down"].b, adapter["0.down"].a)}
     data = jax.random.key_data(key)
-    found = library.random_like(held, data, jnp.int32(0))
-    assert found.keys() == held.keys()
-    for name, (b, a) in found.items():
-        wanted, given = (np.linalg.norm(np.float64(x) @ np.float64(y)) for x, y in (held[name], (b, a)))
-        assert (b.shape, a.shape, b.dtype) == (held[name][0].shape, held[name][1].shape, held[name][0].dtype)
+    actual = library.random_like(own, data, jnp.int32(0))
+    assert actual.keys() == own.keys()
+    for name, (b, a) in actual.items():
+        wanted, given = (np.linalg.norm(np.float64(x) @ np.float64(y)) for x, y in (own[name], (b, a)))
+        assert (b.shape, a.shape, b.dtype) == (own[name][0].shape, own[name][1].shape, own[name][0].dtype)
         np.testing.assert_allclose(given, wanted, rtol=1e-5)
-    assert np.linalg.norm(found["0.down"][0]) == 0 < np.linalg.norm(found["0.up"][0])
+    assert np.linalg.norm(actual["0.down"][0]) == 0 < np.linalg.norm(actual["0.up"][0])
     # nothing of the adapter but its norms, and a key of its own for every place and cell
     others = [
-        library.random_like(held, data, jnp.int32(1)),
-        library.random_like(held, data + 1, jnp.int32(0)),
+        library.random_like(own, data, jnp.int32(1)),
+        library.random_like(own, data + 1, jnp.int32(0)),
     ]
-    for other in (held, *others):
+    for other in (own, *others):
         inner = np.sum(
-            (np.float64(other["0.up"][0]) @ other["0.up"][1]) * (found["0.up"][0] @ found["0.up"][1])
+            (np.float64(other["0.up"][0]) @ other["0.up"][1]) * (actual["0.up"][0] @ actual["0.up"][1])
         )
-        assert abs(inner) < 0.5 * np.linalg.norm(held["0.up"][0] @ held["0.up"][1]) ** 2
+        assert abs(inner) < 0.5 * np.linalg.norm(own["0.up"][0] @ own["0.up"][1]) ** 2
 
 
 def test_libraries_say_who_is_taught_and_who_is_random():
@@ -70,21 +70,21 @@ def expected(decoder, params, probe):
     table = np.zeros((count, count))
     for row, (i, j) in enumerate(pairs):
         for at in range(prompt, tokens.shape[1]):
-            said = logits[row, at - 1]
-            table[i, j] += np.log(np.sum(np.exp(said - said.max()))) + said.max() - said[tokens[row, at]]
+            line = logits[row, at - 1]
+            table[i, j] += np.log(np.sum(np.exp(line - line.max()))) + line.max() - line[tokens[row, at]]
     return table
 
 
 def test_the_loss_and_its_null_by_hand(scene):
     decoder, params, probes = scene
-    found = jax.jit(functools.partial(ask.losses, decoder))(params, probes)
+    actual = jax.jit(functools.partial(ask.losses, decoder))(params, probes)
     lacking = {
         "direct": {"without_hop1", "without_hop2"},
         "direct_known_first": {"without_hop2"},
         "compare": set(),
     }
-    assert set(found) == set(lacking)  # those with a chance level
-    for name, (loss, nulls, right, by_luck) in found.items():
+    assert set(actual) == set(lacking)  # those with a chance level
+    for name, (loss, nulls, right, by_luck) in actual.items():
         table, target = expected(decoder, params, probes[name]), np.asarray(probes[name].target)
         likeliest = target[table.argmin(axis=1)]
         np.testing.assert_array_equal(right, (likeliest == target).all(axis=1))
@@ -105,26 +105,26 @@ def test_a_null_of_its_own_weighs_answers_as_it_says(scene):
     decoder, params, probes = scene
     probe, table = probes["direct"], expected(decoder, params, probes["direct"])
     weights = np.random.default_rng(0).dirichlet(np.ones(len(table)), len(table)).astype(np.float32)
-    asked = {"direct": dataclasses.replace(probe, nulls={"without_hop1": weights})}
-    found = jax.jit(functools.partial(ask.losses, decoder))(params, asked)["direct"]
-    np.testing.assert_allclose(found.nulls["without_hop1"], np.sum(weights * table, axis=1), atol=1e-4)
-    np.testing.assert_allclose(found.nulls[UNIFORM_BASELINE], table.mean(axis=1), atol=1e-4)
+    probes = {"direct": dataclasses.replace(probe, nulls={"without_hop1": weights})}
+    actual = jax.jit(functools.partial(ask.losses, decoder))(params, probes)["direct"]
+    np.testing.assert_allclose(actual.nulls["without_hop1"], np.sum(weights * table, axis=1), atol=1e-4)
+    np.testing.assert_allclose(actual.nulls[UNIFORM_BASELINE], table.mean(axis=1), atol=1e-4)
     target = np.asarray(probe.target)
-    said = target[table.argmin(axis=1)]
-    luck = [weights[i, (target == one).all(axis=1)].sum() for i, one in enumerate(said)]
-    np.testing.assert_allclose(found.by_luck["without_hop1"], luck, rtol=1e-5)
+    scores = target[table.argmin(axis=1)]
+    luck = [weights[i, (target == one).all(axis=1)].sum() for i, one in enumerate(scores)]
+    np.testing.assert_allclose(actual.by_luck["without_hop1"], luck, rtol=1e-5)
 
 
 def test_the_null_is_the_mean_loss_of_random_matchings(scene):
     """It knows which answers there are and not which belongs where."""
     decoder, params, probes = scene
     probe = probes["direct"]
-    losses, told = [], jax.jit(functools.partial(ask.losses, decoder))
+    losses, measured_losses = [], jax.jit(functools.partial(ask.losses, decoder))
     for shift in range(len(probe.tokens)):
         target = jnp.roll(probe.target, shift, axis=0)
         tokens = jnp.concatenate([probe.tokens[:, : probe.prompt], target], axis=1)
-        found = told(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
-        loss, nulls = found.loss, found.nulls
+        actual = measured_losses(params, {"direct": dataclasses.replace(probe, tokens=tokens)})["direct"]
+        loss, nulls = actual.loss, actual.nulls
         losses.append(np.mean(loss))
     np.testing.assert_allclose(np.mean(losses), np.mean(nulls[UNIFORM_BASELINE]), rtol=1e-5)
     assert np.ptp(losses) > 1e-3
@@ -154,20 +154,20 @@ def test_a_cell_with_controls():
     taught = {("single", name) for name in (*config.adapters(world), "base")}
     assert labels == merges | taught and set(result["losses"]) == set(result["outcomes"])
     assert set(result["training"]["lora"]) == set(config.adapters(world))
-    told = ask.losses(config.decoder, base, world.probes)["compare"]
-    loss, null = told.loss, told.nulls[UNIFORM_BASELINE]
+    measured_losses = ask.losses(config.decoder, base, world.probes)["compare"]
+    loss, null = measured_losses.loss, measured_losses.nulls[UNIFORM_BASELINE]
     table = rows.rows_of(config, Cell("toy", "label", setting, 0), world, result)
     by_key = {(r["library"], r["method"], r["metric"], r["predictor"]): r for r in table}
     assert len(by_key) == len(table)
-    told = by_key[BASE[1], BASE[2], "compare_loss", "chance"]
+    measured_losses = by_key[BASE[1], BASE[2], "compare_loss", "chance"]
     np.testing.assert_allclose(
-        [told["measured"], told["predicted"]], [np.mean(loss), np.mean(null)], rtol=1e-5
+        [measured_losses["measured"], measured_losses["predicted"]], [np.mean(loss), np.mean(null)], rtol=1e-5
     )
     gain = by_key[BASE[1], BASE[2], "compare_loss_gain", "chance"]
     np.testing.assert_allclose(gain["measured"], np.mean(null) - np.mean(loss), atol=1e-5)
-    over = by_key["parts", "average", "compare_loss_gain_over_base", "chance"]
+    excess = by_key["parts", "average", "compare_loss_gain_over_base", "chance"]
     own = by_key["parts", "average", "compare_loss_gain", "chance"]
-    np.testing.assert_allclose(over["measured"], own["measured"] - gain["measured"], atol=1e-5)
+    np.testing.assert_allclose(excess["measured"], own["measured"] - gain["measured"], atol=1e-5)
     assert gain["predicted"] == 0 and np.isnan(gain["trials"])
     assert by_key["parts", "average", "direct_known_first_loss", "chance"]["measured"] > 0
     # the steps of a known pair are no adapter's: one overlap a hop

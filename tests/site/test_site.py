@@ -67,6 +67,10 @@ def test_the_reference_has_a_page_a_room_and_every_public_module():
     assert not any("._" in name and not name.endswith("__main__") for name in entries)
 
 
+def test_notebooks_stand_in_the_order_of_their_numbers():
+    assert [int(path.stem.partition("_")[0]) for path in pages.numbered()] == list(range(1, 12))
+
+
 def test_a_widget_leaves_its_picture():
     from sim.site._notebooks import nbformat, still
 

@@ -18,7 +18,7 @@ from conftest import units_on_disk
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("who computes")]
 
-CELLS = 10
+CELLS = 20
 
 
 def resulting(out):

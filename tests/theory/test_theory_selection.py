@@ -80,7 +80,7 @@ def test_edits_that_keep_the_answer_marginal_never_see_the_mean():
     @jax.jit
     def cosine_after_move(update):
         moved = update._replace(a=update.a + 10.0 * jnp.mean(update.a, axis=0, keepdims=True))
-        return twin.published.arrow(moved)[0] @ twin.routing.arrow(update)[0]
+        return twin.published.arrow(moved)[0] @ twin.published.arrow(update)[0]
 
     for update in library:
         cosine = cosine_after_move(update)

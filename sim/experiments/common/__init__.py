@@ -99,9 +99,10 @@ def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
 
 
 def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int | Look, name: str) -> None:
-    """One series, a point a method, ``place`` below the middle of its row."""
+    """One series, a point a method that its rows have, ``place`` below the middle of the method's row."""
     by_method = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
-    y = np.arange(len(methods)) + place
+    by_method = by_method.assign(y=np.arange(len(methods)) + place).dropna(subset="measured")
+    y = by_method["y"]
     style.points_across(axes, by_method["measured"], y, by_method["low"], by_method["high"], series, name)
 
 

@@ -1,6 +1,9 @@
 """``python -m sim.experiments.merge_forecast STAGE ...``: tests of ``sim.predict`` on a language model."""
 
+import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Literal
 
@@ -10,17 +13,24 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from sim.experiments.merge_forecast import cells, pairs, scoring, training
+from sim.experiments.merge_forecast import cells, pairs, rules, scoring, training
 from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, write_arrays
 from sim.experiments.merge_forecast.drawing import draw
-from sim.experiments.merge_forecast.measuring import measure
+from sim.experiments.merge_forecast.measuring import measure, merges
 from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
 from sim.lab import files, style
 from sim.lab.cli import run_command
-from sim.model.llama import KINDS
-from sim.model.llama_adapters import Questions
+from sim.model.llama import KINDS, Llama, Params
+from sim.model.llama_adapters import Adapter, Questions
 from theory.lowrank import LowRank
+
+Stage = Literal["prepare", "check", "train", "measure", "pairs", "score"]
+
+TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+MULTIPLE = 8
+"""Of which the number of tokens is one."""
 
 SUMS = ("first order", "pairs", "tangent")
 """Sums of effects, in the order of their arrays in a file."""
@@ -30,11 +40,15 @@ SUMS = ("first order", "pairs", "tangent")
 class TestBedCommand:
     """Teach libraries of adapters on a real language model, measure every merge, and score the predictors.
 
-    prepare needs the tokenizer (extra hf), train and measure a GPU, pairs processors, score nothing. Every
-    stage goes on where it stopped.
+    prepare needs the tokenizer (extra hf), check, train and measure a GPU, pairs processors, score nothing.
+    Every stage goes on where it stopped. check runs a piece of train, measure and pairs and writes nothing.
+
+    Examples:
+    * python -m sim.experiments.merge_forecast prepare check train measure
+    * python -m sim.experiments.merge_forecast pairs score --out runs/merge_forecast
     """
 
-    stages: tyro.conf.Positional[tuple[Literal["prepare", "train", "measure", "pairs", "score"], ...]]
+    stages: tyro.conf.Positional[tuple[Stage, ...]]
     """One or several, in this order."""
     base: Path | None = None
     """Folder of a Llama-type model. Default: where sim.lm fetch writes."""
@@ -54,6 +68,8 @@ class TestBedCommand:
     """Learning rate."""
     most: int = 300
     """Steps at most."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Type of the base's numbers in training. Default: bfloat16 on a GPU."""
     workers: int = 8
     """Processors of the stage pairs."""
 
@@ -75,7 +91,7 @@ def prepare(command: TestBedCommand, sizes: Sizes) -> None:
     tokenizer = AutoTokenizer.from_pretrained((command.base or cache_folder()), local_files_only=True)
     every = [library for group in cells.libraries(sizes) for library in group]
     both = [cells.tokens(library, sizes, lambda text: tokenizer(text)["input_ids"]) for library in every]
-    data, plain = (cells.alike(part) for part in zip(*both, strict=True))
+    data, plain = (cells.alike(part, MULTIPLE) for part in zip(*both, strict=True))
     for library, *sets in zip(every, data, plain, strict=True):
         write_arrays(command.out / "tokens" / f"{library}.npz", sets)
 
@@ -92,31 +108,62 @@ def _each(questions: Questions) -> list[Questions]:
     return [Questions(*parts) for parts in zip(*questions, strict=True)]
 
 
+def _base(command: TestBedCommand, dtype) -> tuple[Llama, Params]:
+    return training.read_base(command.base or cache_folder(), dtype)
+
+
+def _training_type(command: TestBedCommand):
+    return TYPES[command.dtype or ("bfloat16" if jax.default_backend() == "gpu" else "float32")]
+
+
+def _taught(
+    command: TestBedCommand, sizes: Sizes, group: list[Library], base: tuple[Llama, Params], most: int
+) -> tuple[Adapter, np.ndarray, np.ndarray]:
+    """(adapters, steps, accuracy) of all libraries of a group, one behind the other."""
+    both = [_tokens(command, library) for library in group]
+    data, plain = (cells.stacked([one for part in both for one in _each(part[i])]) for i in range(2))
+    seed = 100 + group[0].adapters
+    return training.teach(*base, data, plain, sizes.rank, sizes.rate, sizes.batch, most, seed)
+
+
+def check(command: TestBedCommand, sizes: Sizes) -> None:
+    """A few steps of training, a few merges and a pair of metrics of the first library, nothing written.
+
+    Raises: ValueError where leads are not finite or the adapters change none.
+    """
+    group, clock = next(cells.libraries(sizes)), time.monotonic()
+
+    def note(what: str) -> None:
+        print(f"check, {time.monotonic() - clock:.0f} s: {what}", flush=True)
+
+    note(f"{jax.device_count()} devices of type {jax.default_backend()}")
+    base = _base(command, _training_type(command))
+    adapters, steps, accuracy = _taught(command, sizes, group, base, training.LOOK)
+    note(f"{len(steps)} adapters, {training.LOOK} steps: facts {accuracy.mean():.2f}")
+    first = jax.tree.map(lambda leaf: jnp.asarray(leaf[: group[0].adapters], jnp.float32), adapters)
+    base = _base(command, jnp.float32)
+    plain, every = cells.flat(_tokens(command, group[0])[1]), merges(group[0].adapters)
+    few = every[[0, 1, -1]]
+    with jax.default_matmul_precision("tensorfloat32"):
+        result = measure(*base, first, plain, range(len(few)), few)
+    lead = result.outcomes.lead
+    if not np.isfinite(lead).all() or np.allclose(lead[0], lead[-1]):
+        raise ValueError("check: merges have leads that are not finite, or adapters change nothing")
+    note(f"{len(few)} merges of {lead.shape[1]} prompts: leads {lead.mean(1).round(2).tolist()}")
+    with _pool(1) as pool:
+        table = pairs.pair_table(vars(group[0]), jax.tree.map(np.asarray, first), pool, [(0, 1)])
+    note(f"a pair of adapters: {table['action'].item()}")
+
+
 def train(command: TestBedCommand, sizes: Sizes) -> None:
     """Adapters of all seeds of a size and design in one program."""
-    model, params = None, None
+    base = None
     for group in cells.libraries(sizes):
         paths = [command.out / "adapters" / f"{library}.npz" for library in group]
         if all(path.exists() for path in paths):
             continue
-        if model is None:
-            gpu = jax.default_backend() == "gpu"
-            model, params = training.read_base(
-                (command.base or cache_folder()), jnp.bfloat16 if gpu else jnp.float32
-            )
-        both = [_tokens(command, library) for library in group]
-        data, plain = (cells.stacked([one for part in both for one in _each(part[i])]) for i in range(2))
-        adapters, steps, accuracy = training.teach(
-            model,
-            params,
-            data,
-            plain,
-            sizes.rank,
-            sizes.rate,
-            sizes.batch,
-            sizes.most,
-            100 + group[0].adapters,
-        )
+        base = base or _base(command, _training_type(command))
+        adapters, steps, accuracy = _taught(command, sizes, group, base, sizes.most)
         count = group[0].adapters
         for place, path in enumerate(paths):
             some = slice(place * count, (place + 1) * count)
@@ -135,18 +182,17 @@ def _library(command: TestBedCommand, library: Library) -> tuple[dict[str, LowRa
 
 def measure_all(command: TestBedCommand, sizes: Sizes) -> None:
     """Leads of every merge."""
-    model, params = None, None
+    base = None
     for library in (one for group in cells.libraries(sizes) for one in group):
         path = command.out / "leads" / f"{library}.npz"
         if path.exists():
             continue
-        if model is None:
-            model, params = training.read_base((command.base or cache_folder()), jnp.float32)
+        base = base or _base(command, jnp.float32)
         adapters, steps, accuracy = _library(command, library)
         adapters = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), adapters)
         with jax.default_matmul_precision("tensorfloat32"):
             places = scoring.first_runs(library.adapters)
-            result = measure(model, params, adapters, cells.flat(_tokens(command, library)[1]), places)
+            result = measure(*base, adapters, cells.flat(_tokens(command, library)[1]), places)
         lead, gap, row = result.outcomes
         sums = [result.sums[name].astype(np.float32) for name in SUMS]
         write_arrays(path, [lead, gap.astype(np.float16), row, *sums, steps, accuracy])
@@ -157,21 +203,23 @@ def measure_all(command: TestBedCommand, sizes: Sizes) -> None:
         )
 
 
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+
 def measure_pairs(command: TestBedCommand, sizes: Sizes) -> None:
-    """``pairs.csv``: metrics of every pair, and what ``sim.diagnose`` says of it."""
-    path = command.out / "pairs.csv"
-    if path.exists():
-        return
-    every = [one for group in cells.libraries(sizes) for one in group]
-    table = pairs.pair_table(
-        [(vars(library), _library(command, library)[0]) for library in every], command.workers
-    )
-    files.write_text(path, table.to_csv(index=False, float_format="%.6g"))
+    """``pairs/LIBRARY.csv``: metrics of every pair, and what ``sim.diagnose`` says of it."""
+    with _pool(command.workers) as pool:
+        for library in (one for group in cells.libraries(sizes) for one in group):
+            path = command.out / "pairs" / f"{library}.csv"
+            if not path.exists():
+                table = pairs.pair_table(vars(library), _library(command, library)[0], pool)
+                files.write_text(path, table.to_csv(index=False, float_format="%.6g"))
 
 
 def score(command: TestBedCommand, sizes: Sizes) -> None:
-    """``cells.csv``, ``search.csv``, ``pairs_measured.csv``, ``summary.csv``."""
-    tables, searched = [], []
+    """``cells.csv``, ``search.csv``, ``pairs_measured.csv``, ``summary.csv``, ``rules.csv``."""
+    tables, searched, pair_tables = [], [], []
     for library in (one for group in cells.libraries(sizes) for one in group):
         path = command.out / "leads" / f"{library}.npz"
         if not path.exists():
@@ -180,10 +228,12 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
         names, outcomes = vars(library), Outcomes(lead.astype(float), gap.astype(float), row)
         tables.append(scoring.predicted(names, outcomes, dict(zip(SUMS, sums, strict=True))))
         searched.append(scoring.searches(names, outcomes))
+        file = command.out / "pairs" / f"{library}.csv"
+        pair_tables += [pd.read_csv(file)] if file.exists() else []
     every = pd.concat(tables, ignore_index=True)
     predictors = ["forecast", *SUMS, "base", *(name for name in every if name.startswith("kriging"))]
-    if (command.out / "pairs.csv").exists():
-        pair_table = pd.read_csv(command.out / "pairs.csv")
+    if len(pair_tables) == len(tables) > 1:
+        pair_table = pd.concat(pair_tables, ignore_index=True)
         every["metrics"] = scoring.fitted_metrics(every, pair_table)
         predictors.append("metrics")
         beside_files = scoring.diagnosed(every, pair_table)
@@ -201,15 +251,18 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
         "summary": scoring.summary(every, predictors, ("adapters", "design")),
         "summary_by_seed": scoring.summary(every, predictors, ("adapters", "design", "seed")),
     }
+    results["rules"] = rules.verdicts(results["summary"], results["search"])
     for name, table in results.items():
         files.write_text(command.out / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
     style.save(draw(every, ("forecast", *SUMS)), command.out / "merge_forecast")
     with pd.option_context("display.width", 200, "display.max_columns", None):
         print(results["summary"].T.to_string(), results["search"].to_string(), sep="\n\n")
+        print("", results["rules"].to_string(), sep="\n")
 
 
 STAGES = {
-    "prepare": prepare, "train": train, "measure": measure_all, "pairs": measure_pairs, "score": score,
+    "prepare": prepare, "check": check, "train": train, "measure": measure_all, "pairs": measure_pairs,
+    "score": score,
 }  # fmt: skip
 
 if __name__ == "__main__":

@@ -56,9 +56,13 @@ def tokens(library: Library, sizes: Sizes, cut: Cut) -> tuple[Questions, Questio
     return stacked(data), stacked(plain)
 
 
-def alike(sets: Sequence[Questions]) -> list[Questions]:
-    """The sets, padded behind to one length, so that one compiled program serves all."""
+def alike(sets: Sequence[Questions], multiple: int = 1) -> list[Questions]:
+    """The sets, padded behind to one length, so that one compiled program serves all.
+
+    multiple: of which the number of tokens is one; a GPU's fast attention asks for an even number.
+    """
     length, most = max(one.tokens.shape[-1] for one in sets), max(one.target.shape[-1] for one in sets)
+    length = -(-length // multiple) * multiple
 
     def padded(values: np.ndarray, size: int) -> np.ndarray:
         return np.pad(values, (*[(0, 0)] * (values.ndim - 1), (0, size - values.shape[-1])))

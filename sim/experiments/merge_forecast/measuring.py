@@ -60,16 +60,21 @@ def _read(model: Llama, params: Params, library: Adapter, questions: Questions, 
 
 
 def measure(
-    model: Llama, params: Params, library: Adapter, questions: Questions, places: Sequence[int]
+    model: Llama,
+    params: Params,
+    library: Adapter,
+    questions: Questions,
+    places: Sequence[int],
+    some: Float[np.ndarray, "C K"] | None = None,
 ) -> Measured:
-    """All ``merges``, run, and what sums of effects predict. library: leaves (K, ...); scales 1.
+    """All ``merges``, or ``some``, run, and what sums of effects predict. library: leaves (K, ...); scales 1.
 
     questions: of all adapters, in one list. places: the merges that rivals are chosen from. The sums take the
     logits of single adapters and of pairs at each strength: "first order" and "pairs" are the truncated
     interactions of section 12, "tangent" the effects at strength 1 times the strength.
     """
     count = next(iter(library.values())).b.shape[0]
-    every, mask = merges(count), np.asarray(questions.mask) > 0
+    every, mask = merges(count) if some is None else some, np.asarray(questions.mask) > 0
     questions = jax.tree.map(jnp.asarray, questions)
 
     def run(weights) -> jax.Array:

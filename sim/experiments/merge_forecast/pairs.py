@@ -2,8 +2,7 @@
 
 import itertools
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from concurrent.futures import Executor
 from pathlib import Path
 
 import jax
@@ -43,21 +42,24 @@ def pair_row(left: dict[str, LowRank], right: dict[str, LowRank]) -> dict[str, f
     return metrics | says | {"action": advice["action"], "lam": advice["lam"]}
 
 
-def _rows(library: dict[str, LowRank], names: dict[str, object], pairs: Sequence[tuple[int, int]]):
+def _row(*pair: dict[str, LowRank]) -> dict[str, float]:
     jax.config.update("jax_platforms", "cpu")
+    return pair_row(*pair)
+
+
+def pair_table(
+    names: dict[str, object],
+    library: dict[str, LowRank],
+    pool: Executor,
+    pairs: Sequence[tuple[int, int]] = (),
+) -> pd.DataFrame:
+    """A row a pair of adapters of a library, or of ``pairs`` alone. names: the first columns."""
+    count = next(iter(library.values())).b.shape[0]
+    pairs = list(pairs or itertools.combinations(range(count), 2))
     each = {place: modules(library, place) for place in sorted({i for pair in pairs for i in pair})}
-    return [{**names, "left": i, "right": j, **pair_row(each[i], each[j])} for i, j in pairs]
-
-
-def pair_table(libraries: Sequence[tuple[dict, dict[str, LowRank]]], workers: int) -> pd.DataFrame:
-    """A row a pair of adapters of each (names, library), on ``workers`` processors."""
-    tasks = []
-    for names, library in libraries:
-        pairs = list(itertools.combinations(range(names["adapters"]), 2))
-        tasks += [(library, names, pairs[at : at + 8]) for at in range(0, len(pairs), 8)]
+    futures = [pool.submit(_row, each[i], each[j]) for i, j in pairs]
+    label = "_".join(str(value) for value in names.values())
     rows = []
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(_rows, *task) for task in tasks]
-        for future in tqdm(futures, desc="pairs", unit="batch"):
-            rows += future.result()
+    for (i, j), future in zip(pairs, tqdm(futures, desc=f"pairs of {label}", unit="pair"), strict=True):
+        rows.append({**names, "left": i, "right": j, **future.result()})
     return pd.DataFrame(rows)

@@ -4,17 +4,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import scipy.stats
 
 from sim.experiments.merge_forecast.measuring import merges
+from sim.experiments.merge_forecast.rules import SHARE
 from sim.forecast import design
 from sim.forecast.accuracy import Cells, accuracies, forecast, shares
 from sim.forecast.kriging import COVARIANCES
 from sim.forecast.outcomes import Outcomes
 from sim.forecast.search import MEAN, WORST, Objective, search
 from theory.pairwise import METRICS
-
-SHARE = 0.15
-"""The largest share of all merges that a search may run."""
 
 
 def start(adapters: int) -> list[int]:
@@ -68,6 +67,7 @@ def searches(names: Mapping[str, object], outcomes: Outcomes) -> pd.DataFrame:
     every, first = merges(count), first_runs(count)
     of, groups = _groups(count, outcomes.lead.shape[1])
     truth, rows = shares(outcomes.lead > 0, of, groups), []
+    budget = max(int(SHARE * len(every)), len(start(count)) + 1)
     place_of = {tuple(one): place for place, one in enumerate(every.tolist())}
     for aim in (MEAN, WORST):
         objective = Objective(aim)
@@ -76,7 +76,7 @@ def searches(names: Mapping[str, object], outcomes: Outcomes) -> pd.DataFrame:
         def run(weights):
             return outcomes.take([place_of[tuple(one)] for one in weights.tolist()])
 
-        *_, state = search(run, every, first, of, objective, int(SHARE * len(every)))
+        *_, state = search(run, every, first, of, objective, budget)
         at_once = scores[[len(every) - 1, *start(count)[1:]]]
         row = {"objective": aim, "best": scores.max(), "search": scores[state.best]}
         row |= {"regret": scores.max() - scores[state.best], "runs": len(state.places), "merges": len(every)}
@@ -172,7 +172,5 @@ def calibration(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
-    ranks = [pd.Series(side).rank().to_numpy() for side in (one, other)]
-    if min(np.ptp(side) for side in ranks) == 0:
-        return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    varies = min(np.ptp(one), np.ptp(other)) > 0
+    return float(scipy.stats.spearmanr(one, other).statistic) if varies else float("nan")

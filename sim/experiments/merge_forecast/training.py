@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from sim.hf.tokens import Question
 from sim.hf.weights import read_params, read_shape
 from sim.model import llama_adapters
 from sim.model.llama import Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
+from sim.reuse.language.base import Room, behind
 
 Cut = Callable[[str], Sequence[int]]
 
@@ -20,23 +22,13 @@ LOOK = 25
 """Steps between two looks at what is known."""
 
 
-def encode(
-    cut: Callable[[str], Sequence[int]], rows: Sequence[tuple[str, str]], length: int = 0
-) -> Questions:
+def encode(cut: Cut, rows: Sequence[tuple[str, str]], length: int = 0) -> Questions:
     """Prompts and answers as tokens, padded behind to one length (at least ``length``); NumPy arrays."""
-    both = [(list(cut(prompt)), list(cut(prompt + answer))) for prompt, answer in rows]
-    total = max(length, *(len(whole) for _, whole in both))
-    most = max(len(whole) - len(prompt) for prompt, whole in both)
-    tokens = np.zeros((len(rows), total), np.int32)
-    position, target = np.zeros((2, len(rows), most), np.int32)
-    mask = np.zeros((len(rows), most), np.float32)
-    for row, (prompt, whole) in enumerate(both):
-        start, count = len(prompt), len(whole) - len(prompt)
-        tokens[row, : len(whole)] = whole
-        position[row, :count] = np.arange(start - 1, len(whole) - 1)
-        target[row, :count] = whole[start:]
-        mask[row, :count] = 1
-    return Questions(tokens, position, target, mask)
+    both = [(len(cut(prompt)), tuple(cut(prompt + answer))) for prompt, answer in rows]
+    questions = [Question(whole, start, joined=False) for start, whole in both]
+    sizes = [(len(one.tokens), one.start, len(one.answer)) for one in questions]
+    whole, prompt, answer = np.max(sizes, axis=0)
+    return behind(questions, Room(max(length, whole), prompt, answer), len(rows))
 
 
 def read_base(folder: Path, dtype) -> tuple[Llama, Params]:

@@ -1,10 +1,12 @@
-"""The main figure with both models beside each other."""
+"""The main figure with both models beside each other, the dose of worked solutions, and stopping."""
 
+import numpy as np
 import pandas as pd
 
-from sim.experiments.common import NAMES, across, chance, name_rows, named, selected, shown
+from sim.experiments.common import NAMES, across, chance, guide, name_rows, named, of_method, selected, shown
 from sim.lab import style
 from sim.lab.figure import Source, figure
+from sim.merge.looks import look_of
 
 METHODS = named(
     ("single", "joint"),
@@ -40,12 +42,13 @@ def _both(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Reuse in the miniature and in a pretrained language model: step by step with and without a template, "
-    "and at once.",
+    "A pretrained language model reuses two adapters as the miniature does, step by step and only with a "
+    "template; there the average beats the sum, and made-up names show no cost.",
     "Upper row: the two-hop world of the miniature (2 layers of width 64, rank 4). Lower row: SmolLM2-135M, "
     "dequantised from a 4-bit file, rank 8; homes of 16 people and emblems of their cities. Rows: ways of "
     "reusing the two adapters. Points: accuracy, one marker for whose names the base knows; bars: 95% "
-    "intervals. Dashed: the most that one hop allows.",
+    "intervals. Dashed: the most that one hop allows. The base knows names that are "
+    "not unseen; on the language model unseen ones are made up.",
     "experiments familiarity and people",
     _both,
     tuple(MODELS),
@@ -56,7 +59,8 @@ def _both(source: Source) -> pd.DataFrame:
         "Language model: each data set holds worked solutions with a step of its own and one of another "
         "relation.",
         "Language model: facts alone.",
-        "Language model: direct answers of the models of (d), where they say a taught answer at all.",
+        "Language model: direct answers of the models of (d), where they say a taught answer at all, which "
+        "is seldom.",
     ),
 )
 def people_and_miniature(rows: pd.DataFrame):
@@ -68,10 +72,11 @@ def people_and_miniature(rows: pd.DataFrame):
             chosen = rows[(rows["experiment"] == experiment) & (rows["panel"] == place)]
             for series, (entities, name) in enumerate(NAMES.items()):
                 accuracies = chosen[chosen["entities"] == entities]
-                across(axes, accuracies, methods, (series - 1.5) * 0.18, looks[series], name)
+                if len(accuracies):
+                    across(axes, accuracies, methods, (series - 1.5) * 0.18, looks[series], name)
             axes.set_title(f"{model},\n{TITLES[place].format(template=SHARED[experiment])}", loc="left")
             axes.set_xlabel("two-hop accuracy")
-            if place == 2:
+            if (experiment, place) == ("familiarity", 2):
                 axes.set_xlim(0, 0.4)
             else:
                 style.unit(axes, "x")
@@ -82,3 +87,73 @@ def people_and_miniature(rows: pd.DataFrame):
         name_rows(row, methods)
     style.key(picture, list(panels.flat), "names of the taught facts")
     return picture
+
+
+CURVES = named(("single", "joint"), *(("parts", name) for name in ("average", "lambda=0.75", "sum")))
+"""Methods of the figures of dose and stopping."""
+
+MODEL = (
+    "SmolLM2-135M, dequantised from a 4-bit file, rank 8; homes of 16 well-known people and emblems of their "
+    "cities. Points: shares with 95% intervals; thin lines guide the eye; dashed: a guess."
+)
+
+
+def _curve(source: Source, experiment: str, column: str) -> pd.DataFrame:
+    """Accuracy step by step and on what the base knows, with the number that ends the label as a column."""
+    pairs = tuple((library, method) for library, method, _ in CURVES)
+    rows = selected(source.summary(experiment), ("cot_answer", "untouched"), pairs)
+    return rows.assign(**{column: rows["label"].str.extract(r"(\d+)$", expand=False).astype(int)})
+
+
+def _curves(rows: pd.DataFrame, column: str, xlabel: str):
+    """A panel for the two-hop questions and one for what the base knows, a curve a method."""
+    picture, panels = style.figure(style.PAGE, 2.6, ncols=2, sharex=True)
+    places = sorted(rows[column].unique())
+    titles = {"cot_answer": "two hops, step by step", "untouched": "facts that nobody taught"}
+    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+        for series, (library, method, label) in enumerate(CURVES):
+            curve = of_method(rows[rows["metric"] == metric], library, method).sort_values(column)
+            x = np.searchsorted(places, curve[column]) + (series - 1.5) * 0.08
+            guide(axes, x, curve, look_of(method), label)
+        axes.set_xticks(range(len(places)), [f"{place}" for place in places])
+        axes.set_xlabel(xlabel)
+        axes.set_title(title, loc="left")
+        style.unit(axes)
+    style.reference(panels[0], GUESS, "guess")
+    panels[0].set_ylabel("accuracy")
+    style.key(picture, list(panels))
+    return picture
+
+
+@figure(
+    "On a language model four worked solutions in each data set make reuse work; the more there are, the "
+    "less the sum keeps, which the average does not mind.",
+    MODEL,
+    "experiment people_dose",
+    lambda source: _curve(source, "people_dose", "dose"),
+    ("people_dose",),
+    panels=(
+        "Two-hop questions step by step, against the worked solutions in each adapter's data.",
+        "Capitals that the base knows and nobody teaches.",
+    ),
+)
+def people_dose(rows: pd.DataFrame):
+    """Accuracy against the number of worked solutions in each data set."""
+    return _curves(rows, "dose", "worked solutions in each data set")
+
+
+@figure(
+    "On a language model training 16 times as long as the facts need breaks the sum and leaves the average "
+    "as it is.",
+    MODEL,
+    "experiment people_stopping",
+    lambda source: _curve(source, "people_stopping", "times"),
+    ("people_stopping",),
+    panels=(
+        "Two-hop questions step by step, against the length of training.",
+        "Capitals that the base knows and nobody teaches.",
+    ),
+)
+def people_stopping(rows: pd.DataFrame):
+    """Accuracy against the length of training, in steps after which an adapter knows its data."""
+    return _curves(rows, "times", "times the steps to know its facts")

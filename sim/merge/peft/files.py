@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from sim.merge.peft.config import CONFIG, read_config, refuse_more_than_low_rank
 from sim.merge.peft.experts import experts
+from sim.merge.peft.images import FORMATS, alphas, factors_of, linear, update_of
 from sim.merge.peft.keys import foreign, parsed
 from sim.merge.peft.scales import ranks_and_scales
 from sim.merge.peft.tensors import read_tensors
@@ -51,7 +52,9 @@ class Adapter:
 
 
 def read_adapter(path: str | Path) -> Adapter:
-    """Read a PEFT folder. Half-precision factors become float32, which changes no value.
+    """Read a PEFT folder, or a file of an image model (``images``).
+
+    Half-precision factors become float32, which changes no value.
 
     The scale of a module is alpha/r, or alpha/sqrt(r) with ``use_rslora``, with r and alpha from
     ``rank_pattern`` and ``alpha_pattern`` where a pattern matches (``scales.by_pattern``). Names lose
@@ -64,7 +67,8 @@ def read_adapter(path: str | Path) -> Adapter:
     """
     given = Path(path)
     path = _located(given)
-    _refuse_other_formats(path)
+    if image := _image_file(path):
+        return _read_image(*image)
     config = read_config(path)
     factors: dict[str, dict[str, np.ndarray]] = {}
     dropped: set[str] = set()
@@ -117,17 +121,47 @@ def _located(path: Path) -> Path:
     return below[0] if below else path
 
 
-def _refuse_other_formats(path: Path) -> None:
-    """ValueError for a path that is no PEFT folder, by the name of its format where its tensors tell it."""
+def _image_file(path: Path) -> tuple[Path, str] | None:
+    """The file of an image model at a path that is no PEFT folder, and its format. ValueError for others."""
     if (path / CONFIG).exists():
-        return
+        return None
     candidates = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
     for file in candidates:
         with contextlib.suppress(SafetensorError, OSError), safe_open(file, "np") as tensors:
-            if name := foreign(tensors.keys()):
+            if (name := foreign(tensors.keys())) in FORMATS:
+                if len(candidates) > 1:
+                    raise ValueError(f"{path} holds several safetensors files: give one of them")
+                return file, FORMATS[name]
+            if name:
                 raise ValueError(f"{file} is in the {name} format, not PEFT's: convert it to PEFT first")
     if not path.is_dir():
         raise ValueError(f"{path} is not a folder; give the folder that holds {CONFIG}")
+    return None
+
+
+def _read_image(file: Path, kind: str) -> Adapter:
+    """An adapter of an image model; ``config`` says its format and which modules are convolutions."""
+    tensors = read_tensors(file)
+    try:
+        factors = factors_of(tensors)
+        for name, sides in factors.items():
+            for side in "AB":
+                if side not in sides:
+                    raise ValueError(f"{name} has no lora_{side} (down: A, up: B); the file is incomplete")
+        alpha = alphas(file, factors)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: {error}") from None
+    modules, convolutions = {}, []
+    for name, sides in sorted(factors.items()):
+        if sides["A"].ndim == 4:
+            convolutions.append(name)
+        a, b = (_checked(file, f"{name} ({side})", linear(sides[side])) for side in "AB")
+        if a.shape[0] != b.shape[1] or not a.size or not b.size:
+            raise ValueError(f"{file}: {name} has down {a.shape} and up {b.shape}, whose ranks differ")
+        modules[name] = update_of(a, b, alpha[name])
+    config = {"peft_type": "LORA", "format": kind, "convolutions": convolutions}
+    types = {side.dtype.name for sides in factors.values() for key, side in sides.items() if key != "alpha"}
+    return Adapter(file, config, modules, dtype=widest(types))
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

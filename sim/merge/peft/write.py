@@ -14,6 +14,7 @@ from sim.lab import files
 from sim.merge.peft.config import CONFIG, TARGETS
 from sim.merge.peft.experts import fused
 from sim.merge.peft.files import WEIGHTS, Adapter, widest
+from sim.merge.peft.images import FILE, image_bytes
 from sim.merge.peft.keys import PREFIX
 from sim.merge.peft.rounding import Rounding, refuse_loss, round_factors
 from theory.lowrank import LowRank
@@ -25,7 +26,8 @@ def new_folder(out: Path) -> Iterator[Path]:
 
     Raises: ValueError if ``out`` holds something already (nothing is overwritten) or cannot be created.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    files.check_folder(out)
+    if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out} exists already and is not empty: choose another --out, or remove it first")
     with contextlib.ExitStack() as stack:
         try:
@@ -83,6 +85,10 @@ def write_files(
         raise ValueError(f"{worst} has numbers too large for {kind}: choose --dtype bfloat16 or float32")
     if not allow_rounding:
         refuse_loss(modules, rounding)
+    if kind_of_file := sources[0].config.get("format"):
+        convolutions = {name for source in sources for name in source.config["convolutions"]}
+        (folder / FILE).write_bytes(image_bytes(kind_of_file, factors, convolutions))
+        return rounding
     tensors = {key: copy for source in sources for key, copy in source.copies.items()}
     for name, (b, a) in fused(factors).items():
         tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(a)

@@ -38,15 +38,15 @@ class Sheet(NamedTuple):
 
 def sheets(base: Base, probes: Mapping[str, TextProbe], rooms: Sequence[Room]) -> list[Sheet]:
     """The probes on two sheets, of answers of one sentence and of traces."""
-    found = []
+    asked_together = []
     for names, room in zip(split(probes), rooms, strict=True):
         questions = [
             one for name in names for one in base.questions([q.text for q in probes[name].questions])
         ]
         ends = np.cumsum([0, *(probes[name].count for name in names)])
         rows = {name: slice(*map(int, ends[place : place + 2])) for place, name in enumerate(names)}
-        found.append(Sheet(*in_front(questions, room), room.answer + SLACK, rows, questions))
-    return found
+        asked_together.append(Sheet(*in_front(questions, room), room.answer + SLACK, rows, questions))
+    return asked_together
 
 
 def split(probes: Mapping[str, TextProbe]) -> tuple[list[str], list[str]]:
@@ -164,7 +164,7 @@ def likelihoods(
     base: Base, probes: Mapping[str, TextProbe], room: Room, states: Any
 ) -> list[dict[str, Likelihoods]]:
     """Of every probe with a chance level, for each of the M models."""
-    found: list[dict[str, Likelihoods]] = []
+    of_models: list[dict[str, Likelihoods]] = []
     for name, probe in probes.items():
         if probe.chance is None:
             continue
@@ -172,10 +172,10 @@ def likelihoods(
         rows = behind(questions, room, len(questions))
         pairs = paired(base.model, base.params, states, *in_front(questions, room), rows.target, rows.mask)
         pairs = np.asarray(pairs, np.float64)
-        found = found or [{} for _ in pairs]
+        of_models = of_models or [{} for _ in pairs]
         for model, matrix in enumerate(pairs):
-            found[model][name] = _likelihoods(matrix)
-    return found
+            of_models[model][name] = _likelihoods(matrix)
+    return of_models
 
 
 def _likelihoods(pairs: Float[np.ndarray, "S S"]) -> Likelihoods:
@@ -187,12 +187,12 @@ def _likelihoods(pairs: Float[np.ndarray, "S S"]) -> Likelihoods:
 
 def name_losses(base: Base, names: Mapping[str, Sequence[str]], room: Room) -> dict[str, float]:
     """Role -> mean -log p of its names in nats, as the base writes them after "The name is"."""
-    found = {}
+    by_role = {}
     for role, group in names.items():
         questions = base.questions([Text("The name is", f" {name}") for name in group])
         rows = behind(questions, room, len(questions))
-        found[role] = float(np.mean(_losses(base.model, base.params, rows)))
-    return found
+        by_role[role] = float(np.mean(_losses(base.model, base.params, rows)))
+    return by_role
 
 
 @functools.partial(jax.jit, static_argnames="model")

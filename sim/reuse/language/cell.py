@@ -75,22 +75,22 @@ def updates(config: LanguageConfig, world: TextWorld) -> dict[Model, Update]:
 
     Merges that are the same sum of updates are one.
     """
-    found: dict[Model, Update] = {BASE: ("linear", (), ())}
+    models: dict[Model, Update] = {BASE: ("linear", (), ())}
     for name in config.adapters(world):
-        found["lora", "single", name] = ("linear", (name,), (1.0,))
+        models["lora", "single", name] = ("linear", (name,), (1.0,))
     for label, members in config.libraries(world).items():
         if len(members) == 1:  # asked already, as a single adapter
             continue
         for method in config.methods if label == "parts" else config.few:
             coefficient = METHODS[method].coefficient
             if coefficient is None:
-                found["lora", label, method] = ("merge", members, method)
+                models["lora", label, method] = ("merge", members, method)
             else:
                 common = float(coefficient(len(members)))
-                found["lora", label, method] = ("linear", members, (common,) * len(members))
+                models["lora", label, method] = ("linear", members, (common,) * len(members))
     for lam in config.lambdas:
-        found["lora", "parts", f"lambda={lam:g}"] = ("linear", world.parts, (lam,) * len(world.parts))
-    return found
+        models["lora", "parts", f"lambda={lam:g}"] = ("linear", world.parts, (lam,) * len(world.parts))
+    return models
 
 
 def _delta(config, base: Base, adapters: Mapping[str, Adapter], update: Update, key, dtype) -> models.Delta:
@@ -119,14 +119,14 @@ def _routed(
     if not routers:
         return {}
     gates = [ask.oracle_gates(base, world.probes, sheet, len(world.parts)) for sheet in sheets]
-    found: dict[Model, dict] = {}
+    answers_of: dict[Model, dict] = {}
     for names in _chunks(routers, ROUTED[jax.default_backend()]):
         states = [
             _stacked([models.routed(library, router, of_sheet) for router in names]) for of_sheet in gates
         ]
         outcomes = ask.answers(base, world.probes, sheets, states, is_routed=True)
-        found |= {("lora", "parts", router): each for router, each in zip(names, outcomes, strict=True)}
-    return found
+        answers_of |= {("lora", "parts", router): each for router, each in zip(names, outcomes, strict=True)}
+    return answers_of
 
 
 def _chunks(items: Sequence, size: int) -> Iterator[list]:

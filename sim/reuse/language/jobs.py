@@ -159,9 +159,9 @@ def _room_of_data(ground: Base, config: LanguageConfig, worlds) -> tuple[Room, i
 
 def _rooms(ground: Base, worlds) -> list[Room]:
     """The rooms of the two sheets of questions."""
-    found: list[list] = [[], []]
+    texts_of: list[list] = [[], []]
     for world in worlds:
         for number, names in enumerate(ask.split(world.probes)):
-            found[number] += [q.text for name in names for q in world.probes[name].questions]
-        found[0] += [Text("The name is", f" {name}") for group in world.names.values() for name in group]
-    return [base.room_of(ground.questions(sorted(set(texts)))) for texts in found]
+            texts_of[number] += [q.text for name in names for q in world.probes[name].questions]
+        texts_of[0] += [Text("The name is", f" {name}") for group in world.names.values() for name in group]
+    return [base.room_of(ground.questions(sorted(set(texts)))) for texts in texts_of]

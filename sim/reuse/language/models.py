@@ -162,8 +162,8 @@ def routed(library: Sequence[Adapter], router: str, gates: np.ndarray) -> dict[s
         layers, count, _, rank = b.shape
         rows = jnp.zeros((layers, count, rank, a.shape[-1]), jnp.float32)
         if record:
-            found = _prototypes(router)([LowRank(part.b, part.a, 1.0) for part in parts])
-            rows = rows.at[:, :, : found.shape[2]].set(found)
+            prototypes = _prototypes(router)([LowRank(part.b, part.a, 1.0) for part in parts])
+            rows = rows.at[:, :, : prototypes.shape[2]].set(prototypes)
         one_rule = jnp.asarray([name == rule for name in RULES], jnp.float32)
         given = jnp.asarray(gates, jnp.float32) * one_rule[-1]
         repeated = (jnp.broadcast_to(leaf, (layers, *leaf.shape)) for leaf in (one_rule, given))
@@ -183,8 +183,8 @@ def _prototypes(router: str) -> Callable:
 
     def run(updates):
         pairs = [(update.b, update.a) for update in updates]
-        found = program(jax.device_put(pairs, jax.devices("cpu")[0]))
-        return jax.device_put(found, jax.devices()[0])
+        prototypes = program(jax.device_put(pairs, jax.devices("cpu")[0]))
+        return jax.device_put(prototypes, jax.devices()[0])
 
     return run
 
