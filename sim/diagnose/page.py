@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.diagnose.draw import labels
+from sim.diagnose.marks import marks, next_command
 from sim.diagnose.tables import FEATURE_KEY, KEY, kind_table, module_table, printed, worst_modules
 from sim.diagnose.verdict import details, verdict
 from sim.lab import report as page
@@ -23,6 +24,8 @@ def as_text(report: Mapping[str, Any]) -> str:
     parts = [
         *(["\n".join(report["warnings"])] if report["warnings"] else []),
         "\n".join(verdict(report)),
+        f"Next: {next_command(report)}",
+        marks(report).to_string(float_format="{:.3f}".format),
         "\n".join(labels(report["adapters"])),
         printed(kind_table(table)),
         f"the {len(worst)} worst of {len(table)} modules\n{printed(worst)}",
@@ -35,6 +38,8 @@ def as_text(report: Mapping[str, Any]) -> str:
 def write(report: Mapping[str, Any], table: pd.DataFrame, picture: Figure, out: Path) -> None:
     """``report.html`` in ``out``: verdict, ``picture``, all tables, and what made them."""
     sections = {
+        "Next": [next_command(report)],
+        "Marks": marks(report),
         "Adapters": labels(report["adapters"]),
         "Matrix kinds": kind_table(table),
         "Worst modules": worst_modules(table),
