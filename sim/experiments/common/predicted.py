@@ -14,6 +14,14 @@ from sim.lab.figure import build_row
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
 """The last is the baseline of the others: merging changes nothing."""
 
+NAMES = {
+    "base": "no change (base)",
+    "coverage": "coverage law",
+    "product": "product of steps",
+    "second_order": "second order",
+}
+"""Names of the predictors that are not their own."""
+
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
@@ -53,14 +61,19 @@ def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS
     return pd.DataFrame(errors)
 
 
-def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: float = 0.0, hollow=False):
-    """A row a predictor: its mean absolute error. ``shift`` sets series apart that share rows."""
-    names = [name for name in PREDICTORS if name in set(errors["predictor"])]
-    by_predictor = errors.set_index("predictor").reindex(names)
-    y = np.arange(len(names)) + shift
-    dark = style.levels(1)[0]
-    style.points_across(
-        axes, by_predictor["measured"], y, by_predictor["low"], by_predictor["high"], dark, label, hollow
-    )
-    style.rows([axes], names)
-    axes.set(xlabel="mean abs. error", xlim=(0, None))
+def errors_across(axes, errors: pd.DataFrame) -> None:
+    """A row a predictor, the best first: mean absolute error, filled over the undecided outcomes, by which
+    the rows are sorted, hollow over all."""
+    scopes = {scope: part.set_index("predictor") for scope, part in errors.groupby("scope")}
+    sorting = scopes.get("undecided", scopes["all"])["measured"].sort_values(kind="stable")
+    names = list(dict.fromkeys([*sorting.index, *scopes["all"].index]))
+    for scope, label, shift in (("undecided", "open outcomes", -0.12), ("all", "all", 0.12)):
+        if scope in scopes:
+            table = (
+                scopes[scope].reindex(names).assign(y=np.arange(len(names)) + shift).dropna(subset="measured")
+            )
+            values = (table[column] for column in ("measured", "y", "low", "high"))
+            style.points_across(axes, *values, style.levels(1)[0], label, hollow=scope == "all")
+    style.rows([axes], [NAMES.get(name, name) for name in names])
+    axes.set(xlabel="mean absolute error", xlim=(0, None))
+    axes.set_title("forecasts", loc="left")
