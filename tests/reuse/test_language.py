@@ -12,7 +12,7 @@ from sim.model import llama, llama_adapters, routing
 from sim.model.llama_adapters import combine
 from sim.reuse.language import ask, models
 from sim.reuse.language.base import Base, behind, room_of
-from sim.reuse.language.cell import updates
+from sim.reuse.language.cell import _factors, updates
 from sim.reuse.language.config import LanguageConfig
 from sim.worlds import build
 from sim.worlds.people import Config, Setting
@@ -85,6 +85,27 @@ def test_merged_models_write_what_whole_passes_with_the_merge_in_the_weights_wri
         )  # fmt: skip
         expected = slowly(base, folded, trace._replace(length=6))
         assert written[["ties", "sum"].index(name)].tolist() == expected
+
+
+def test_sums_in_factors_write_what_dense_ones_write(base, world, rooms, library):
+    adapters = dict(zip(("hop1", "hop2", "joint"), (*library, library[0]), strict=True))
+    trace = ask.sheets(base, world.probes, rooms)[1]
+    written = set()
+    for members, weights in (((), ()), (("hop2",), (1.0,)), (("hop1", "hop2"), (0.25, 0.75))):
+        sums = _factors(adapters, ("linear", members, weights))
+        assert sums["q"].a.shape[1] == 6
+        chosen = [adapters[name] for name in members]
+        dense = combine(chosen, weights) if chosen else models.nothing(base.model, ("v", "down"))
+        dense = models.delta(dense, jnp.float32)
+        both = [
+            np.asarray(
+                ask.write_all(base.model, base.params, stacked(state), *trace[:2], 6, project=how, at=at)
+            )
+            for state, (how, at) in ((sums, ask.PROJECTS["factors"]), (dense, ask.PROJECTS["dense"]))
+        ]
+        np.testing.assert_array_equal(*both)
+        written.add(both[0].tobytes())
+    assert len(written) == 3
 
 
 @pytest.mark.parametrize("router", ["arrow", "arrow_top1", "spectr", "logo"])

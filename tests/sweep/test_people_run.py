@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import libraries
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,12 +25,12 @@ def results(out, name):
 
 
 def test_end_to_end_and_again(tiny_llama, command, monkeypatch, tmp_path):
-    code, _, err = command("sim.sweep", "people", "--base", tiny_llama, "--out", tmp_path)
+    code, _, err = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path)
     assert code == 0, err
-    rows = results(tmp_path, "people")
+    rows = results(tmp_path, "people_dose")
     assert tuple(rows.columns) == ("unit", *CORE, *FIELDS, *VALUES)
-    assert set(rows["unit"]) == {"people/real/shared/seed000"} and set(rows["world"]) == {"people"}
-    assert set(rows["facts"]) == {2} and set(rows["rank"]) == {8} and set(rows["dose"]) == {8}
+    assert set(rows["unit"]) == {"people_dose/real/shared/4/seed000"} and set(rows["world"]) == {"people"}
+    assert set(rows["facts"]) == {2} and set(rows["rank"]) == {8} and set(rows["dose"]) == {4}
     models = set(zip(rows["library"], rows["method"], strict=True))
     assert models == {
         *(("single", name) for name in ("base", "hop1", "hop2", "joint")),
@@ -48,12 +49,45 @@ def test_end_to_end_and_again(tiny_llama, command, monkeypatch, tmp_path):
         for name in ("average", "lambda=0.5")
     ]
     pd.testing.assert_frame_equal(*same)
-    config = json.loads((tmp_path / "people" / "manifest.json").read_text())["config"]
+    config = json.loads((tmp_path / "people_dose" / "manifest.json").read_text())["config"]
     assert config["parts"][0]["base"].startswith(tiny_llama.name)
-    before = (tmp_path / "people" / "results.csv").read_bytes()
+    before = (tmp_path / "people_dose" / "results.csv").read_bytes()
     monkeypatch.setattr(training, "train", None)
-    code, _, err = command("sim.sweep", "people", "--base", tiny_llama, "--out", tmp_path)
-    assert code == 0 and (tmp_path / "people" / "results.csv").read_bytes() == before
+    code, _, err = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 0 and (tmp_path / "people_dose" / "results.csv").read_bytes() == before
+
+
+def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, monkeypatch, tmp_path):
+    libraries.write(tmp_path / "library", tiny_llama, entities=("real", "fake"))
+    monkeypatch.setattr(training, "train", None)
+    given = (
+        "sim.sweep",
+        "people",
+        "--base",
+        tiny_llama,
+        "--adapters",
+        tmp_path / "library",
+        "--out",
+        tmp_path,
+    )
+    code, out, err = command(*given)
+    assert code == 0, err
+    assert "Step by step: sum has" in out
+    rows = results(tmp_path, "people")
+    units = {f"people/{names}/shared/seed005" for names in ("real", "fake")}
+    assert set(rows["unit"]) == units and set(rows["seed"]) == {5} and set(rows["rank"]) == {2}
+    models = set(zip(rows["library"], rows["method"], strict=True))
+    assert models == {
+        *(("single", name) for name in ("base", "hop1", "hop2", "joint")),
+        *(("parts", name) for name in ("average", "sum", "lambda=0.25", "lambda=0.75")),
+    }
+    written = rows[rows["method"] == "joint"].set_index(["label", "metric"])["measured"]
+    assert written["fake/shared", "training_steps"] == 100 and written["real/shared", "trace_recall"] == 0.99
+    before = (tmp_path / "people" / "results.csv").read_bytes()
+    assert command(*given)[0] == 0 and (tmp_path / "people" / "results.csv").read_bytes() == before
+    libraries.write(tmp_path / "other", tiny_llama, entities=("real", "fake"), size=0.1)
+    code, _, err = command(*given[:-3], tmp_path / "other", *given[-2:])
+    assert code == 2 and "another configuration" in err
 
 
 def test_interrupted_and_run_again(tiny_llama, command, monkeypatch, tmp_path):
@@ -130,7 +164,7 @@ def broken(folder, how):
 )
 def test_a_base_that_is_none_is_one_line_and_exit_2(tiny_llama, command, tmp_path, how, message):
     folder = broken(shutil.copytree(tiny_llama, tmp_path / "base"), how)
-    code, _, err = command("sim.sweep", "people", "--base", folder, "--out", tmp_path / "out")
+    code, _, err = command("sim.sweep", "people_dose", "--base", folder, "--out", tmp_path / "out")
     line = err.splitlines()[-1]
     assert code == 2 and message in line and line.startswith("error: ") and "Traceback" not in err
 
@@ -140,6 +174,16 @@ def test_a_base_that_is_none_is_one_line_and_exit_2(tiny_llama, command, tmp_pat
     [
         (["people"], f"no base is there: run python -m sim.lm fetch, or {fetch.REMEDY}"),
         (["people", "--base", "/none"], "--base /none is no folder"),
+        (["people", "--base", "LLAMA", "--adapters", "/none"], "/none holds no library.json: write one with"),
+        (
+            ["people", "--base", "LLAMA", "--adapters", "LIBRARY"],
+            "give the base that they were trained on",
+        ),
+        (["people", "--base", "LLAMA", "--adapters", "OWN", "--seeds", "2"], "--seeds is 2: these adapters"),
+        (
+            ["people_dose", "--adapters", "."],
+            "--adapters is for people --profile quick: leave it out",
+        ),
         (
             ["rank", "--base", "."],
             "--base is for experiments on a language model, such as people: leave it out",
@@ -150,10 +194,19 @@ def test_a_base_that_is_none_is_one_line_and_exit_2(tiny_llama, command, tmp_pat
         ),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_2(tiny_llama, command, arguments, message):
-    arguments = [str(tiny_llama) if word == "LLAMA" else word for word in arguments]
-    code, out, err = command("sim.sweep", *arguments)
-    assert code == 2 and out == "" and err.count("\n") == 1 and message in err
+def test_a_mistake_is_one_line_and_exit_2(tiny_llama, command, tmp_path, arguments, message):
+    """LIBRARY: of a base of other shapes; OWN: of this one."""
+    if "LIBRARY" in arguments:
+        other = shutil.copytree(tiny_llama, tmp_path / "other")
+        config = json.loads((other / "config.json").read_text())
+        (other / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
+        libraries.write(tmp_path / "LIBRARY", other)
+    if "OWN" in arguments:
+        libraries.write(tmp_path / "OWN", tiny_llama)
+    places = {"LLAMA": tiny_llama} | {name: tmp_path / name for name in ("LIBRARY", "OWN")}
+    code, out, err = command("sim.sweep", *(places.get(word, word) for word in arguments))
+    line = err.splitlines()[-1]
+    assert code == 2 and out == "" and "Traceback" not in err and message in line
 
 
 def test_a_loss_that_is_no_number_fails_its_cells_alone(tiny_llama, command, monkeypatch, tmp_path):
@@ -163,3 +216,19 @@ def test_a_loss_that_is_no_number_fails_its_cells_alone(tiny_llama, command, mon
     assert code == 1 and "2 units failed" in err and "the loss of adapter hop2 became NaN or infinite" in err
     units = json.loads((tmp_path / "people_stopping" / "manifest.json").read_text())["failed"]
     assert set(units) == {f"people_stopping/real/shared/x{many}/seed000" for many in (1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["fetch", "--rank", "3"], "fetch takes no options: they belong to teach"),
+        (["teach"], f"no base is there: run python -m sim.lm fetch, or {fetch.REMEDY}"),
+        (["teach", "--base", "LLAMA", "--rank", "9"], "rank is 9; give 1 to 8"),
+        (["teach", "--base", "LLAMA", "--most", "30"], "most is 30: give a multiple of look, 25"),
+        (["teach", "--base", "LLAMA", "--out", "LLAMA"], "exists already and is not empty"),
+        (["teach", "--base", "LLAMA", "--rate", "0"], "a rate and steps above 0"),
+    ],
+)
+def test_a_mistake_in_teaching_is_one_line_and_exit_2(tiny_llama, command, arguments, message):
+    code, out, err = command("sim.lm", *(tiny_llama if word == "LLAMA" else word for word in arguments))
+    assert code == 2 and out == "" and err.count("\n") == 1 and message in err

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from sim.hf.tokens import Question
 from sim.model import llama
-from sim.model.llama import Llama, Params
+from sim.model.llama import Llama, Params, adapted
 from sim.model.llama_adapters import answer_logits, as_it_is, write
 from sim.reuse.ask import Losses
 from sim.reuse.language.base import Base, Room, behind, in_front
@@ -70,17 +70,26 @@ def write_all(
     return jax.vmap(lambda state: write(model, params, state, prompts, padding, length, project, at))(states)
 
 
+PROJECTS = {
+    "factors": (adapted, as_it_is),
+    "dense": (with_delta, as_it_is),
+    "routed": (gated, at_position),
+}
+"""How a matrix is run with the state of a kind, and how the state of one position comes of it."""
+
+
 def answers(
-    base: Base, probes: Mapping[str, TextProbe], sheets: Sequence[Sheet], states: Any, is_routed: bool
+    base: Base, probes: Mapping[str, TextProbe], sheets: Sequence[Sheet], states: Any, kind: str = "dense"
 ) -> list[dict[str, Array]]:
     """Outcomes of the greedy answers of each of the M models: metric -> (S,) int8 (``text.score``).
 
-    states: of ``models.Delta``, or of ``models.Routed`` with the oracle's weights sheet by sheet.
+    states: of adapters (kind "factors"), of ``models.Delta`` ("dense"), or of ``models.Routed`` ("routed"),
+    these with the oracle's weights sheet by sheet.
     """
-    project, at = (gated, at_position) if is_routed else (with_delta, as_it_is)
+    project, at = PROJECTS[kind]
     outcomes: list[dict[str, Array]] = []
     for number, sheet in enumerate(sheets):
-        state = states[number] if is_routed else states
+        state = states[number] if kind == "routed" else states
         tokens = np.asarray(
             write_all(base.model, base.params, state, *sheet[:2], sheet.length, project=project, at=at)
         )

@@ -45,10 +45,15 @@ def run(
     outcomes, likelihoods = {}, {}
     sheets = ask.sheets(base, world.probes, rooms)
     dtype = base.params["q"].dtype
+    # Sums of updates stay factors where there is nothing else to ask: a dense one doubles the work.
+    in_factors = not config.losses and all(kind == "linear" for kind, _, _ in wanted.values())
     for names in _chunks(list(dict.fromkeys(wanted.values())), TOGETHER[jax.default_backend()]):
-        deltas = {name: _delta(config, base, adapters, name, key, dtype) for name in names}
-        states = _stacked([deltas[name] for name in names])
-        answers = ask.answers(base, world.probes, sheets, states, is_routed=False)
+        if in_factors:
+            chosen = {name: _factors(adapters, name) for name in names}
+        else:
+            chosen = {name: _delta(config, base, adapters, name, key, dtype) for name in names}
+        states = _stacked([chosen[name] for name in names])
+        answers = ask.answers(base, world.probes, sheets, states, "factors" if in_factors else "dense")
         more = ask.likelihoods(base, world.probes, rooms[0], states) if config.losses else [{}] * len(answers)
         outcomes |= dict(zip(names, answers, strict=True))
         likelihoods |= dict(zip(names, more, strict=True))
@@ -93,6 +98,13 @@ def updates(config: LanguageConfig, world: TextWorld) -> dict[Model, Update]:
     return models
 
 
+def _factors(adapters: Mapping[str, Adapter], update: Update) -> Adapter:
+    """A sum of updates in factors of all adapters, with weight 0 for those that are not in it: every sum has
+    one shape."""
+    weights = dict(zip(*update[1:], strict=True))
+    return combine(list(adapters.values()), [weights.get(name, 0.0) for name in adapters])
+
+
 def _delta(config, base: Base, adapters: Mapping[str, Adapter], update: Update, key, dtype) -> models.Delta:
     kind, members, how = update
     library = [adapters[name] for name in members]
@@ -124,7 +136,7 @@ def _routed(
         states = [
             _stacked([models.routed(library, router, of_sheet) for router in names]) for of_sheet in gates
         ]
-        outcomes = ask.answers(base, world.probes, sheets, states, is_routed=True)
+        outcomes = ask.answers(base, world.probes, sheets, states, "routed")
         answers_of |= {("lora", "parts", router): each for router, each in zip(names, outcomes, strict=True)}
     return answers_of
 
