@@ -41,7 +41,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 of_effort = parallel.compiler_options
 parallel.compiler_options = lambda effort: of_effort(0)
 
-# Programs without the places in Python that their operations come from: a sixth less CPU time in tests that compile.
+# Programs need not say where in Python their operations stand: a sixth less CPU time where much is compiled.
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # of the processes that tests start
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
