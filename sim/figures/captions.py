@@ -9,7 +9,7 @@ from string import ascii_lowercase
 import pandas as pd
 
 from sim.lab import files
-from sim.lab.figure import Figure
+from sim.lab.figure import COMMANDS, Figure, command_of
 
 RECORD = "tables.json"
 """File of a folder: the origin of each table that computes its own numbers."""
@@ -38,7 +38,8 @@ def of_run(folder: Path) -> Origin:
     manifest = json.loads((folder / "manifest.json").read_text())
     config = manifest["config"]
     options = "--profile paper" if config["profile"] == "paper" else f"--seeds {config['seeds']}"
-    command = f"python -m sim.sweep {config['experiment']} {options}"
+    options = "" if config["experiment"] in COMMANDS else options
+    command = f"{command_of(config['experiment'])} {options}".strip()
     return Origin(command, config["profile"], manifest["seconds"], manifest["device"], options)
 
 

@@ -14,7 +14,7 @@ from sim.figures import captions
 from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
 from sim.lab import files
-from sim.lab.figure import Source
+from sim.lab.figure import COMMANDS, Source, command_of
 from sim.lab.store import table_path
 from sim.reuse.config import MASTERY
 from sim.reuse.language.base import NOTE
@@ -141,7 +141,7 @@ def _judging() -> list[str]:
         "and otherwise as if independent, which is wider.",
         "* Each rule has a date. The runs on this page are older than the rules of 2026-11-29, which were "
         "written with their results known; only later runs are judged beforehand. The rules of 2026-11-30 "
-        "(L1a to L5) were committed before their runs.",
+        "(L1a to L5, 5+b, 5+e) were committed before their runs; those of 5+a that are new were not.",
     ]
 
 
@@ -162,8 +162,7 @@ def bound(rule: Rule, line: Line) -> str:
 def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[str]:
     lines = [f'<a id="{_anchor(item)}"></a>', "", f"### {item.number}. {item.statement}", ""]
     if judgement is None:
-        name = _missing(item, source)[0]
-        return [*lines, f"{_verdict(None)}: make it with `python -m sim.sweep {name} --profile paper`.", ""]
+        return [*lines, f"{_verdict(None)}: make it with `{_command(_missing(item, source)[0])}`.", ""]
     lines += [f"{_verdict(judgement)}{_score(judgement)}. {judgement.evidence}", ""]
     lines += [f"*Limits.* {judgement.limits}", ""] if judgement.limits else []
     history = dict.fromkeys(rule.history for rule in item.rules if rule.history)
@@ -175,7 +174,13 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
     origins = [captions.of_run(source.runs / name) for name in item.experiments]
     options = " ".join(dict.fromkeys(origin.options for origin in origins))
     command = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
+    if item.experiments[0] in COMMANDS:
+        command = command_of(item.experiments[0])
     return [*lines, f"Figure {_figure(item)}. `{command}`: {cost(origins)}.", ""]
+
+
+def _command(name: str) -> str:
+    return command_of(name) + (" --profile paper" if name not in COMMANDS else "")
 
 
 def _fold(summary: str) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from sim.figures import captions, claims_page
 from sim.lab import files, parallel, style
-from sim.lab.figure import FIGURES, TABLES, Figure, Source, committed
+from sim.lab.figure import FIGURES, TABLES, Figure, Source, command_of, committed
 from sim.lab.seeds import EFFORTS, Effort
 from sim.lab.store import compress_tables, is_unfinished, table_path
 
@@ -68,7 +68,7 @@ def _missing(item: Figure, runs: Path | None) -> str:
     names = [name for name in item.experiments if not table_path(folder / name, "summary").exists()]
     if names:
         summaries = ", ".join(f"{name}/summary.csv" for name in names)
-        return f"{summaries} missing; make it with: python -m sim.sweep {names[0]}"
+        return f"{summaries} missing; make it with: {command_of(names[0])}"
     part = [name for name in item.experiments if is_unfinished(folder / name)]
     return f"{', '.join(part)} not finished; go on with: python -m sim.sweep {part[0]}" if part else ""
 

@@ -4,10 +4,16 @@ PEFT gives all rows of a pass the same strengths. Here its layers are switched o
 computed from all factors at once: with A = [A_1; ...; A_K] and B = [s_1 B_1, ..., s_K B_K], a row x of a
 merge gets W x + B (lambda * A x), lambda the strength of each column's adapter. Logits are computed where an
 answer token is decided, and nowhere else.
+
+On a CPU the cores take a pass each. Threads that share a pass wait for each other at every product: where
+other programs use the cores as well, that takes several times the processor's time.
 """
 
 import contextlib
+import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -18,7 +24,7 @@ from sim.hf._run import Strengths, answer_logits, require_finite
 from sim.hf.tokens import Batch
 
 TOKENS = 1024
-"""Tokens of a pass, at most, where the batch itself has no more."""
+"""Tokens of a pass, at most, where the batch itself has no more; half of them on a CPU."""
 
 
 def merge_logits(
@@ -28,51 +34,80 @@ def merge_logits(
 
     Raises: ValueError, naming adapters, prompt and layer, for logits that are not finite.
     """
-    count = max(1, TOKENS // batch.tokens.size)
-    for start in range(0, len(merges), count):
-        some = merges[start : start + count]
-        logits = _pass(loaded, batch, some)
-        for strengths, each in zip(some, logits, strict=True):
-            require_finite(loaded, batch, strengths, each, "the logits")
-        yield len(some), logits
+    kind = loaded.model.device.type
+    count = max(1, (TOKENS // 2 if kind == "cpu" else TOKENS) // batch.tokens.size)
+    groups = [merges[start : start + count] for start in range(0, len(merges), count)]
+    workers = min(len(groups), cores()) if kind == "cpu" else 1
+    model, now = loaded.model, threading.local()
+    head = model.get_base_model().get_output_embeddings()
+    gather = head.register_forward_pre_hook(lambda _, given: (given[0][now.places][None],))
+    each = max(1, cores() // workers)
+    try:
+        with model.disable_adapter(), _adapted(loaded, now), _pool(workers, each, kind) as run:
+            for some, logits in zip(
+                groups, run(lambda some: _pass(loaded, batch, some, now), groups), strict=True
+            ):
+                if logits is None:
+                    break
+                for strengths, one in zip(some, logits, strict=True):
+                    require_finite(loaded, batch, strengths, one, "the logits")
+                yield len(some), logits
+            else:
+                return
+    finally:
+        gather.remove()
+    for some in groups:  # the model does more than read its last states out
+        yield len(some), torch.stack([answer_logits(loaded, batch, one) for one in some])
 
 
-def _pass(loaded: Loaded, batch: Batch, merges: Sequence[Strengths]) -> torch.Tensor:
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _pool(workers: int, threads: int, kind: str) -> Iterator[Callable]:
+    """A ``map`` in order, by this many workers of so many threads each on a CPU."""
+    if kind != "cpu":
+        yield map
+        return
+    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+        yield pool.map
+
+
+def _pass(
+    loaded: Loaded, batch: Batch, merges: Sequence[Strengths], now: threading.local
+) -> torch.Tensor | None:
+    """Logits of merges in one pass; None where the model does more than read its last states out.
+
+    now: what the hooks read of the pass: ``places`` of the logits, ``strengths`` of each row.
+    """
     model, count, rows = loaded.model, len(merges), len(batch.tokens)
     device = model.device
     tokens, mask = (
         torch.as_tensor(part, device=device).repeat(count, 1) for part in (batch.tokens, batch.mask)
     )
     row = np.concatenate([batch.row + rows * number for number in range(count)])
-    row, position = (torch.as_tensor(part, device=device) for part in (row, np.tile(batch.position, count)))
-    strengths = torch.tensor(np.asarray(merges, float), device=device).repeat_interleave(rows, dim=0)
-    head = model.get_base_model().get_output_embeddings()
-    gather = head.register_forward_pre_hook(lambda _, given: (given[0][row, position][None],))
-    try:
-        with torch.inference_mode(), model.disable_adapter(), _adapted(loaded, strengths):
-            logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
-    finally:
-        gather.remove()
-    if logits.shape[:2] != (1, len(row)):  # the model does more than read its last states out
-        return torch.stack([answer_logits(loaded, batch, one) for one in merges])
-    return logits[0].float().reshape(count, len(batch.row), -1)
+    now.places = tuple(torch.as_tensor(part, device=device) for part in (row, np.tile(batch.position, count)))
+    now.strengths = torch.tensor(np.asarray(merges, float), device=device).repeat_interleave(rows, dim=0)
+    now.columns = {}
+    with torch.inference_mode():
+        logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+        if logits.shape[:2] != (1, len(row)):
+            return None
+        return logits[0].float().reshape(count, len(batch.row), -1)
 
 
 @contextlib.contextmanager
-def _adapted(loaded: Loaded, strengths: torch.Tensor) -> Iterator[None]:
-    """Add to each adapted layer what the adapters at these strengths (rows, K) do, within the block."""
+def _adapted(loaded: Loaded, now: threading.local) -> Iterator[None]:
+    """Add to each adapted layer what the adapters do at the strengths (rows, K) of the pass, in the block."""
     own: dict[LoraLayer, dict[str, float]] = {}
     for layer, name, scale in loaded.scaling:
         own.setdefault(layer, {})[name] = scale
-    columns: dict[tuple[tuple[str, int], ...], torch.Tensor] = {}  # the same for all layers of equal ranks
     hooks = []
     try:
         for layer, scales in own.items():
-            ranks = tuple((name, layer.lora_A[name].weight.shape[0]) for name in scales)
-            if ranks not in columns:
-                places = [int(name) for name, rank in ranks for _ in range(rank)]
-                columns[ranks] = strengths[:, None, places].to(loaded.model.dtype)
-            hook = _addition(layer, scales, columns[ranks])
+            hook = _addition(layer, scales, now, loaded.model.dtype)
             hooks.append(layer.get_base_layer().register_forward_hook(hook))
         yield
     finally:
@@ -80,17 +115,16 @@ def _adapted(loaded: Loaded, strengths: torch.Tensor) -> Iterator[None]:
             hook.remove()
 
 
-def _addition(layer: LoraLayer, scales: Mapping[str, float], columns: torch.Tensor) -> Callable:
-    """The hook of a layer whose adapters have these scales; columns: (rows, 1, R) strengths.
-
-    All in the type of the base's numbers.
-    """
-    kind = columns.dtype
+def _addition(layer: LoraLayer, scales: Mapping[str, float], now: threading.local, kind) -> Callable:
+    """The hook of a layer whose adapters have these scales; all in ``kind``, the base's type."""
     a = torch.cat([layer.lora_A[name].weight for name in scales]).to(kind).T
     b = torch.cat([scale * layer.lora_B[name].weight for name, scale in scales.items()], 1).to(kind).T
+    places = tuple(int(name) for name in scales for _ in range(layer.lora_A[name].weight.shape[0]))
 
     def add(_: torch.nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-        change = ((given[0].to(kind) @ a) * columns).flatten(0, 1)
+        if places not in now.columns:  # the same for all layers of equal ranks
+            now.columns[places] = now.strengths[:, None, list(places)].to(kind)
+        change = ((given[0].to(kind) @ a) * now.columns[places]).flatten(0, 1)
         if output.dtype != kind:
             return output + (change @ b).view(output.shape).to(output.dtype)
         return torch.addmm(output.flatten(0, 1), change, b).view(output.shape)

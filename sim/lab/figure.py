@@ -28,6 +28,15 @@ COMMON = ("predicted", "measured", "low", "high", "seeds")
 """Columns of every figure's table; the others identify the point."""
 
 
+COMMANDS: dict[str, str] = {}
+"""Commands that make the tables of experiments, where that is not ``sim.sweep``; by name."""
+
+
+def command_of(experiment: str) -> str:
+    """The command that makes the tables of an experiment, without its options."""
+    return COMMANDS.get(experiment, f"python -m sim.sweep {experiment}")
+
+
 @dataclass(frozen=True)
 class Source:
     """Sources of a figure's numbers: an amount of computing, and a folder of runs.
@@ -46,9 +55,7 @@ class Source:
         """
         path = table_path(self.runs / experiment, table)
         if not path.exists():
-            raise ValueError(
-                f"{path} is missing; make it with: python -m sim.sweep {experiment} --out {self.runs}"
-            )
+            raise ValueError(f"{path} is missing; make it with: {command_of(experiment)} --out {self.runs}")
         return read_table(path)
 
 

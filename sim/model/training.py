@@ -31,6 +31,9 @@ MASTERY = 0.98
 LOOK = 25
 """Steps between two looks at what is known; training takes a multiple of them."""
 
+PATIENCE, PROGRESS = 200, 0.02
+"""Training gives up after so many steps in which what is short of the margin fell by less than this share."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -43,7 +46,8 @@ class Schedule:
     decay:   of the weights.
     warming, cooling: steps of warm-up and decay.
     margin:  nats by which a right answer must lead to count as known (``lead``): training cools and ends
-             once ``MASTERY`` of each group does. None: nothing is looked at, and all steps are taken.
+             once ``MASTERY`` of each group does, or once it gives up (``PATIENCE``). None: nothing is looked
+             at, and all steps are taken.
     overtraining: training begins to cool after so many times the steps after which enough was known.
     tile:    sequences that pass through the model at once.
 
@@ -86,7 +90,8 @@ class Fit(NamedTuple, Generic[Trainable]):
     """What training ends with.
 
     losses: of every step, zero after the last, (schedule.steps,). steps: how many were taken.
-    recall: share of each group that is answered right, NaN of an empty one; {} without a margin.
+    recall: share of each group that is answered right, NaN of an empty one; {} without a margin. A share
+            below ``MASTERY`` after fewer steps than the schedule has: the run gave up.
     """
 
     value: Trainable
@@ -130,20 +135,29 @@ def loss_and_gradient(
     return functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
 
 
-def recall(
-    logits: Callable[[Sequences], Array],
-    group: Sequences,
-    batch: batches.Batch,
-    margins: Float[Array, " M"],
-    tile: int,
-) -> Float[Array, " M"]:
-    """Share of a batch of a group that is answered with a lead above each margin; NaN of an empty batch."""
+class Standing(NamedTuple):
+    """How much of a group is known, means over its sequences, NaN of an empty one.
 
-    def count(sequences):
-        leads = lead(logits(sequences), sequences)[None] > margins[:, None]
-        return jnp.sum(leads & (sequences.weight > 0)[None], axis=1, dtype=jnp.float32)
+    recall: share answered right. enough: share answered with a lead above the margin.
+    shortfall: by how much leads are short of the margin, max(0, margin - lead), in nats.
+    """
 
-    return batches.sum_over(batch, group, count, tile) / batch.count
+    recall: Float[Array, ""]
+    enough: Float[Array, ""]
+    shortfall: Float[Array, ""]
+
+
+def standing(
+    logits: Callable[[Sequences], Array], group: Sequences, batch: batches.Batch, margin: float, tile: int
+) -> Standing:
+    """How much of a batch of a group is known, each sequence alike, whatever its weight above 0."""
+
+    def total(sequences):
+        leads, counts = lead(logits(sequences), sequences), sequences.weight > 0
+        each = Standing(leads > 0, leads > margin, jnp.maximum(margin - leads, 0.0))
+        return jax.tree.map(lambda values: jnp.sum(values, where=counts, dtype=jnp.float32), each)
+
+    return jax.tree.map(lambda value: value / batch.count, batches.sum_over(batch, group, total, tile))
 
 
 def fit(
@@ -158,7 +172,8 @@ def fit(
     """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
 
     A step has the exact gradient of every group that fits its batch. Every ``LOOK`` steps the run looks at
-    what it knows. Of runs that are mapped together each ends by itself, and then stays as it is.
+    what it knows, and gives up if that has not moved for ``PATIENCE`` steps: its adapter cannot learn more.
+    Of runs that are mapped together each ends by itself, and then stays as it is.
 
     Products are of ``PRECISION``: what is trained, not how it is then asked, may round inputs to 10 bits.
 
@@ -189,34 +204,41 @@ def fit(
         return (jax.tree.map(lambda leaf, by: leaf + rate * by, value, change), state), loss
 
     def look(value):
-        """(share of each group that is right, whether enough of every group is right by the margin)."""
-        margins, shares = jnp.asarray([0.0, schedule.margin], jnp.float32), {}
+        """(share of each group that is right, whether enough of every group is right by the margin, by how
+        much all are short of it)."""
+        each = {}
         for name, deck in decks.items():
             every = batches.all_of(deck, groups[name].weight)
             of_value = functools.partial(answers or logits, value)
-            shares[name] = recall(of_value, groups[name], every, margins, schedule.tile)
-        enough = [(decks[name].count == 0) | (share[1] >= MASTERY) for name, share in shares.items()]
-        return {name: share[0] for name, share in shares.items()}, jnp.all(jnp.stack(enough))
+            each[name] = standing(of_value, groups[name], every, schedule.margin, schedule.tile)
+        enough = [(decks[name].count == 0) | (of.enough >= MASTERY) for name, of in each.items()]
+        shortfall = jnp.nansum(jnp.stack([of.shortfall for of in each.values()]))
+        return {name: of.recall for name, of in each.items()}, jnp.all(jnp.stack(enough)), shortfall
 
     def block(run):
-        now, state, end = run
+        now, state, end, (least, at) = run
         indices = now.steps + jnp.arange(LOOK, dtype=jnp.int32)
         carry, losses = jax.lax.scan(functools.partial(step, end=end), (now.value, state), indices)
         losses = jax.lax.dynamic_update_slice(now.losses, losses, (now.steps,))
         steps, shares = now.steps + LOOK, now.recall
         if schedule.margin is not None:
-            shares, enough = look(carry[0])
+            shares, enough, shortfall = look(carry[0])
             # A later look only finds a later end.
             end = jnp.where(enough, jnp.minimum(end, schedule.overtraining * steps + schedule.cooling), end)
-        return Fit(carry[0], losses, steps, shares), carry[1], end
+            moves = shortfall < (1 - PROGRESS) * least
+            least = jnp.where(moves, shortfall, least)
+            # Who knows enough never gives up.
+            at = jnp.maximum(at, jnp.where(enough, schedule.steps, jnp.where(moves, steps, 0)))
+            end = jnp.where(steps - at >= PATIENCE, jnp.minimum(end, steps + schedule.cooling), end)
+        return Fit(carry[0], losses, steps, shares), carry[1], end, (least, at)
 
     def goes_on(run):
-        now, _, end = run
+        now, _, end, _ = run
         return (now.steps < end) & jnp.all(jnp.isfinite(now.losses))
 
     nothing = {} if schedule.margin is None else dict.fromkeys(decks, jnp.float32(jnp.nan))
     begin = Fit(start, jnp.zeros(schedule.steps, jnp.float32), jnp.int32(0), nothing)
-    run = begin, optimiser.init(start), jnp.int32(schedule.steps)
+    run = begin, optimiser.init(start), jnp.int32(schedule.steps), (jnp.float32(jnp.inf), jnp.int32(0))
     return jax.lax.while_loop(goes_on, block, run)[0]
 
 

@@ -16,7 +16,7 @@ from sim.merge import METHODS, merge
 from sim.model import closed_form, fused, lora
 from sim.model.batches import all_of, shuffle
 from sim.model.sequences import Sequences
-from sim.model.training import Schedule, fit, recall
+from sim.model.training import Schedule, fit, standing
 from sim.model.transformer import Decoder, Params, completion_logits, init
 from sim.reuse.config import FAMILIES, Recipe
 from sim.worlds import FACTS
@@ -147,7 +147,7 @@ def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Training:
         return closed_form.linear_logits(params, closed_form.adapted_stream(sequences, solved))
 
     every = all_of(shuffle(group.weight, jax.random.key(0)), group.weight)
-    (share,) = recall(logits, group, every, jnp.zeros(1, jnp.float32), recipe.finetuning.tile)
+    share = standing(logits, group, every, 0.0, recipe.finetuning.tile).recall
     factors = factors_of({closed_form.last_module(recipe.decoder): solved})
     return Training(factors, jnp.zeros(1, jnp.float32), jnp.int32(0), {FACTS: share})
 

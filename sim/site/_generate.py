@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sim.explore.page import page as explorer
 from sim.figures.gallery import ordered
+from sim.site import _merges
 from sim.site._notebooks import executed, still
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +39,7 @@ NAVIGATION = """\
 * Figures
     * [Claims](figures/CLAIMS.md)
     * [Gallery](figures/index.md)
-* [Explorer](explore.md)
+{merges}* [Explorer](explore.md)
 * Notebooks
 {notebooks}
 * API
@@ -134,6 +135,9 @@ def generate() -> None:
         if path.suffix in (".png", ".pdf", ".svg"):
             write(f"figures/{path.name}", path.read_bytes())
     write("figures/index.md", gallery())
+    merges = _merges.page()
+    if merges:
+        write("figures/merges.md", merges)
     write("figures/explorer.html", explorer())
     # MathJax as a package ships it, so that formulas need no network; its menus' translations left out.
     mathjax = Path(importlib.util.find_spec("jupyter_server_mathjax").origin).parent / "static"
@@ -150,7 +154,11 @@ def generate() -> None:
     for room, content in pages.items():
         write(f"api/{room}.md", content)
     api = [f"    * [{room}](api/{room}.md)" for room in pages]
-    navigation = NAVIGATION.format(notebooks="\n".join(notebooks), reference="\n".join(api))
+    navigation = NAVIGATION.format(
+        merges="    * [Predicted and measured](figures/merges.md)\n" if merges else "",
+        notebooks="\n".join(notebooks),
+        reference="\n".join(api),
+    )
     write("SUMMARY.md", navigation)
 
 

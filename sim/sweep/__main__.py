@@ -23,6 +23,7 @@ from sim.lab import cli, cluster, files, parallel, style
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.reuse.language import jobs as language
+from sim.reuse.language.given import GivenPart
 from sim.sweep import main_job, page, report, table
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
@@ -65,6 +66,13 @@ class Sweep:
         Path | None,
         tyro.conf.arg(
             help="folder of the language model, a Llama of Hugging Face (default: what sim.lm fetched)"
+        ),
+    ] = None
+    adapters: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            help="folder of adapters that sim.lm teach wrote, which people --profile quick asks (default: "
+            "notebooks/adapters)"
         ),
     ] = None
     cache: Annotated[
@@ -168,14 +176,26 @@ def _same(count: int, part: object) -> int:
 
 
 def _on_base(args: Sweep, parts: Sequence[Part]) -> list[Part]:
-    """The parts, those on a language model with its folder.
+    """The parts, those on a language model with its folder and that of their adapters.
 
     Raises: ValueError if there is no such folder, or one that no part needs.
     """
-    placed = [part.on(args.base) if isinstance(part, language.Part) else part for part in parts]
-    if args.base is not None and not any(isinstance(part, language.Part) for part in parts):
-        raise ValueError("--base is for experiments on a language model, such as people: leave it out")
-    return placed
+    for option, value, kind, which in (
+        ("base", args.base, language.Part, "experiments on a language model, such as people"),
+        ("adapters", args.adapters, GivenPart, "people --profile quick"),
+    ):
+        if value is not None and not any(isinstance(part, kind) for part in parts):
+            raise ValueError(f"--{option} is for {which}: leave it out")
+    return [_placed(args, part) for part in parts]
+
+
+def _placed(args: Sweep, part: Part) -> Part:
+    match part:
+        case GivenPart():
+            return part.on(args.base, args.adapters)
+        case language.Part():
+            return part.on(args.base)
+    return part
 
 
 if __name__ == "__main__":

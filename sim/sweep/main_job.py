@@ -11,6 +11,7 @@ from sim.merge import METHODS
 from sim.model import lora
 from sim.one_layer import for_rank
 from sim.one_layer import jobs as one_layer_part
+from sim.reuse import config
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import plain
 from sim.reuse.language import jobs as language
@@ -26,6 +27,10 @@ DEFAULT_WORLDS = (one_layer_part.WORLD, "two_hop")
 
 SEEDS = {"quick": {one_layer_part.WORLD: 64, "": 8}, "paper": {one_layer_part.WORLD: 256, "": 20}}
 """Seeds of each profile: of the one-layer model, and of every world of transformers ("")."""
+
+FAMILIES = {"quick": ("lora", "closed_form"), "paper": config.FAMILIES}
+"""How adapters are made, by profile. The prediction of "closed_form" is as exact as that of "lora_last",
+which takes the most steps of the three. No claim, figure or verdict reads either."""
 
 METHOD_NAMES = ReuseConfig.__dataclass_fields__["methods"].default
 
@@ -59,9 +64,9 @@ def parts(
             if kind.is_text:
                 yield language.plain(LanguageConfig(kind.config(), rank=rank, methods=methods), settings)
                 continue
-            config = of_world(kind.config(), rank=rank, methods=methods)
-            lora.check_rank(config.decoder, config.decoder.modules(config.kinds), rank)
-            yield plain(config, settings)
+            of = of_world(kind.config(), rank=rank, methods=methods, families=FAMILIES[profile])
+            lora.check_rank(of.decoder, of.decoder.modules(of.kinds), rank)
+            yield plain(of, settings)
 
 
 def labels(settings: Sequence[Any]) -> dict[str, Any]:

@@ -46,7 +46,8 @@ def test_recall_counts_what_is_taught():
 
         deck = batches.Deck(jnp.argsort(sequences.weight == 0), jnp.sum(sequences.weight > 0), None)
         every = batches.all_of(deck, sequences.weight)
-        return training.recall(logits, sequences, every, jnp.asarray([0.0, 1.0]), 2).tolist()
+        standing = training.standing(logits, sequences, every, 1.0, 2)
+        return [float(standing.recall), float(standing.enough)]
 
     assert recall([1.0, 1.0, 0.0, 0.0, 0.0]) == [0.5, 0.0]
     assert recall([7.0, 0.0, 1.0, 0.5, 0.0]) == pytest.approx([2 / 3, 0.0])
@@ -259,16 +260,47 @@ def test_overtraining_takes_a_multiple_of_the_steps_to_the_first_look_that_knows
 
 @pytest.mark.parametrize("name", ["facts", "traces"])
 def test_what_is_not_known_keeps_training_going(name):
-    """Two answers to one question, in either group: the run goes on to the last step, and says so."""
+    """Two answers to one question, in either group: the run goes on to the last step, and says so.
+
+    It has too few to give up.
+    """
+    few = replace(SOON, steps=200)
     job = jobs(5)[4]
     clash = "tokens" if name == "facts" else "traces"
     job[clash] = job[clash].copy()
     job[clash][1] = job[clash][0]
     job[clash][1, -1] = (job[clash][0, -1] + 1) % 13
-    (fit,) = results(1, [job])
+    (fit,) = results(1, [job], functools.partial(run, schedule=few))
     other = "traces" if name == "facts" else "facts"
-    assert int(fit.steps) == SOON.steps
+    assert int(fit.steps) == few.steps
     assert fit.recall[name] < training.MASTERY and fit.recall[other] == 1
+
+
+def test_what_cannot_be_learned_is_given_up(key):
+    """Two answers to one question: Adam written out says at which look leads had last moved, and no later
+    look does by as much. From far off progress is long, from the start there is none."""
+    for begin in (0.0, 6.0):
+        value, first, second = np.asarray([begin, -begin]), np.zeros(2), np.zeros(2)
+        least, at, at_look = np.inf, 0, 0
+        while at_look - at < 200:
+            for step in range(at_look + 1, at_look + 26):
+                first, second = 0.9 * first + 0.1 * slope(value), 0.98 * second + 0.02 * slope(value) ** 2
+                moved = (first / (1 - 0.9**step)) / (np.sqrt(second / (1 - 0.98**step)) + 1e-8)
+                value = value - 0.05 * min(1.0, step / 10) * moved
+            lead, at_look = value[0] - value[1], at_look + 25
+            shortfall = np.mean(np.maximum(0, 0.5 - lead * np.asarray([1, 1, -1, -1])))  # four have a weight
+            least, at = (shortfall, at_look) if shortfall < 0.98 * least else (least, at)
+        fit = quadratic(Schedule(2000, 0.05, (("only", 5),), margin=0.5), key, start=(begin, -begin))
+        assert (int(fit.steps), float(fit.recall["only"])) == (at_look + 25, 0.5)
+        assert (at > 100) == (begin > 0)
+
+
+def test_who_knows_enough_does_not_give_up(key):
+    """Nothing is short of the margin any more, for 450 steps."""
+    one_answer = np.asarray([0, 2, 0, 4, 0], np.float32)
+    schedule = Schedule(2000, 0.05, (("only", 5),), margin=0.5, overtraining=18)
+    fit = quadratic(schedule, key, one_answer)
+    assert (int(fit.steps), float(fit.recall["only"])) == (18 * 25 + 25, 1.0)
 
 
 def test_an_empty_group_is_not_waited_for():

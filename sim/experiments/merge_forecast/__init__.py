@@ -4,3 +4,5 @@
 adapters a relation each, measures all subsets of them at four common strengths, and holds the predictors of
 ``sim.predict`` to that.
 """
+
+from sim.experiments.merge_forecast import claims, figures  # noqa: F401

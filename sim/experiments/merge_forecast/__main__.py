@@ -1,5 +1,6 @@
 """``python -m sim.experiments.merge_forecast STAGE ...``: tests of ``sim.predict`` on a language model."""
 
+import itertools
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -13,19 +14,18 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from sim.experiments.merge_forecast import cells, pairs, rules, scoring, training
+from sim.experiments.merge_forecast import cells, claims, miniature, pairs, scoring, tables, training
 from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, write_arrays
-from sim.experiments.merge_forecast.drawing import draw
 from sim.experiments.merge_forecast.measuring import measure, merges
 from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
-from sim.lab import files, style
+from sim.lab import files
 from sim.lab.cli import run_command
 from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
 from theory.lowrank import LowRank
 
-Stage = Literal["prepare", "check", "train", "measure", "pairs", "score"]
+Stage = Literal["prepare", "check", "train", "measure", "pairs", "score", "miniature"]
 
 TYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
 
@@ -42,10 +42,12 @@ class TestBedCommand:
 
     prepare needs the tokenizer (extra hf), check, train and measure a GPU, pairs processors, score nothing.
     Every stage goes on where it stopped. check runs a piece of train, measure and pairs and writes nothing.
+    miniature is a test bed of its own, without a language model, at several depths; it needs no GPU.
 
     Examples:
     * python -m sim.experiments.merge_forecast prepare check train measure
     * python -m sim.experiments.merge_forecast pairs score --out runs/merge_forecast
+    * python -m sim.experiments.merge_forecast miniature --out runs/merge_miniature
     """
 
     stages: tyro.conf.Positional[tuple[Stage, ...]]
@@ -81,7 +83,11 @@ def main(command: TestBedCommand) -> None:
         rate=command.rate, batch=command.batch, most=command.most,
     )  # fmt: skip
     for stage in command.stages:
-        STAGES[stage](command, sizes)
+        if stage in STAGES:
+            with tables.timed(command.out, stage):
+                STAGES[stage](command, sizes)
+        if stage in SCORES:
+            SCORES[stage](command, sizes)
 
 
 def prepare(command: TestBedCommand, sizes: Sizes) -> None:
@@ -218,21 +224,21 @@ def measure_pairs(command: TestBedCommand, sizes: Sizes) -> None:
 
 
 def score(command: TestBedCommand, sizes: Sizes) -> None:
-    """``cells.csv``, ``search.csv``, ``pairs_measured.csv``, ``summary.csv``, ``rules.csv``."""
-    tables, searched, pair_tables = [], [], []
+    """The tables of ``tables.write``, ``pairs_measured.csv`` and ``calibration.csv``."""
+    scored, searched, pair_tables = [], [], []
     for library in (one for group in cells.libraries(sizes) for one in group):
         path = command.out / "leads" / f"{library}.npz"
         if not path.exists():
             raise ValueError(f"{path} is not there: run the stage measure first")
         lead, gap, row, *sums, _, _ = read_arrays(path)
         names, outcomes = vars(library), Outcomes(lead.astype(float), gap.astype(float), row)
-        tables.append(scoring.predicted(names, outcomes, dict(zip(SUMS, sums, strict=True))))
+        scored.append(scoring.predicted(names, outcomes, dict(zip(SUMS, sums, strict=True))))
         searched.append(scoring.searches(names, outcomes))
         file = command.out / "pairs" / f"{library}.csv"
         pair_tables += [pd.read_csv(file)] if file.exists() else []
-    every = pd.concat(tables, ignore_index=True)
+    every = pd.concat(scored, ignore_index=True)
     predictors = ["forecast", *SUMS, "base", *(name for name in every if name.startswith("kriging"))]
-    if len(pair_tables) == len(tables) > 1:
+    if len(pair_tables) == len(scored) > 1:
         pair_table = pd.concat(pair_tables, ignore_index=True)
         every["metrics"] = scoring.fitted_metrics(every, pair_table)
         predictors.append("metrics")
@@ -245,25 +251,55 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
             command.out / "calibration.csv", calibration.to_csv(index=False, float_format="%.4g")
         )
         print(calibration.to_string(), end="\n\n")
-    results = {
-        "cells": every,
-        "search": pd.concat(searched, ignore_index=True),
-        "summary": scoring.summary(every, predictors, ("adapters", "design")),
-        "summary_by_seed": scoring.summary(every, predictors, ("adapters", "design", "seed")),
-    }
-    results["rules"] = rules.verdicts(results["summary"], results["search"])
-    for name, table in results.items():
-        files.write_text(command.out / f"{name}.csv", table.to_csv(index=False, float_format="%.4g"))
-    style.save(draw(every, ("forecast", *SUMS)), command.out / "merge_forecast")
+    searches = pd.concat(searched, ignore_index=True)
+    results = tables.write(command.out, claims.MODEL, every, searches, predictors)
     with pd.option_context("display.width", 200, "display.max_columns", None):
         print(results["summary"].T.to_string(), results["search"].to_string(), sep="\n\n")
         print("", results["rules"].to_string(), sep="\n")
 
 
+def _parts(command: TestBedCommand, layers: int, seed: int) -> list[Path]:
+    return [command.out / "parts" / f"{layers}_{seed}_{name}.csv" for name in ("cells", "search")]
+
+
+def run_miniature(command: TestBedCommand, sizes: Sizes) -> None:
+    """``parts/``: libraries of the miniature at every depth, taught, measured and predicted."""
+    worlds = [miniature.draw_world(miniature.Sizes(), seed) for seed in MINIATURE_SEEDS]
+    for layers in claims.LAYERS:
+        taught = None
+        for place, seed in enumerate(MINIATURE_SEEDS):
+            paths = _parts(command, layers, seed)
+            if not all(path.exists() for path in paths):
+                taught = taught or miniature.teach(miniature.Sizes(), layers, MINIATURE_SEEDS, worlds)
+                result = miniature.score(layers, seed, taught[place], worlds[place])
+                for path, table in zip(paths, result, strict=True):
+                    files.write_text(path, table.to_csv(index=False, float_format="%.6g"))
+                print(f"{claims.depth(layers)}, seed {seed}: scored", flush=True)
+
+
+def score_miniature(command: TestBedCommand, sizes: Sizes) -> None:
+    """The tables of ``tables.write``."""
+    both = zip(
+        *(_parts(command, *at) for at in itertools.product(claims.LAYERS, MINIATURE_SEEDS)), strict=True
+    )
+    every, searches = (
+        pd.concat([pd.read_csv(path, dtype={"subset": str}) for path in paths], ignore_index=True)
+        for paths in both
+    )
+    results = tables.write(command.out, claims.MINIATURE, every, searches, ["forecast", *SUMS, "base"])
+    print(results["summary"].T.to_string(), results["rules"].to_string(), sep="\n\n")
+
+
+MINIATURE_SEEDS = (0, 1, 2, 3, 4)
+
 STAGES = {
     "prepare": prepare, "check": check, "train": train, "measure": measure_all, "pairs": measure_pairs,
-    "score": score,
+    "miniature": run_miniature,
 }  # fmt: skip
+"""What takes time."""
+
+SCORES = {"score": score, "miniature": score_miniature}
+"""What writes tables, each time anew."""
 
 if __name__ == "__main__":
     run_command(TestBedCommand, main, "sim.experiments.merge_forecast", "the same command goes on")

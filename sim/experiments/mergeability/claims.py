@@ -1,4 +1,4 @@
-"""Claims about forecasts that include the interaction of adapters, and about metrics of the pair."""
+"""The claim about published metrics of the pair."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +12,6 @@ from sim.lab.figure import Source
 
 FIXED = "2026-11-29"
 HALF, WHOLE = (name for _, _, name in RANGES[:2])
-AIMS = {HALF: 0.03, WHOLE: 0.06}
-"""Largest mean absolute error allowed to a forecast, by range of λ."""
 
 
 def _error(forecast: str, *ranges: str) -> tuple[Cell, ...]:
@@ -28,47 +26,9 @@ def _errors(rows: pd.DataFrame, forecasts: Sequence[str]) -> Mapping[Cell, Readi
     return measured
 
 
-def collect_errors(source: Source) -> Mapping[Cell, Reading]:
-    """Errors of every forecast by range of λ."""
-    return _errors(outcomes(source), OURS)
-
-
 def collect_fits(source: Source) -> Mapping[Cell, Reading]:
     """The same with the errors of every fit to published metrics."""
     return _errors(with_fits(outcomes(source)), (*OURS, *map(fit, FITS)))
-
-
-def _aims(name: str, forecast: str, what: str) -> tuple[Rule, Rule]:
-    return tuple(
-        Rule(f"{name}{place}", f"mean absolute error of {what}, {lams}", _error(forecast, lams), below=aim)
-        for place, (lams, aim) in enumerate(AIMS.items())
-    )
-
-
-claim(
-    "5+b",
-    "... up to λ = 1, once a forecast knows what adapters do to each other",
-    "interaction_forecast",
-    "mergeability",
-    fixed=FIXED,
-    collect=collect_errors,
-    rules=(
-        *_aims("crossed", "crossed", "a forecast that runs nothing of the merge (crossed)"),
-        *_aims("composed", "composed", "one that runs the last layer of the merge (composed)"),
-        Rule(
-            "better",
-            "mean absolute error of crossed, less that of adding up (disentangled)",
-            _error("crossed", HALF, WHOLE),
-            _error("disentangled", HALF, WHOLE),
-            below=-SLIGHT,
-        ),
-    ),
-    evidence="Adding up what single adapters do misses the merge by {better.lines[0].readings[1]} at "
-    f"{HALF} and by {{better.lines[1].readings[1]}} at {WHOLE}; with derivatives at the single adapters "
-    f"(crossed) it is {{crossed0}} and {{crossed1}}, where {AIMS[HALF]} and {AIMS[WHOLE]} are the aims. A "
-    f"forecast that runs the "
-    "last ReLU and output matrix of the merge itself (composed) misses it by {composed0} and {composed1}.",
-)
 
 
 def _less(name: str, others: tuple[str, ...], what: str) -> tuple[Rule, Rule]:
@@ -80,7 +40,7 @@ def _less(name: str, others: tuple[str, ...], what: str) -> tuple[Rule, Rule]:
             tuple(_error(fit(other), lams)[0] for other in others),
             below=-SLIGHT,
         )
-        for place, lams in enumerate(AIMS)
+        for place, lams in enumerate((HALF, WHOLE))
     )
 
 

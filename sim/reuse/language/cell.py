@@ -100,7 +100,7 @@ def _delta(config, base: Base, adapters: Mapping[str, Adapter], update: Update, 
     kind, members, how = update
     library = [adapters[name] for name in members]
     if not library:
-        return models.delta(models.nothing(base.model), dtype)
+        return models.delta(models.nothing(base.model, config.kinds), dtype)
     if kind == "linear":
         return models.delta(combine(library, how), dtype)
     number = list(METHODS).index(how)

@@ -56,3 +56,10 @@ class LanguageConfig(Libraries):
     def width(self) -> int:
         """The largest rank that an adapter may have; smaller ones are padded with zeros."""
         return 2 * self.rank
+
+
+@dataclass(frozen=True)
+class AskedConfig(LanguageConfig):
+    """The same where adapters are there already. files: hash of theirs, empty until they are given."""
+
+    files: str = ""

@@ -70,10 +70,14 @@ class Part:
         """(label, number of units, work) of the one stage: adapters are trained, and cells asked, in turn."""
         if type(context) is not RunContext:
             raise ValueError("a language model is run by this process: leave out --cluster")
-        seeds = range(count)
-        whole = [Cell(experiment, label, setting, seed) for seed in seeds for label, setting, _ in self.cells]
+        pairs = [(seed, cell) for seed in self.seeds(count) for cell in self.cells]
+        whole = [Cell(experiment, label, setting, seed) for seed, (label, setting, _) in pairs]
         todo = [cell for cell in whole if cell.unit not in done]
         yield f"adapters on {self.config.base.split()[0]}", len(whole), self._work(whole, todo)
+
+    def seeds(self, count: int) -> Sequence[int]:
+        """The seeds of every cell."""
+        return range(count)
 
     def precompile(self, context: RunContext, experiment: str, count: int, done: set[str]) -> None:
         """Nothing: ``stages`` compiles merges while it trains."""
@@ -85,24 +89,35 @@ class Part:
         ground = Base(self.folder)
         worlds = {cell: build(self.config.world, cell.seed, cell.setting) for cell in whole}
         rooms = _rooms(ground, worlds.values())
-        room_of_data = _room_of_data(ground, self.config, worlds.values())
         if jax.config.jax_compilation_cache_dir:
             compile_merges(self.config, ground, worlds[todo[0]])
-        tasks, cells = self._tasks(ground, worlds, todo, room_of_data)
         ready: dict[Cell, dict[str, Trained]] = {cell: {} for cell in todo}
-        for task, duration, trained in training.train(self.config, ground, tasks):
-            *group, name = task.name
-            waiting = [cell for cell in cells[tuple(group)] if cell in ready]
-            if trained is None:
+        for cells, name, adapter in self.adapters(ground, worlds, todo):
+            waiting = [cell for cell in cells if cell in ready]
+            if adapter is None:
                 reason = Failure(f"the loss of adapter {name} became NaN or infinite")
                 yield {cell.unit: reason for cell in waiting}, len(waiting)
                 for cell in waiting:
                     del ready[cell]
                 continue
-            for cell in (cell for cell in waiting if cell.setting.duration == duration):
-                ready[cell][name] = trained
+            for cell in waiting:
+                ready[cell][name] = adapter
                 if len(ready[cell]) == len(self.config.adapters(worlds[cell])):
                     yield {cell.unit: self._rows(ground, rooms, cell, worlds[cell], ready.pop(cell))}, 1
+
+    def adapters(
+        self, ground: Base, worlds: dict[Cell, TextWorld], todo: Sequence[Cell]
+    ) -> Iterator[tuple[list[Cell], str, Trained | None]]:
+        """(cells that wait for it, name, adapter) of every adapter, as it is trained; None where its loss is
+        no number."""
+        room = _room_of_data(ground, self.config, worlds.values())
+        tasks, cells = self._tasks(ground, worlds, todo, room)
+        for task, duration, adapter in training.train(self.config, ground, tasks):
+            *group, name = task.name
+            waiting = cells[tuple(group)]
+            if adapter is not None:
+                waiting = [cell for cell in waiting if cell.setting.duration == duration]
+            yield waiting, name, adapter
 
     def _rows(self, ground: Base, rooms, cell: Cell, world: TextWorld, trained) -> list[dict]:
         result = parallel.RUNNER.submit(ask_cell, self.config, ground, rooms, cell, world, trained).result()

@@ -25,8 +25,9 @@ Delta = dict[str, Float[Array, "N out in"]]
 
 
 def with_delta(kind: str, weight: Array, state: Delta, x: Array) -> Array:
-    """W x + Delta W x."""
-    return llama.plain(kind, weight, None, x) + x @ state[kind].T
+    """W x + Delta W x, where there is an update of this kind."""
+    y = llama.plain(kind, weight, None, x)
+    return y + x @ state[kind].T if kind in state else y
 
 
 @functools.partial(jax.jit, static_argnames="dtype")
@@ -35,15 +36,15 @@ def delta(adapter: Adapter, dtype: Any) -> Delta:
     return {kind: lowrank.dense(update).astype(dtype) for kind, update in adapter.items()}
 
 
-def nothing(model: Llama) -> Adapter:
-    """The adapter that changes nothing."""
+def nothing(model: Llama, kinds: Sequence[str] = KINDS) -> Adapter:
+    """The adapter of these kinds of matrices that changes nothing."""
     return {
         kind: LowRank(
             jnp.zeros((model.layers, model.shape(kind)[0], 1)),
             jnp.zeros((model.layers, 1, model.shape(kind)[1])),
             jnp.ones(model.layers),
         )
-        for kind in KINDS
+        for kind in kinds
     }
 
 
@@ -190,8 +191,11 @@ def _prototypes(router: str) -> Callable:
 
 
 def gated(kind: str, weight: Array, state: dict[str, Routed], x: Array) -> Array:
-    """W x + sum_i g_i Delta W_i x, with the weights of the rule in use."""
-    y, own = llama.plain(kind, weight, None, x), state[kind]
+    """W x + sum_i g_i Delta W_i x, with the weights of the rule in use, where there are updates."""
+    y = llama.plain(kind, weight, None, x)
+    if kind not in state:
+        return y
+    own = state[kind]
     wide = x.astype(jnp.float32)
     softmax, share = (routing.gate(wide, own.prototypes, rule=rule) for rule in RULES[:2])
     best = routing.gate(wide, own.prototypes, rule=RULES[2], top_k=1)

@@ -138,12 +138,12 @@ PRETRAINING = Schedule(
     cooling=100,
 )
 """Enough to know every fact, and to answer held-out two-hop queries by chain of thought. Answers at once to
-the queries that it shows are learned last: the batch has most of those. Muon would take half the steps, but
-its bases are harder to edit (sim/bench/README.md)."""
+the queries that it shows are learned last: the batch has most of those. ``python -m sim.bench bases``
+compares other recipes."""
 
 FINETUNING = Schedule(1600, 2e-3, (("facts", 32), ("traces", 8)), cooling=50, margin=1.0, tile=16)
-"""All facts of an adapter at every step, until it knows them: 75 to 200 steps, or a thousand for traces of
-which the base knows no word. Higher rates need fewer and damage more (sim/bench/README.md)."""
+"""All facts of an adapter at every step, until it knows them: 100 to 125 steps, up to 300 for unseen names,
+more for traces of which the base knows no word. ``python -m sim.bench steps`` compares other recipes."""
 
 SETTINGS = {
     "quick": [Setting("real", "both"), Setting("fake", "both"), Setting("real", "none")],
