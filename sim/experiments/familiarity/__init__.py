@@ -11,16 +11,15 @@ from sim.experiments.common import (
     SMALL,
     across,
     chance,
-    guide,
     name_rows,
     named,
     selected,
     shown,
 )
-from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common.predicted import RANGES, calibration, error_curves, linear
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure, line, point, points
+from sim.lab.figure import Source, figure, line, points
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
@@ -96,34 +95,6 @@ def library_and_familiarity(rows: pd.DataFrame):
     return picture
 
 
-AS_BASE = "as the base answers"
-"""The predictor "base" in words; the base is not a model of the figure."""
-
-RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
-
-
-def _forecasts(source: Source) -> pd.DataFrame:
-    """Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error":
-    ``prediction_errors`` at every lambda."""
-    rows = outcomes(source)
-    cells = []
-    for predictor in (name for name in PREDICTORS if name in rows):
-        forecast_rows = rows.dropna(subset=predictor)
-        for (label, lam, metric), part in forecast_rows.groupby(["label", "lam", "metric"]):
-            where = {"label": label, "lam": lam, "metric": metric, "predictor": predictor}
-            cells.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
-    errors = [prediction_errors(at).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
-    return pd.concat([pd.DataFrame(cells), *errors], ignore_index=True)
-
-
-def outcomes(source: Source) -> pd.DataFrame:
-    """Predictions and outcomes of the linear merges, seed by seed. ``undecided``: the cell's mean outcome
-    lies between floor and ceiling."""
-    rows = source.summary("familiarity", "predictions")
-    rows = rows[rows["method"].str.startswith("lambda=")]
-    return undecided(rows)
-
-
 @figure(
     "Single adapters predict their merge where it is decided by the edits alone; where the outcome is open "
     "they overrate edits beyond λ = 1/2, and the coverage law, blind to damage, fails.",
@@ -132,7 +103,7 @@ def outcomes(source: Source) -> pd.DataFrame:
     "neither at floor nor ceiling (0.05 to 0.95). Bars: 95% "
     "bootstrap intervals over seeds; thin lines guide the eye.",
     "experiment familiarity",
-    _forecasts,
+    lambda source: calibration(linear(source, "familiarity")),
     ("familiarity",),
     panels=(
         "Accuracy of the merge against the disentangled prediction from single adapters, a point a setting, "
@@ -151,12 +122,7 @@ def prediction_and_outcome(rows: pd.DataFrame):
     left.set(xlabel="predicted by single adapters (disentangled)", ylabel="measured accuracy of the merge")
     left.set_title("every setting, probe and λ", loc="left")
     style.key(picture, [left], place="left", share=0.5)
-    errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
-    for series, predictor in zip(style.levels(len(PREDICTORS)), PREDICTORS, strict=True):
-        curve = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(right, curve["lam"], curve, series, AS_BASE if predictor == "base" else predictor)
-    right.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
-    right.set_title("open outcomes alone", loc="left")
+    error_curves(right, rows)
     style.key(picture, [right], place="right", share=0.5)
     return picture
 
