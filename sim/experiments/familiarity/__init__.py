@@ -11,7 +11,6 @@ from sim.experiments.common import (
     SMALL,
     across,
     chance,
-    guide,
     name_rows,
     named,
     selected,
@@ -19,10 +18,10 @@ from sim.experiments.common import (
 )
 from sim.experiments.common.pictures import FORECASTS
 from sim.experiments.common.predicted import NAMES as PREDICTOR_NAMES
-from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common.predicted import PREDICTORS, RANGES, calibration, linear
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure, line, point, points
+from sim.lab.figure import Source, figure, line, points
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
@@ -98,31 +97,6 @@ def library_and_familiarity(rows: pd.DataFrame):
     return picture
 
 
-RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
-
-
-def _forecasts(source: Source) -> pd.DataFrame:
-    """Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error":
-    ``prediction_errors`` at every lambda."""
-    rows = outcomes(source)
-    cells = []
-    for predictor in (name for name in PREDICTORS if name in rows):
-        forecast_rows = rows.dropna(subset=predictor)
-        for (label, lam, metric), part in forecast_rows.groupby(["label", "lam", "metric"]):
-            where = {"label": label, "lam": lam, "metric": metric, "predictor": predictor}
-            cells.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
-    errors = [prediction_errors(at).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
-    return pd.concat([pd.DataFrame(cells), *errors], ignore_index=True)
-
-
-def outcomes(source: Source) -> pd.DataFrame:
-    """Predictions and outcomes of the linear merges, seed by seed. ``undecided``: the cell's mean outcome
-    lies between floor and ceiling."""
-    rows = source.summary("familiarity", "predictions")
-    rows = rows[rows["method"].str.startswith("lambda=")]
-    return undecided(rows)
-
-
 KINDS = {
     "edited facts": ("hop1", "hop2"),
     "chains": ("cot_exact",),
@@ -138,7 +112,7 @@ KINDS = {
     + " All settings of the main experiment. Bars: 95% bootstrap intervals over seeds; thin lines guide the "
     "eye. " + FORECASTS,
     "experiment familiarity",
-    _forecasts,
+    lambda source: calibration(linear(source, "familiarity")),
     ("familiarity",),
     panels=(
         "Recall of the two taught hops after the merge against the disentangled forecast, a point a setting, "

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, SMALL, guide
-from sim.experiments.common.predicted import NAMES, prediction_errors, undecided
-from sim.experiments.familiarity import RANGES
+from sim.experiments.common.predicted import NAMES, RANGES, prediction_errors, undecided
 from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
