@@ -209,8 +209,8 @@ class TestOfTheRepository:
             for name in NAMES:
                 assert min(record.recall[name].values()) >= MASTERY, (place, name)
             world = build(Config(record.facts), record.seed, record.setting)
-            asked = {question.text for name in folders.ASKED for question in world.probes[name].questions}
-            assert {(one.prompt, one.answer) for one in read_prompts(place / QUESTIONS)} == asked
+            texts = {question.text for name in folders.PROBES for question in world.probes[name].questions}
+            assert {(one.prompt, one.answer) for one in read_prompts(place / QUESTIONS)} == texts
 
     def test_the_diagnosis_of_the_pair_has_a_verdict(self):
         result = diagnose_folders(ADAPTERS / "home", ADAPTERS / "emblem")
