@@ -47,7 +47,8 @@ BELOW = {
 
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
-    *("reuse/interaction.py", "reuse/pairs.py", "reuse/language/jobs.py"),
+    *("reuse/interaction.py", "reuse/pairs.py"),
+    *("reuse/language/forecast.py", "reuse/language/cell.py", "reuse/language/jobs.py"),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )
 """Files of rooms of simulators that hold predictions, or bring them together with measurements."""
