@@ -234,8 +234,8 @@ def test_fits_and_forecasts_stand_side_by_side(monkeypatch):
     fits = {mergeability_claims.fit(name): 0.2 for name in mergeability_claims.FITS}
     monkeypatch.setattr(mergeability_claims, "outcomes", lambda source: rows)
     monkeypatch.setattr(mergeability_claims, "with_fits", lambda table: table.assign(**fits))
-    assert len(mergeability_claims.collect_errors(None)) == 2 * 7
     measured = mergeability_claims.collect_fits(None)
+    assert len(measured) == 2 * (7 + len(fits))
     measured = {(cell.method, cell.metric): reading.measured for cell, reading in measured.items()}
     assert measured["composed", "error, λ ≤ ½"] == pytest.approx(0.1)
     assert measured["cosine, fitted", "error, ½ < λ ≤ 1"] == pytest.approx(0.3)
