@@ -11,6 +11,7 @@ from sim.experiments.common import (
     SMALL,
     across,
     chance,
+    guide,
     name_rows,
     named,
     selected,
