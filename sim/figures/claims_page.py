@@ -173,9 +173,8 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
     lines += ["</details>", ""]
     origins = [captions.of_run(source.runs / name) for name in item.experiments]
     options = " ".join(dict.fromkeys(origin.options for origin in origins))
-    command = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
-    if item.experiments[0] in COMMANDS:
-        command = command_of(item.experiments[0])
+    of_sweep = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
+    command = COMMANDS.get(item.experiments[0], of_sweep)
     return [*lines, f"Figure {_figure(item)}. `{command}`: {cost(origins)}.", ""]
 
 

@@ -69,7 +69,7 @@ def _missing(item: Figure, runs: Path | None) -> str:
         tables = ", ".join(f"{name}/{table}.csv" for name, table in absent)
         return f"{tables} missing; make it with: {command_of(absent[0][0])}"
     part = [name for name in item.experiments if is_unfinished(folder / name)]
-    return f"{', '.join(part)} not finished; go on with: python -m sim.sweep {part[0]}" if part else ""
+    return f"{', '.join(part)} not finished; go on with: {command_of(part[0])}" if part else ""
 
 
 def home() -> Path:

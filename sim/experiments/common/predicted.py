@@ -1,14 +1,14 @@
 """Errors of predictions from single adapters, against the measured merges; shared by experiments."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from sim.experiments.common import guide
 from sim.experiments.common.cells import of_seeds
-from sim.experiments.common.claim import Reading
+from sim.experiments.common.claim import Cell, Reading
 from sim.lab import intervals, style
 from sim.lab.figure import Source, build_row, point
 
@@ -35,8 +35,8 @@ OPEN = "open outcomes"
 RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
 """(above, up to, name) of ranges of common coefficients."""
 
-AS_BASE = "as the base answers"
-"""The predictor "base" in words."""
+HALF, WHOLE = (name for _, _, name in RANGES[:2])
+"""Names of the ranges that claims read."""
 
 SLIGHT = 0.01
 """Mean absolute errors that differ by less count as equal."""
@@ -68,13 +68,16 @@ def calibration(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(cells), *by_lam], ignore_index=True)
 
 
-def error_curves(axes, rows: pd.DataFrame) -> None:
-    """The errors of ``calibration`` over undecided cells against lambda, a curve a predictor."""
+def error_curves(axes, rows: pd.DataFrame, names: Mapping[str, str] = NAMES) -> None:
+    """The errors of ``calibration`` over undecided cells against lambda, a curve a predictor.
+
+    names: of the predictors that are not called by their own.
+    """
     rows = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
     for predictor, series in LOOKS.items():
         curve = rows[rows["predictor"] == predictor].sort_values("lam")
         if len(curve):
-            guide(axes, curve["lam"], curve, series, AS_BASE if predictor == "base" else predictor)
+            guide(axes, curve["lam"], curve, series, names.get(predictor, predictor))
     axes.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
     axes.set_title("open outcomes alone", loc="left")
 
@@ -85,6 +88,26 @@ def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
     rows = rows[rows["undecided"]]
     each = {name: (rows[name] - rows["measured"]).abs().groupby(rows["seed"]).mean() for name in predictors}
     return {name: of_seeds(values) for name, values in each.items() if values.notna().any()}
+
+
+def error_cells(run: str, predictor: str, *ranges: str, label: str = OPEN) -> tuple[Cell, ...]:
+    """The cells that claims read of a predictor's errors, one a range."""
+    return tuple(Cell(run, label, predictor, f"error, {name}") for name in ranges)
+
+
+def errors_by_range(
+    rows: pd.DataFrame,
+    predictors: Sequence[str],
+    run: str,
+    label: str = OPEN,
+    ranges: Sequence[tuple[float, float, str]] = RANGES[:2],
+) -> dict[Cell, Reading]:
+    """``errors`` in each range of coefficients, by ``error_cells``."""
+    measured = {}
+    for low, high, name in ranges:
+        each = errors(rows[(rows["lam"] > low) & (rows["lam"] <= high)], predictors)
+        measured |= {error_cells(run, one, name, label=label)[0]: value for one, value in each.items()}
+    return measured
 
 
 def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS) -> pd.DataFrame:

@@ -11,15 +11,13 @@ from sim.experiments.common import (
     SMALL,
     across,
     chance,
-    guide,
     name_rows,
     named,
     selected,
     shown,
 )
 from sim.experiments.common.pictures import FORECASTS
-from sim.experiments.common.predicted import NAMES as PREDICTOR_NAMES
-from sim.experiments.common.predicted import PREDICTORS, RANGES, calibration, linear
+from sim.experiments.common.predicted import RANGES, calibration, error_curves, linear
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, line, points
@@ -125,8 +123,8 @@ KINDS = {
     ),
 )
 def prediction_and_outcome(rows: pd.DataFrame):
-    """The disentangled forecast against the outcome, a panel a kind of question; every error against "
-    "lambda."""
+    """The disentangled forecast against the outcome, a panel a kind of question; every error against
+    lambda."""
     picture, panels = style.figure(style.PAGE, 2.9, ncols=4, width_ratios=(1, 1, 1, 1.25))
     cells = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
     for axes, (title, metrics) in zip(panels, KINDS.items(), strict=False):
@@ -138,13 +136,8 @@ def prediction_and_outcome(rows: pd.DataFrame):
         axes.set_title(title, loc="left")
     panels[0].set_ylabel("measured accuracy of the merge")
     style.key(picture, panels[:3], "(a, b, c)", "left", 0.5)
-    errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
-    for series, predictor in zip(style.levels(len(PREDICTORS)), PREDICTORS, strict=True):
-        curve = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(panels[3], curve["lam"], curve, series, PREDICTOR_NAMES.get(predictor, predictor))
-    panels[3].set(
-        xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None), xticks=(0.25, 0.75, 1.25)
-    )
+    error_curves(panels[3], rows)
+    panels[3].set_xticks((0.25, 0.75, 1.25))
     panels[3].set_title("errors", loc="left")
     style.key(picture, panels[3:], "(d)", "right", 0.5)
     return picture

@@ -4,12 +4,22 @@ from collections.abc import Mapping
 
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import NOTHING, Cell, Reading, Rule, claim
-from sim.experiments.common.predicted import OPEN, PREDICTORS, RANGES, SLIGHT, errors, linear, undecided
+from sim.experiments.common.predicted import (
+    HALF,
+    OPEN,
+    PREDICTORS,
+    RANGES,
+    SLIGHT,
+    WHOLE,
+    error_cells,
+    errors_by_range,
+    linear,
+    undecided,
+)
 from sim.lab.figure import Source
 from sim.worlds.two_hop import ENTITIES, TEMPLATES
 
 FIXED, CHANGED = "2026-11-29", "2026-11-30"
-HALF, WHOLE = (name for _, _, name in RANGES[:2])
 CHAINS = "chains alone"
 """Label of the undecided outcomes that the product of step accuracies predicts."""
 
@@ -20,26 +30,21 @@ DEEP, SHALLOW = "layers4", "real/both"
 
 
 def _error(predictor: str, *ranges: str, label: str = OPEN, run: str = "familiarity") -> tuple[Cell, ...]:
-    return tuple(Cell(run, label, predictor, f"error, {name}") for name in ranges)
+    return error_cells(run, predictor, *ranges, label=label)
 
 
 def collect_errors(source: Source) -> Mapping[Cell, Reading]:
     """Errors of every predictor by range of λ: on all undecided outcomes, and on those that the product
     predicts; of mergeability at two depths."""
     rows, measured = linear(source, "familiarity"), {}
-    for low, high, name in (*RANGES[:2], (0.24, 0.25, WEAK)):
-        part = rows[(rows["lam"] > low) & (rows["lam"] <= high)]
-        for label, cells in ((OPEN, part), (CHAINS, part.dropna(subset=["product"]))):
-            each = errors(cells, PREDICTORS)
-            measured |= {_error(p, name, label=label)[0]: value for p, value in each.items()}
+    ranges = (*RANGES[:2], (0.24, 0.25, WEAK))
+    for label, cells in ((OPEN, rows), (CHAINS, rows.dropna(subset=["product"]))):
+        measured |= errors_by_range(cells, PREDICTORS, "familiarity", label, ranges)
     rows = undecided(source.summary("mergeability", "predictions"))
     rows = rows[rows["metric"] != "direct"]  # nothing that is asked at once is answered: at its floor
-    for low, high, name in RANGES[:2]:
-        for label in (DEEP, SHALLOW):
-            cells = rows[(rows["lam"] > low) & (rows["lam"] <= high) & (rows["label"] == label)]
-            each = errors(cells, ("disentangled",))
-            cell = _error("disentangled", name, label=label, run="mergeability")[0]
-            measured[cell] = each["disentangled"]
+    for label in (DEEP, SHALLOW):
+        cells = rows[rows["label"] == label]
+        measured |= errors_by_range(cells, ("disentangled",), "mergeability", label)
     return measured
 
 

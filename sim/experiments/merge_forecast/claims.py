@@ -6,7 +6,7 @@ import pandas as pd
 
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import Cell, Reading, Rule, claim
-from sim.experiments.common.predicted import SLIGHT
+from sim.experiments.common.predicted import HALF, SLIGHT, WHOLE
 from sim.experiments.merge_forecast import rules
 from sim.experiments.merge_forecast.rules import COVERAGE, ERROR, FIXED, REGRET, SHARE
 from sim.forecast.search import MEAN, TOLERANCE, WORST
@@ -32,7 +32,6 @@ LARGE = (6, 8)
 DESIGNS = ("own", "shared")
 LAYERS = (1, 2, 4)
 SIZES = (4, 6, 8)
-HALF, WHOLE = "λ ≤ ½", "½ < λ ≤ 1"
 
 
 def depth(layers: int) -> str:

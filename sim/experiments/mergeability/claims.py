@@ -1,33 +1,22 @@
 """The claim about published metrics of the pair."""
 
-from collections.abc import Mapping, Sequence
-
-import pandas as pd
+from collections.abc import Mapping
 
 from sim.experiments.common.claim import Cell, Reading, Rule, claim
-from sim.experiments.common.predicted import OPEN, RANGES, SLIGHT, errors
+from sim.experiments.common.predicted import HALF, SLIGHT, WHOLE, error_cells, errors_by_range
 from sim.experiments.mergeability import ALL, FITS, NULL, OURS, PUBLISHED, fit, outcomes, with_fits
 from sim.lab.figure import Source
 
 FIXED = "2026-11-29"
-HALF, WHOLE = (name for _, _, name in RANGES[:2])
 
 
 def _error(forecast: str, *ranges: str) -> tuple[Cell, ...]:
-    return tuple(Cell("mergeability", OPEN, forecast, f"error, {name}") for name in ranges)
-
-
-def _errors(rows: pd.DataFrame, forecasts: Sequence[str]) -> Mapping[Cell, Reading]:
-    measured = {}
-    for low, high, name in RANGES[:2]:
-        each = errors(rows[(rows["lam"] > low) & (rows["lam"] <= high)], forecasts)
-        measured |= {_error(forecast, name)[0]: value for forecast, value in each.items()}
-    return measured
+    return error_cells("mergeability", forecast, *ranges)
 
 
 def collect_fits(source: Source) -> Mapping[Cell, Reading]:
-    """The same with the errors of every fit to published metrics."""
-    return _errors(with_fits(outcomes(source)), (*OURS, *map(fit, FITS)))
+    """Errors by range of λ of every forecast, and of every fit to published metrics."""
+    return errors_by_range(with_fits(outcomes(source)), (*OURS, *map(fit, FITS)), "mergeability")
 
 
 def _less(name: str, others: tuple[str, ...], what: str) -> tuple[Rule, Rule]:

@@ -226,7 +226,7 @@ def people_predictions(rows: pd.DataFrame):
             style.cloud(left, part["predicted"], part["measured"], series, predictor)
     left.set(xlabel="predicted by single adapters", ylabel="measured accuracy of the merge")
     left.set_title("every setting, question and λ", loc="left")
-    forecasts.error_curves(middle, rows)
+    forecasts.error_curves(middle, rows, {"base": "as the base answers"})
     effects = rows[(rows["panel"] == "effect") & (rows["label"] == READ_OFF)].set_index(["effect", "step"])
     for place, ((effect, name), series) in enumerate(zip(EFFECTS.items(), style.levels(3), strict=True)):
         part = effects.loc[effect].reindex(list(STEPS))

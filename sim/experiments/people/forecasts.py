@@ -7,12 +7,20 @@ import pandas as pd
 
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import NOTHING, POOLED, SHARE, Cell, Reading, Rule, claim
-from sim.experiments.common.predicted import OPEN, RANGES, SLIGHT, errors, linear
+from sim.experiments.common.predicted import (
+    HALF,
+    OPEN,
+    RANGES,
+    SLIGHT,
+    WHOLE,
+    error_cells,
+    errors_by_range,
+    linear,
+)
 from sim.lab.figure import Source
 
 FIXED = "2026-11-30"
 FIGURE, TABLES = "people_predictions", ("summary", "predictions")
-HALF, WHOLE = (name for _, _, name in RANGES[:2])
 
 HISTORY = (
     "Written before any run of this experiment that recorded a prediction, a margin or a swing. Accuracies "
@@ -30,7 +38,7 @@ PREDICTORS = ("disentangled", "tangent", "coverage", "base")
 
 
 def _error(predictor: str, *ranges: str, label: str = OPEN) -> tuple[Cell, ...]:
-    return tuple(Cell("people", label, predictor, f"error, {name}") for name in ranges)
+    return error_cells("people", predictor, *ranges, label=label)
 
 
 def _excess(predictor: str) -> Cell:
@@ -46,15 +54,13 @@ def collect(source: Source) -> Mapping[Cell, Reading]:
     predictions of the edits exceed the outcome; and the share of facts that λ = ½ carries by the coverage
     law, of all settings."""
     rows, readings = linear(source, "people"), {}
-    for low, high, name in RANGES[:2]:
-        part = rows[(rows["lam"] > low) & (rows["lam"] <= high)]
-        for label, cells in ((OPEN, part), (EDITS, part.dropna(subset="coverage"))):
-            each = errors(cells, PREDICTORS)
-            readings |= {_error(p, name, label=label)[0]: value for p, value in each.items()}
-        edits = part[part["undecided"]].dropna(subset="coverage")
-        if name == WHOLE:
-            for predictor in ("coverage", "disentangled"):
-                readings[_excess(predictor)] = _by_seed(edits, edits[predictor] - edits["measured"])
+    edits = rows.dropna(subset="coverage")
+    for label, cells in ((OPEN, rows), (EDITS, edits)):
+        readings |= errors_by_range(cells, PREDICTORS, "people", label)
+    low, high, _ = RANGES[1]
+    some = edits[edits["undecided"] & (edits["lam"] > low) & (edits["lam"] <= high)]
+    for predictor in ("coverage", "disentangled"):
+        readings[_excess(predictor)] = _by_seed(some, some[predictor] - some["measured"])
     half = rows[rows["lam"] == 0.5]
     for hop in ("hop1", "hop2"):
         facts = half[half["metric"] == hop]
