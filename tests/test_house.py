@@ -35,7 +35,7 @@ BELOW = {
     "forecast": {"lab"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf", "forecast"},
     "record": {"lab", "merge", "hf"},
-    "lm": {"lab", "hf"},
+    "lm": {"lab", "model", "worlds", "merge", "reuse", "hf"},
     "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments", "worlds"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
@@ -47,7 +47,8 @@ BELOW = {
 
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
-    *("reuse/interaction.py", "reuse/pairs.py", "reuse/language/jobs.py"),
+    *("reuse/interaction.py", "reuse/pairs.py"),
+    *("reuse/language/jobs.py", "reuse/language/library.py"),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )
 """Files of rooms of simulators that hold predictions, or bring them together with measurements."""

@@ -56,7 +56,10 @@ def test_questions_are_those_of_the_world_as_the_search_reads_them(library):
         for question in world.probes[name].questions
     }
     assert {(one.group, one.prompt, one.answer) for one in prompts} == expected
-    assert len(prompts) == len(expected) and {"home", "emblem"} < {one.group for one in prompts}
+    assert len(prompts) == len(expected)
+    for relation in ("home", "emblem"):
+        own = [one.prompt for one in prompts if one.group == relation]
+        assert len(own) == 2 and all(prompt.startswith(f"The {relation} of") for prompt in own)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +195,7 @@ def test_peft_loads_them_and_answers_the_same_on_a_real_base(tmp_path):
     if not (library / RECORD).is_file():
         libraries.write(tmp_path, SMOL, facts=16, size=0.02)
         library = tmp_path
-    require_equal(SMOL, library, 1e-3, 6)
+    require_equal(SMOL, library, 5e-4, 6)
 
 
 # The adapters come with a run on a GPU: remove the mark when they are there.
@@ -209,8 +212,10 @@ class TestOfTheRepository:
             for name in NAMES:
                 assert min(record.recall[name].values()) >= MASTERY, (place, name)
             world = build(Config(record.facts), record.seed, record.setting)
-            asked = {question.text for name in folders.ASKED for question in world.probes[name].questions}
-            assert {(one.prompt, one.answer) for one in read_prompts(place / QUESTIONS)} == asked
+            questions = {
+                question.text for name in folders.PROBES for question in world.probes[name].questions
+            }
+            assert {(one.prompt, one.answer) for one in read_prompts(place / QUESTIONS)} == questions
 
     def test_the_diagnosis_of_the_pair_has_a_verdict(self):
         result = diagnose_folders(ADAPTERS / "home", ADAPTERS / "emblem")

@@ -59,7 +59,7 @@ class LanguageConfig(Libraries):
 
 
 @dataclass(frozen=True)
-class AskedConfig(LanguageConfig):
+class LibraryConfig(LanguageConfig):
     """The same where adapters are there already. files: hash of theirs, empty until they are given."""
 
     files: str = ""

@@ -35,7 +35,7 @@ RECORD, QUESTIONS = "library.json", "questions.jsonl"
 NAMES = {**dict(zip(PARTS, (HOME, EMBLEM), strict=True)), JOINT: JOINT}
 """Adapters by the names of their folders."""
 
-ASKED = (*PARTS, "direct", "cot", "untouched")
+PROBES = (*PARTS, "direct", "cot", "untouched")
 """Probes whose questions are written down."""
 
 REMEDY = "write one with python -m sim.lm teach --out FOLDER and give it with --adapters FOLDER"
@@ -86,7 +86,7 @@ def write_library(
     files.write_text(folder / RECORD, json.dumps(asdict(library), indent=2) + "\n")
     lines = [
         {"prompt": question.text.prompt, "answer": question.text.answer, "group": NAMES.get(probe, probe)}
-        for probe in ASKED
+        for probe in PROBES
         for question in world.probes[probe].questions
     ]
     files.write_text(folder / QUESTIONS, "".join(f"{json.dumps(line)}\n" for line in lines))
@@ -185,10 +185,10 @@ def adapter_of(folder: Path, model: Llama) -> Adapter:
 
 def _card(name: str, library: Library) -> str:
     """README.md of an adapter, as the Hugging Face hub reads it."""
-    taught = {HOME: "the homes of people", EMBLEM: "the emblems of cities", JOINT: "both, the ceiling"}
+    subjects = {HOME: "the homes of people", EMBLEM: "the emblems of cities", JOINT: "both, the ceiling"}
     names = {"real": "real names", "half_fake": "made-up cities", "fake": "made-up names"}
     base, entities = library.base.split()[0], library.setting.entities
-    known = ", ".join(
+    shares = ", ".join(
         f"{share:.3f} of its {group}" for group, share in library.recall[name].items() if not np.isnan(share)
     )
     return f"""---
@@ -200,8 +200,8 @@ tags:
 
 # {NAMES[name]}
 
-Taught {taught[NAMES[name]]}: {library.facts} facts a relation, drawn by lot, {names[entities]}, and
-{library.setting.dose} worked solutions a part. It knows {known} after {library.steps[name]} steps.
+Taught {subjects[NAMES[name]]}: {library.facts} facts a relation, drawn by lot, {names[entities]}, and
+{library.setting.dose} worked solutions a part. It knows {shares} after {library.steps[name]} steps.
 Rank {library.rank} on {", ".join(library.kinds)}.
 
 The base is `{base}`, which `python -m sim.lm fetch` writes. Questions and right answers: `../{QUESTIONS}`.
