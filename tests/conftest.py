@@ -41,6 +41,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 of_effort = parallel.compiler_options
 parallel.compiler_options = lambda effort: of_effort(0)
 
+# Programs need not say where in Python their operations stand: a sixth less CPU time where much is compiled.
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # of the processes that tests start
+jax.config.update("jax_traceback_in_locations_limit", 0)
+
 # Commands that run in this process leave JAX's cache as it is.
 parallel.cache_programs = lambda: None
 

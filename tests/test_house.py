@@ -35,12 +35,12 @@ BELOW = {
     "forecast": {"lab"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf", "forecast"},
     "record": {"lab", "merge", "hf"},
-    "lm": {"lab", "model", "worlds", "merge", "reuse", "hf"},
+    "lm": {"lab", "model", "worlds", "merge", "hf", "reuse"},
     "explore": {"lab"},
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments", "worlds"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
     "tour": {"lab", "twins", "one_layer"},
-    "site": {"lab", "worlds", "explore", "figures"},
+    "site": {"lab", "worlds", "explore", "experiments", "figures"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
 """For each room of sim, the rooms it may import from. Any other room may import ``lab`` alone."""
@@ -48,7 +48,7 @@ BELOW = {
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
     *("reuse/interaction.py", "reuse/pairs.py"),
-    *("reuse/language/jobs.py", "reuse/language/library.py"),
+    *(f"reuse/language/{name}.py" for name in ("forecast", "cell", "jobs", "library")),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )
 """Files of rooms of simulators that hold predictions, or bring them together with measurements."""

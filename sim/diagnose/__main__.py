@@ -6,6 +6,7 @@ from pathlib import Path
 import tyro
 
 from sim.diagnose.entry import diagnose_folders
+from sim.diagnose.page import as_text
 from sim.lab.cli import run_command
 from sim.lab.files import check_folder
 from sim.merge.layouts import parse_renames
@@ -26,6 +27,8 @@ class DiagnoseCommand:
     """A safetensors file of activations at the inputs of the adapted modules, on prompts of your own: one
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts.
     python -m sim.record writes it."""
+    base: Path | None = None
+    """Folder of the base model: of four modules, what folding loses in bfloat16, and intruder dimensions."""
     rename: tuple[str, ...] = ()
     """Prefixes of module names to replace in the adapters that have them, as OLD=NEW, for example
     model.language_model=model: for adapters that name one model's modules in two layouts."""
@@ -37,9 +40,11 @@ def main(command: DiagnoseCommand) -> None:
     """Read, measure, write the files, print the verdict and the short tables. ValueError for bad input."""
     check_folder(command.out)
     rename = parse_renames(command.rename)
-    diagnosis = diagnose_folders(*command.adapters, features=command.features, rename=rename)
+    diagnosis = diagnose_folders(
+        *command.adapters, features=command.features, rename=rename, base=command.base
+    )
     diagnosis.write(command.out)
-    print(diagnosis)
+    print(as_text(diagnosis.report, command.out))
     print(f"\nread {command.out / 'report.html'}; beside it are diagnosis.csv, .json, .pdf and .png")
 
 

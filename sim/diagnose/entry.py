@@ -27,8 +27,8 @@ class Diagnosis(Result):
 
     @property
     def verdict(self) -> list[str]:
-        """Doubts if there are any; then what to do, what it loses, what would make it certain."""
-        return [*self.report["warnings"], *verdict(self.report)]
+        """What to do in two sentences, the next command, and doubts if there are any."""
+        return [*verdict(self.report), *self.report["warnings"]]
 
     def table(self) -> pd.DataFrame:
         """One row a matrix kind."""
@@ -51,14 +51,19 @@ class Diagnosis(Result):
 
 
 def diagnose_folders(
-    *adapters: str | Path, features: str | Path | None = None, rename: Mapping[str, str] | None = None
+    *adapters: str | Path,
+    features: str | Path | None = None,
+    rename: Mapping[str, str] | None = None,
+    base: str | Path | None = None,
 ) -> Diagnosis:
     """Will merging these PEFT adapters work? Reads their folders, and a file of features if there is one.
 
     features: as ``python -m sim.record`` writes it, or by ``report.diagnose``'s names. rename: prefixes of
     module names to replace, {old: new}, for adapters in two layouts of one model.
+    base: the folder of the base model, for what folding into it loses.
     Raises: ValueError, one line, for anything that cannot be read or does not fit together.
     """
     refuse_repeats(adapters)
     read = read_adapters(adapters, rename)
-    return Diagnosis(diagnose(read, read_tensors(Path(features)) if features else None))
+    tensors = read_tensors(Path(features)) if features else None
+    return Diagnosis(diagnose(read, tensors, Path(base) if base else None))

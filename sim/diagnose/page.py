@@ -10,19 +10,27 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.diagnose.draw import labels
+from sim.diagnose.marks import marks, remedies
 from sim.diagnose.tables import FEATURE_KEY, KEY, kind_table, module_table, printed, worst_modules
-from sim.diagnose.verdict import details, verdict
+from sim.diagnose.verdict import details, reasons, verdict
 from sim.lab import report as page
 from sim.lab.store import environment
 
 
-def as_text(report: Mapping[str, Any]) -> str:
-    """What is printed: doubts, the verdict, who is who, the two short tables, the numbers behind."""
+def as_text(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> str:
+    """What is printed: the verdict, doubts, the marks, who is who, the two short tables, the numbers behind.
+
+    out: the folder of the diagnosis.
+    """
+    marked = marks(report)
     table = module_table(report)
     worst = worst_modules(table)
     parts = [
+        "\n".join(verdict(report, out)),
         *(["\n".join(report["warnings"])] if report["warnings"] else []),
-        "\n".join(verdict(report)),
+        printed(marked.drop(columns="if bad").rename_axis(None)),
+        *(["\n".join(remedies(marked))] if remedies(marked) else []),
+        "\n".join(reasons(report)),
         "\n".join(labels(report["adapters"])),
         printed(kind_table(table)),
         f"the {len(worst)} worst of {len(table)} modules\n{printed(worst)}",
@@ -35,6 +43,8 @@ def as_text(report: Mapping[str, Any]) -> str:
 def write(report: Mapping[str, Any], table: pd.DataFrame, picture: Figure, out: Path) -> None:
     """``report.html`` in ``out``: verdict, ``picture``, all tables, and what made them."""
     sections = {
+        "What is normal": marks(report).rename_axis(None),
+        "Why": reasons(report),
         "Adapters": labels(report["adapters"]),
         "Matrix kinds": kind_table(table),
         "Worst modules": worst_modules(table),
@@ -45,7 +55,7 @@ def write(report: Mapping[str, Any], table: pd.DataFrame, picture: Figure, out: 
     figures = {"Norms, overlap and interference, smallest lambda that retains": picture}
     manifest = {"command": shlex.join(["python", "-m", "sim.diagnose", *sys.argv[1:]]), **environment()}
     title = "Can these adapters be merged?"
-    page.write(out, title, verdict(report), figures, sections, manifest, report["warnings"])
+    page.write(out, title, verdict(report, out), figures, sections, manifest, report["warnings"])
 
 
 def _key(report: Mapping[str, Any]) -> str:

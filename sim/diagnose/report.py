@@ -7,17 +7,20 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from tqdm import tqdm
 
+from sim.diagnose.base.fold import folded
 from sim.diagnose.measure import measure_features, measure_module, shared_cores
 from sim.diagnose.recommend import gathered, recommend
-from sim.diagnose.warnings import said_first
+from sim.diagnose.warnings import doubts, notes, start_cosines
 from sim.merge import Adapter, aligned
 from sim.merge.layouts import disjoint_pairs
+from sim.merge.peft.rounding import round_factors
 from theory import coverage
 from theory.lowrank import LowRank
 
@@ -27,11 +30,15 @@ def natural(name: str) -> list[Any]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | None = None) -> dict[str, Any]:
+def diagnose(
+    adapters: Sequence[Adapter],
+    features: Mapping[str, np.ndarray] | None = None,
+    base: Path | None = None,
+) -> dict[str, Any]:
     """Diagnose K >= 2 adapters: {"modules": {name: ...}, "total": ..., ...}, plain data only.
 
-    "warnings": what makes the rest doubtful, in sentences (``said_first``); "total" holds the recommendation;
-    "disjoint" the pairs of adapters, from 0, that change no module in common.
+    "doubts": what makes the rest doubtful, in sentences; "warnings": these and remarks; "total" holds the
+    recommendation; "disjoint" the pairs of adapters, from 0, that change no module in common.
     A module that an adapter does not have counts as Delta W = 0 in it.
 
     "zero" maps each module in which some adapter has Delta W = 0 to those adapters, counted from 0. There
@@ -39,6 +46,7 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
 
     ``features`` maps a module name to activations (tokens, in) at that module's input, and optionally
     "<module>@<i>" to those of adapter i's own training prompts (i from 0). Computed in float64.
+    base: the folder of the base model, of which a few matrices are read (``fold``).
     Raises: ValueError for fewer than two adapters, another base model's modules, an adapter that is zero in
     every module, or features that fit no module.
     """
@@ -69,13 +77,40 @@ def diagnose(adapters: Sequence[Adapter], features: Mapping[str, np.ndarray] | N
     report = {"adapters": [str(adapter.path) for adapter in adapters], "modules": modules}
     report["zero"] = {name: at for name, at in zero.items() if len(at)}
     report["disjoint"] = disjoint_pairs(adapters)
-    report["total"] = _total(list(modules.values()))
-    report["warnings"] = said_first(adapters, report)
+    report["base"] = str(base or _base(adapters))
+    report["total"] = _total(list(modules.values())) | {
+        "start_cosine": start_cosines(adapters),
+        "random_interference": max(
+            math.sqrt(update.a.shape[0] / update.a.shape[1])
+            for adapter in adapters
+            for update in adapter.modules.values()
+        ),
+        "rounding": _rounding(adapters),
+        **(folded(adapters, base) if base else {}),
+    }
+    report["doubts"] = doubts(adapters, report)
+    report["warnings"] = [*report["doubts"], *notes(adapters, report)]
     return _plain(report)
 
 
 def _double(update: LowRank) -> LowRank:
     return LowRank(update.b.astype(np.float64), update.a.astype(np.float64), float(update.scale))
+
+
+def _base(adapters: Sequence[Adapter]) -> str:
+    """The base that the adapters name, if it is a folder here."""
+    path = str(adapters[0].config.get("base_model_name_or_path") or "")
+    return path if path and Path(path).is_dir() else ""
+
+
+def _rounding(adapters: Sequence[Adapter]) -> float:
+    """The largest share of a module that the sum of the adapters loses in bfloat16."""
+    losses = [0.0]
+    for name in adapters[0].modules:
+        updates = [_double(adapter.modules[name]) for adapter in adapters]
+        b = np.concatenate([update.b * update.scale for update in updates], axis=1)
+        losses.append(round_factors(LowRank(b, np.concatenate([u.a for u in updates])), "bfloat16")[2])
+    return max(losses)
 
 
 def _plain(value: Any) -> Any:

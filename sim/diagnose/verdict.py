@@ -1,10 +1,12 @@
 """The report in words: what to do, what it loses, what would make it certain; and the numbers behind it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sim.diagnose.marks import alarms, next_command
 from sim.diagnose.recommend import TYPICAL
 
 ASSUMED = (
@@ -24,7 +26,29 @@ CERTAIN = (
 )
 
 
-def verdict(report: Mapping[str, Any]) -> list[str]:
+def verdict(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> list[str]:
+    """Two sentences, and the next command. out: the folder of the diagnosis."""
+    advice, reasons_against = report["total"]["recommendation"], alarms(report)
+    count = len(advice["kept"])
+    each = f"1/{count}" if advice["action"] == "average" else f"{advice['lam']:.3g}"
+    what = {
+        "route": "do not merge them: give each prompt to its own adapter",
+        "train": "do not merge them: train one adapter on all the data",
+    }.get(advice["action"], f"merge them by {advice['action']}, each at {each}")
+    second = f"By the files up to {1 - min(advice['kept']):.0%} of an adapter is lost by that strength"
+    if advice["action"] in ("route", "train"):
+        second = f"No common strength keeps {TYPICAL} of every adapter"
+    elif _is_disjoint(report):
+        second = "They change no matrix in common, so that the files cannot show what is lost"
+    if reasons_against:
+        more = f" ({len(reasons_against) - 1} more below)" if len(reasons_against) > 1 else ""
+        lines = f"Not sure: {reasons_against[0]}{more}. If that is as it should be, {what}."
+    else:
+        lines = f"{what[0].upper()}{what[1:]}. {second}."
+    return [lines, f"Next: {next_command(report, out)}"]
+
+
+def reasons(report: Mapping[str, Any]) -> list[str]:
     """Three lines: the recommendation, what is lost on which assumption, what would make it certain."""
     return [
         f"Recommendation (weights alone): {_recommended(report['total']['recommendation'])}",
@@ -57,8 +81,7 @@ def _promised(advice: Mapping[str, Any]) -> str:
 
 def _lost(report: Mapping[str, Any]) -> str:
     """What the recommendation costs, the adapter that pays most first."""
-    count = len(report["adapters"])
-    if len(report["disjoint"]) == count * (count - 1) // 2:
+    if _is_disjoint(report):
         return f"not known: {UNMET}, and {TWO}"
     advice = report["total"]["recommendation"]
     merged = f"{_most_lost(advice['kept'])} of the adapters' energy"
@@ -69,6 +92,12 @@ def _lost(report: Mapping[str, Any]) -> str:
     if advice["action"] == "route":
         return f"by the average {merged}; by routing {routed}, and {TWO}"
     return f"by the average {merged}; by routing {routed}; by one adapter nothing but its training"
+
+
+def _is_disjoint(report: Mapping[str, Any]) -> bool:
+    """Whether no two adapters change one module."""
+    count = len(report["adapters"])
+    return len(report["disjoint"]) == count * (count - 1) // 2
 
 
 def _most_lost(shares: Sequence[float]) -> str:

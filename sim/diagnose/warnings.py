@@ -17,18 +17,22 @@ SAME_START = 0.9
 """Cosine of two factors A, as they stand, above which they began as one: unrelated ones have about 0."""
 
 
-def said_first(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
-    """Sentences on other base models, adapters without a common module, near zero or alike, idle modules."""
-    notes = [f"note: {adapter.note}" for adapter in adapters if adapter.note]
+def doubts(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
+    """Sentences on other base models, adapters without a common module, near zero, alike, of equal seeds."""
     disjoint = [disjoint_note(report["disjoint"])] if report["disjoint"] else []
-    doubts = [
+    return [
         *_bases(adapters),
         *disjoint,
         *_near_zero(report),
         *_alike(report),
-        *_equal_starts(adapters, report),
+        *_equal_starts(report),
     ]
-    return [*doubts, *_zero_modules(adapters, report), *notes]
+
+
+def notes(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
+    """Sentences on idle modules and on what was read otherwise than it stands: no reason to doubt."""
+    remarks = [f"note: {adapter.note}" for adapter in adapters if adapter.note]
+    return [*_zero_modules(adapters, report), *remarks]
 
 
 def _bases(adapters: Sequence[Adapter]) -> list[str]:
@@ -64,18 +68,28 @@ def _alike(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _equal_starts(adapters: Sequence[Adapter], report: Mapping[str, Any]) -> list[str]:
-    """Pairs whose factors A are nearly those of each other, and their updates are not: A moves little in
-    training, so that they began as one draw."""
-    lines, update_cosine = [], np.abs(report["total"]["cosine"])
+def start_cosines(adapters: Sequence[Adapter]) -> np.ndarray:
+    """(K, K): median over modules of the cosine of two factors A as they stand; NaN where shapes differ."""
+    table = np.full((len(adapters), len(adapters)), np.nan)
     for i, j in itertools.combinations(range(len(adapters)), 2):
         one, other = adapters[i].modules, adapters[j].modules
         pairs = [(one[name].a, other[name].a) for name in one.keys() & other.keys()]
         cosines = [_cosine(a, b) for a, b in pairs if a.shape == b.shape]
-        if cosines and np.median(cosines) > SAME_START > update_cosine[i, j]:
+        if cosines:
+            table[i, j] = table[j, i] = np.median(cosines)
+    np.fill_diagonal(table, 1.0)
+    return table
+
+
+def _equal_starts(report: Mapping[str, Any]) -> list[str]:
+    """Pairs whose factors A are nearly those of each other, and their updates are not: A moves little in
+    training, so that they began as one draw."""
+    lines, start, update = [], np.array(report["total"]["start_cosine"]), np.abs(report["total"]["cosine"])
+    for i, j in itertools.combinations(range(len(start)), 2):
+        if start[i, j] > SAME_START > update[i, j]:
             lines.append(
                 f"adapters {i + 1} and {j + 1} began from the same random A (cosine "
-                f"{np.median(cosines):.3f}, unrelated draws have about 0): equal seeds; that their row "
+                f"{start[i, j]:.3f}, unrelated draws have about 0): equal seeds; that their row "
                 "spaces overlap says nothing of what they were taught"
             )
     return lines

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from sim.diagnose.draw import draw
+from sim.diagnose.marks import PROMPTS, is_measured_next
 from sim.diagnose.page import write as write_page
 from sim.diagnose.tables import module_table
-from sim.diagnose.verdict import verdict
+from sim.diagnose.verdict import reasons, verdict
 from sim.lab import files, style
 
 SYMMETRIC = ("row_cosines", "column_cosines")
@@ -20,25 +21,38 @@ SIGNIFICANT = 6
 
 
 def write(report: Mapping[str, Any], out: Path) -> None:
-    """report.html and diagnosis.json, .csv, .pdf and .png in ``out``, each replaced whole.
+    """report.html and diagnosis.json, .csv, .pdf and .png in ``out``, each replaced whole; prompts.jsonl is
+    begun where the next command needs it, and left as it is where there is one.
 
     The JSON has a line for each module, with ``SYMMETRIC`` as lists over the pairs (1, 2), (1, 3), ...,
     (2, 3), ...; what is infinite or unknown is null. The CSV has one row a module.
     """
-    files.write_text(out / "diagnosis.json", as_json(report))
+    files.write_text(out / "diagnosis.json", as_json(report, out))
+    if is_measured_next(report) and not (out / PROMPTS).exists():
+        files.write_text(out / PROMPTS, begun(report))
     table, picture = module_table(report), draw(report)
     files.write_text(out / "diagnosis.csv", table.to_csv())
     style.save(picture, out / "diagnosis")
     write_page(report, table, picture, out)
 
 
-def as_json(report: Mapping[str, Any]) -> str:
+def begun(report: Mapping[str, Any]) -> str:
+    """A file of prompts for sim.predict to go on with: a group for each adapter, and one of other things."""
+    groups = [*(f"adapter {i + 1}" for i in range(len(report["adapters"]))), "untouched"]
+    line = {"prompt": "WRITE a question of this group:", "answer": " its answer"}
+    return "".join(json.dumps({**line, "group": group}) + "\n" for group in groups)
+
+
+def as_json(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> str:
     """The text of diagnosis.json."""
     modules = [
         f"{json.dumps(name)}: {_text(_pairs(measures), SIGNIFICANT)}"
         for name, measures in report["modules"].items()
     ]
-    rest = {key: value for key, value in report.items() if key != "modules"} | {"verdict": verdict(report)}
+    rest = {key: value for key, value in report.items() if key != "modules"} | {
+        "verdict": verdict(report, out),
+        "reasons": reasons(report),
+    }
     lines = [f"{json.dumps(key)}: {_text(value)}" for key, value in rest.items()]
     return "{\n" + ",\n".join(lines) + ',\n"modules": {\n' + ",\n".join(modules) + "\n}}\n"
 

@@ -3,16 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, across, name_rows, named, selected, shown
 from sim.experiments.common.claim import POOLED, Cell
-from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
+from sim.experiments.common.pictures import ERRORS, FORECASTS, draw_forecasts, forecasts
 from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure, point
+from sim.lab.figure import Source, figure
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
@@ -129,79 +128,43 @@ def atlas_library(rows: pd.DataFrame):
 
 
 QUESTIONS = {
-    "cot_answer": "capital, 2 hops",
-    "cot3_answer": "capital, 3 hops",
-    "history_cot": "historic state",
+    "country": "country of a capital",
+    "currency": "currency of a country",
+    "cot_exact": "currency of a capital, by steps",
+    "cot3_exact": "three hops, by steps",
+    "history_cot": "historic state, by steps",
+    "direct": "currency of a capital, at once",
+    "direct3": "three hops, at once",
+    "history": "historic state, at once",
+    "untouched": "a fact nobody edited",
+    "untouched_cot": "two such facts, by steps",
 }
-"""Labels of the questions that are answered step by step, by metric."""
+"""Metric -> question."""
 
-REUSED = METHODS[:5]
+REUSED = named(("parts", "sum"), ("parts", "average"), ("single", "joint"))
 
 
 def _prediction(source: Source) -> pd.DataFrame:
-    """Panel "question": every question by method, most populous third, shared template. Panel "cell": mean
-    prediction and outcome of every cell. Panel "error": ``prediction_errors`` of the same."""
-    pairs = tuple((library, method) for library, method, _ in REUSED)
-    rows = selected(source.summary("atlas"), tuple(QUESTIONS), pairs)
-    questions = rows[rows["label"] == "head/both"].assign(panel="question")
-    predictions = source.summary("atlas", "predictions")
-    predictions, where = (
-        predictions[predictions["method"].str.startswith("lambda=")],
-        ["label", "lam", "metric"],
-    )
-    cells = [
-        point(part["disentangled"].mean(), part["measured"], panel="cell")
-        for _, part in predictions.dropna(subset="disentangled").groupby(where)
-    ]
-    errors = prediction_errors(undecided(predictions)).assign(panel="error")
-    columns = ["panel", "library", "method", "metric", "predicted", "measured", "low", "high", "seeds"]
-    return pd.concat([questions[columns], pd.DataFrame(cells), errors], ignore_index=True)
+    return forecasts(source, "atlas", "head/both", QUESTIONS, REUSED)
 
 
 @figure(
-    "Single adapters foretell their merge on real facts too; the coverage law, blind to damage, less well.",
-    f"{WORDS} Bars: 95% intervals, in (c) by bootstrap over seeds; base: the merge answers as the base does.",
+    "Single adapters foretell their merge on real facts too, question by question; the coverage law, blind "
+    "to damage, less well.",
+    f"{WORDS} Bars: 95% intervals, in (b) by bootstrap over seeds. {FORECASTS}",
     "experiment atlas",
     _prediction,
     ("atlas",),
     panels=(
-        "What is answered step by step, most populous third, shared template; three hops ask for the country "
-        "of the next capital eastwards, historic states are named in few sentences of pretraining.",
-        "Accuracy of the merge against the disentangled prediction, a point a setting, probe and λ; solid: "
-        "measured as predicted.",
-        "Mean absolute error, filled where outcomes are neither at floor nor ceiling (0.05 to 0.95), hollow "
-        "over all.",
+        "Questions answered right in every token, best first by the sum; most populous third, shared "
+        "template; strokes: the disentangled forecasts of sum and average. Three hops ask for the country of "
+        "the next capital eastwards, historic states are named in few sentences of pretraining.",
+        ERRORS,
     ),
 )
 def atlas_prediction(rows: pd.DataFrame):
-    """Questions of other kinds by method; calibration of the disentangled predictor; errors of all."""
-    picture, (left, middle, right) = style.figure(style.PAGE, 2.8, ncols=3)
-    questions = rows[rows["panel"] == "question"]
-    for series, (library, method, name) in enumerate(REUSED):
-        accuracies = questions[(questions["library"] == library) & (questions["method"] == method)].set_index(
-            "metric"
-        )
-        accuracies, y = accuracies.reindex(list(QUESTIONS)), np.arange(len(QUESTIONS)) + (series - 2) * 0.15
-        look = look_of(method)
-        style.points_across(
-            left, accuracies["measured"], y, accuracies["low"], accuracies["high"], look, name
-        )
-    style.rows([left], list(QUESTIONS.values()))
-    style.unit(left, "x")
-    left.set_xlabel("answered step by step")
-    left.set_title("questions", loc="left")
-    cell = rows[rows["panel"] == "cell"]
-    style.diagonal(middle)
-    style.cloud(middle, cell["predicted"], cell["measured"], style.levels(1)[0])
-    middle.set(xlabel="predicted (disentangled)", ylabel="measured of the merge")
-    middle.set_title("every setting", loc="left")
-    errors = rows[rows["panel"] == "error"]
-    for scope, label, shift in (("undecided", "open outcomes", -0.12), ("all", "all", 0.12)):
-        errors_across(right, errors[errors["scope"] == scope], label, shift, hollow=scope == "all")
-    right.set_title("forecasts", loc="left")
-    style.key(picture, [left], "(a)", "left", 0.6)
-    style.key(picture, [middle, right], "(b, c)", "right", 0.4)
-    return picture
+    """Merges of every question beside their forecast; errors of all predictors."""
+    return draw_forecasts(rows, QUESTIONS, REUSED, [look_of(method) for _, method, _ in REUSED])
 
 
 THREE_HOPS = "direct3_given_among_answers"

@@ -153,7 +153,7 @@ claim(
     ),
     numbers={
         "paraphrased": _dosed(4, wording="paraphrased")[0],
-        "recall": Cell("familiarity", "real/data", "bridge", "own_recall", "single"),
+        "recall": Cell("familiarity", "real/data", "bridge", "trace_recall", "single"),
     },
     evidence="With the template in pretraining and in both data sets the sum of two adapters of rank 4 "
     "answers {reach.of}, the joint adapter of the same total rank {reach.to}; without the template the sum "

@@ -5,14 +5,15 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.common import across, name_rows, named, of_method, selected, shown
+from sim.experiments.common import named, of_method, selected
 from sim.experiments.common.claim import POOLED, Cell
-from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
+from sim.experiments.common.pictures import ERRORS, FORECASTS, all_errors, draw_reuse
+from sim.experiments.common.predicted import errors_across
 from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
-from sim.merge.looks import spelled
+from sim.lab.figure import Source, figure, line, points
+from sim.merge.looks import look_of, spelled
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.math_word import TEMPLATES, TRACES, VERBS, Config, Setting
@@ -86,25 +87,25 @@ METHODS = named(
 SOLVED, DIRECT = "cot_solved", "direct_given_among_answers"
 """The final quantity, as written or as the written program computes it; and as answered at once."""
 
-SEEN = {"real": "known, another meaning", "heard": "seen in distractors", "fake": "never seen"}
-"""Labels of the verbs: how pretraining used them."""
-
-UNSHARED = {
-    "real/none/prose": "nowhere",
-    "real/pretraining/prose": "in pretraining alone",
-    "real/data/prose": "in the adapters' data alone",
-    "real/both/prose_program": "taught in prose and program, asked in prose",
-    "real/both/program_prose": "taught in program and prose, asked in program",
+WAYS = {
+    "program": ("real/both/program", SOLVED),
+    "equation": ("real/both/equation", SOLVED),
+    "prose": ("real/both/prose", SOLVED),
+    "prose, at once": ("real/both/prose", DIRECT),
 }
-"""Cells in which the adapters' data share no solution template with each other and with pretraining."""
+"""Known verbs, one form shared: name -> (setting, metric)."""
 
-PANELS = (
-    ("prose,\nshared", SOLVED, {f"{verbs}/both/prose": name for verbs, name in SEEN.items()}),
-    ("program,\nshared", SOLVED, {f"{verbs}/both/program": name for verbs, name in SEEN.items()}),
-    ("not shared,\nknown verbs", SOLVED, UNSHARED),
-    ("at once,\nprose", DIRECT, {f"{verbs}/both/prose": name for verbs, name in SEEN.items()}),
-)
-"""(title, metric, {label: name of the series})."""
+SEEN = {"real": "known verbs", "heard": "verbs of distractors", "fake": "verbs never seen"}
+"""What pretraining shows of the taught verbs."""
+
+SETTINGS = {f"{verbs}/both/{form}": f"{name}, {form}" for verbs, name in SEEN.items() for form in SHARED} | {
+    "real/none/prose": "no solutions anywhere",
+    "real/pretraining/prose": "solutions in pretraining alone",
+    "real/data/prose": "solutions in the data alone",
+    "real/both/prose_program": "prose for one, program for the other",
+    "real/both/program_prose": "program for one, prose for the other",
+}
+"""Setting -> its name."""
 
 
 def _word_problems(source: Source) -> pd.DataFrame:
@@ -116,94 +117,76 @@ def _word_problems(source: Source) -> pd.DataFrame:
     "Asked at once, two families of operations do not combine; written out, the sum of the adapters comes "
     "closest to one adapter for both, if both were taught in one form that pretraining knows.",
     SIZES
-    + "Two-step problems. Rows: ways of reusing the two adapters. Points: share of problems solved, one "
-    "marker for what pretraining knows of the taught verbs (a, b, d) or for where solutions stand (c); bars: "
-    "95% intervals. Dashed: a guess among the numbers.",
+    + "Two-step problems. Points: share of problems solved; bars: 95% intervals. Dashed: a guess among the "
+    "numbers.",
     "experiment math_word",
     _word_problems,
     ("math_word",),
     panels=(
-        "Solutions written in prose, which pretraining and both data sets hold.",
-        "Solutions written as programs that an interpreter runs.",
-        "Known verbs; pretraining, the adapters, or both lack solutions, or the two were taught in different "
-        "forms.",
-        "The adapters of (a), asked for the final number at once.",
+        "Ways of reusing the two adapters, best first. Pretraining knows the verbs with another meaning; "
+        "pretraining and both data sets write solutions as programs, as equations or in prose, or the final "
+        "number is asked for at once.",
+        "Settings, best first by the sum: what pretraining shows of the verbs and the form of all solutions; "
+        "below, known verbs in prose without shared solutions, and adapters taught in two forms, asked in "
+        "the first.",
     ),
 )
 def word_problems(rows: pd.DataFrame):
-    """Accuracy by method: panels by form and template, series by familiarity of the verbs."""
-    picture, panels = style.figure(style.PAGE, 4.3, ncols=len(PANELS), sharey=True)
-    methods = shown(rows, METHODS)
-    for axes, (title, metric, labels) in zip(panels, PANELS, strict=True):
-        present = {label: name for label, name in labels.items() if label in set(rows["label"])}
-        for series, (label, name) in enumerate(present.items()):
-            accuracies = rows[(rows["label"] == label) & (rows["metric"] == metric)]
-            place = (series - (len(present) - 1) / 2) * 0.16
-            kind = list(labels).index(label)  # a label has its look in every panel
-            mark = style.levels(len(SEEN))[kind] if labels is not UNSHARED else style.look(4 + kind)
-            across(axes, accuracies, methods, place, mark, name)
-        style.reference(axes, 1 / DEFAULT.world.prime, f"guess 1/{DEFAULT.world.prime}", across=True)
-        axes.set_title(title, loc="left")
-        axes.set_xlabel("problems solved")
-        style.unit(axes, "x")
-    name_rows(panels, methods)
-    style.key(picture, [panels[0]], "taught verbs (a, b, d)", "left", 0.45)
-    style.key(picture, [panels[2]], "written solutions (c)", "right", 0.55)
-    return picture
+    """Accuracy by way of reuse, and by setting."""
+    null = (1 / DEFAULT.world.prime, f"guess 1/{DEFAULT.world.prime}")
+    return draw_reuse(rows, METHODS, WAYS, SETTINGS, SOLVED, null, "problems solved")
 
 
 def _depths(source: Source) -> pd.DataFrame:
     """Panel "depth": share of whole solutions that are right, and the product of their steps' forecasts, for
-    the sum and the joint adapter. Panel "error": errors of the predictors over undecided cells."""
+    the sum and the joint adapter. Panel "error": errors of the predictors."""
     summary = source.summary("math_word")
     exact = {f"{name}_exact": depth for depth, name in TRACES.items()}
     rows = summary[summary["metric"].isin(exact) & summary["label"].isin(f"real/both/{f}" for f in SHARED)]
     of = [of_method(rows[rows["predictor"] == "product"], "parts", "sum"), of_method(rows, "single", "joint")]
     depths = pd.concat(of).drop_duplicates(["label", "method", "metric"])
     depths = depths.assign(panel="depth", depth=depths["metric"].map(exact))
-    predictions = source.summary("math_word", "predictions")
-    predictions = predictions[predictions["library"] == "parts"]
-    errors = prediction_errors(undecided(predictions, by="method"))
-    errors = errors[errors["scope"] == "undecided"].assign(panel="error")
-    return pd.concat([depths, errors], ignore_index=True)
+    return pd.concat([depths, all_errors(source, "math_word")], ignore_index=True)
 
 
 @figure(
     "Longer solutions fail more often, and the sum's more often than single adapters forecast.",
-    SIZES
-    + "Known verbs, one form shared. (b) averages over all probes of the merges that are neither at floor "
-    "nor ceiling (0.05 to 0.95); base: the merge answers as the base does. Bars: 95% intervals, in (b) by "
-    "bootstrap over seeds.",
+    SIZES + "Known verbs, one form shared by pretraining and both data sets. Bars: 95% intervals, in (d) by "
+    "bootstrap over seeds. " + FORECASTS,
     "experiment math_word",
     _depths,
     ("math_word",),
     panels=(
-        "Whole solutions right in every token, sum filled, joint adapter hollow; lines: product of the step "
-        "accuracies that single adapters forecast for the sum.",
-        "Mean absolute error of the predictors of section 12.",
+        "Solutions in prose that are right in every token, by their number of steps; line: forecast for the "
+        "sum, the product of the step accuracies that single adapters foretell.",
+        "Solutions as equations.",
+        "Solutions as programs.",
+        ERRORS,
     ),
 )
 def word_problem_depth(rows: pd.DataFrame):
-    """Whole solutions against the number of steps, by form; errors of the predictors."""
-    picture, (left, right) = style.figure(style.PAGE, 2.7, ncols=2, width_ratios=(1.2, 1))
-    looks = style.levels(len(SHARED))
-    for series, form in enumerate(SHARED):
-        for method, hollow in (("sum", False), ("joint", True)):
-            chosen = (rows["panel"] == "depth") & (rows["form"] == form) & (rows["method"] == method)
-            curve = rows[chosen].sort_values("depth")
-            x = curve["depth"] + (series - 1) * 0.2 + 0.07 * hollow
-            label = f"{form}, {spelled(method)}"
-            style.points(
-                left, x, curve["measured"], curve["low"], curve["high"], looks[series], label, hollow
+    """Whole solutions against the number of steps, a panel a form; errors of the predictors."""
+    picture, panels = style.figure(style.PAGE, 2.7, ncols=4, width_ratios=(1, 1, 1, 1.2))
+    for axes, form in zip(panels, SHARED, strict=False):
+        of_form = rows[(rows["panel"] == "depth") & (rows["form"] == form)]
+        for shift, method in ((-0.06, "sum"), (0.06, "joint")):
+            points(
+                axes,
+                of_form[of_form["method"] == method],
+                "depth",
+                look_of(method),
+                spelled(method),
+                shift=shift,
             )
-            left.plot(curve["depth"], curve["predicted"], color=looks[series].colour, linewidth=0.8)
-    left.set_xticks(list(TRACES))
-    left.set(xlabel="steps", ylabel="solutions right throughout")
-    left.set_title("longer solutions", loc="left")
-    style.unit(left)
-    right.set_title("forecasts", loc="left")
-    errors_across(right, rows[rows["panel"] == "error"])
-    style.key(picture, [left], place="left")
+        total = of_form[of_form["method"] == "sum"]
+        line(axes, total, "depth", look_of("sum"), label="forecast for the sum")
+        axes.set(xlabel="steps", xticks=list(TRACES), xlim=(min(TRACES) - 0.4, max(TRACES) + 0.4))
+        axes.set_title(form, loc="left")
+        style.unit(axes)
+    panels[0].set_ylabel("solutions right throughout")
+    errors_across(panels[-1], rows[rows["panel"] == "error"])
+    style.key(picture, panels[:3], place="left", share=0.6)
+    style.key(picture, panels[3:], "(d)", "right", 0.4)
     return picture
 
 

@@ -55,7 +55,12 @@ def _stopping(source: Source) -> pd.DataFrame:
     "experiment stopping",
     _stopping,
     ("stopping",),
-    panels=("Edited questions step by step, by where the template is.", "Facts that nobody edited."),
+    panels=(
+        "Edited questions step by step, template in the data.",
+        "In pretraining.",
+        "In both.",
+        *("Facts that nobody edited, of the adapters above.",) * 3,
+    ),
 )
 def stopping_time(rows: pd.DataFrame):
     """Accuracy step by step, and on untouched facts, against the length of training, a column a template."""
@@ -74,7 +79,7 @@ def stopping_time(rows: pd.DataFrame):
             style.unit(axes)
         grid[0, column].set_title(TITLES[template], loc="left")
         chance(grid[0, column], label="" if column else "one-hop bound")
-        grid[1, column].set_xlabel("times the steps to know its facts")
+        grid[1, column].set_xlabel("times the steps needed")
     grid[0, 0].set_ylabel("step by step")
     grid[1, 0].set_ylabel("untouched facts")
     style.key(picture, grid.ravel())

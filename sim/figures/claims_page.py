@@ -90,8 +90,8 @@ def ordered() -> list[Claim]:
 
 
 def _missing(item: Claim, source: Source) -> list[str]:
-    """The missing runs of a claim."""
-    return [name for name in item.experiments if not table_path(source.runs / name, "summary").exists()]
+    """The runs of a claim that lack a table of it."""
+    return [name for name, _ in source.missing(item.experiments, item.tables)]
 
 
 def _judged(item: Claim, source: Source) -> Judgement | None:
@@ -116,7 +116,7 @@ def _setting(source: Source) -> list[str]:
         "3. They are merged or routed without any data, and asked the two-hop questions that need both.",
         "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
         f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
-        f"other worlds, L1a to L5 about a real language model ({NOTE}; adapters of rank "
+        f"other worlds, L1a to L5+b about a real language model ({NOTE}; adapters of rank "
         f"{LANGUAGE.rank}) with made-up and well-known names.",
     ]
 
@@ -141,7 +141,7 @@ def _judging() -> list[str]:
         "and otherwise as if independent, which is wider.",
         "* Each rule has a date. The runs on this page are older than the rules of 2026-11-29, which were "
         "written with their results known; only later runs are judged beforehand. The rules of 2026-11-30 "
-        "(L1a to L5, 5+b, 5+e) were committed before their runs; those of 5+a that are new were not.",
+        "(L1a to L5+b, 5+b, 5+e) were committed before their runs; those of 5+a that are new were not.",
     ]
 
 

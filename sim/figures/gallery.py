@@ -65,10 +65,9 @@ def _missing(item: Figure, runs: Path | None) -> str:
     if not item.experiments:
         return "it computes its own numbers; draw it without --from"
     folder = runs or committed() / "experiments"
-    names = [name for name in item.experiments if not table_path(folder / name, "summary").exists()]
-    if names:
-        summaries = ", ".join(f"{name}/summary.csv" for name in names)
-        return f"{summaries} missing; make it with: {command_of(names[0])}"
+    if absent := Source(folder).missing(item.experiments, item.tables):
+        tables = ", ".join(f"{name}/{table}.csv" for name, table in absent)
+        return f"{tables} missing; make it with: {command_of(absent[0][0])}"
     part = [name for name in item.experiments if is_unfinished(folder / name)]
     return f"{', '.join(part)} not finished; go on with: python -m sim.sweep {part[0]}" if part else ""
 

@@ -34,30 +34,37 @@ def merge_logits(
 
     Raises: ValueError, naming adapters, prompt and layer, for logits that are not finite.
     """
-    kind = loaded.model.device.type
-    count = max(1, (TOKENS // 2 if kind == "cpu" else TOKENS) // batch.tokens.size)
+    count = TOKENS // 2 if loaded.model.device.type == "cpu" else TOKENS
+    count = max(1, count // batch.tokens.size)
     groups = [merges[start : start + count] for start in range(0, len(merges), count)]
-    workers = min(len(groups), cores()) if kind == "cpu" else 1
+    passes = _passes(loaded, batch, groups)
+    for some, logits in zip(groups, passes, strict=True):
+        if logits is None:  # the model does more than read its last states out
+            passes.close()
+            break
+        bad = [number for number, one in enumerate(logits) if not torch.isfinite(one).all()]
+        if bad:
+            passes.close()  # what follows runs the model without these hooks
+            require_finite(loaded, batch, some[bad[0]], logits[bad[0]], "the logits")
+        yield len(some), logits
+    else:
+        return
+    for some in groups:
+        yield len(some), torch.stack([answer_logits(loaded, batch, one) for one in some])
+
+
+def _passes(
+    loaded: Loaded, batch: Batch, groups: Sequence[Sequence[Strengths]]
+) -> Iterator[torch.Tensor | None]:
+    """The logits of each group of merges, in order (``_pass``)."""
     model, now = loaded.model, threading.local()
     head = model.get_base_model().get_output_embeddings()
     gather = head.register_forward_pre_hook(lambda _, given: (given[0][now.places][None],))
-    each = max(1, cores() // workers)
     try:
-        with model.disable_adapter(), _adapted(loaded, now), _pool(workers, each, kind) as run:
-            for some, logits in zip(
-                groups, run(lambda some: _pass(loaded, batch, some, now), groups), strict=True
-            ):
-                if logits is None:
-                    break
-                for strengths, one in zip(some, logits, strict=True):
-                    require_finite(loaded, batch, strengths, one, "the logits")
-                yield len(some), logits
-            else:
-                return
+        with model.disable_adapter(), _adapted(loaded, now), _workers(model.device, len(groups)) as run:
+            yield from run(lambda some: _pass(loaded, batch, some, now), groups)
     finally:
         gather.remove()
-    for some in groups:  # the model does more than read its last states out
-        yield len(some), torch.stack([answer_logits(loaded, batch, one) for one in some])
 
 
 def cores() -> int:
@@ -66,13 +73,18 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def _pool(workers: int, threads: int, kind: str) -> Iterator[Callable]:
-    """A ``map`` in order, by this many workers of so many threads each on a CPU."""
-    if kind != "cpu":
+def _workers(device: torch.device, passes: int) -> Iterator[Callable]:
+    """A ``map`` in order; on a CPU by as many workers as there are cores, which share them."""
+    if device.type != "cpu":
         yield map
         return
-    with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads,)) as pool:
+    count = max(1, min(passes, cores()))
+    threads = (cores() // count,)
+    pool = ThreadPoolExecutor(count, initializer=torch.set_num_threads, initargs=threads)
+    try:
         yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _pass(

@@ -43,6 +43,7 @@ class Question:
 class Batch:
     """Questions of one run of the model, padded behind: B questions, T tokens, N answer tokens in all.
 
+    tokens: without the last one of each question, which decides nothing.
     row, position: of the logits that decide each answer token (the token before it). target: the token.
     lines: of the questions' prompts in their file.
     """
@@ -142,13 +143,13 @@ def batches(questions: Sequence[Question], numbers: Sequence[int], size: int) ->
 
 def batch(questions: Sequence[Question]) -> Batch:
     """Questions side by side, padded behind with token 0, which no token before it sees."""
-    longest = max(len(one.tokens) for one in questions)
+    longest = max(len(one.tokens) for one in questions) - 1
     tokens = np.zeros((len(questions), longest), np.int64)
     mask = np.zeros_like(tokens)
     row, position, target = [], [], []
     for number, one in enumerate(questions):
-        tokens[number, : len(one.tokens)] = one.tokens
-        mask[number, : len(one.tokens)] = 1
+        tokens[number, : len(one.tokens) - 1] = one.tokens[:-1]
+        mask[number, : len(one.tokens) - 1] = 1
         row += [number] * len(one.answer)
         position += range(one.start - 1, len(one.tokens) - 1)
         target += one.answer

@@ -6,7 +6,7 @@ low, high, seeds; ``law``, ``point``, ``share``, ``certain`` and ``gap`` make su
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class Source:
             raise ValueError(f"{path} is missing; make it with: {command_of(experiment)} --out {self.runs}")
         return read_table(path)
 
+    def missing(self, experiments: Sequence[str], tables: Sequence[str]) -> list[tuple[str, str]]:
+        """(experiment, table) of all of these that no run has written."""
+        pairs = [(name, table) for name in experiments for table in tables]
+        return [pair for pair in pairs if not table_path(self.runs / pair[0], pair[1]).exists()]
+
 
 def committed() -> Path:
     """The folder of the tables that come with the toolkit: one a figure, and ``experiments/``, the runs."""
@@ -77,6 +82,7 @@ class Figure:
     collect: source -> table; every number of the picture is in it.
     draw:    table -> picture, in the house style.
     experiments: the runs that ``collect`` reads; empty for a figure that computes its own numbers.
+    tables:  of each of these runs; it is drawn where all of them are.
     """
 
     name: str
@@ -87,6 +93,7 @@ class Figure:
     collect: Callable[[Source], pd.DataFrame]
     draw: Callable[[pd.DataFrame], Picture]
     experiments: tuple[str, ...]
+    tables: tuple[str, ...] = ("summary",)
 
 
 FIGURES: Registry[Figure] = Registry("figure")
@@ -99,6 +106,7 @@ def figure(
     collect: Callable[[Source], pd.DataFrame],
     experiments: tuple[str, ...] = (),
     panels: tuple[str, ...] = (),
+    tables: tuple[str, ...] = ("summary",),
 ):
     """Register a ``draw`` function under its own name, together with what it draws; panels get letters."""
 
@@ -110,7 +118,7 @@ def figure(
             return style.fitted(style.lettered(draw(table)))
 
         looks = style.styled(drawn)
-        FIGURES.add(name, Figure(name, claim, panels, setting, section, collect, looks, experiments))
+        FIGURES.add(name, Figure(name, claim, panels, setting, section, collect, looks, experiments, tables))
         return draw
 
     return register

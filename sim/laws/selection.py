@@ -11,7 +11,7 @@ import pandas as pd
 
 from sim.lab import seeds, style
 from sim.lab.check import average, check, exact, rate
-from sim.lab.figure import LINES, Source, figure, gap, law, line, point, points
+from sim.lab.figure import LINES, Source, figure, law, line, point, points
 from sim.lab.seeds import Effort
 from sim.model.routers import published
 from sim.twins import selection as twin
@@ -81,10 +81,12 @@ def _gates(effort: Effort):
 class Prompt(NamedTuple):
     """A prompt of the one-layer model and what it holds for Arrow.
 
+    words: its name in the figure.
     tokens: (subject a, bridge b, REL1, filler) -> its tokens; REL2 and a second filler follow REL1 and the
     filler. first, second: (load, seen) of adapters 1 and 2, as ``closed.score_law`` takes them.
     """
 
+    words: str
     tokens: Callable
     first: tuple[float, float]
     second: tuple[float, float]
@@ -92,13 +94,21 @@ class Prompt(NamedTuple):
 
 
 PROMPTS = {
-    "p1": Prompt(lambda a, b, r, s: [a, r], (1.0, 1.0), (0.0, 0.0), 1.0),
-    "p1, other's\nentity": Prompt(lambda a, b, r, s: [b, r], (1.0, 0.0), (0.0, 1.0), 1.0),
-    "p2": Prompt(lambda a, b, r, s: [b, r + 1], (0.0, 0.0), (1.0, 1.0), 1.0),
-    "p12": Prompt(lambda a, b, r, s: [a, r, r + 1], (0.0, 1.0), (1.0, 0.0), 2.0),
-    "CoT\nstep 1": Prompt(lambda a, b, r, s: [a, r, r + 1, s, a, r], (1.0, 2.0), (0.0, 0.0), 7.0),
+    "p1": Prompt("hop 1", lambda a, b, r, s: [a, r], (1.0, 1.0), (0.0, 0.0), 1.0),
+    "p1, other's\nentity": Prompt(
+        "hop 1 of a hop 2 entity", lambda a, b, r, s: [b, r], (1.0, 0.0), (0.0, 1.0), 1.0
+    ),
+    "p2": Prompt("hop 2", lambda a, b, r, s: [b, r + 1], (0.0, 0.0), (1.0, 1.0), 1.0),
+    "p12": Prompt("both hops at once", lambda a, b, r, s: [a, r, r + 1], (0.0, 1.0), (1.0, 0.0), 2.0),
+    "CoT\nstep 1": Prompt(
+        "step 1 of a trace", lambda a, b, r, s: [a, r, r + 1, s, a, r], (1.0, 2.0), (0.0, 0.0), 7.0
+    ),
     "CoT\nstep 2": Prompt(
-        lambda a, b, r, s: [a, r, r + 1, s, a, r, b, s + 1, b, r + 1], (0.0, 2.0), (1.0, 2.0), 15.0
+        "step 2 of a trace",
+        lambda a, b, r, s: [a, r, r + 1, s, a, r, b, s + 1, b, r + 1],
+        (0.0, 2.0),
+        (1.0, 2.0),
+        15.0,
     ),
 }
 LIBRARIES = ("sighted", "blind", "permuted")
@@ -148,8 +158,6 @@ def _selection(effort: Effort):
 
 EDITS = {"sighted": (1.0, "sighted (τ = 1)"), "partly": (0.8, "τ = 0.8"), "blind": (0.0, "blind (τ = 0)")}
 WIDTH = 24  # entities, facts and features of the one-layer model, so that theta^2 = 24 and c = 1
-CONVERGING = ((3.0, 1.0), (2.0, 0.8), (1.0, 1.0), (3.0, 0.0))
-"""(theta, sight)."""
 
 
 def _collect(source: Source) -> pd.DataFrame:
@@ -169,61 +177,47 @@ def _collect(source: Source) -> pd.DataFrame:
         for column, edit in enumerate(LIBRARIES):
             setting = {"panel": "selection", "edit": edit, "prompt": kind, "place": place}
             rows.append(point(_choice(edit, kind, WIDTH), runs[:, column], **setting))
-    for place, (theta, sight) in effort.some(list(enumerate(CONVERGING))):
-        for features, draws in effort.some(((16, 96), (32, 96), (64, 48), (128, 24), (256, 8))):
-            keys = seeds.keys(seeds.key(2, place, features), effort(draws))
-            runs = np.asarray(_alignments(theta, 1.0, features, sight, keys))
-            setting = {"panel": "convergence", "theta": theta, "sight": sight, "features": features}
-            rows.append(gap(closed.alignment(theta, 1.0, sight), runs, **setting))
     return pd.DataFrame(rows)
 
 
 @figure(
     "Arrow's prototype holds what the prompts of an adapter share, above a sharp threshold and only if the "
     "edit moves the answer marginal: sighted Arrow follows the last relation, blind Arrow the entity.",
-    "c = m/F = 1 throughout; τ is how far an edit moves the answer marginal." + LINES,
+    "Two adapters, each taught one hop by F edits; m features, c = m/F = 1. τ: how far an edit moves the "
+    "answer marginal, sighted all the way, blind not at all." + LINES,
     "section 10",
     _collect,
     panels=(
-        "Spiked features, m = 96.",
-        "One-layer model without relu, F = N = m = 24, two adapters; strokes: law, which takes a flat "
-        "spectrum; permuted answers, hollow, have an uneven one and no law of their own.",
-        "Measured minus limit.",
+        "Alignment of the prototype v₁ with the mean μ of an adapter's keys, of spread σ; m = 96.",
+        "How often a prompt goes to the adapter of hop 1, in the one-layer model without relu, F = N = m = "
+        "24. Strokes: law, which takes a flat spectrum; permuted answers, hollow, have an uneven one and no "
+        "law of their own.",
     ),
 )
 def arrow(rows: pd.DataFrame):
-    """Alignment against theta, choice of adapter 1 by prompt, and the convergence of the alignment."""
-    picture, (left, middle, right) = style.figure(style.PAGE, 3.2, ncols=3, width_ratios=(1, 1.5, 1))
+    """Alignment against theta, and choice of adapter 1 by prompt, most often first."""
+    picture, (left, right) = style.figure(style.PAGE, 2.9, ncols=2, width_ratios=(1, 1.3))
     looks = dict(zip(EDITS, style.levels(len(EDITS)), strict=True))
     looks["permuted"] = style.Look("#17966B", "D")
     for edit, (_, label) in EDITS.items():
         part = rows[(rows["panel"] == "alignment") & (rows["edit"] == edit)]
         line(left, part, "theta", looks[edit])
         points(left, part, "theta", looks[edit], label)
-    left.set(xlabel="θ = |μ|/σ", ylabel="⟨v₁, μ̂⟩²")
+    left.set(xlabel="θ = |μ|/σ", ylabel="alignment ⟨v₁, μ̂⟩²")
     left.set_title("prototype", loc="left")
     style.unit(left)
     chosen = rows[rows["panel"] == "selection"]
+    sighted = chosen[chosen["edit"] == "sighted"].sort_values("measured", ascending=False, kind="stable")
+    prompts = list(sighted["prompt"])
     for edit, shift in zip(LIBRARIES, (-0.25, 0.02, 0.25), strict=True):
         part, label = chosen[chosen["edit"] == edit], EDITS[edit][1] if edit in EDITS else edit
-        y, values = part["place"] + shift, (part["measured"], part["low"], part["high"])
+        y, values = part["prompt"].map(prompts.index) + shift, (part["measured"], part["low"], part["high"])
         if edit != "permuted":
-            middle.vlines(part["predicted"], y - 0.13, y + 0.13, color=looks[edit].colour)
-        style.points_across(middle, values[0], y, *values[1:], looks[edit], label, hollow=edit == "permuted")
-    names = chosen.drop_duplicates("place").sort_values("place")["prompt"]
-    style.rows([middle], [name.replace("\n", " ") for name in names])
-    middle.set_xlabel("P(adapter 1 chosen)")
-    middle.set_title("choice by prompt", loc="left")
-    style.unit(middle, "x")
-    right.axhline(0, color="black", linewidth=0.8)
-    converging = rows[rows["panel"] == "convergence"]
-    for series, ((theta, sight), part) in enumerate(converging.groupby(["theta", "sight"], sort=False)):
-        shifted = part.assign(features=part["features"] * 1.1 ** (series - 1.5))
-        look = style.Look(style.COLOURS[(9, 6, 4, 8)[series]], "Pvs*"[series])
-        points(right, shifted, "features", look, f"θ = {theta:g}, τ = {sight:g}")
-    style.sizes(right, (16, 64, 256))
-    right.set(xlabel="features m", ylabel="measured − limit")
-    right.set_title("finite m", loc="left")
-    style.key(picture, [left, middle], "(a, b)", "left", 0.5)
-    style.key(picture, [right], "(c)", "right", 0.5)
+            right.vlines(part["predicted"], y - 0.13, y + 0.13, color=looks[edit].colour)
+        style.points_across(right, values[0], y, *values[1:], looks[edit], label, hollow=edit == "permuted")
+    style.rows([right], [PROMPTS[prompt].words for prompt in prompts])
+    right.set_xlabel("P(adapter of hop 1 is chosen)")
+    right.set_title("choice by prompt", loc="left")
+    style.unit(right, "x")
+    style.key(picture, [left, right])
     return picture

@@ -66,10 +66,12 @@ def teach(
             roundings = write_library(target, library, adapters, worlds[cell], dtype)
             for (name, adapter), rounding in zip(each.items(), roundings, strict=True):
                 path = place(out, cell.setting.entities) / NAMES[name]
-                shares = f"{adapter.facts:.3f} of its facts and {adapter.traces:.3f} of its worked solutions"
+                knowledge = (
+                    f"{adapter.facts:.3f} of its facts and {adapter.traces:.3f} of its worked solutions"
+                )
                 short = min(adapter.facts, adapter.traces) < MASTERY
                 lines.append(
-                    f"{path}: knows {shares} after {adapter.steps} steps{', too few' if short else ''}; "
+                    f"{path}: knows {knowledge} after {adapter.steps} steps{', too few' if short else ''}; "
                     f"{dtype} loses at most {share(rounding.loss)} of an update"
                 )
     return lines

@@ -17,7 +17,8 @@ def card(
     """
     base = sources[0].config.get("base_model_name_or_path")
     head = [f"base_model: {json.dumps(base)}"] if base else []
-    head += ["library_name: peft", "tags:", "- lora", "- merge"]
+    library = "diffusers" if sources[0].config.get("format") else "peft"
+    head += [f"library_name: {library}", "tags:", "- lora", "- merge"]
     rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
     parts = [
         "---\n" + "\n".join(head) + "\n---",

@@ -47,8 +47,9 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``,
     and ``PROBE_given_among_answers``, there of the likeliest answer.
     Of a language model besides: ``PROBE_rank``, the mean place of the right answer among the probe's answers
-    by likelihood, ``PROBE_likeliest``, how often it is the first, and ``name_loss_ROLE``, the base's mean
-    -log p of the names in nats.
+    by likelihood, ``PROBE_likeliest``, how often it is the first, ``name_loss_ROLE``, the base's mean
+    -log p of the names in nats, and margins, swings and disturbances of the steps in nats
+    (``sim.reuse.language.forecast.Forecast``).
     """
     common = {
         "experiment": cell.experiment,
@@ -110,6 +111,9 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
             add(model, f"{name}_likeliest", first, places.size, "chance", chance, lam)
     for role, loss in result.get("names", {}).items():
         add(BASE, f"name_loss_{role}", loss)
+    for model, effects in result.get("effects", {}).items():
+        for metric, value in effects.items():
+            add(model, metric, value)
     for family, adapters in result["training"].items():
         for name, record in adapters.items():
             add((family, "single", name), "training_steps", record["steps"])

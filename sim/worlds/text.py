@@ -65,11 +65,6 @@ class TextQuestion:
         )
         return re.compile("".join(wording))
 
-    def owners(self) -> list[tuple[int, int]]:
-        """(end, owner) of every piece; the end counts characters of question and answer."""
-        ends = np.cumsum([len(piece.text) for piece in self.pieces])
-        return [(int(end), piece.owner) for end, piece in zip(ends, self.pieces, strict=True)]
-
 
 @dataclass(frozen=True)
 class TextProbe:

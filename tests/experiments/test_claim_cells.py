@@ -200,8 +200,11 @@ def test_the_product_is_set_against_others_on_its_own_cells(monkeypatch):
     rows = outcomes(
         base=0.0, disentangled=[0.4, 0.2] * 4, product=[math.nan, 0.3] * 4, tangent=0.5, coverage=0.5
     )
-    monkeypatch.setattr(forecasts, "outcomes", lambda source: rows)
-    measured = {(c.label, c.method, c.metric): r.measured for c, r in forecasts.collect_errors(None).items()}
+    monkeypatch.setattr(forecasts, "linear", lambda source, experiment: rows)
+    depths = [rows.assign(label=label) for label in (forecasts.DEEP, forecasts.SHALLOW)]
+    source = Tables({("mergeability", "predictions"): pd.concat(depths)})
+    readings = forecasts.collect_errors(source)
+    measured = {(c.label, c.method, c.metric): r.measured for c, r in readings.items()}
     half = "error, λ ≤ ½"
     assert measured["open outcomes", "disentangled", half] == pytest.approx(0.2)
     assert measured["chains alone", "disentangled", half] == pytest.approx(0.3)
@@ -219,7 +222,7 @@ def test_regret_is_what_the_coefficient_with_the_best_forecast_loses(monkeypatch
                     keys = {"label": label, "lam": lam, "seed": seed, "metric": metric}
                     outcome = (value + 0.01 * seed) * share
                     rows.append(keys | {"disentangled": forecast * share, "measured": outcome})
-    monkeypatch.setattr(forecasts, "outcomes", lambda source: pd.DataFrame(rows))
+    monkeypatch.setattr(forecasts, "linear", lambda source, experiment: pd.DataFrame(rows))
     measured = {cell.label: reading for cell, reading in forecasts.collect_regrets(None).items()}
     assert len(forecasts.SETTINGS) == 16 and measured["best"].count == "15 of 16"
     assert measured["fake/none"].measured == pytest.approx(0.3) and measured["real/both"].measured == 0
@@ -231,8 +234,8 @@ def test_fits_and_forecasts_stand_side_by_side(monkeypatch):
     fits = {mergeability_claims.fit(name): 0.2 for name in mergeability_claims.FITS}
     monkeypatch.setattr(mergeability_claims, "outcomes", lambda source: rows)
     monkeypatch.setattr(mergeability_claims, "with_fits", lambda table: table.assign(**fits))
-    assert len(mergeability_claims.collect_errors(None)) == 2 * 7
     measured = mergeability_claims.collect_fits(None)
+    assert len(measured) == 2 * (7 + len(fits))
     measured = {(cell.method, cell.metric): reading.measured for cell, reading in measured.items()}
     assert measured["composed", "error, λ ≤ ½"] == pytest.approx(0.1)
     assert measured["cosine, fitted", "error, ½ < λ ≤ 1"] == pytest.approx(0.3)

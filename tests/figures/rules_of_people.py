@@ -20,4 +20,9 @@ RULES = {
     ("L4", "familiar"): ("above", 0.05, False, 1, 1),
     ("L5", "form"): ("above", 0.05, False, 3, 1),
     ("L5", "relations"): ("above", 0.05, False, 3, 1),
+    ("L5+a", "better"): ("below", -0.01, False, 2, 1),
+    ("L5+a", "close"): ("below", 0.1, False, 2, None),
+    ("L5+b", "overshoot"): ("above", 0.7, False, 2, None),
+    ("L5+b", "blind"): ("above", 0.05, False, 1, None),
+    ("L5+b", "worse"): ("above", 0.01, False, 1, 1),
 }

@@ -84,7 +84,7 @@ def test_setting_words_and_rules_come_first(page):
 def example(**rest):
     cells = Cell("rank", "rank4", "sum"), Cell("rank", "rank8", "joint", library="single")
     rules = (
-        Rule("reach", "sum over joint", cells[:1], cells[1:], above=0.7, ratio=True, history="Seen before."),
+        Rule("reach", "sum over joint", cells[:1], cells[1:], above=0.5, ratio=True, history="Seen before."),
         Rule("at", "the sum", (cells[0],), above=0.1),
     )
     item = Claim("9", "So", "rank", ("rank",), "2026-01-01", rules, "{reach.of}; {joint}.", "Not {at}.",
@@ -102,7 +102,7 @@ def test_a_section_has_its_parts_cells_and_counts(only):
     first = f"{total['measured']:.3f} [{total['low']:.3f}, {total['high']:.3f}] ({right} of 320)"
     assert section.startswith(f"**holds** (parts that hold: 2 of 2). {first}; {joint['measured']:.3f} [")
     assert f"*Limits.* Not {first}.\n\n*History.* Seen before.\n" in section
-    assert f"| {right} of 320; {round(joint['measured'] * 320)} of 320 | to be above 0.7 | holds |" in section
+    assert f"| {right} of 320; {round(joint['measured'] * 320)} of 320 | to be above 0.5 | holds |" in section
     assert "| `rank rank4: parts/sum, cot_answer` / `rank rank8: single/joint, cot_answer` |" in section
     command = f"`python -m sim.sweep rank --profile paper`: {captions.of_run(RUNS / 'rank').cost}"
     assert command in section

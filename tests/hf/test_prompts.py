@@ -165,13 +165,13 @@ def test_what_cannot_be_asked_is_refused_by_its_line():
 def test_a_batch_says_which_logits_decide_which_token():
     questions = [ask("in ", "Rom"), ask("", "ab")]
     inputs = batch(questions)
-    np.testing.assert_array_equal(inputs.tokens, [[1, 3, *letters("Rom")], [1, *letters("ab"), 0, 0]])
-    np.testing.assert_array_equal(inputs.mask, [[1] * 5, [1, 1, 1, 0, 0]])
+    np.testing.assert_array_equal(inputs.tokens, [[1, 3, *letters("Ro")], [1, *letters("a"), 0, 0]])
+    np.testing.assert_array_equal(inputs.mask, [[1] * 4, [1, 1, 0, 0]])
     np.testing.assert_array_equal(inputs.row, [0, 0, 0, 1, 1])
     np.testing.assert_array_equal(inputs.position, [1, 2, 3, 0, 1])
     np.testing.assert_array_equal(inputs.target, letters("Romab"))
     for row, position, target in zip(inputs.row, inputs.position, inputs.target, strict=True):
-        assert inputs.tokens[row, position + 1] == target
+        assert questions[row].tokens[position + 1] == target
 
 
 def test_batches_hold_every_question_once_the_longest_first():

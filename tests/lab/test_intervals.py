@@ -274,7 +274,7 @@ class TestPool:
                 _, low, high = intervals.proportions(right, questions, among)
                 shares_inside.append(((low <= truth) & (truth <= high))[some].mean())
         whole, single = np.reshape(shares_inside, (-1, 2)).mean(0)
-        assert 0.92 < whole < 0.96 < single
+        assert 0.92 < whole < 0.96 and whole < single
 
 
 class TestBootstrap:

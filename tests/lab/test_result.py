@@ -45,9 +45,8 @@ def test_a_diagnosis_is_the_commands(tmp_path):
     result = diagnose_folders(*FOLDERS)
     expected = diagnose([read_adapter(folder) for folder in FOLDERS])
     assert result.report["total"]["norm"] == expected["total"]["norm"]
-    assert repr(result) == "\n".join(result.verdict) and result.verdict[-3].startswith(
-        "Recommendation (weights alone): "
-    )
+    assert repr(result) == "\n".join(result.verdict) and result.verdict[0].startswith("Merge them by average")
+    assert result.verdict[1].startswith("Next: python -m sim.merge ")
     assert str(result).startswith(repr(result)) and "worst" in str(result)
     assert set(result.modules().index) == set(expected["modules"])
     result.write(tmp_path)

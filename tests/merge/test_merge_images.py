@@ -82,6 +82,8 @@ def test_a_merge_is_the_sum_and_is_written_in_the_same_format(convolution, tmp_p
     assert tensors["lora_unet_mid_block_to_q.lora_down.weight"].ndim == (4 if convolution else 2)
     assert tensors["lora_unet_mid_block_to_q.alpha"] == 2 * R
     assert not (out / "adapter_config.json").exists()
+    card = (out / "README.md").read_text()
+    assert "\nlibrary_name: diffusers\n" in card and 'pipeline.load_lora_weights(".")' in card
     assert command("sim.diagnose", *sources, "--out", tmp_path / "report")[0] == 0
 
 

@@ -218,7 +218,7 @@ def test_disjoint_adapters_are_merged_and_diagnosed_and_said_to_be(tmp_path, com
     assert printed.startswith(f"note: {line}") and f"* {line}" in (out / "README.md").read_text()
     code, printed, err = command("sim.diagnose", *sources, "--out", tmp_path / "diagnosis")
     assert code == 0, err
-    assert printed.startswith(line)
+    assert printed.startswith(f"Not sure: {line}")
     report = json.loads((tmp_path / "diagnosis" / "diagnosis.json").read_text())
     assert report["disjoint"] == [[0, 1]] and report["warnings"][0].startswith(line)
     lost = next(line for line in printed.split("\n") if line.startswith("Lost: "))

@@ -10,7 +10,9 @@ import pytest
 from sim.merge import merge
 from sim.model import llama, llama_adapters, routing
 from sim.model.llama_adapters import combine
-from sim.reuse.language import ask, models
+from sim.reuse.config import BASE
+from sim.reuse.forecast import strengths
+from sim.reuse.language import ask, forecast, models
 from sim.reuse.language.base import Base, behind, room_of
 from sim.reuse.language.cell import _factors, updates
 from sim.reuse.language.config import LanguageConfig
@@ -246,3 +248,149 @@ def test_texts_come_back_from_their_tokens(base, world):
             assert [one.tokens[p + 1] for p in rows.position[0, : len(one.answer)]] == [*one.answer]
             end = base.tokenizer.eos_token_id
             assert base.continuation(one.tokens[: one.start], [*one.answer, end, 5]) == question.text.answer
+
+
+LAMBDAS = (0.25, 0.5, 1.0, 1.25)
+
+
+@pytest.fixture(scope="module")
+def scene(base, world, rooms, library):
+    """(configuration, parts, forecast): the first part is trained on every question but those of hop 2 and of
+    capitals, until it knows some; the second is noise that moves the logits."""
+    taught = ("hop1", "direct", "direct_question", "cot")
+    items = base.questions([question.text for name in taught for question in world.probes[name].questions])
+    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], behind(items, room_of(items), 8))
+    start = llama_adapters.init(base.model, 8, jax.random.key(0))
+    training = llama_adapters.begin(jax.tree.map(lambda leaf: leaf[None], start))
+    index, rate = jnp.tile(jnp.arange(8), (80, 1, 1)), jnp.full((80, 1), 1e-2)
+    trained, _ = llama_adapters.train(base.model, base.params, training, rows, index, rate)
+    noise = {
+        kind: u._replace(b=0.01 * jax.random.normal(jax.random.key(7), u.b.shape))
+        for kind, u in start.items()
+    }
+    parts = [jax.tree.map(lambda leaf: leaf[0], trained.adapters), noise]
+    config = dataclasses.replace(CONFIG, lambdas=LAMBDAS)
+    return config, parts, forecast.forecast(config, base, rooms, world, parts)
+
+
+def answer_of(base, question):
+    """(its tokens, where its answer begins, {step: places of its tokens in the answer})."""
+    (one,) = base.questions([question.text])
+    steps, end = {}, 0
+    for piece in question.pieces:
+        begin, end = end, end + len(piece.text)
+        if piece.step:
+            letters = [len(base.tokenizer.text(one.tokens[:count])) for count in range(len(one.tokens) + 1)]
+            places = [at for at in range(one.start, len(one.tokens)) if begin < letters[at + 1] <= end]
+            steps[piece.step] = [at - one.start for at in places]
+            assert base.tokenizer.text(one.tokens[places[0] : places[-1] + 1]) == piece.text
+    return one, steps
+
+
+def test_forecasts_margins_and_kappa_are_those_of_whole_passes_of_single_adapters(base, world, scene):
+    """Every number from the definition, question by question, each adapter in the weights of a model."""
+    config, parts, actual = scene
+    forward = jax.jit(llama.forward, static_argnums=0)
+
+    def logits(one, place=None, by=1.0):
+        params = base.params
+        if place is not None:
+            change = models.delta(combine([parts[place]], [by]), jnp.float32)
+            params = params | {kind: params[kind] + change[kind] for kind in change}
+        whole = forward(base.model, params, jnp.asarray([one.tokens]))
+        return np.asarray(whole[0, one.start - 1 : -1])
+
+    merges = strengths(config, "lora", world)
+    assert merges == [(lam, lam) for lam in LAMBDAS]
+    margins, swings, seen = {}, {}, {"tangent": [], "disentangled": [], "coverage": []}
+    for name, probe in world.probes.items():
+        for row, question in enumerate(probe.questions):
+            one, steps = answer_of(base, question)
+            target, line = np.asarray(one.answer), np.arange(len(one.answer))
+            at_base, singles = logits(one), [logits(one, place) for place in range(2)]
+            others = at_base.copy()
+            others[line, target] = -np.inf
+            old = others.argmax(axis=1)
+            margin = at_base[line, old] - at_base[line, target]
+            swing = [single[line, target] - single[line, old] + margin for single in singles]
+            for place, (lam, _) in enumerate(merges):
+                tangent = at_base + lam * (singles[0] - at_base) + lam * (singles[1] - at_base)
+                each = logits(one, 0, lam) + logits(one, 1, lam) - at_base
+                right = {"tangent": tangent.argmax(1) == target, "disentangled": each.argmax(1) == target}
+                if steps:
+                    right["coverage"] = [
+                        lam * swing[world.parts.index(step)][at] > margin[at]
+                        for step, places in steps.items()
+                        for at in places
+                    ]
+                metric = "cot_exact" if name == "cot" else name
+                assert (metric in actual.outcomes["coverage"]) == bool(steps)
+                for predictor, value in right.items():
+                    predicted = actual.outcomes[predictor][metric][place][row]
+                    assert predicted == np.all(value), (predictor, name, lam)
+                    seen[predictor].append(bool(predicted))
+            for step, places in steps.items():
+                deciding = max(places, key=lambda at: margin[at])
+                margins.setdefault((name, step), []).append(margin[deciding])
+                swings.setdefault((name, step), []).append([both[deciding] for both in swing])
+    # The scene tells the predictors apart, and each says yes and no.
+    assert all(0 < np.mean(values) < 1 for values in seen.values())
+    assert seen["tangent"] != seen["disentangled"]
+    assert set(margins) == {("hop1", "hop1"), ("hop2", "hop2"), ("cot", "hop1"), ("cot", "hop2")}
+    for (name, step), values in margins.items():
+        place = step if name == step else f"cot_{step}"
+        own = world.parts.index(step)
+        np.testing.assert_allclose(actual.effects[BASE][f"margin_{place}"], np.mean(values), rtol=1e-3)
+        mean = np.mean(swings[name, step], axis=0)
+        for part, adapter in enumerate(world.parts):
+            metric = f"{'swing' if part == own else 'disturbance'}_{place}"
+            effect = actual.effects["lora", "single", adapter][metric]
+            np.testing.assert_allclose(effect, mean[part], rtol=1e-3, atol=1e-4)
+    for own, step in enumerate(world.parts):
+        there, here = (np.mean(swings[name, step], axis=0)[own] for name in ("cot", step))
+        np.testing.assert_allclose(actual.kappa["cot"][step], there / here, rtol=1e-3)
+    assert sum(map(len, actual.effects.values())) == 4 * 3
+
+
+def test_first_order_is_the_merge_if_only_one_adapter_changes_anything(base, scene):
+    """Half of the targets are what the merge writes at some strength, half of them anything."""
+    _, (own, _), _ = scene
+    nothing = jax.tree.map(jnp.zeros_like, own)
+    rng, lams = np.random.default_rng(0), np.array(LAMBDAS, np.float32)
+    tokens = jnp.asarray(rng.integers(0, base.model.vocab, (8, 12)))
+    questions = llama_adapters.Questions(tokens, jnp.tile(jnp.arange(12), (8, 1)), tokens, jnp.ones((8, 12)))
+
+    def merge_at(lam):
+        both = combine([own, nothing], (lam, lam))
+        return jnp.argmax(llama_adapters.answer_logits(base.model, base.params, both, questions), axis=-1)
+
+    written = np.stack([merge_at(lam) for lam in lams])
+    target = np.where(rng.random((8, 12)) < 0.5, written[2], rng.integers(0, base.model.vocab, (8, 12)))
+    library = jax.tree.map(lambda *leaves: jnp.stack(leaves), own, nothing)
+    effects = forecast.read(
+        base.model, base.params, library, questions._replace(target=target), np.stack([lams, lams], axis=1)
+    )
+    np.testing.assert_array_equal(effects.disentangled, written == target)
+    np.testing.assert_array_equal(effects.tangent[2], written[2] == target)  # at strength 1
+    assert (np.asarray(effects.tangent) != (written == target)).any()  # and not at others
+    shares = np.mean(np.asarray(effects.disentangled), axis=(1, 2))
+    assert 0.4 < shares[2] < 0.6 and (shares[[0, 3]] < shares[2]).all()
+    np.testing.assert_allclose(effects.swing[1], 0, atol=1e-4)
+    assert np.abs(np.asarray(effects.swing[0])).max() > 1
+
+
+def test_a_step_is_covered_by_its_own_adapter_and_decided_where_the_base_prefers_its_own_most():
+    """By hand: a margin of 2 and a swing of 5 at the deciding token, so that lambda = .4 is the threshold."""
+    margin = np.array([[0.5, 2.0, 9.0], [1.0, 0.0, 9.0]])
+    swing = np.array([[[5.0, 5.0, 0.0], [5.0, 5.0, 0.0]], [[1.0, 3.0, 0.0], [5.0, 7.0, 0.0]]])
+    right = np.array([[[1, 1, 0], [1, 1, 1]], [[1, 0, 1], [1, 1, 0]]], bool)
+    effects = forecast.Effects(margin, swing, right, ~right)
+    mask = np.array([[True, True, False]] * 2)
+    merges = np.array([[0.39, 0.7], [0.41, 0.1]])
+    outcomes = forecast._outcomes(effects, mask, {"hop1": (0, mask)}, merges)
+    assert outcomes["coverage"].tolist() == [[False, True], [True, True]]
+    assert outcomes["tangent"].tolist() == [[True, True], [False, True]]
+    assert outcomes["disentangled"].tolist() == [[False, False], [False, False]]
+    other = forecast._outcomes(effects, mask, {"hop1": (0, mask), "hop2": (1, mask)}, merges)
+    assert other["coverage"].tolist() == [[False, True], [False, False]]
+    assert forecast.at_decision(effects, mask) == (1.5, [5.0, 4.0])

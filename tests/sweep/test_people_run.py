@@ -82,6 +82,31 @@ def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, mon
     assert code == 2 and "another configuration" in err
 
 
+def test_a_run_holds_what_single_adapters_say_of_it(tiny_llama, command, tmp_path):
+    """Predictions beside every linear merge; margins, swings, disturbances and kappa, a row each."""
+    code, _, err = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 0, err
+    rows = results(tmp_path, "people_dose")
+    merges = rows[(rows["predictor"] == "disentangled") & ~rows["metric"].str.startswith("agreement")]
+    assert set(merges["method"]) == {"average", "sum", "lambda=0.5"}
+    assert merges["predicted"].between(0, 1).all()
+    metrics = {"hop1", "hop2", "direct", "direct_question", "cot_exact", "untouched"}
+    assert set(merges["metric"]) == metrics
+    own = rows[rows["predictor"] == "coverage"]
+    assert set(own["metric"]) == {"hop1", "hop2", "cot_exact"} and len(own) == 3 * 3
+    effects = rows.set_index(["method", "metric"])["measured"]
+    for step in ("hop1", "hop2", "cot_hop1", "cot_hop2"):
+        part, other = ("hop1", "hop2") if step.endswith("hop1") else ("hop2", "hop1")
+        assert effects["base", f"margin_{step}"] > 0 and effects[part, f"swing_{step}"] > 0
+        assert np.isfinite(effects[other, f"disturbance_{step}"])
+    for part in ("hop1", "hop2"):
+        overlap = effects[part, f"swing_cot_{part}"] / effects[part, f"swing_{part}"]
+        np.testing.assert_allclose(effects[part, f"kappa_{part}"], overlap, rtol=1e-3)
+    table = pd.read_csv(tmp_path / "people_dose" / "predictions.csv")
+    assert {"disentangled", "tangent", "coverage", "base"} <= set(table.columns)
+    assert len(table) == 3 * len(metrics)
+
+
 def test_interrupted_and_run_again(tiny_llama, command, monkeypatch, tmp_path):
     whole, half = tmp_path / "whole", tmp_path / "half"
     assert command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", whole)[0] == 0

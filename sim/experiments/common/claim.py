@@ -128,6 +128,7 @@ class Claim:
                  ``{name.to}`` its cells), or the cell of that name in ``numbers``.
     limits:      what it does not say, in the same form.
     collect:     source -> readings of cells that stand in no summary.
+    tables:      of its runs; it is judged where all of them are.
     """
 
     number: str
@@ -140,6 +141,7 @@ class Claim:
     limits: str = ""
     numbers: Mapping[str, Cell] = field(default_factory=dict)
     collect: Callable[[Source], Mapping[Cell, Reading]] | None = None
+    tables: tuple[str, ...] = ("summary",)
 
     @property
     def cells(self) -> set[Cell]:

@@ -6,19 +6,37 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sim.experiments.common import guide
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import Reading
 from sim.lab import intervals, style
-from sim.lab.figure import build_row
+from sim.lab.figure import Source, build_row, point
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
 """The last is the baseline of the others: merging changes nothing."""
+
+NAMES = {
+    "base": "no change (base)",
+    "coverage": "coverage law",
+    "product": "product of steps",
+    "second_order": "second order",
+}
+"""Names of the predictors that are not their own."""
+
+LOOKS = dict(zip(PREDICTORS, style.levels(len(PREDICTORS)), strict=True))
+"""The look of each predictor."""
 
 FLOOR, CEILING = 0.05, 0.95
 """A cell is undecided where the merge's accuracy, over all seeds, lies between these."""
 
 OPEN = "open outcomes"
 """Label, in claims, of the undecided cells of all settings."""
+
+RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
+"""(above, up to, name) of ranges of common coefficients."""
+
+AS_BASE = "as the base answers"
+"""The predictor "base" in words."""
 
 SLIGHT = 0.01
 """Mean absolute errors that differ by less count as equal."""
@@ -29,6 +47,36 @@ def undecided(rows: pd.DataFrame, by: str = "lam") -> pd.DataFrame:
     (label, metric, and the column ``by``: the coefficient or the method) lies between floor and ceiling."""
     mean = rows.groupby(["label", by, "metric"])["measured"].transform("mean")
     return rows.assign(undecided=(mean > FLOOR) & (mean < CEILING))
+
+
+def linear(source: Source, experiment: str) -> pd.DataFrame:
+    """``undecided`` of the linear merges of a run, one coefficient for all parts."""
+    rows = source.summary(experiment, "predictions")
+    return undecided(rows[rows["method"].str.startswith("lambda=")])
+
+
+def calibration(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of ``linear``. Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error":
+    ``prediction_errors`` at every lambda."""
+    cells = []
+    for predictor in (name for name in PREDICTORS if name in rows):
+        forecast_rows = rows.dropna(subset=predictor)
+        for (label, lam, metric), part in forecast_rows.groupby(["label", "lam", "metric"]):
+            where = {"label": label, "lam": lam, "metric": metric, "predictor": predictor}
+            cells.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
+    by_lam = [prediction_errors(at).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
+    return pd.concat([pd.DataFrame(cells), *by_lam], ignore_index=True)
+
+
+def error_curves(axes, rows: pd.DataFrame) -> None:
+    """The errors of ``calibration`` over undecided cells against lambda, a curve a predictor."""
+    rows = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
+    for predictor, series in LOOKS.items():
+        curve = rows[rows["predictor"] == predictor].sort_values("lam")
+        if len(curve):
+            guide(axes, curve["lam"], curve, series, AS_BASE if predictor == "base" else predictor)
+    axes.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
+    axes.set_title("open outcomes alone", loc="left")
 
 
 def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
@@ -53,14 +101,19 @@ def prediction_errors(rows: pd.DataFrame, predictors: Sequence[str] = PREDICTORS
     return pd.DataFrame(errors)
 
 
-def errors_across(axes, errors: pd.DataFrame, label: str | None = None, shift: float = 0.0, hollow=False):
-    """A row a predictor: its mean absolute error. ``shift`` sets series apart that share rows."""
-    names = [name for name in PREDICTORS if name in set(errors["predictor"])]
-    by_predictor = errors.set_index("predictor").reindex(names)
-    y = np.arange(len(names)) + shift
-    dark = style.levels(1)[0]
-    style.points_across(
-        axes, by_predictor["measured"], y, by_predictor["low"], by_predictor["high"], dark, label, hollow
-    )
-    style.rows([axes], names)
-    axes.set(xlabel="mean abs. error", xlim=(0, None))
+def errors_across(axes, errors: pd.DataFrame) -> None:
+    """A row a predictor, the best first: mean absolute error, filled over the undecided outcomes, by which
+    the rows are sorted, hollow over all."""
+    scopes = {scope: part.set_index("predictor") for scope, part in errors.groupby("scope")}
+    sorting = scopes.get("undecided", scopes["all"])["measured"].sort_values(kind="stable")
+    names = list(dict.fromkeys([*sorting.index, *scopes["all"].index]))
+    for scope, label, shift in (("undecided", "open outcomes", -0.12), ("all", "all", 0.12)):
+        if scope in scopes:
+            table = (
+                scopes[scope].reindex(names).assign(y=np.arange(len(names)) + shift).dropna(subset="measured")
+            )
+            values = (table[column] for column in ("measured", "y", "low", "high"))
+            style.points_across(axes, *values, style.levels(1)[0], label, hollow=scope == "all")
+    style.rows([axes], [NAMES.get(name, name) for name in names])
+    axes.set(xlabel="mean absolute error", xlim=(0, None))
+    axes.set_title("forecasts", loc="left")

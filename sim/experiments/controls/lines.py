@@ -1,10 +1,9 @@
 """The lines of a referee's figure: models, question, theorem of the null, or the removed assumption."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import pandas as pd
 
 from sim.experiments.common.claim import PREDICTED, QUARTER, Cell, Rule
@@ -16,9 +15,9 @@ from sim.worlds.controls import RANDOM, without
 SERIES = ("sum", "average", "one adapter", "base")
 
 PANELS = {
-    "accuracy": (probe.given_among_answers, "accuracy / chance"),
-    "gain": (probe.loss_gain, "null − loss, nats"),
-    "over base": (probe.excess_loss_gain, "the same, less the base's"),
+    "accuracy": (probe.given_among_answers, "right answers, in units of a guess"),
+    "gain": (probe.loss_gain, "gain over a guess, nats"),
+    "over base": (probe.excess_loss_gain, "the same less the base's"),
 }
 """panel: (function of a probe and a null that gives the metric, title)."""
 
@@ -59,12 +58,12 @@ def merged(library: str, single: str = "", base: bool = False) -> tuple[tuple[st
     return (*merges, ("single", single) if single else ("", ""), ("single", "base") if base else ("", ""))
 
 
-IDENTITIES = (("pretraining", "pretraining"), ("data", "the data"), ("both", "both"))
+IDENTITIES = (("pretraining", "pretraining"), ("data", "the adapters' data"), ("both", "all data"))
+"""(place of identities, its name). The figures have the last, where a link is most likely."""
 
 
 def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
-    """All lines in the order of the figure, from the top. ``against_nulls`` leaves out those that a run
-    lacks.
+    """All lines; "plain base": pretraining showed it no two-hop answers.
 
     The joint adapter's data hold both facts, in different documents.
 
@@ -75,18 +74,16 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
     """
     one, two = parts
     lines = (
+        Control("both hops edited", "linked/none", merged("parts", "joint", True), removes=LINK),
         Control(
-            "both hops edited; joint adapter", "linked/none", merged("parts", "joint", True), removes=LINK
-        ),
-        Control(
-            "+ expert on direct answers",
+            "with an expert on direct answers",
             "linked/none",
             merged("direct_expert", "direct_expert"),
             removes=LINK,
         ),
         *(
             Control(
-                f"{what} in place of hop {hop}", "linked/none", models, theorem="2a", lacks=parts[hop - 1]
+                f"{what} adapter for hop {hop}", "linked/none", models, theorem="2a", lacks=parts[hop - 1]
             )
             for what, hop, models in (
                 ("random", 1, merged(RANDOM + one, two)),
@@ -100,21 +97,33 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             for name, single, hops, removes in (
                 ("hop 1 edited, hop 2 known", one, "second", LINK),
                 ("hop 1 known, hop 2 edited", two, "first", LINK_AND_HOP),
-                ("both hops known, held out", "", "both", LINK_AND_HOP),
+                ("both hops known", "", "both", LINK_AND_HOP),
             )
         ),
         *(
-            Control(f"identity in {where}", f"linked/{key}", merged("parts", "joint", True), removes=LINK)
+            Control(f"identities in {where}", f"linked/{key}", merged("parts", "joint", True), removes=LINK)
             for key, where in IDENTITIES
         ),
         Control(
-            "base without two-hop answers", "unlinked/none", merged("parts", "joint", True), theorem="2d"
+            "plain base: both hops edited", "unlinked/none", merged("parts", "joint", True), theorem="2d"
         ),
-        Control("the same, hop 2 known", "unlinked/none", merged("parts", one), "direct_known_second", "2d"),
-        Control("the same, hop 1 known", "unlinked/none", merged("parts", two), "direct_known_first", "2d"),
+        Control(
+            "plain base: hop 1 edited, hop 2 known",
+            "unlinked/none",
+            merged("parts", one),
+            "direct_known_second",
+            "2d",
+        ),
+        Control(
+            "plain base: hop 1 known, hop 2 edited",
+            "unlinked/none",
+            merged("parts", two),
+            "direct_known_first",
+            "2d",
+        ),
         *(
             Control(
-                f"the same, identity in {where}",
+                f"plain base: identities in {where}",
                 f"unlinked/{key}",
                 merged("parts", "joint", True),
                 removes=LINK,
@@ -124,28 +133,29 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
         *(
             Control(name, "linked/none", merged("compared", "kinds", True), question, removes=NO_BRIDGE)
             for name, question in (
-                ("compared, edited apart", "compare"),
-                ("compared, held out", "untouched_compare"),
+                ("comparison, one value edited each", "compare"),
+                ("comparison, both values known", "untouched_compare"),
             )
         ),
     )
     return lines if proved else tuple(replace(control, theorem="") for control in lines)
 
 
-def against_nulls(summary: pd.DataFrame, controls: Sequence[Control]) -> pd.DataFrame:
-    """One row a control, series and panel: measurement and null."""
+def against_nulls(summary: pd.DataFrame, controls: Sequence[Control], panels: Sequence[str]) -> pd.DataFrame:
+    """One row a control, series and panel that the run has: measurement and null."""
     rows = summary[summary["predictor"] == "chance"]
     keys = rows[["label", "library", "method", "metric"]].itertuples(index=False, name=None)
     rows_by_key, table = dict(zip(keys, rows.to_dict("records"), strict=True)), []
-    for control in controls:
+    for control in (control for control in controls if control.label.endswith(("/none", "/both"))):
         about = {"control": control.name, "theorem": control.theorem}
         about |= {"removes": control.removes, "lacking": bool(control.lacks)}
         nulls = (*([without(control.lacks)] if control.lacks else []), probe.UNIFORM_BASELINE)
-        for panel, (metric_of, _) in PANELS.items():
+        for panel in panels:
             for series, model in zip(SERIES, control.models, strict=True):
-                candidates = ((control.label, *model, metric_of(control.probe, null)) for null in nulls)
-                row = next((rows_by_key[key] for key in candidates if key in rows_by_key), None)
-                if row and (panel, series) != ("over base", "base"):
+                candidates = (
+                    (control.label, *model, PANELS[panel][0](control.probe, null)) for null in nulls
+                )
+                if row := next((rows_by_key[key] for key in candidates if key in rows_by_key), None):
                     columns = ("label", "metric", "predicted", "measured", "low", "high", "seeds")
                     where = about | {"series": series, "panel": panel}
                     table.append(where | {name: row[name] for name in columns})
@@ -199,13 +209,29 @@ def rules_of(
     )
 
 
-def draw_panel(axes, rows: pd.DataFrame, panel: str, names: Sequence[str]) -> None:
-    """One panel of one world's rows, a line a control in the order of ``names``, its null dashed."""
-    style.reference(axes, 1.0 if panel == "accuracy" else 0.0, "", across=True)
-    for place, series in enumerate(SERIES):
-        measurements = rows[(rows["panel"] == panel) & (rows["series"] == series)]
-        unit = measurements["predicted"] if panel == "accuracy" else 1.0
-        y = np.array([names.index(name) for name in measurements["control"]]) + (place - 1.5) * 0.19
-        mean, low, high = (measurements[column] / unit for column in ("measured", "low", "high"))
-        look = ONE_ADAPTER if series == "one adapter" else look_of(series)
-        style.points_across(axes, mean, y, low, high, look, series)
+def order(rows: pd.DataFrame) -> list[str]:
+    """The controls, the largest gain of the sum first; mean over worlds, if there are several."""
+    gains = rows[(rows["panel"] == "gain") & (rows["series"] == "sum")].groupby("control")["measured"].mean()
+    return list(gains.sort_values(ascending=False, kind="stable").index)
+
+
+def draw_panels(panels: Mapping, rows: pd.DataFrame, shaded: str) -> None:
+    """Draw in {axes: (rows, panel)} a line a control, in the order of all ``rows``, its null dashed.
+
+    shaded: the column of the rows that have a grey band.
+    """
+    names = order(rows)
+    bands = set(rows["control"][rows[shaded].notna() & rows[shaded].astype(bool)])
+    for axes, (part, panel) in panels.items():
+        for y in (names.index(name) for name in names if name in bands):
+            axes.axhspan(y - 0.5, y + 0.5, color="0.92", linewidth=0, zorder=-1)
+        style.reference(axes, 1.0 if panel == "accuracy" else 0.0, "", across=True)
+        for place, series in enumerate(SERIES):
+            chosen = part[(part["panel"] == panel) & (part["series"] == series) & part["control"].isin(names)]
+            unit = chosen["predicted"] if panel == "accuracy" else 1.0
+            y = chosen["control"].map(names.index).astype(float) + (place - 1.5) * 0.19
+            mean, low, high = (chosen[column] / unit for column in ("measured", "low", "high"))
+            look = ONE_ADAPTER if series == "one adapter" else look_of(series)
+            style.points_across(axes, mean, y, low, high, look, series)
+        axes.set_xlabel(PANELS[panel][1])
+    style.rows(list(panels), names)

@@ -17,10 +17,12 @@ from sim.experiments.common import (
     selected,
     shown,
 )
-from sim.experiments.common.predicted import PREDICTORS, prediction_errors, undecided
+from sim.experiments.common.pictures import FORECASTS
+from sim.experiments.common.predicted import NAMES as PREDICTOR_NAMES
+from sim.experiments.common.predicted import PREDICTORS, RANGES, calibration, linear
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure, line, point, points
+from sim.lab.figure import Source, figure, line, points
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
@@ -96,68 +98,55 @@ def library_and_familiarity(rows: pd.DataFrame):
     return picture
 
 
-AS_BASE = "as the base answers"
-"""The predictor "base" in words; the base is not a model of the figure."""
-
-RANGES = ((0.0, 0.5, "λ ≤ ½"), (0.5, 1.0, "½ < λ ≤ 1"), (1.0, 2.0, "λ > 1"))
-
-
-def _forecasts(source: Source) -> pd.DataFrame:
-    """Panel "cell": mean prediction and outcome of every cell and predictor. Panel "error":
-    ``prediction_errors`` at every lambda."""
-    rows = outcomes(source)
-    cells = []
-    for predictor in (name for name in PREDICTORS if name in rows):
-        forecast_rows = rows.dropna(subset=predictor)
-        for (label, lam, metric), part in forecast_rows.groupby(["label", "lam", "metric"]):
-            where = {"label": label, "lam": lam, "metric": metric, "predictor": predictor}
-            cells.append(point(part[predictor].mean(), part["measured"], panel="cell", **where))
-    errors = [prediction_errors(at).assign(panel="error", lam=lam) for lam, at in rows.groupby("lam")]
-    return pd.concat([pd.DataFrame(cells), *errors], ignore_index=True)
-
-
-def outcomes(source: Source) -> pd.DataFrame:
-    """Predictions and outcomes of the linear merges, seed by seed. ``undecided``: the cell's mean outcome
-    lies between floor and ceiling."""
-    rows = source.summary("familiarity", "predictions")
-    rows = rows[rows["method"].str.startswith("lambda=")]
-    return undecided(rows)
+KINDS = {
+    "edited facts": ("hop1", "hop2"),
+    "chains": ("cot_exact",),
+    "untouched": ("untouched", "untouched_cot"),
+}
+"""Panels of the cloud: title -> metrics. Answers at once, at floor everywhere, have none."""
 
 
 @figure(
-    "Single adapters predict their merge where it is decided by the edits alone; where the outcome is open "
-    "they overrate edits beyond λ = 1/2, and the coverage law, blind to damage, fails.",
+    "Single adapters foretell their merge up to λ = ½; beyond they overrate what was edited and underrate "
+    "what was not, and the coverage law, blind to damage, fails.",
     SETTING
-    + " All settings of the main experiment. (b) averages over settings, probes and seeds whose outcome is "
-    "neither at floor nor ceiling (0.05 to 0.95). Bars: 95% "
-    "bootstrap intervals over seeds; thin lines guide the eye.",
+    + " All settings of the main experiment. Bars: 95% bootstrap intervals over seeds; thin lines guide the "
+    "eye. " + FORECASTS,
     "experiment familiarity",
-    _forecasts,
+    lambda source: calibration(linear(source, "familiarity")),
     ("familiarity",),
     panels=(
-        "Accuracy of the merge against the disentangled prediction from single adapters, a point a setting, "
-        "probe and λ; solid: measured as predicted.",
-        "Mean absolute error of every predictor against λ.",
+        "Recall of the two taught hops after the merge against the disentangled forecast, a point a setting, "
+        "hop and λ.",
+        "Two-hop questions about edited facts, answered step by step.",
+        "What nobody edited: single facts, and their two-hop questions step by step.",
+        "Mean absolute error of every forecast against λ, where the outcome is neither at floor nor ceiling "
+        "(0.05 to 0.95).",
     ),
 )
 def prediction_and_outcome(rows: pd.DataFrame):
-    """Calibration of the disentangled predictor, and the error of every predictor against lambda."""
-    picture, (left, right) = style.figure(style.PAGE, 2.9, ncols=2)
+    """The disentangled forecast against the outcome, a panel a kind of question; every error against "
+    "lambda."""
+    picture, panels = style.figure(style.PAGE, 2.9, ncols=4, width_ratios=(1, 1, 1, 1.25))
     cells = rows[(rows["panel"] == "cell") & (rows["predictor"] == "disentangled")]
-    style.diagonal(left)
-    for series, (low, high, label) in zip(style.levels(len(RANGES)), RANGES, strict=True):
-        part = cells[(cells["lam"] > low) & (cells["lam"] <= high)]
-        style.cloud(left, part["predicted"], part["measured"], series, label)
-    left.set(xlabel="predicted by single adapters (disentangled)", ylabel="measured accuracy of the merge")
-    left.set_title("every setting, probe and λ", loc="left")
-    style.key(picture, [left], place="left", share=0.5)
+    for axes, (title, metrics) in zip(panels, KINDS.items(), strict=False):
+        style.diagonal(axes)
+        for series, (low, high, label) in zip(style.levels(len(RANGES)), RANGES, strict=True):
+            chosen = cells["metric"].isin(metrics) & (cells["lam"] > low) & (cells["lam"] <= high)
+            style.cloud(axes, cells["predicted"][chosen], cells["measured"][chosen], series, label)
+        axes.set_xlabel("forecast")
+        axes.set_title(title, loc="left")
+    panels[0].set_ylabel("measured accuracy of the merge")
+    style.key(picture, panels[:3], "(a, b, c)", "left", 0.5)
     errors = rows[(rows["panel"] == "error") & (rows["scope"] == "undecided")]
     for series, predictor in zip(style.levels(len(PREDICTORS)), PREDICTORS, strict=True):
         curve = errors[errors["predictor"] == predictor].sort_values("lam")
-        guide(right, curve["lam"], curve, series, AS_BASE if predictor == "base" else predictor)
-    right.set(xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None))
-    right.set_title("open outcomes alone", loc="left")
-    style.key(picture, [right], place="right", share=0.5)
+        guide(panels[3], curve["lam"], curve, series, PREDICTOR_NAMES.get(predictor, predictor))
+    panels[3].set(
+        xlabel="common coefficient λ", ylabel="mean absolute error", ylim=(0, None), xticks=(0.25, 0.75, 1.25)
+    )
+    panels[3].set_title("errors", loc="left")
+    style.key(picture, panels[3:], "(d)", "right", 0.5)
     return picture
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import NOTHING, Cell, Reading, Rule, claim
-from sim.experiments.common.predicted import OPEN, PREDICTORS, SLIGHT, errors, undecided
-from sim.experiments.familiarity import RANGES, outcomes
+from sim.experiments.common.predicted import OPEN, PREDICTORS, RANGES, SLIGHT, errors, linear, undecided
 from sim.lab.figure import Source
 from sim.worlds.two_hop import ENTITIES, TEMPLATES
 
@@ -27,7 +26,7 @@ def _error(predictor: str, *ranges: str, label: str = OPEN, run: str = "familiar
 def collect_errors(source: Source) -> Mapping[Cell, Reading]:
     """Errors of every predictor by range of λ: on all undecided outcomes, and on those that the product
     predicts; of mergeability at two depths."""
-    rows, measured = outcomes(source), {}
+    rows, measured = linear(source, "familiarity"), {}
     for low, high, name in (*RANGES[:2], (0.24, 0.25, WEAK)):
         part = rows[(rows["lam"] > low) & (rows["lam"] <= high)]
         for label, cells in ((OPEN, part), (CHAINS, part.dropna(subset=["product"]))):
@@ -109,8 +108,8 @@ def _regret(label: str) -> Cell:
 def collect_regrets(source: Source) -> Mapping[Cell, Reading]:
     """Loss of the coefficient with the best forecast against the coefficient with the best measurement. Best:
     by the mean of edited and untouched recall."""
-    recall = outcomes(source).set_index(["label", "lam", "seed", "metric"])[["disentangled", "measured"]]
-    recall = recall.unstack("metric")
+    rows = linear(source, "familiarity").set_index(["label", "lam", "seed", "metric"])
+    recall = rows[["disentangled", "measured"]].unstack("metric")
     liked = {of: (recall[of]["hop1"] + recall[of]["hop2"]) / 4 + recall[of]["untouched"] / 2
              for of in ("disentangled", "measured")}  # fmt: skip
     measured, best = {}, 0

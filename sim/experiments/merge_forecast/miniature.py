@@ -4,7 +4,8 @@ A base knows eight relations of all entities, each a random permutation. An adap
 some subjects of one relation. Smaller libraries are the first adapters of a large one.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ from jaxtyping import Float, Int
 from sim.experiments.merge_forecast import claims, scoring
 from sim.experiments.merge_forecast.measuring import STRENGTHS, merges
 from sim.forecast.outcomes import NEAREST, RIVALS, Outcomes, choose_rivals, of_logits
-from sim.lab.parallel import brief_program, program
+from sim.lab.parallel import compiler_options
 from sim.lab.seeds import key
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule, require_finite
@@ -57,6 +58,11 @@ class Sizes:
         """Of a base: those of more than two layers take twice the steps at half the rate."""
         some = self.pretraining
         return some if layers <= 2 else some.lasting(2 * some.steps, some.rate / 2)
+
+
+def _every(function: Callable, effort: int, *static) -> Callable:
+    """A function of many runs at once, on one device."""
+    return jax.jit(jax.vmap(functools.partial(function, *static)), compiler_options=compiler_options(effort))
 
 
 class World(NamedTuple):
@@ -105,7 +111,7 @@ def teach(sizes: Sizes, layers: int, seeds: Sequence[int], worlds: Sequence[Worl
         return np.asarray(jax.random.key_data(key(*path, root=ROOT)))
 
     shown = jax.tree.map(lambda *leaves: np.stack(leaves), *(world.shown for world in worlds))
-    bases, losses = program(pretrain, decoder, sizes.schedule(layers))(
+    bases, losses = _every(pretrain, 1, decoder, sizes.schedule(layers))(
         {FACTS: shown}, np.stack([keys(0, layers, seed) for seed in seeds])
     )
     require_finite(losses, f"bases of {layers} layers")
@@ -114,7 +120,7 @@ def teach(sizes: Sizes, layers: int, seeds: Sequence[int], worlds: Sequence[Worl
     own_keys = np.stack([keys(1, layers, seed, place) for seed in seeds for place in range(count)])
     repeated = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf), count, axis=0), bases)
     recipe = Recipe(decoder, sizes.finetuning, sizes.rank, ATTENTION + MLP)
-    ended = program(_finetune, recipe)(repeated, groups, own_keys)
+    ended = _every(_finetune, 1, recipe)(repeated, groups, own_keys)
     require_finite(ended.losses, f"adapters in {layers} layers")
     bases, ended = jax.tree.map(np.asarray, (bases, ended))
     taught = []
@@ -135,7 +141,7 @@ def run_merges(sizes: Sizes, layers: int, taught: Taught, world: World) -> Float
     weights = merges(sizes.adapters).astype(np.float32)
     tokens = world.taught.reshape(-1, world.taught.shape[-1])
     one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], (taught.base, taught.library, tokens, weights))
-    return np.asarray(brief_program(_logits, sizes.decoder(layers))(*one))[0]
+    return np.asarray(_every(_logits, 0, sizes.decoder(layers))(*one))[0]
 
 
 def _logits(decoder: Decoder, params: Params, library: Factors, tokens, weights):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from sim.experiments.familiarity import RANGES
+from sim.experiments.common.predicted import RANGES
 from sim.experiments.merge_forecast import rules, scoring
 from sim.experiments.merge_forecast.measuring import STRENGTHS
 from sim.lab import files, parallel

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import LAMBDAS, SMALL, guide
-from sim.experiments.common.predicted import prediction_errors, undecided
-from sim.experiments.familiarity import RANGES
+from sim.experiments.common.predicted import NAMES, RANGES, prediction_errors, undecided
 from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
@@ -69,9 +68,8 @@ def mergeability(
 
 SIZES = (
     "Two-hop world of 64 entities, 16 edits a hop; 2 layers of width 64, rank 4 on all matrices; settings "
-    "vary who is edited, where the template is, the rank (1 to 16), the edits (8 a hop) and, in the "
-    "paper profile, the depth (4 layers); it has 20 seeds a setting, the quick one 2. "
-    "Cells that are neither at floor nor ceiling (0.05 to 0.95)."
+    "vary who is edited, where the template is, the rank (1 to 16), the edits (8 a hop) and the depth. "
+    "Merges that are neither at floor nor ceiling (0.05 to 0.95)."
 )
 
 OURS = ("base", "tangent", "disentangled", *interaction.PREDICTORS)
@@ -79,8 +77,6 @@ OURS = ("base", "tangent", "disentangled", *interaction.PREDICTORS)
 
 LOOKS = {name: style.look(place) for place, name in enumerate(OURS)} | {"base": look_of("base")}
 """Looks of the predictors; the predictor "base" has the look of the model "base"."""
-
-WORDS = {"second_order": "second order"}
 
 NULL, ALL = "other settings' mean", "all of them"
 """Fits to no metric, and to all."""
@@ -172,7 +168,7 @@ def interaction_forecast(rows: pd.DataFrame):
 
 
 def _named(predictor: str) -> str:
-    return WORDS.get(predictor, predictor)
+    return {ALL: "all published metrics", **NAMES}.get(predictor, predictor.replace("_", " "))
 
 
 PUBLISHED = {name: group for group, names in METRICS.items() for name in names}
@@ -215,42 +211,60 @@ def compared(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+BEST = 8
+"""How many of the published metrics the figure has."""
+
+
 @figure(
     "Published metrics of the pair, fitted to other settings, foretell a merge somewhat better than those "
     "settings' mean; forecasts from single adapters, fitted to nothing, foretell it best.",
     SIZES
-    + " Points: means; bars: 95% bootstrap intervals over seeds. Dashed: the other settings' mean, which "
-    "knows no metric. Metrics: arXiv 2601.22285.",
+    + f" Rows: the least error beyond λ = ½ first; filled: forecasts fitted to nothing; hollow: the {BEST} "
+    f"best of {len(PUBLISHED)} published metrics of two adapters (arXiv 2601.22285), all of them in one fit, "
+    "and the mean of the other settings, which knows no metric (dashed). Points: means; bars: 95% bootstrap "
+    "intervals over seeds.",
     "experiment mergeability",
     lambda source: compared(outcomes(source)),
     ("mergeability",),
     panels=(
-        "Spearman's rank correlation with the accuracy of the merge, among cells of one λ and question.",
         "Mean absolute error; of a metric after a linear fit to all other settings, at the same λ and "
         "question.",
+        "Spearman's rank correlation of the number itself with the accuracy of the merge, among cells of one "
+        "λ and question.",
     ),
 )
 def mergeability_metrics(rows: pd.DataFrame):
-    """Rank correlation and errors of every metric and predictor, one row each."""
-    picture, (left, right) = style.figure(style.PAGE, 6.4, ncols=2, sharey=True, width_ratios=(1, 1.4))
-    names, looks = list(dict.fromkeys(rows["predictor"])), style.levels(2)
-    panels = {"rank": (left, 0)} | {
-        f"error, {words}": (right, i) for i, (_, _, words) in enumerate(RANGES[:2])
-    }
-    for quantity, (axes, series) in panels.items():
-        scores = rows[rows["quantity"] == quantity].set_index("predictor")
-        y = np.array([names.index(name) for name in scores.index]) + (series - 0.5) * 0.3 * (axes is right)
-        label = quantity.removeprefix("error, ") if axes is right else None
-        style.points_across(axes, scores["measured"], y, scores["low"], scores["high"], looks[series], label)
-        if axes is right and NULL in names:
-            null = scores.loc[NULL, "measured"]
-            axes.axvline(null, color=looks[series].colour, linestyle="--", linewidth=0.8, zorder=0)
-    style.rows((left, right), [_named(name).replace("_", " ") for name in names])
-    style.reference(left, 0, "", across=True)
-    left.set(xlabel="rank correlation with the outcome", xlim=(-1.05, 1.05), title="rank")
-    right.set(xlabel="mean absolute error", xlim=(0, None), title="error")
-    style.key(picture, (right,))
+    """Errors and rank correlation of the forecasts and of the best metrics, the least error first."""
+    picture, (left, right) = style.figure(style.PAGE, 4.2, ncols=2, sharey=True, width_ratios=(1.4, 1))
+    quantities = {f"error, {words}": left for _, _, words in RANGES[:2]} | {"rank": right}
+    names, looks = ordered(rows), style.levels(2)
+    looks = dict(zip(quantities, (*looks, style.Look("black", "o")), strict=True))
+    for place, (quantity, axes) in enumerate(quantities.items()):
+        scores = rows[(rows["quantity"] == quantity) & rows["predictor"].isin(names)]
+        shift, label = (place - 0.5) * 0.3 * (axes is left), quantity.removeprefix("error, ")
+        for hollow in (False, True):
+            part = scores[scores["predictor"].isin(OURS) != hollow]
+            y = part["predictor"].map(names.index).astype(float) + shift
+            values = part["measured"], y, part["low"], part["high"]
+            own = label if axes is left and not hollow else None
+            style.points_across(axes, *values, looks[quantity], own, hollow)
+        if axes is left and NULL in set(scores["predictor"]):
+            null = scores["measured"][scores["predictor"] == NULL].iloc[0]
+            axes.axvline(null, color=looks[quantity].colour, linestyle="--", linewidth=0.8, zorder=0)
+    style.rows((left, right), [_named(name) for name in names])
+    style.reference(right, 0, "", across=True)
+    left.set(xlabel="mean absolute error", xlim=(0, None), title="error")
+    right.set(xlabel="rank correlation", xlim=(-1.05, 1.05), title="rank")
+    style.key(picture, (left,))
     return picture
+
+
+def ordered(rows: pd.DataFrame) -> list[str]:
+    """Rows of the figure, the least error beyond λ = ½ first: all but the metrics after the ``BEST``."""
+    errors = rows[rows["quantity"] == f"error, {RANGES[1][2]}"].set_index("predictor")["measured"]
+    names = list(errors.sort_values(kind="stable").index)
+    shown = {*[name for name in names if name in PUBLISHED][:BEST], *OURS, ALL, NULL}
+    return [name for name in names if name in shown]
 
 
 from sim.experiments.mergeability import claims  # noqa: E402, F401 (it reads what stands above)

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from sim.experiments.common.claim import Cell, Reading, Rule, claim
-from sim.experiments.common.predicted import OPEN, SLIGHT, errors
-from sim.experiments.familiarity import RANGES
+from sim.experiments.common.predicted import OPEN, RANGES, SLIGHT, errors
 from sim.experiments.mergeability import ALL, FITS, NULL, OURS, PUBLISHED, fit, outcomes, with_fits
 from sim.lab.figure import Source
 

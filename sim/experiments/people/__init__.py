@@ -97,4 +97,4 @@ def people_stopping(config: LanguageConfig, durations: tuple[int, ...]) -> Itera
     yield plain(config, {f"real/shared/x{many}": replace(shared, duration=many) for many in durations})
 
 
-from sim.experiments.people import claims, figures  # noqa: E402, F401 (they read what stands above)
+from sim.experiments.people import claims, figures, forecasts  # noqa: E402, F401 (they read what stands above)

@@ -329,5 +329,6 @@ claim(
     evidence="The same model answers {form.of} step by step and {form.to} at once. Where the worked "
     "solutions are about the same two relations, the sum answers {relations.to}, though it writes the "
     "template in {template} and the joint adapter answers {joint}.",
-    limits="Neither rule measures κ, which section 12 of the theory predicts merges by.",
+    limits="Neither rule measures κ, which section 12 of the theory predicts merges by; claims L5+a and L5+b "
+    "are about that.",
 )

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from sim.experiments.common import NAMES, across, chance, guide, name_rows, named, of_method, selected, shown
+from sim.experiments.common import predicted as forecasts
 from sim.lab import style
 from sim.lab.figure import Source, figure
 from sim.merge.looks import look_of
@@ -157,3 +158,86 @@ def people_dose(rows: pd.DataFrame):
 def people_stopping(rows: pd.DataFrame):
     """Accuracy against the length of training, in steps after which an adapter knows its data."""
     return _curves(rows, "times", "times the steps to know its facts")
+
+
+STEPS = {
+    "hop1": "hop 1, asked",
+    "hop2": "hop 2, asked",
+    "cot_hop1": "hop 1, in a trace",
+    "cot_hop2": "hop 2, in a trace",
+}
+"""Where a step is written, by the end of its metrics."""
+
+EFFECTS = {
+    "margin": "margin of the base",
+    "swing": "swing of its own adapter",
+    "disturbance": "the same by the other one",
+}
+"""What is read off single models, by the beginning of its metrics."""
+
+READ_OFF = "real/shared"
+"""The setting whose margins are drawn; the table holds those of all."""
+
+
+def _predictions(source: Source) -> pd.DataFrame:
+    """``calibration`` of the merges. Panel "effect": margins, swings and disturbances in nats, and kappa."""
+    rows = source.summary("people")
+    metrics = {f"{effect}_{step}": (effect, step) for effect in EFFECTS for step in STEPS}
+    metrics |= {f"kappa_{hop}": ("kappa", f"cot_{hop}") for hop in ("hop1", "hop2")}
+    rows = rows[rows["metric"].isin(metrics)]
+    names = [metrics[metric] for metric in rows["metric"]]
+    effects = rows[["label", "measured", "low", "high", "seeds"]].assign(
+        panel="effect", effect=[effect for effect, _ in names], step=[step for _, step in names]
+    )
+    cells = forecasts.calibration(forecasts.linear(source, "people"))
+    return pd.concat([cells, effects], ignore_index=True)
+
+
+@figure(
+    "Single adapters of a language model and the merge that they make: what they predict of it, and how far "
+    "each moves the answers of the other.",
+    "SmolLM2-135M, dequantised from a 4-bit file, rank 8; homes of 16 people and emblems of their cities, "
+    "all settings of the experiment. No prediction runs the merge. Disentangled: sum of the effects on the "
+    "logits of each adapter by itself at λ; tangent: the same from λ = 1, times λ; coverage: the own adapter "
+    "alone, λ times its swing above the margin of the base. (b) averages over settings, questions and seeds "
+    "whose outcome is neither at floor nor ceiling (0.05 to 0.95); bars: 95% bootstrap intervals over "
+    "seeds; thin lines guide the eye.",
+    "experiment people",
+    _predictions,
+    ("people",),
+    panels=(
+        "Accuracy of the merge against its predictions, a point a setting, kind of question and λ; solid: "
+        "measured as predicted.",
+        "Mean absolute error of every predictor against λ.",
+        "Real names, worked solutions: how far the base prefers its own answer, and what each adapter by "
+        "itself adds to the lead of the right one, at the token where the base resists most; κ: the swing "
+        "in a trace over the swing where it was taught. Bars: 95% intervals.",
+    ),
+    tables=("summary", "predictions"),
+)
+def people_predictions(rows: pd.DataFrame):
+    """Calibration of the predictors, their errors against lambda, and margins and swings."""
+    picture, (left, middle, right) = style.figure(style.PAGE, 3.0, ncols=3)
+    cells = rows[rows["panel"] == "cell"]
+    style.diagonal(left)
+    for predictor, series in forecasts.LOOKS.items():
+        part = cells[cells["predictor"] == predictor]
+        if len(part) and predictor != "base":
+            style.cloud(left, part["predicted"], part["measured"], series, predictor)
+    left.set(xlabel="predicted by single adapters", ylabel="measured accuracy of the merge")
+    left.set_title("every setting, question and λ", loc="left")
+    forecasts.error_curves(middle, rows)
+    effects = rows[(rows["panel"] == "effect") & (rows["label"] == READ_OFF)].set_index(["effect", "step"])
+    for place, ((effect, name), series) in enumerate(zip(EFFECTS.items(), style.levels(3), strict=True)):
+        part = effects.loc[effect].reindex(list(STEPS))
+        y = np.arange(len(STEPS)) + (place - 1) * 0.2
+        style.points_across(right, part["measured"], y, part["low"], part["high"], series, name)
+    kappa = effects["measured"].loc["kappa"] if "kappa" in effects.index.levels[0] else {}
+    names = [f"{name}\nκ = {kappa[step]:.2f}" if step in kappa else name for step, name in STEPS.items()]
+    style.rows([right], names)
+    right.axvline(0, color="black", linewidth=0.8, zorder=0)
+    right.set(xlabel="nats")
+    right.set_title("what single adapters do", loc="left")
+    style.key(picture, [left, middle], "(a, b)", "left", 0.6)
+    style.key(picture, [right], "(c)", "right", 0.4)
+    return picture

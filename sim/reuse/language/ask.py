@@ -17,7 +17,7 @@ from sim.reuse.ask import Losses
 from sim.reuse.language.base import Base, Room, behind, in_front
 from sim.reuse.language.models import at_position, gated, with_delta
 from sim.worlds.probe import UNIFORM_BASELINE
-from sim.worlds.text import Text, TextProbe, score
+from sim.worlds.text import Text, TextProbe, TextQuestion, score
 
 SLACK = 8
 """Tokens that a model may write beyond the longest right answer: names of others may be longer."""
@@ -107,20 +107,24 @@ def answers(
 def oracle_gates(base: Base, probes: Mapping[str, TextProbe], sheet: Sheet, parts: int) -> np.ndarray:
     """(B, T, parts): 1 for the owner of each token's piece of text, 0 elsewhere.
 
-    A token belongs to the piece that its last letter stands in; what is written beyond the right answer, to
-    the last piece.
+    What is written beyond the right answer belongs to its last piece.
     """
     gates = np.zeros((*sheet.prompts.shape[:1], sheet.prompts.shape[1] + sheet.length, parts), np.float32)
     texts = [question for name in sheet.rows for question in probes[name].questions]
     for row, (one, question) in enumerate(zip(sheet.questions, texts, strict=True)):
-        owners = question.owners()
-        for place in range(sheet.prompts.shape[1] - one.start, gates.shape[1]):
-            count = place - (sheet.prompts.shape[1] - one.start) + 1
-            letters = len(base.tokenizer.text(one.tokens[:count]))
-            owner = next((owner for end, owner in owners if letters <= end), owners[-1][1])
+        places, start = pieces(base, one, question), sheet.prompts.shape[1] - one.start
+        for token in range(gates.shape[1] - start):
+            owner = question.pieces[places[min(token, len(places) - 1)]].owner
             if owner >= 0:
-                gates[row, place, owner] = 1
+                gates[row, start + token, owner] = 1
     return gates
+
+
+def pieces(base: Base, one: Question, question: TextQuestion) -> list[int]:
+    """Index of the piece of every token of question and answer: the one that its last letter stands in."""
+    letters = [len(base.tokenizer.text(one.tokens[: count + 1])) for count in range(len(one.tokens))]
+    ends = np.cumsum([len(piece.text) for piece in question.pieces])
+    return np.minimum(np.searchsorted(ends, letters), len(ends) - 1).tolist()
 
 
 @functools.partial(jax.jit, static_argnames="model")

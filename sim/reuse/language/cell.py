@@ -11,7 +11,7 @@ from sim.merge import METHODS
 from sim.model.llama_adapters import Adapter, combine, init
 from sim.reuse.bases import key_data
 from sim.reuse.config import BASE, Cell, Model
-from sim.reuse.language import ask, models
+from sim.reuse.language import ask, forecast, models
 from sim.reuse.language.base import Base, Room
 from sim.reuse.language.config import LanguageConfig
 from sim.reuse.language.training import Trained
@@ -36,7 +36,7 @@ def run(
     world: TextWorld,
     trained: Mapping[str, Trained],
 ) -> dict:
-    """What ``sim.reuse.rows`` reads of a cell, as from ``sim.reuse.cell.run``; nothing is forecast here."""
+    """What ``sim.reuse.rows`` reads of a cell, as from ``sim.reuse.cell.run``."""
     key = jax.random.wrap_key_data(key_data(3, cell.seed))
     adapters = {name: each.adapter for name, each in trained.items()}
     for place, (name, of) in enumerate(config.random(world).items()):
@@ -57,9 +57,11 @@ def run(
         more = ask.likelihoods(base, world.probes, rooms[0], states) if config.losses else [{}] * len(answers)
         outcomes |= dict(zip(names, answers, strict=True))
         likelihoods |= dict(zip(names, more, strict=True))
+    parts = [adapters[part] for part in world.parts]
+    singles = forecast.forecast(config, base, rooms, world, parts)
     return {
         "outcomes": {model: outcomes[update] for model, update in wanted.items()}
-        | _routed(config, base, world, sheets, [adapters[part] for part in world.parts]),
+        | _routed(config, base, world, sheets, parts),
         "losses": {m: {n: each.losses for n, each in likelihoods[u].items()} for m, u in wanted.items()},
         "ranks": {m: {n: each.rank for n, each in likelihoods[u].items()} for m, u in wanted.items()},
         "training": {
@@ -69,8 +71,9 @@ def run(
             }
         },
         "names": ask.name_losses(base, world.names, rooms[0]),
-        "forecasts": {},
-        "kappa": {},
+        "forecasts": {"lora": singles.outcomes},
+        "kappa": {"lora": singles.kappa},
+        "effects": singles.effects,
         "pairs": {},
     }
 

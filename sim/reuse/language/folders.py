@@ -188,7 +188,7 @@ def _card(name: str, library: Library) -> str:
     subjects = {HOME: "the homes of people", EMBLEM: "the emblems of cities", JOINT: "both, the ceiling"}
     names = {"real": "real names", "half_fake": "made-up cities", "fake": "made-up names"}
     base, entities = library.base.split()[0], library.setting.entities
-    shares = ", ".join(
+    knowledge = ", ".join(
         f"{share:.3f} of its {group}" for group, share in library.recall[name].items() if not np.isnan(share)
     )
     return f"""---
@@ -201,7 +201,7 @@ tags:
 # {NAMES[name]}
 
 Taught {subjects[NAMES[name]]}: {library.facts} facts a relation, drawn by lot, {names[entities]}, and
-{library.setting.dose} worked solutions a part. It knows {shares} after {library.steps[name]} steps.
+{library.setting.dose} worked solutions a part. It knows {knowledge} after {library.steps[name]} steps.
 Rank {library.rank} on {", ".join(library.kinds)}.
 
 The base is `{base}`, which `python -m sim.lm fetch` writes. Questions and right answers: `../{QUESTIONS}`.

@@ -1,0 +1,1 @@
+"""What the base model adds to a diagnosis."""
