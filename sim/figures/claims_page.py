@@ -139,9 +139,9 @@ def _judging() -> list[str]:
         f"intervals are "
         "over seeds. Two models are compared seed by seed where the run kept counts by seed (`counts.csv`), "
         "and otherwise as if independent, which is wider.",
-        "* Each rule has a date. The runs on this page are older than the rules of 2026-11-29, which were "
-        "written with their results known; only later runs are judged beforehand. The rules of 2026-11-30 "
-        "(L1a to L5+b, 5+b, 5+e) were committed before their runs; those of 5+a that are new were not.",
+        "* Each rule has a date. The rules of 2026-11-29 were written when earlier runs, by another "
+        "rule of training, were seen; the runs on this page are later. The rules of 2026-11-30 (L1a to "
+        "L5+b, 5+b, 5+e) were committed before their runs; those of 5+a that are new were not.",
     ]
 
 
