@@ -48,7 +48,7 @@ BELOW = {
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
     *("reuse/interaction.py", "reuse/pairs.py"),
-    *(f"reuse/language/{name}.py" for name in ("forecast", "cell", "jobs", "given")),
+    *(f"reuse/language/{name}.py" for name in ("forecast", "cell", "jobs", "library")),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )
 """Files of rooms of simulators that hold predictions, or bring them together with measurements."""

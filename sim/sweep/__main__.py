@@ -23,7 +23,7 @@ from sim.lab import cli, cluster, files, parallel, style
 from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.reuse.language import jobs as language
-from sim.reuse.language.given import GivenPart
+from sim.reuse.language.library import LibraryPart
 from sim.sweep import main_job, page, report, table
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
@@ -182,7 +182,7 @@ def _on_base(args: Sweep, parts: Sequence[Part]) -> list[Part]:
     """
     for option, value, kind, which in (
         ("base", args.base, language.Part, "experiments on a language model, such as people"),
-        ("adapters", args.adapters, GivenPart, "people --profile quick"),
+        ("adapters", args.adapters, LibraryPart, "people --profile quick"),
     ):
         if value is not None and not any(isinstance(part, kind) for part in parts):
             raise ValueError(f"--{option} is for {which}: leave it out")
@@ -191,7 +191,7 @@ def _on_base(args: Sweep, parts: Sequence[Part]) -> list[Part]:
 
 def _placed(args: Sweep, part: Part) -> Part:
     match part:
-        case GivenPart():
+        case LibraryPart():
             return part.on(args.base, args.adapters)
         case language.Part():
             return part.on(args.base)

@@ -13,8 +13,8 @@ from sim.lab.figure import COMMON, Source
 from sim.lab.parallel import THIS_PROCESS
 from sim.reuse.jobs import Part
 from sim.reuse.language import jobs as language
-from sim.reuse.language.given import GivenPart
 from sim.reuse.language.jobs import Part as LanguagePart
+from sim.reuse.language.library import LibraryPart
 from sim.sweep.run import run
 from sim.worlds import atlas, build, crosslingual, kind_of, math_word, two_hop
 from sim.worlds.people import Setting
@@ -49,7 +49,7 @@ def test_every_experiment_builds_its_worlds(profile):
                 assert {name for name, _ in part.config.finetuning.batch} <= set(world.data["joint"])
                 assert all(rank <= part.config.rank for _, rank in ranks)
         # Cells of adapters that are there already are read from their folder, later.
-        asks_only = any(isinstance(part, GivenPart) for part in item.parts(profile))
+        asks_only = any(isinstance(part, LibraryPart) for part in item.parts(profile))
         assert len(labels) == len(set(labels)) and bool(labels) != asks_only
 
 
@@ -89,7 +89,7 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypa
     for name, item in EXPERIMENTS.items():
         parts, extras = [], max((part.config.extras for part in item.parts("quick")), key=len)
         for part in item.parts("quick"):
-            if isinstance(part, GivenPart):  # committed adapters are another base's: others are trained
+            if isinstance(part, LibraryPart):  # committed adapters are another base's: others are trained
                 part = language.plain(FEW_STEPS, {"real/shared": Setting(dose=4)})
             if isinstance(part, LanguagePart):
                 parts.append(part.on(tiny_llama))

@@ -60,17 +60,9 @@ def test_end_to_end_and_again(tiny_llama, command, monkeypatch, tmp_path):
 def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, monkeypatch, tmp_path):
     libraries.write(tmp_path / "library", tiny_llama, entities=("real", "fake"))
     monkeypatch.setattr(training, "train", None)
-    given = (
-        "sim.sweep",
-        "people",
-        "--base",
-        tiny_llama,
-        "--adapters",
-        tmp_path / "library",
-        "--out",
-        tmp_path,
-    )
-    code, out, err = command(*given)
+    words = ["sim.sweep", "people", "--base", tiny_llama, "--adapters", tmp_path / "library"]
+    words += ["--out", tmp_path]
+    code, out, err = command(*words)
     assert code == 0, err
     assert "Step by step: sum has" in out
     rows = results(tmp_path, "people")
@@ -84,9 +76,9 @@ def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, mon
     written = rows[rows["method"] == "joint"].set_index(["label", "metric"])["measured"]
     assert written["fake/shared", "training_steps"] == 100 and written["real/shared", "trace_recall"] == 0.99
     before = (tmp_path / "people" / "results.csv").read_bytes()
-    assert command(*given)[0] == 0 and (tmp_path / "people" / "results.csv").read_bytes() == before
+    assert command(*words)[0] == 0 and (tmp_path / "people" / "results.csv").read_bytes() == before
     libraries.write(tmp_path / "other", tiny_llama, entities=("real", "fake"), size=0.1)
-    code, _, err = command(*given[:-3], tmp_path / "other", *given[-2:])
+    code, _, err = command(*words[:-3], tmp_path / "other", *words[-2:])
     assert code == 2 and "another configuration" in err
 
 

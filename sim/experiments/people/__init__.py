@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from sim.experiments.registry import experiment
 from sim.merge import METHODS
-from sim.reuse.language.config import AskedConfig, LanguageConfig
-from sim.reuse.language.given import GivenPart
+from sim.reuse.language.config import LanguageConfig, LibraryConfig
 from sim.reuse.language.jobs import Part, plain
+from sim.reuse.language.library import LibraryPart
 from sim.worlds import people as world
 from sim.worlds.controls import RANDOM
 from sim.worlds.people import DOUBLE, PARTS, SOLUTIONS, Setting
@@ -48,27 +48,27 @@ WHOLE = LanguageConfig(
 BARE = replace(SHORT, routers=("arrow",), oracle=True)
 """The same under a router and the oracle: where there are no worked solutions, or others."""
 
-GIVEN = AskedConfig(world.Config(), methods=("average", "sum"), lambdas=(0.25, 0.75), losses=False)
+LIBRARY = LibraryConfig(world.Config(), methods=("average", "sum"), lambdas=(0.25, 0.75), losses=False)
 """Adapters that are there already, asked in a few minutes on two cores."""
 
 FEW_STEPS = LanguageConfig(world.Config(facts=2), batch=4, look=5, most=10, decay=5, lambdas=(0.5,))
 
 
 @experiment(
-    quick={"given": GIVEN},
+    quick={"library": LIBRARY},
     paper={"whole": WHOLE, "short": BARE, "entities": tuple(world.ENTITIES), "templates": world.TEMPLATES},
     seeds=SEEDS,
 )
 def people(
-    given: AskedConfig | None = None,
+    library: LibraryConfig | None = None,
     whole: LanguageConfig = WHOLE,
     short: LanguageConfig = BARE,
     entities: tuple[str, ...] = (),
     templates: tuple[str, ...] = (),
 ) -> Iterator[Part]:
     """Familiarity and template on a real language model (needs a base; see sim.lm)."""
-    if given is not None:
-        yield GivenPart(given, ())
+    if library is not None:
+        yield LibraryPart(library, ())
     for config, chosen in ((whole, {"shared"}), (short, {*templates} - {"shared"})):
         dose = SOLUTIONS * config.world.facts
         settings = {f"{e}/{t}": Setting(e, t, dose) for e in entities for t in templates if t in chosen}

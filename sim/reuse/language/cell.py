@@ -58,7 +58,9 @@ def run(
         outcomes |= dict(zip(names, answers, strict=True))
         likelihoods |= dict(zip(names, more, strict=True))
     parts = [adapters[part] for part in world.parts]
-    singles = forecast.forecast(config, base, rooms, world, parts)
+    singles = None
+    if config.forecasts:
+        singles = forecast.forecast(config, base, rooms, world, parts)
     return {
         "outcomes": {model: outcomes[update] for model, update in wanted.items()}
         | _routed(config, base, world, sheets, parts),
@@ -71,9 +73,9 @@ def run(
             }
         },
         "names": ask.name_losses(base, world.names, rooms[0]),
-        "forecasts": {"lora": singles.outcomes},
-        "kappa": {"lora": singles.kappa},
-        "effects": singles.effects,
+        "forecasts": {"lora": singles.outcomes} if singles else {},
+        "kappa": {"lora": singles.kappa} if singles else {},
+        "effects": singles.effects if singles else {},
         "pairs": {},
     }
 

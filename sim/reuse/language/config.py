@@ -57,9 +57,19 @@ class LanguageConfig(Libraries):
         """The largest rank that an adapter may have; smaller ones are padded with zeros."""
         return 2 * self.rank
 
+    @property
+    def forecasts(self) -> bool:
+        """Whether base and single adapters are asked what they say of the merges: half of all work."""
+        return True
+
 
 @dataclass(frozen=True)
-class AskedConfig(LanguageConfig):
+class LibraryConfig(LanguageConfig):
     """The same where adapters are there already. files: hash of theirs, empty until they are given."""
 
     files: str = ""
+
+    @property
+    def forecasts(self) -> bool:
+        """Not here: answers are wanted in minutes."""
+        return False

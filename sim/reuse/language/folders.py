@@ -185,7 +185,7 @@ def adapter_of(folder: Path, model: Llama) -> Adapter:
 
 def _card(name: str, library: Library) -> str:
     """README.md of an adapter, as the Hugging Face hub reads it."""
-    taught = {HOME: "the homes of people", EMBLEM: "the emblems of cities", JOINT: "both, the ceiling"}
+    subjects = {HOME: "the homes of people", EMBLEM: "the emblems of cities", JOINT: "both, the ceiling"}
     names = {"real": "real names", "half_fake": "made-up cities", "fake": "made-up names"}
     base, entities = library.base.split()[0], library.setting.entities
     knowledge = ", ".join(
@@ -200,7 +200,7 @@ tags:
 
 # {NAMES[name]}
 
-Taught {taught[NAMES[name]]}: {library.facts} facts a relation, drawn by lot, {names[entities]}, and
+Taught {subjects[NAMES[name]]}: {library.facts} facts a relation, drawn by lot, {names[entities]}, and
 {library.setting.dose} worked solutions a part. It knows {knowledge} after {library.steps[name]} steps.
 Rank {library.rank} on {", ".join(library.kinds)}.
 

@@ -9,24 +9,24 @@ from sim.lab.store import digest
 from sim.reuse.config import Cell
 from sim.reuse.language import base, folders
 from sim.reuse.language.base import Base
-from sim.reuse.language.config import AskedConfig
+from sim.reuse.language.config import LibraryConfig
 from sim.reuse.language.jobs import Part
 from sim.reuse.language.training import Trained
 from sim.worlds.text import TextWorld
 
 
 @dataclass(frozen=True)
-class GivenPart(Part):
+class LibraryPart(Part):
     """A cell for each library in a folder that ``python -m sim.lm teach`` wrote; none until it is given.
 
     library: the folder. seed: of its facts.
     """
 
-    config: AskedConfig
+    config: LibraryConfig
     library: Path = folders.ADAPTERS
     seed: int = 0
 
-    def on(self, folder: Path | None, library: Path | None = None) -> "GivenPart":
+    def on(self, folder: Path | None, library: Path | None = None) -> "LibraryPart":
         """The same part on a base and on libraries, by default those that come with the repository.
 
         Raises: ValueError, one line with the remedy, as ``Part.on`` does, for a folder without libraries, and
@@ -47,7 +47,7 @@ class GivenPart(Part):
             for record in records.values()
         )
         part = replace(self, config=config, cells=cells, library=library, seed=first.seed)
-        placed = super(GivenPart, part).on(folder)
+        placed = super(LibraryPart, part).on(folder)
         for place, record in records.items():
             folders.read_trained(place, record, read_shape(folder))
         return placed
