@@ -111,20 +111,10 @@ def alarms(report: Mapping[str, Any]) -> list[str]:
     return [*report["doubts"], *(f"{name} is {table.loc[name, 'value']:.2f}" for name in names)]
 
 
-def is_measured_next(report: Mapping[str, Any]) -> bool:
-    """Whether runs on the user's own prompts come next, and not the merge."""
-    return bool(alarms(report)) or report["total"]["recommendation"]["action"] in ("route", "train")
-
-
 def next_command(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> str:
-    """The command that follows the recommendation: the merge, or runs on the user's own prompts.
+    """The command that decides: runs on the user's own prompts.
 
     out: the folder of the diagnosis, where the file of prompts is begun.
     """
-    advice, adapters = report["total"]["recommendation"], list(report["adapters"])
-    if is_measured_next(report):
-        rest = ["--base", report["base"] or "BASE", "--prompts", str(out / PROMPTS)]
-        return shlex.join(["python", "-m", "sim.predict", *adapters, *rest])
-    weights = [] if advice["action"] == "average" else ["--weight", *[f"{advice['lam']:.3g}"] * len(adapters)]
-    rest = ["--method", advice["action"], *weights, "--out", "merged"]
-    return shlex.join(["python", "-m", "sim.merge", *adapters, *rest])
+    rest = ["--base", report["base"] or "BASE", "--prompts", str(out / PROMPTS)]
+    return shlex.join(["python", "-m", "sim.predict", *report["adapters"], *rest])

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from sim.diagnose import worth
 from sim.diagnose.marks import alarms, next_command
 from sim.diagnose.recommend import TYPICAL
 
@@ -27,24 +28,24 @@ CERTAIN = (
 
 
 def verdict(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> list[str]:
-    """Two sentences, and the next command. out: the folder of the diagnosis."""
+    """Two sentences, and the next command: runs, since weights alone do not tell what a merge keeps.
+
+    out: the folder of the diagnosis.
+    """
     advice, reasons_against = report["total"]["recommendation"], alarms(report)
     count = len(advice["kept"])
     each = f"1/{count}" if advice["action"] == "average" else f"{advice['lam']:.3g}"
     what = {
-        "route": "do not merge them: give each prompt to its own adapter",
-        "train": "do not merge them: train one adapter on all the data",
-    }.get(advice["action"], f"merge them by {advice['action']}, each at {each}")
-    second = f"By the files up to {1 - min(advice['kept']):.0%} of an adapter is lost by that strength"
-    if advice["action"] in ("route", "train"):
-        second = f"No common strength keeps {TYPICAL} of every adapter"
-    elif _is_disjoint(report):
-        second = "They change no matrix in common, so that the files cannot show what is lost"
+        "route": "do not merge them unless runs say otherwise: give each prompt to its own adapter",
+        "train": "do not merge them unless runs say otherwise: train one adapter on all the data",
+    }.get(advice["action"], f"merge them by {advice['action']}, each at {each}, if runs agree")
     if reasons_against:
         more = f" ({len(reasons_against) - 1} more below)" if len(reasons_against) > 1 else ""
         lines = f"Not sure: {reasons_against[0]}{more}. If that is as it should be, {what}."
+    elif advice["action"] in ("route", "train"):
+        lines = f"{what[0].upper()}{what[1:]}. No common strength keeps {TYPICAL} of every adapter."
     else:
-        lines = f"{what[0].upper()}{what[1:]}. {second}."
+        lines = f"{what[0].upper()}{what[1:]}. {worth.sentence(advice['lam'])}."
     return [lines, f"Next: {next_command(report, out)}"]
 
 

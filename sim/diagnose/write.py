@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sim.diagnose.draw import draw
-from sim.diagnose.marks import PROMPTS, is_measured_next
+from sim.diagnose.marks import PROMPTS
 from sim.diagnose.page import write as write_page
 from sim.diagnose.tables import module_table
 from sim.diagnose.verdict import reasons, verdict
@@ -28,7 +28,7 @@ def write(report: Mapping[str, Any], out: Path) -> None:
     (2, 3), ...; what is infinite or unknown is null. The CSV has one row a module.
     """
     files.write_text(out / "diagnosis.json", as_json(report, out))
-    if is_measured_next(report) and not (out / PROMPTS).exists():
+    if not (out / PROMPTS).exists():
         files.write_text(out / PROMPTS, begun(report))
     table, picture = module_table(report), draw(report)
     files.write_text(out / "diagnosis.csv", table.to_csv())

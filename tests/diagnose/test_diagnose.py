@@ -197,7 +197,8 @@ def test_the_command_prints_and_writes(tmp_path, command):
     assert code == 0
     assert "layers.0.q_proj" in out and "largest library that uniform averaging keeps: K = " in out
     files = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert files == [*(f"diagnosis.{kind}" for kind in ("csv", "json", "pdf", "png")), "report.html"]
+    written = [f"diagnosis.{kind}" for kind in ("csv", "json", "pdf", "png")]
+    assert files == [*written, "prompts.jsonl", "report.html"]
     report = json.loads((tmp_path / "out" / "diagnosis.json").read_text())
     expected = diagnose([read_adapter(source) for source in sources])
     assert report["total"]["norm"] == expected["total"]["norm"]

@@ -60,7 +60,7 @@ def test_fifty_healthy_pairs_give_no_alarm():
             "folded into a bfloat16 base: share lost",
             "intruder dimensions among the 10 largest",
         ]
-        assert next_command(report).startswith("python -m sim.merge a0 a1 --method ")
+        assert verdict(report)[0].startswith("Merge them by ")
 
 
 def nearly_opposite(update):
@@ -162,10 +162,10 @@ def test_the_verdict_is_two_sentences_and_the_command_that_follows():
     weight = f"{advice['lam']:.3g}"
     first, then = verdict(report)
     assert advice["action"] == "sum" and first.startswith(
-        f"Merge them by sum, each at {weight}. By the files "
+        f"Merge them by sum, each at {weight}, if runs agree. What is kept the files cannot tell: of 258 "
     )
     assert first.count(". ") == 1 and first.endswith(".")
-    assert then == f"Next: python -m sim.merge a0 a1 --method sum --weight {weight} {weight} --out merged"
+    assert then == "Next: python -m sim.predict a0 a1 --base BASE --prompts runs/diagnose/prompts.jsonl"
 
 
 def test_where_runs_come_next_a_file_of_prompts_is_begun_and_never_replaced(tmp_path):

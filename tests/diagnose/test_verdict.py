@@ -313,7 +313,9 @@ def test_the_command_writes_a_table_and_a_page_that_needs_no_other_file(tmp_path
     )
     assert code == 0, err
     weights = "--weight 0.75 0.75"
-    assert printed.startswith("Merge them by sum, each at 0.75. By the files up to 0% of an adapter is lost ")
+    assert printed.startswith(
+        "Merge them by sum, each at 0.75, if runs agree. What is kept the files cannot "
+    )
     assert f"\n\nRecommendation (weights alone): merge by sum, {weights}; " in printed
     assert "lets the average decide 0% of tokens (median of 1 modules)" in printed
     report = json.loads((out / "diagnosis.json").read_text())
