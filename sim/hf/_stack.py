@@ -42,7 +42,7 @@ def merge_logits(
         if logits is None:  # the model does more than read its last states out
             passes.close()
             break
-        bad = [number for number, one in enumerate(logits) if not torch.isfinite(one).all()]
+        bad = [number for number, one in enumerate(logits) if not _is_finite(one)]
         if bad:
             passes.close()  # what follows runs the model without these hooks
             require_finite(loaded, batch, some[bad[0]], logits[bad[0]], "the logits")
@@ -51,6 +51,11 @@ def merge_logits(
         return
     for some in groups:
         yield len(some), torch.stack([answer_logits(loaded, batch, one) for one in some])
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    """Whether all are. The sum takes a fifth of the time, and decides wherever it is finite itself."""
+    return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
 def _passes(
