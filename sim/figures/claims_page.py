@@ -13,7 +13,6 @@ from sim.experiments.people import WHOLE as LANGUAGE
 from sim.figures import captions
 from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
-from sim.lab import files
 from sim.lab.figure import COMMANDS, Source, command_of
 from sim.lab.store import table_path
 from sim.reuse.config import MASTERY
@@ -45,18 +44,13 @@ CEILING = 0.9
 """Share of questions from which on the joint adapter counts as a ceiling."""
 
 
-def write(source: Source, folder: Path) -> None:
-    """Write CLAIMS.md into ``folder`` from the runs of ``source`` and the tables of the folder.
+def page(source: Source, folder: Path) -> str:
+    """The whole page as Markdown, from the runs of ``source`` and the tables of the folder.
 
     Raises:
         ValueError: a cell that a claim reads is missing.
     """
-    files.write_text(folder / "CLAIMS.md", page(source, folder))
-
-
-def page(source: Source, folder: Path) -> str:
-    """The whole page as Markdown."""
-    judgements = [(item, _judged(item, source)) for item in ordered()]
+    judgements = judged(source)
     lines = ["# The paper's claims, measured in miniature", ""]
     lines += ["Written by `python -m sim.figures` from the tables beside it; no number is typed by hand.", ""]
     lines += ["## Setting", "", *_setting(source), "", "## Words", ""]
@@ -70,7 +64,7 @@ def page(source: Source, folder: Path) -> str:
         first = judgement.parts[0] if judgement else None
         number = f"{first.deciding}, {bound(first.rule, first.deciding)}" if first else ""
         row = (
-            f"[{item.number}](#{_anchor(item)})",
+            f"[{item.number}](#{anchor(item)})",
             item.statement,
             _verdict(judgement),
             number,
@@ -89,20 +83,22 @@ def ordered() -> list[Claim]:
     return sorted(CLAIMS.values(), key=lambda item: (item.number[0], "+" in item.number, item.number))
 
 
-def _missing(item: Claim, source: Source) -> list[str]:
+def missing(item: Claim, source: Source) -> list[str]:
     """The runs of a claim that lack a table of it."""
     return [name for name, _ in source.missing(item.experiments, item.tables)]
 
 
-def _judged(item: Claim, source: Source) -> Judgement | None:
-    return None if _missing(item, source) else judge(item, source)
+def judged(source: Source) -> list[tuple[Claim, Judgement | None]]:
+    """Every claim with its judgement; None where a run is missing."""
+    return [(item, None if missing(item, source) else judge(item, source)) for item in ordered()]
 
 
 def _verdict(judgement: Judgement | None) -> str:
     return f"**{judgement.verdict}**" if judgement else "**not run**"
 
 
-def _anchor(item: Claim) -> str:
+def anchor(item: Claim) -> str:
+    """Anchor of a claim's section on the page."""
     return f"claim-{item.number.replace('+', '-plus')}"
 
 
@@ -160,9 +156,9 @@ def bound(rule: Rule, line: Line) -> str:
 
 
 def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[str]:
-    lines = [f'<a id="{_anchor(item)}"></a>', "", f"### {item.number}. {item.statement}", ""]
+    lines = [f'<a id="{anchor(item)}"></a>', "", f"### {item.number}. {item.statement}", ""]
     if judgement is None:
-        return [*lines, f"{_verdict(None)}: make it with `{_command(_missing(item, source)[0])}`.", ""]
+        return [*lines, f"{_verdict(None)}: make it with `{command(missing(item, source)[0])}`.", ""]
     lines += [f"{_verdict(judgement)}{_score(judgement)}. {judgement.evidence}", ""]
     lines += [f"*Limits.* {judgement.limits}", ""] if judgement.limits else []
     history = dict.fromkeys(rule.history for rule in item.rules if rule.history)
@@ -174,11 +170,12 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
     origins = [captions.of_run(source.runs / name) for name in item.experiments]
     options = " ".join(dict.fromkeys(origin.options for origin in origins))
     of_sweep = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
-    command = COMMANDS.get(item.experiments[0], of_sweep)
-    return [*lines, f"Figure {_figure(item)}. `{command}`: {cost(origins)}.", ""]
+    used = COMMANDS.get(item.experiments[0], of_sweep)
+    return [*lines, f"Figure {_figure(item)}. `{used}`: {cost(origins)}.", ""]
 
 
-def _command(name: str) -> str:
+def command(name: str) -> str:
+    """The command that makes a run of the paper profile."""
     return command_of(name) + (" --profile paper" if name not in COMMANDS else "")
 
 

@@ -26,6 +26,8 @@ TEXTS = {
     "README.md": "index.md",
     "theory/README.md": "theory.md",
     "figures/CLAIMS.md": "figures/CLAIMS.md",
+    "figures/GUIDE.md": "figures/GUIDE.md",
+    "figures/EXCEPTIONS.md": "figures/EXCEPTIONS.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",
     "CITATION.cff": "CITATION.cff",
@@ -38,6 +40,8 @@ NAVIGATION = """\
 * [Theory](theory.md)
 * Figures
     * [Claims](figures/CLAIMS.md)
+    * [What does not hold](figures/EXCEPTIONS.md)
+    * [Ten rules for data](figures/GUIDE.md)
     * [Gallery](figures/index.md)
 {merges}* [Explorer](explore.md)
 * Notebooks
