@@ -1,4 +1,4 @@
-"""Ten rules for data whose adapters are to be reused, as data: text, comparisons of runs that show the effect,
+"""Ten rules for data whose adapters are to be reused, as data: text, comparisons that show the effect,
 section of the theory, and where it fails. ``sim.figures.guide_page`` measures and writes them."""
 
 from collections.abc import Mapping

@@ -94,9 +94,10 @@ def page(items: list[Figure], folder: Path, runs: Path) -> str:
     lines = ["# Figures", ""]
     if (folder / "CLAIMS.md").exists():
         lines += [
-            "[CLAIMS.md](CLAIMS.md) sets the claims of the paper against them, [EXCEPTIONS.md](EXCEPTIONS.md)",
-            "lists what does not hold, [GUIDE.md](GUIDE.md) has ten rules for data sets; `experiments/` holds",
-            "the tables of `python -m sim.sweep NAME` that the figures of experiments are drawn from.",
+            "[CLAIMS.md](CLAIMS.md) sets the claims of the paper against them,",
+            "[EXCEPTIONS.md](EXCEPTIONS.md)",
+            "lists what does not hold, [GUIDE.md](GUIDE.md) has ten rules for data sets; `experiments/`",
+            "holds the tables of `python -m sim.sweep NAME` that figures of experiments are drawn from.",
             "",
         ]
     lines += ["| Figure | Claim | Source | Numbers from, and their cost |", "|---|---|---|---|"]
