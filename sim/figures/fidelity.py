@@ -77,7 +77,8 @@ FAR = 1.8
 
 
 @figure(
-    "The closed forms meet their empirical twins: exact results to rounding, laws within their intervals.",
+    "The closed forms meet their empirical twins: exact results to rounding, the others within their "
+    "intervals but for a few.",
     "A point is a result of theory/README.md at one setting; CLAIMS.md lists the results. Markers: what kind "
     "of result it is, exact, law, asymptotic (sharp only in a limit) or model.",
     "all sections",
