@@ -87,7 +87,7 @@ def draw(
     runs: Path | None = None,
     formats: Sequence[str] = style.DEFAULT_FORMATS,
 ) -> None:
-    """Write table, picture and caption of one figure into a folder.
+    """Write table, picture and caption (for Markdown and for LaTeX) of one figure into a folder.
 
     The table is the one in the folder, or else the committed one. It is collected anew if an ``effort`` or a
     folder of ``runs`` is given, or where there is none.
@@ -107,6 +107,7 @@ def draw(
     style.save(item.draw(table), path.with_suffix(""), formats)
     sources = captions.origins(item, folder, source.runs)
     files.write_text(path.with_suffix(".md"), captions.caption(item, table, sources))
+    files.write_text(path.with_suffix(".tex"), captions.tex(item, table))
 
 
 def _origin(item: Figure, source: Source, seconds: float) -> captions.Origin:
