@@ -27,4 +27,11 @@ def write(summary: pd.DataFrame, guesses: pd.DataFrame, folder: Path, figures: M
     doubts = [f"{unit} failed: {reason}" for unit, reason in manifest["failed"].items()]
     name = summary["experiment"].iloc[0]
     title = "The main job" if name == main_job.NAME else f"Experiment {name}"
-    return report.write(folder, title, verdict(summary, guesses), figures, sections, manifest, doubts)
+    return report.write(
+        folder, title, opening(verdict(summary, guesses)), figures, sections, manifest, doubts
+    )
+
+
+def opening(lines: list[str]) -> list[str]:
+    """The verdict with what was found step by step first, and last what the run has nothing on."""
+    return sorted(reversed(lines), key=lambda line: line.endswith(" in this run."))
