@@ -63,8 +63,6 @@ def differing(pair: pd.DataFrame) -> pd.DataFrame:
         method if library in ("", "parts", "single") or pd.isna(library) else f"{library}: {method}"
         for library, method in zip(rows["library"], rows["method"], strict=True)
     ]
-        rows["library"].where(~rows["library"].isin(("", "parts", "single"))).map("{}: ".format, "ignore")
-    )
     table = {"setting": rows["label"], "model": models, "metric": rows["metric"]}
     if pair["adapter"].nunique() > 1:
         table["adapter"] = rows["adapter"]
