@@ -111,7 +111,7 @@ def test_tables_load_from_any_folder(monkeypatch, tmp_path):
 
 
 def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
-    code = re.search(r"```python\n(.*?)```", (FOLDER.parent / "README.md").read_text(), re.S)[1]
+    _, code = re.findall(r"```python\n(.*?)```", (FOLDER.parent / "README.md").read_text(), re.S)
     adapters = FOLDER.parent / "tests" / "merge" / "data" / "equal_rank"
     for name, folder in (("A", "first"), ("B", "second")):
         (tmp_path / name).symlink_to(adapters / folder)

@@ -31,6 +31,7 @@ TEXTS = {
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",
     "CITATION.cff": "CITATION.cff",
+    "sim/sweep/README.md": "output.md",
     "sim/bench/README.md": "speed.md",
 }
 """Place in the site of each text of the checkout. Relative links between them stay valid."""
@@ -49,6 +50,7 @@ NAVIGATION = """\
 * API
 {reference}
 * More
+    * [Reading the output](output.md)
     * [Contributing](contributing.md)
     * [Changes](changes.md)
     * [Speed](speed.md)

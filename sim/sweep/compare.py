@@ -29,9 +29,9 @@ def compare(first: Path, second: Path) -> str:
     lines = [
         f"{letter}: {folder}{origin(folder)}" for letter, folder in zip("AB", (first, second), strict=True)
     ]
-    alone = [len(run) - len(pair) for run in runs]
+    extra = [len(run) - len(pair) for run in runs]
     count = f"{len(rows)} of {len(pair)} rows differ beyond their 95% intervals"
-    rest = f"; {alone[0]} rows are in A alone, {alone[1]} in B alone" if any(alone) else ""
+    rest = f"; {extra[0]} rows are in A alone, {extra[1]} in B alone" if any(extra) else ""
     return "\n".join([*lines, "", *([rows.to_string(index=False), ""] if len(rows) else []), count + rest])
 
 
@@ -56,8 +56,8 @@ def measured(folder: Path) -> pd.DataFrame:
 
 def differing(pair: pd.DataFrame) -> pd.DataFrame:
     """The rows whose intervals do not meet, the largest difference first, as text."""
-    apart = (pair["low A"] > pair["high B"]) | (pair["high A"] < pair["low B"])
-    change = (pair["measured B"] - pair["measured A"])[apart]
+    outside = (pair["low A"] > pair["high B"]) | (pair["high A"] < pair["low B"])
+    change = (pair["measured B"] - pair["measured A"])[outside]
     rows = pair.loc[change.abs().sort_values(ascending=False, kind="stable").index]
     models = [
         method if library in ("", "parts", "single") or pd.isna(library) else f"{library}: {method}"
