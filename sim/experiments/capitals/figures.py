@@ -9,8 +9,8 @@ from sim.merge.looks import ONE_ADAPTER, look_of, spelled
 
 NAMES = {
     "familiar": "the base's answer",
-    "doubtful": "likelier half of the others",
-    "obscure": "less likely half",
+    "doubtful": "likely to the base",
+    "obscure": "unlikely to the base",
     "fake": "made up",
 }
 """What the right capital is to the base, by ``Setting.entities``."""
@@ -55,7 +55,8 @@ def _table(source: Source) -> pd.DataFrame:
     "One hop from pretraining: what an adapter of the second hop does by itself, by how well the base knows "
     "the first.",
     "SmolLM2-135M, dequantised from a 4-bit file, rank 8; capitals of 16 countries and made-up emblems of "
-    "these. The second hop's adapter was taught no country. Points: shares of questions with 95% intervals; "
+    "these. The second hop's adapter was taught no country. Capitals that are not the base's answer are "
+    "likely or unlikely to it, parted by the median of all. Points: shares of questions with 95% intervals; "
     "dashed: a guess; thin lines guide the eye.",
     "experiment capitals",
     _table,
