@@ -42,14 +42,13 @@ def page(source: Source, folder: Path) -> str:
         "[CLAIMS.md](CLAIMS.md) tests, by rules of an earlier date, and [EXCEPTIONS.md](EXCEPTIONS.md) has "
         "what does not hold.",
         "",
-        f"| | Rule | {' | '.join(PLACES)} | Theory |",
-        "|---|---|---|---|---|",
+        f"| Rule | {' | '.join(PLACES)} | Theory |",
+        "|---|---|---|---|",
     ]
     for number, advice in enumerate(ADVICE, 1):
         cells = [_short(advice.effects.get(place), source) for place in PLACES]
-        lines.append(
-            f"| [{number}](#rule-{number}) | {advice.text} | {' | '.join(cells)} | {advice.section} |"
-        )
+        rule = f"[{number}](#rule-{number}) {advice.text}"
+        lines.append(f"| {' | '.join([rule, *cells, advice.section])} |")
     for number, advice in enumerate(ADVICE, 1):
         lines += ["", f'<a id="rule-{number}"></a>', "", *_section(number, advice, titles, source)]
     return "\n".join(lines) + "\n"

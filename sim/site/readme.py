@@ -142,7 +142,8 @@ print(*diagnose_folders(home, emblem).verdict, sep="\\n")  # from the files alon
 merged = merge_folders(home, emblem, method="average")  # exact, in factors
 print(merged)
 merged.write("merged")  # a folder that PEFT loads
-print("rank 20 overwrites", round(overwrite_recall(facts=32, rank=20, lam=1.0), 2), "of 32 facts")
+share = overwrite_recall(facts=32, rank=20, lam=1.0)
+print("rank 20 overwrites", round(share, 2), "of 32 facts")
 """
 """Ten lines of Python for the top of the page."""
 

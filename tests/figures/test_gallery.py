@@ -104,7 +104,7 @@ def test_recomputing_replaces_the_table_and_says_how(tmp_path):
 def test_a_picture_for_a_journal_has_its_width_and_formats(tmp_path, monkeypatch):
     given = command.Draw(("crosstalk",), out=tmp_path, preset="neurips", font=9.0, formats="svg,pgf")
     command.main(given)
-    assert {path.suffix for path in tmp_path.glob("crosstalk.*")} == {".csv", ".md", ".svg", ".pgf"}
+    assert {path.suffix for path in tmp_path.glob("crosstalk.*")} == {".csv", ".md", ".tex", ".svg", ".pgf"}
     assert "{3.100000in}" in (tmp_path / "crosstalk.pgf").read_text()
     assert f'width="{3.1 * 72:g}pt"' in (tmp_path / "crosstalk.svg").read_text()
 
