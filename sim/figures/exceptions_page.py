@@ -1,5 +1,6 @@
 """figures/EXCEPTIONS.md, what does not hold: refuted expectations, open questions, exceptions and limits."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,11 @@ import pandas as pd
 from sim.experiments.common.claim import Claim
 from sim.figures import claims_page
 from sim.figures.claims import FAILS, HOLDS, UNDECIDED, Judgement
+from sim.figures.guide_page import THEORY
 from sim.lab.figure import Source
+
+GAP = re.compile(r"^(?:\d+\. )?(\*Open: .*?|Not covered: .*?)(?=\n\n|\n\d+\. |\Z)", re.M | re.S)
+"""A paragraph or point of the theory about what it leaves open."""
 
 Judged = list[tuple[Claim, Judgement | None]]
 
@@ -47,6 +52,7 @@ def page(source: Source, folder: Path) -> str:
         "",
         *_limits(judged),
         *_theory(folder),
+        *_gaps(THEORY.read_text(encoding="utf-8")),
         "## Adapters and ceilings",
         "",
         "[CLAIMS.md](CLAIMS.md) lists settings in which an adapter does not know what it was taught, and "
@@ -97,6 +103,15 @@ def _limits(judged: Judged) -> list[str]:
         if judgement and judgement.limits and HOLDS in {part.verdict for part in judgement.parts}
     ]
     return [*(lines or ["None."]), ""]
+
+
+def _gaps(theory: str) -> list[str]:
+    """What the theory says of itself that it does not cover or leaves open, with its section."""
+    lines = ["## Open in the theory", ""]
+    for section in re.split(r"^## ", theory, flags=re.M)[1:]:
+        number = section.partition(".")[0]
+        lines += [f"* Section {number}: {' '.join(text.split())}" for text in GAP.findall(section)]
+    return [*lines, ""]
 
 
 def _link(item: Claim) -> str:

@@ -1,6 +1,7 @@
 """``report.html`` of a run: verdict, figures, the table and the manifest."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def write(summary: pd.DataFrame, guesses: pd.DataFrame, folder: Path, figures: M
     """Write ``report.html`` of a run into its folder, which holds its manifest; returns the page's path."""
     manifest = json.loads((folder / "manifest.json").read_text())
     sections = {
-        world: cells.droplevel("world").loc[:, (cells != "").any()]
+        world: _in_order(cells.droplevel("world").loc[:, (cells != "").any()])
         for world, cells in table(summary).groupby("world", sort=False)
     }
     sections["What stands where"] = (
@@ -30,6 +31,19 @@ def write(summary: pd.DataFrame, guesses: pd.DataFrame, folder: Path, figures: M
     return report.write(
         folder, title, opening(verdict(summary, guesses)), figures, sections, manifest, doubts
     )
+
+
+def _in_order(cells: pd.DataFrame) -> pd.DataFrame:
+    """Settings by name, rank 4 before rank 16; models of a setting stay as they are."""
+    names = sorted(set(cells.index.get_level_values("label")), key=_natural)
+    places = {name: place for place, name in enumerate(names)}
+    return cells.sort_index(
+        level="label", key=lambda keys: keys.map(places), sort_remaining=False, kind="stable"
+    )
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
 
 
 def opening(lines: list[str]) -> list[str]:

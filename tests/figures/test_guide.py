@@ -159,6 +159,12 @@ def test_every_part_that_does_not_hold_has_its_place(three, tmp_path):
     assert f"* [8](CLAIMS.md#claim-8) **holds in part**: Mixed. Not {deciding}." in limits
 
 
+def test_what_the_theory_leaves_open_is_quoted():
+    text = "# T\n\n## 1. A\nNot covered: b\nc.\n\nd\n## 2. E\n1. f\n2. *Open: g.* h\ni.\n3. j\n"
+    lines = exceptions_page._gaps(text)[2:-1]
+    assert lines == ["* Section 1: Not covered: b c.", "* Section 2: *Open: g.* h i."]
+
+
 def test_predictions_outside_their_interval_are_listed(three, tmp_path):
     rows = [
         ("law A", "3", "law", "x", 0.5, 0.4, 0.3, 0.45, False),

@@ -23,6 +23,8 @@ FIRST = [
     row("real", "sum", "hop1", (0.1, 0.0, 0.2), NAN, "bridge"),
     row("fake", "sum", "hop1", (0.3, NAN, NAN)),
     row("fake", "svd", "hop1", (0.3, 0.2, 0.4)),
+    row("real", "dare", "hop1", (0.5, 0.4, 0.6)),
+    row("real", "dare", "hop2", (0.4, 0.3, 0.5)),
 ]
 SECOND = [
     row("real", "sum", "cot_answer", (0.7, 0.61, 0.8)),
@@ -30,6 +32,8 @@ SECOND = [
     row("real", "ties", "cot_answer", (0.1, 0.0, 0.2), NAN),
     row("real", "sum", "hop1", (0.6, 0.5, 0.7), NAN, "bridge"),
     row("fake", "sum", "hop1", (0.9, 0.8, 1.0)),
+    row("real", "dare", "hop1", (0.4, 0.3, 0.5)),
+    row("real", "dare", "hop2", (0.5, 0.4, 0.6)),
 ]
 
 
@@ -52,7 +56,7 @@ def test_rows_differ_whose_intervals_do_not_meet_the_largest_change_first(runs):
         ["real", "bridge:", "sum", "hop1", "0.10", "[0.00,", "0.20]", "0.60", "[0.50,", "0.70]", "+0.50"],
         ["real", "sum", "cot_answer", "0.50", "[0.40,", "0.60]", "0.70", "[0.61,", "0.80]", "+0.20"],
     ]
-    assert lines[-1] == ("3 of 5 rows differ beyond their 95% intervals; 1 rows are in A alone, 0 in B alone")
+    assert lines[-1] == ("3 of 7 rows differ beyond their 95% intervals; 1 rows are in A alone, 0 in B alone")
 
 
 def test_adapters_have_a_column_where_there_are_several(runs):

@@ -209,7 +209,14 @@ def test_a_browser_shows_the_page(page, tmp_path):
         [["model", "seeds", "direct", "hop1"], ["", "", *["measured", "law"] * 2]],
         [["model", "seeds", "cot_answer", "hop1"], ["", "", "measured", "measured", "guess", "parts"]],
     ]
-    assert seen["groups"] == [[["rank4", 2]], [["real", 6], ["fake", 1]]] and seen["picture"]
+    assert seen["groups"] == [[["rank4", 2]], [["fake", 1], ["real", 6]]] and seen["picture"]
+
+
+def test_settings_stand_in_the_order_of_their_numbers():
+    labels = ["rank16", "rank2", "rank2", "mlp", "a/4/rank8", "a/16/rank1"]
+    keys = pd.MultiIndex.from_arrays([labels, list("fedcba")], names=["label", "model"])
+    ordered = page_of_a_run._in_order(pd.DataFrame({"x": range(6)}, index=keys))
+    assert list(ordered.index.get_level_values("model")) == ["b", "a", "c", "e", "d", "f"]
 
 
 def test_a_page_opens_with_what_the_run_has_something_on():
