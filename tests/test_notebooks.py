@@ -1,4 +1,5 @@
-"""The notebooks: committed without outputs, define nothing, import the packages alone, run top to bottom.
+"""The notebooks: committed without outputs, show committed pictures, define nothing, import the packages
+alone, run top to bottom.
 The example of the README runs as well.
 """
 
@@ -20,8 +21,12 @@ FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"), key=lambda path: int(path.stem.partition("_")[0]))
 ALLOWED = {"numpy", "pandas", "matplotlib", "jax", "IPython", "theory", "sim"} | set(sys.stdlib_module_names)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-SECONDS, LINES = 120, 22
+SECONDS, LINES, WIDTH = 120, 30, 88
+PICTURE = re.compile(r"^!\[[^\]]+\]\((\.\./figures/\w+\.png)\)$", re.M)
 NUMBER, DECIMAL = re.compile(r"(?<![\w.])\d*\.?\d+"), re.compile(r"(?<![\w.])\d*\.\d+")
+
+READS = re.compile("^(6|7|8|9|11)_")
+"""Notebooks that read committed tables; their pictures stand in their text."""
 
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
@@ -59,8 +64,20 @@ def test_defines_nothing_and_imports_only_the_packages(path):
 def test_no_cell_is_long_and_the_end_is_an_exercise(path):
     cells = nbformat.read(path, as_version=4).cells
     assert max(len(cell.source.splitlines()) for cell in code_of(path)) <= LINES
-    tries = [cell for cell in cells[-2:] if cell.source.startswith("**Try this.** ")]
-    assert len(tries) == 1 and tries[0].source.count("?") >= 2
+    assert cells[-1].source.startswith("**Try this.** ") and cells[-1].source.count("?") >= 2
+    head, *bullets = cells[-2].source.split("\n* ")
+    assert head == "**What to keep.**\n" and len(bullets) == 3
+
+
+@every_notebook
+def test_it_shows_committed_pictures_and_fits_a_page(path):
+    cells = nbformat.read(path, as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    shown = [picture for text in texts for picture in PICTURE.findall(text)]
+    assert shown and all((FOLDER / picture).exists() for picture in shown) and len(set(shown)) == len(shown)
+    assert sum(text.count("](../figures/") for text in texts) == len(shown)
+    lines = [line for cell in cells for line in cell.source.split("\n")]
+    assert [line for line in lines if len(line) > WIDTH and not line.startswith(("$$", "|", "!["))] == []
 
 
 def anchors() -> set[str]:
@@ -94,7 +111,7 @@ def test_tables_load_from_any_folder(monkeypatch, tmp_path):
 
 
 def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
-    code = re.search(r"```python\n(.*?)```", (FOLDER.parent / "README.md").read_text(), re.S)[1]
+    _, code = re.findall(r"```python\n(.*?)```", (FOLDER.parent / "README.md").read_text(), re.S)
     adapters = FOLDER.parent / "tests" / "merge" / "data" / "equal_rank"
     for name, folder in (("A", "first"), ("B", "second")):
         (tmp_path / name).symlink_to(adapters / folder)
@@ -112,4 +129,5 @@ def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
     notebook = executed(path, SECONDS)
     shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     assert not [output for output in shown if output.output_type == "error"]
-    assert any("image/png" in output.get("data", {}) for output in shown)
+    kind = "text/html" if READS.search(path.stem) else "image/png"
+    assert any(kind in output.get("data", {}) for output in shown)

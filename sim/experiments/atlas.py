@@ -92,8 +92,9 @@ def _library(source: Source) -> pd.DataFrame:
 
 @figure(
     "Which currency is used in the country of a capital, from one adapter that knows capitals and one that "
-    "knows currencies: step by step the sum nears joint training for familiar countries and needs the "
-    "template; asked at once merges do about as well as either adapter alone.",
+    "knows currencies: step by step an oracle router does as well as joint training, the sum far less even "
+    "for familiar countries, and neither without the template; asked at once merges do about as well as "
+    "either adapter alone.",
     WORDS
     + " Rows: ways of reusing the two adapters. Points: share of questions answered, one marker a third of "
     "the countries; bars: 95% intervals. Dashed: a guess among the answers, which are all different.",

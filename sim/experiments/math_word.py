@@ -114,8 +114,9 @@ def _word_problems(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Asked at once, two families of operations do not combine; written out, the sum of the adapters comes "
-    "closest to one adapter for both, if both were taught in one form that pretraining knows.",
+    "Asked at once, two families of operations do not combine; written out, the sum of the adapters, "
+    "of all merges of the two, comes closest to one adapter for both, most where both were taught in one "
+    "form that pretraining knows.",
     SIZES
     + "Two-step problems. Points: share of problems solved; bars: 95% intervals. Dashed: a guess among the "
     "numbers.",

@@ -44,7 +44,8 @@ def _names(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Reuse falls with familiarity, fake below half fake below real, when a name is a pair of known pieces.",
+    "Reuse falls with familiarity when a name is a pair of known pieces: real names above an unseen bridge, "
+    "and that above an unseen subject or both, which are not told apart.",
     SETTING.replace("Two-hop world", "Two-hop world with names of two tokens").replace("2 layers", "3 layers")
     + " Template in pretraining and in both data sets. Points: share of queries, with 95% intervals; dashed: "
     "the most that one hop allows.",

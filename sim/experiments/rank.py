@@ -60,8 +60,8 @@ PLACES = {"mlp": "MLP", "attention": "attn."}
 
 
 @figure(
-    "More rank lets the average keep its edits, and beyond rank 16 makes the sum break the copying of names: "
-    "the best data-free merge changes with the rank, and Arrow gains from it throughout.",
+    "More rank lets the average keep its edits, and beyond rank 16 breaks the sum: the best data-free merge "
+    "changes with the rank, and Arrow gains from it throughout.",
     SETTING.replace("rank 4 on all matrices", "LoRA as shown")
     + " Real entities, template in pretraining and data. Points: accuracy step by step, with 95% intervals; "
     "thin lines guide the eye; dashed: the most that one hop allows.",

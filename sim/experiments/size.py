@@ -50,8 +50,8 @@ def _sizes(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "The pattern holds at every depth and width; at fixed rank deeper bases are harder to edit through the "
-    "trace, for the joint adapter as for the merges, and wider ones for the merges.",
+    "The pattern holds at every depth and width; at fixed rank deeper and wider bases are harder to edit "
+    "through the trace, for the joint adapter as for the merges.",
     SETTING.replace("2 layers of width 64", "depth or width as shown")
     + " Template in pretraining and data. Points: accuracy step by step, with 95% intervals; thin lines "
     "guide the eye; dashed: the most that one hop allows.",

@@ -1,7 +1,8 @@
 """Draw the figures: ``python -m sim.figures [NAME ...]`` from the committed tables, anew, or from runs.
 
-Each figure NAME is a table NAME.csv, a picture in NAME.pdf and NAME.png, and a caption NAME.md. For a paper:
-``--preset neurips --format pdf,pgf --out FOLDER``; ``pgf`` is for xelatex and lualatex.
+Each figure NAME is a table NAME.csv, a picture in NAME.pdf and NAME.png, a caption in NAME.md and NAME.tex
+(with a label). For a paper: ``--preset neurips --serif --format pdf,pgf --out FOLDER``; ``pgf`` is for
+xelatex and lualatex.
 """
 
 import shutil
@@ -53,6 +54,7 @@ class Draw:
         float | None, tyro.conf.arg(help="width of the text in inches; narrow figures keep their share")
     ] = None
     font: Annotated[float | None, tyro.conf.arg(help="size of the letters in points")] = None
+    serif: Annotated[bool, tyro.conf.arg(help="letters that match a paper set in Times")] = False
     formats: Annotated[
         str, tyro.conf.arg(name="format", help=f"one or more of {','.join(style.FORMATS)}, with commas")
     ] = ",".join(style.DEFAULT_FORMATS)
@@ -90,7 +92,7 @@ def _formats(text: str) -> list[str]:
 
 def _page(args: Draw) -> style.Page:
     page = style.PAGES[args.preset]
-    page = page if args.font is None else replace(page, font=args.font)
+    page = replace(page, serif=args.serif, font=page.font if args.font is None else args.font)
     return page if args.width is None else page.of_width(args.width)
 
 

@@ -2,6 +2,7 @@
 profile, cost and device are read from the table and from the record of its run."""
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from string import ascii_lowercase
@@ -67,13 +68,43 @@ def origins(item: Figure, folder: Path, runs: Path) -> list[Origin]:
 
 def caption(item: Figure, table: pd.DataFrame, sources: list[Origin]) -> str:
     """Claim in bold, panels, methods, seeds; then the source and the commands with their cost."""
+    text = " ".join([f"**{item.claim}**", *_panels_and_methods(item, table), _seeds(table, sources)])
+    lines = [text, "", f"Figure `{item.name}`: {item.section}.{_commands(sources)}"]
+    return "\n".join(lines) + "\n"
+
+
+def tex(item: Figure, table: pd.DataFrame) -> str:
+    """The same for LaTeX, with a label: without commands, profile and sections, which are of this project."""
+    text = " ".join([*_panels_and_methods(item, table), _seeds(table, [])])
+    text = re.sub(r" \(section [^)]*\)", "", text)
+    return f"\\caption{{\\textbf{{{escaped(item.claim)}}} {escaped(text)}}}\n\\label{{fig:{item.name}}}\n"
+
+
+TEX = {
+    **{character: f"\\{character}" for character in "%&#_{}$"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{character: f"${character}$" for character in "<>|"},
+    **{"½": r"$\frac12$", "¼": r"$\frac14$", "¾": r"$\frac34$", "²": "$^2$", "₀": "$_0$", "₁": "$_1$"},
+    **{"√": r"$\surd$", "≤": r"$\leq$", "≥": r"$\geq$", "≫": r"$\gg$", "−": "$-$", "×": r"$\times$"},
+    **{"→": r"$\to$", "∞": r"$\infty$", "±": r"$\pm$", "–": "--"},
+    **{"λ": r"$\lambda$", "κ": r"$\kappa$", "ρ": r"$\rho$", "Δ": r"$\Delta$", "θ": r"$\theta$"},
+    **{"μ": r"$\mu$", "σ": r"$\sigma$", "τ": r"$\tau$"},
+}
+"""What LaTeX writes for a character; others stand as they are."""
+
+
+def escaped(text: str) -> str:
+    """A text for LaTeX: its own characters escaped, symbols as formulas, quotes as pairs."""
+    quoted = re.sub(r'"([^"]*)"', r"``\1''", text)
+    return quoted.translate(str.maketrans(TEX)).replace("$$", "")
+
+
+def _panels_and_methods(item: Figure, table: pd.DataFrame) -> list[str]:
     panels = [f"({letter}) {text}" for letter, text in zip(ascii_lowercase, item.panels, strict=False)]
     methods = item.setting.strip()
     if "95%" not in methods and table["low"].lt(table["high"]).any() and not item.name.endswith("_phase"):
         methods += " Bars: 95% intervals."
-    text = " ".join([f"**{item.claim}**", *panels, methods, _seeds(table, sources)])
-    lines = [text, "", f"Figure `{item.name}`: {item.section}.{_commands(sources)}"]
-    return "\n".join(lines) + "\n"
+    return [*panels, methods]
 
 
 def _seeds(table: pd.DataFrame, sources: list[Origin]) -> str:
@@ -94,8 +125,10 @@ def page(items: list[Figure], folder: Path, runs: Path) -> str:
     lines = ["# Figures", ""]
     if (folder / "CLAIMS.md").exists():
         lines += [
-            "`CLAIMS.md` sets the claims of the paper against them; `experiments/` holds the tables of",
-            "`python -m sim.sweep NAME` that the figures of experiments are drawn from.",
+            "[CLAIMS.md](CLAIMS.md) sets the claims of the paper against them,",
+            "[EXCEPTIONS.md](EXCEPTIONS.md)",
+            "lists what does not hold, [GUIDE.md](GUIDE.md) has ten rules for data sets; `experiments/`",
+            "holds the tables of `python -m sim.sweep NAME` that figures of experiments are drawn from.",
             "",
         ]
     lines += ["| Figure | Claim | Source | Numbers from, and their cost |", "|---|---|---|---|"]

@@ -13,7 +13,6 @@ from sim.experiments.people import WHOLE as LANGUAGE
 from sim.figures import captions
 from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
-from sim.lab import files
 from sim.lab.figure import COMMANDS, Source, command_of
 from sim.lab.store import table_path
 from sim.reuse.config import MASTERY
@@ -39,24 +38,21 @@ GLOSSARY = {
     "shared, same": "templates on the language model: `real/shared` has worked solutions with one step of an "
     "adapter's own facts and one about another relation, `real/same` solutions of both relations about other "
     "people",
+    "familiar, doubtful, obscure": "countries of `capitals` whose capital is the language model's own "
+    "answer, and others whose capital is likely or unlikely to it",
 }
 
 CEILING = 0.9
 """Share of questions from which on the joint adapter counts as a ceiling."""
 
 
-def write(source: Source, folder: Path) -> None:
-    """Write CLAIMS.md into ``folder`` from the runs of ``source`` and the tables of the folder.
+def page(source: Source, folder: Path) -> str:
+    """The whole page as Markdown, from the runs of ``source`` and the tables of the folder.
 
     Raises:
         ValueError: a cell that a claim reads is missing.
     """
-    files.write_text(folder / "CLAIMS.md", page(source, folder))
-
-
-def page(source: Source, folder: Path) -> str:
-    """The whole page as Markdown."""
-    judgements = [(item, _judged(item, source)) for item in ordered()]
+    judgements = judged(source)
     lines = ["# The paper's claims, measured in miniature", ""]
     lines += ["Written by `python -m sim.figures` from the tables beside it; no number is typed by hand.", ""]
     lines += ["## Setting", "", *_setting(source), "", "## Words", ""]
@@ -70,7 +66,7 @@ def page(source: Source, folder: Path) -> str:
         first = judgement.parts[0] if judgement else None
         number = f"{first.deciding}, {bound(first.rule, first.deciding)}" if first else ""
         row = (
-            f"[{item.number}](#{_anchor(item)})",
+            f"[{item.number}](#{anchor(item)})",
             item.statement,
             _verdict(judgement),
             number,
@@ -89,20 +85,22 @@ def ordered() -> list[Claim]:
     return sorted(CLAIMS.values(), key=lambda item: (item.number[0], "+" in item.number, item.number))
 
 
-def _missing(item: Claim, source: Source) -> list[str]:
+def missing(item: Claim, source: Source) -> list[str]:
     """The runs of a claim that lack a table of it."""
     return [name for name, _ in source.missing(item.experiments, item.tables)]
 
 
-def _judged(item: Claim, source: Source) -> Judgement | None:
-    return None if _missing(item, source) else judge(item, source)
+def judged(source: Source) -> list[tuple[Claim, Judgement | None]]:
+    """Every claim with its judgement; None where a run is missing."""
+    return [(item, None if missing(item, source) else judge(item, source)) for item in ordered()]
 
 
 def _verdict(judgement: Judgement | None) -> str:
     return f"**{judgement.verdict}**" if judgement else "**not run**"
 
 
-def _anchor(item: Claim) -> str:
+def anchor(item: Claim) -> str:
+    """Anchor of a claim's section on the page."""
     return f"claim-{item.number.replace('+', '-plus')}"
 
 
@@ -117,7 +115,7 @@ def _setting(source: Source) -> list[str]:
         "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
         f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
         f"other worlds, L1a to L5+b about a real language model ({NOTE}; adapters of rank "
-        f"{LANGUAGE.rank}) with made-up and well-known names.",
+        f"{LANGUAGE.rank}) with made-up and well-known names, and with capitals that it knows or does not.",
     ]
 
 
@@ -160,9 +158,9 @@ def bound(rule: Rule, line: Line) -> str:
 
 
 def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[str]:
-    lines = [f'<a id="{_anchor(item)}"></a>', "", f"### {item.number}. {item.statement}", ""]
+    lines = [f'<a id="{anchor(item)}"></a>', "", f"### {item.number}. {item.statement}", ""]
     if judgement is None:
-        return [*lines, f"{_verdict(None)}: make it with `{_command(_missing(item, source)[0])}`.", ""]
+        return [*lines, f"{_verdict(None)}: make it with `{command(missing(item, source)[0])}`.", ""]
     lines += [f"{_verdict(judgement)}{_score(judgement)}. {judgement.evidence}", ""]
     lines += [f"*Limits.* {judgement.limits}", ""] if judgement.limits else []
     history = dict.fromkeys(rule.history for rule in item.rules if rule.history)
@@ -174,11 +172,12 @@ def _section(item: Claim, judgement: Judgement | None, source: Source) -> list[s
     origins = [captions.of_run(source.runs / name) for name in item.experiments]
     options = " ".join(dict.fromkeys(origin.options for origin in origins))
     of_sweep = f"python -m sim.sweep {' '.join(item.experiments)} {options}"
-    command = COMMANDS.get(item.experiments[0], of_sweep)
-    return [*lines, f"Figure {_figure(item)}. `{command}`: {cost(origins)}.", ""]
+    used = COMMANDS.get(item.experiments[0], of_sweep)
+    return [*lines, f"Figure {_figure(item)}. `{used}`: {cost(origins)}.", ""]
 
 
-def _command(name: str) -> str:
+def command(name: str) -> str:
+    """The command that makes a run of the paper profile."""
     return command_of(name) + (" --profile paper" if name not in COMMANDS else "")
 
 

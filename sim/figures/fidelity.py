@@ -77,8 +77,9 @@ FAR = 1.8
 
 
 @figure(
-    "The closed forms meet their empirical twins: exact results to rounding, laws within their intervals.",
-    "A point is a result of theory/README.md at one setting; CLAIMS.md lists the results. Markers: what kind "
+    "The closed forms meet their empirical twins: exact results to rounding, the others within their "
+    "intervals but for a few.",
+    "A point is a result of the theory at one setting. Markers: what kind "
     "of result it is, exact, law, asymptotic (sharp only in a limit) or model.",
     "all sections",
     _collect,

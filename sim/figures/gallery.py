@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from sim.figures import captions, claims_page
+from sim.figures import captions, claims_page, exceptions_page, guide_page
 from sim.lab import files, parallel, style
 from sim.lab.figure import FIGURES, TABLES, Figure, Source, command_of, committed
 from sim.lab.seeds import EFFORTS, Effort
 from sim.lab.store import compress_tables, is_unfinished, table_path
+
+PAGES = {"CLAIMS.md": claims_page.page, "GUIDE.md": guide_page.page, "EXCEPTIONS.md": exceptions_page.page}
+"""Pages of the committed runs: file -> (source of runs, folder of tables) -> text."""
 
 
 def ordered() -> list[Figure]:
@@ -84,7 +87,7 @@ def draw(
     runs: Path | None = None,
     formats: Sequence[str] = style.DEFAULT_FORMATS,
 ) -> None:
-    """Write table, picture and caption of one figure into a folder.
+    """Write table, picture and caption (for Markdown and for LaTeX) of one figure into a folder.
 
     The table is the one in the folder, or else the committed one. It is collected anew if an ``effort`` or a
     folder of ``runs`` is given, or where there is none.
@@ -104,6 +107,7 @@ def draw(
     style.save(item.draw(table), path.with_suffix(""), formats)
     sources = captions.origins(item, folder, source.runs)
     files.write_text(path.with_suffix(".md"), captions.caption(item, table, sources))
+    files.write_text(path.with_suffix(".tex"), captions.tex(item, table))
 
 
 def _origin(item: Figure, source: Source, seconds: float) -> captions.Origin:
@@ -119,11 +123,13 @@ def draw_all(
     runs: Path | None = None,
     formats: Sequence[str] = style.DEFAULT_FORMATS,
 ) -> None:
-    """``draw`` each figure and write the folder's page. In the repository: compress tables of runs."""
+    """``draw`` each figure and write the folder's page. In the repository: compress tables of runs
+    and write ``PAGES``."""
     for item in items:
         draw(item, folder, effort, runs, formats)
     if folder == committed():  # claims are judged on the committed runs only
         compress_tables(folder / "experiments")
-        claims_page.write(Source(folder / "experiments"), folder)
+        for name, text in PAGES.items():
+            files.write_text(folder / name, text(Source(folder / "experiments"), folder))
     page = captions.page(ordered(), folder, runs or committed() / "experiments")
     files.write_text(folder / "README.md", page)

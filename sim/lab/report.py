@@ -1,18 +1,23 @@
 """``report.html``: the page of a run, one file that needs no other and no network.
 
-Verdict first, then the figures, the sections (lines or tables) and the manifest. The page has no script and
-no link; figures are vector graphics inside it. Every text is escaped, whoever wrote it.
+The first line of the verdict opens it; then come the rest, the figures, the sections (lines or tables) and
+the manifest. Tables are sorted by a click on a column's name and filtered by words; without scripts they are
+read as they stand. The page has no link; figures are vector graphics inside it. Every text is escaped,
+whoever wrote it.
 """
 
 import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import matplotlib
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -42,9 +47,10 @@ def write(
     """Write ``report.html`` into a folder, whole or not at all; returns its path.
 
     Args:
-        verdict: one sentence a line, the first thing a reader sees.
+        verdict: one sentence a line; the first one is the first thing that a reader sees.
         figures: caption -> picture, drawn in the house style.
         sections: heading -> a table (text cells as they are, numbers with three decimals), or lines of text.
+            The rows of a table with two levels of index are grouped by the first.
         manifest: what made the run: command, commit, device, versions, configuration.
         doubts: what makes the verdict doubtful; they stand before it.
 
@@ -75,12 +81,42 @@ def cell(measured: float, low: float, high: float) -> str:
     return f"{measured:.2f}" if pd.isna(low) else f"{measured:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def _section(content: pd.DataFrame | Sequence[str]) -> tuple[str, Sequence[str]]:
-    """(a table's markup, no lines), or the reverse."""
-    if not isinstance(content, pd.DataFrame):
-        return "", content
-    named = content.reset_index() if any(content.index.names) else content
-    return named.to_html(index=False, border=0, na_rep="-", float_format=lambda value: f"{value:.3f}"), ()
+@dataclass(frozen=True)
+class _Table:
+    """A table as text.
+
+    heads:  a row a level of the columns, as (name, how many columns it spans).
+    groups: (name, rows); the name is empty where there are no groups.
+    """
+
+    heads: list[list[tuple[str, int]]]
+    groups: list[tuple[str, list[list[str]]]]
+
+
+def _section(content: pd.DataFrame | Sequence[str]) -> tuple[_Table | None, Sequence[str]]:
+    """(a table, no lines), or the reverse."""
+    return (_table(content), ()) if isinstance(content, pd.DataFrame) else (None, content)
+
+
+def _table(content: pd.DataFrame) -> _Table:
+    names = [""] * len(content)
+    if content.index.nlevels > 1:
+        names, content = list(map(str, content.index.get_level_values(0))), content.droplevel(0)
+    content = content.reset_index() if any(content.index.names) else content
+    levels = [list(map(str, content.columns.get_level_values(n))) for n in range(content.columns.nlevels)]
+    heads = [[(name, len(list(same))) for name, same in groupby(level)] for level in levels[:-1]]
+    heads.append([(name, 1) for name in levels[-1]])
+    rows = [[_text(value) for value in row] for row in content.itertuples(index=False, name=None)]
+    groups: dict[str, list[list[str]]] = {}
+    for name, row in zip(names, rows, strict=True):
+        groups.setdefault(name, []).append(row)
+    return _Table(heads, list(groups.items()))
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float | np.floating):
+        return "-" if np.isnan(value) else f"{value:.3f}"
+    return "-" if value is None else str(value)
 
 
 @style.styled

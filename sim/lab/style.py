@@ -46,11 +46,13 @@ DEFAULT_FORMATS = ("pdf", "png")
 
 @dataclass(frozen=True)
 class Page:
-    """What a journal gives a figure: width of a column and of the text in inches, font size in points."""
+    """What a journal gives a figure: width of a column and of the text in inches, font size in points, and
+    whether letters are those of a text in Times."""
 
     column: float = COLUMN
     text: float = PAGE
     font: float = 8.0
+    serif: bool = False
 
     def __post_init__(self):
         if not 3.0 <= self.text <= 20.0:
@@ -70,6 +72,9 @@ PAGES = {"icml": Page(), "tmlr": Page(3.2, 6.5), "neurips": Page(3.1, 5.5)}
 
 _PAGES = [Page()]
 
+SERIF = {"font.family": ["STIXGeneral", "DejaVu Serif"], "mathtext.fontset": "stix"}
+"""Letters like Times, which come with matplotlib; what they lack is taken from the second family."""
+
 
 @contextlib.contextmanager
 def on(page: Page) -> Iterator[None]:
@@ -84,7 +89,8 @@ def on(page: Page) -> Iterator[None]:
 def settings() -> dict:
     """matplotlib's settings for the page that is drawn for."""
     font = _PAGES[-1].font
-    return {
+    serif = SERIF if _PAGES[-1].serif else {}
+    return serif | {
         "font.size": font,
         "axes.labelsize": font,
         "axes.titlesize": font,

@@ -188,8 +188,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "section 11",
     _collect,
     panels=(
-        "Singular values of ΔW from one start with |A₀| = 0.05; lines: the flow; points: optax.sgd with step "
-        "0.005; dotted: modes.",
+        "Singular values of ΔW from one start with |A₀| = 0.05; lines: the flow; points: gradient descent "
+        "with step 0.005; dotted: modes.",
         "Relative distance of descent to the flow at t = 1.2; dashed: proportional to the step.",
         "Error of the predicted half-times against the exact flow.",
     ),

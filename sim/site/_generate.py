@@ -26,9 +26,12 @@ TEXTS = {
     "README.md": "index.md",
     "theory/README.md": "theory.md",
     "figures/CLAIMS.md": "figures/CLAIMS.md",
+    "figures/GUIDE.md": "figures/GUIDE.md",
+    "figures/EXCEPTIONS.md": "figures/EXCEPTIONS.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",
     "CITATION.cff": "CITATION.cff",
+    "sim/sweep/README.md": "output.md",
     "sim/bench/README.md": "speed.md",
 }
 """Place in the site of each text of the checkout. Relative links between them stay valid."""
@@ -38,6 +41,8 @@ NAVIGATION = """\
 * [Theory](theory.md)
 * Figures
     * [Claims](figures/CLAIMS.md)
+    * [What does not hold](figures/EXCEPTIONS.md)
+    * [Ten rules for data](figures/GUIDE.md)
     * [Gallery](figures/index.md)
 {merges}* [Explorer](explore.md)
 * Notebooks
@@ -45,6 +50,7 @@ NAVIGATION = """\
 * API
 {reference}
 * More
+    * [Reading the output](output.md)
     * [Contributing](contributing.md)
     * [Changes](changes.md)
     * [Speed](speed.md)

@@ -1,10 +1,14 @@
-"""``python -m sim.site.readme``: write the generated blocks of README.md, the example and the costs.
+"""``python -m sim.site.readme``: write the generated blocks of README.md and of sim/bench/README.md.
 
-They stand between markers; the rest of the page is written by hand. Its picture is ``figures/example.svg``.
+They stand between markers: the quickstart with its output and the example in the one, the costs in the other.
+The rest is written by hand. The picture is ``figures/example.svg``.
 """
 
+import contextlib
+import io
 import json
 import re
+import tempfile
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -128,22 +132,53 @@ def _device(devices: str) -> str:
     return re.sub(r"^(\d+) x cpu$", r"\1 cores", devices)
 
 
-def filled(text: str, blocks: Mapping[str, str]) -> str:
+QUICKSTART = """\
+from sim.diagnose import diagnose_folders
+from sim.merge import merge_folders
+from theory.starvation import overwrite_recall
+
+home, emblem = "notebooks/adapters/home", "notebooks/adapters/emblem"  # a real pair
+print(*diagnose_folders(home, emblem).verdict, sep="\\n")  # from the files alone
+merged = merge_folders(home, emblem, method="average")  # exact, in factors
+print(merged)
+merged.write("merged")  # a folder that PEFT loads
+share = overwrite_recall(facts=32, rank=20, lam=1.0)
+print("rank 20 overwrites", round(share, 2), "of 32 facts")
+"""
+"""Ten lines of Python for the top of the page."""
+
+
+def quickstart() -> str:
+    """The ten lines and what they print, run in a folder of their own that holds the notebooks' adapters."""
+    output = io.StringIO()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("notebooks").symlink_to(ROOT / "notebooks")
+        with contextlib.redirect_stdout(output):
+            exec(QUICKSTART, {})
+    code = f"Ten lines, after [set up](#set-up), and what they print:\n\n```python\n{QUICKSTART}```"
+    return f"{code}\n\n```text\n{output.getvalue().rstrip()}\n```"
+
+
+def filled(text: str, blocks: Mapping[str, str], page: str = "README.md") -> str:
     """The page with each block between its markers. Raises ValueError for a marker that is not there."""
     for name, block in blocks.items():
         begin, end = f"<!-- {name}: python -m sim.site.readme -->", f"<!-- end of {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"README.md must hold {begin} and {end} once each")
+            raise ValueError(f"{page} must hold {begin} and {end} once each")
         head, rest = text.split(begin)
         text = f"{head}{begin}\n{block}\n{end}{rest.split(end)[1]}"
     return text
 
 
 def write(root: Path = ROOT) -> None:
-    """Renew README.md's blocks and ``figures/example.svg``."""
-    page = root / "README.md"
+    """Renew the blocks and ``figures/example.svg``."""
     files.write_text(root / "figures" / "example.svg", picture())
-    files.write_text(page, filled(page.read_text(), {"example": sequences(), "costs": costs(root)}))
+    blocks = {
+        "README.md": {"quickstart": quickstart(), "example": sequences()},
+        "sim/bench/README.md": {"costs": costs(root)},
+    }
+    for page, own in blocks.items():
+        files.write_text(root / page, filled((root / page).read_text(), own, page))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 Trains rank-r adapters on disjoint fact sets, solves the closed-form ones, makes every merge, asks every
 question, and puts the prediction beside the measurement. Run the same command again to resume.
+``python -m sim.sweep --compare A B``: the rows of two finished runs that differ.
 """
 
 import contextlib
@@ -25,6 +26,7 @@ from sim.merge import METHODS
 from sim.reuse.language import jobs as language
 from sim.reuse.language.library import LibraryPart
 from sim.sweep import main_job, page, report, table
+from sim.sweep.compare import compare
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
 
@@ -85,10 +87,19 @@ class Sweep:
     workers: Annotated[
         int | None, tyro.conf.arg(help="workers of --cluster local (default: one a GPU or core) or slurm")
     ] = None
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        tyro.conf.arg(help="run nothing: print where two finished runs differ beyond their intervals"),
+    ] = None
 
 
 def main(args: Sweep) -> None:
     """Run what was asked for. Raises what ``cli.run_command`` turns into one line and an exit code."""
+    if args.compare is not None:
+        if args != Sweep(compare=args.compare):
+            raise ValueError("--compare reads two finished runs; leave out the other options")
+        print(compare(*args.compare))
+        return
     if args.seeds is not None and args.seeds < 1:
         raise ValueError(f"--seeds is {args.seeds}; give at least 1")
     if args.out is not None:

@@ -1,6 +1,7 @@
 """``report.html`` of a run: verdict, figures, the table and the manifest."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ def write(summary: pd.DataFrame, guesses: pd.DataFrame, folder: Path, figures: M
     """Write ``report.html`` of a run into its folder, which holds its manifest; returns the page's path."""
     manifest = json.loads((folder / "manifest.json").read_text())
     sections = {
-        world: cells.droplevel("world").loc[:, (cells != "").any()]
+        world: _in_order(cells.droplevel("world").loc[:, (cells != "").any()])
         for world, cells in table(summary).groupby("world", sort=False)
     }
     sections["What stands where"] = (
@@ -27,4 +28,24 @@ def write(summary: pd.DataFrame, guesses: pd.DataFrame, folder: Path, figures: M
     doubts = [f"{unit} failed: {reason}" for unit, reason in manifest["failed"].items()]
     name = summary["experiment"].iloc[0]
     title = "The main job" if name == main_job.NAME else f"Experiment {name}"
-    return report.write(folder, title, verdict(summary, guesses), figures, sections, manifest, doubts)
+    return report.write(
+        folder, title, opening(verdict(summary, guesses)), figures, sections, manifest, doubts
+    )
+
+
+def _in_order(cells: pd.DataFrame) -> pd.DataFrame:
+    """Settings by name, rank 4 before rank 16; models of a setting stay as they are."""
+    names = sorted(set(cells.index.get_level_values("label")), key=_natural)
+    places = {name: place for place, name in enumerate(names)}
+    return cells.sort_index(
+        level="label", key=lambda keys: keys.map(places), sort_remaining=False, kind="stable"
+    )
+
+
+def _natural(label: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
+
+
+def opening(lines: list[str]) -> list[str]:
+    """The verdict with what was found step by step first, and last what the run has nothing on."""
+    return sorted(reversed(lines), key=lambda line: line.endswith(" in this run."))

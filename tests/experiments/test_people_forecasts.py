@@ -120,5 +120,5 @@ def test_a_run_without_predictions_has_neither_figure_nor_claim(source):
     assert "people_predictions" not in {item.name for item in items}
     line = "people_predictions left out: people/predictions.csv missing; make it with: python -m sim.sweep"
     assert any(each.startswith(line) for each in left_out)
-    assert claims_page._missing(CLAIMS["L5+a"], source) == ["people"]
-    assert claims_page._missing(CLAIMS["L5"], source) == []
+    assert claims_page.missing(CLAIMS["L5+a"], source) == ["people"]
+    assert claims_page.missing(CLAIMS["L5"], source) == []

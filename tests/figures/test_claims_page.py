@@ -44,7 +44,7 @@ def test_the_committed_page_is_written_by_the_script(page):
 @pytest.mark.slow
 def test_every_claim_has_a_line_with_a_verdict_and_its_figure(page):
     lines = [line for line in page.splitlines() if line.startswith("| [")]
-    ran = {item.number for item in CLAIMS.values() if not claims_page._missing(item, SOURCE)}
+    ran = {item.number for item in CLAIMS.values() if not claims_page.missing(item, SOURCE)}
     assert (
         len(lines) == len(CLAIMS) == page.count("\n### ") and page.count("(rules of 2026-") == len(ran) >= 19
     )

@@ -104,7 +104,7 @@ def test_recomputing_replaces_the_table_and_says_how(tmp_path):
 def test_a_picture_for_a_journal_has_its_width_and_formats(tmp_path, monkeypatch):
     given = command.Draw(("crosstalk",), out=tmp_path, preset="neurips", font=9.0, formats="svg,pgf")
     command.main(given)
-    assert {path.suffix for path in tmp_path.glob("crosstalk.*")} == {".csv", ".md", ".svg", ".pgf"}
+    assert {path.suffix for path in tmp_path.glob("crosstalk.*")} == {".csv", ".md", ".tex", ".svg", ".pgf"}
     assert "{3.100000in}" in (tmp_path / "crosstalk.pgf").read_text()
     assert f'width="{3.1 * 72:g}pt"' in (tmp_path / "crosstalk.svg").read_text()
 
@@ -165,12 +165,13 @@ def test_the_committed_tables_are_small():
 def test_drawing_into_the_repository_compresses_its_runs(tmp_path, monkeypatch):
     packed = []
     monkeypatch.setattr(gallery, "compress_tables", packed.append)
-    monkeypatch.setattr(gallery.claims_page, "write", lambda *_: None)
+    monkeypatch.setattr(gallery, "PAGES", {"A.md": lambda source, folder: f"{source.runs} {folder}"})
     gallery.draw_all([], tmp_path)
-    assert packed == []
+    assert packed == [] and not (tmp_path / "A.md").exists()
     monkeypatch.setattr(gallery, "committed", lambda: tmp_path)
     gallery.draw_all([], tmp_path)
     assert packed == [tmp_path / "experiments"]
+    assert (tmp_path / "A.md").read_text() == f"{tmp_path / 'experiments'} {tmp_path}"
 
 
 def test_a_run_that_lacks_units_gives_no_figure(tmp_path):

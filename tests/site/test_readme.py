@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from scipy import stats
 
 from sim.site import readme
 
@@ -15,13 +16,16 @@ PAGE = (ROOT / "README.md").read_text()
 
 
 def test_the_page_is_what_the_command_writes(tmp_path):
-    (tmp_path / "README.md").write_text(PAGE)
+    pages = {name: (ROOT / name).read_text() for name in ("README.md", "sim/bench/README.md")}
+    for name, page in pages.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(page)
     for folder in ("experiments", "costs"):
         if (ROOT / "figures" / folder).exists():
             (tmp_path / "figures").mkdir(exist_ok=True)
             (tmp_path / "figures" / folder).symlink_to(ROOT / "figures" / folder)
     readme.write(tmp_path)
-    assert (tmp_path / "README.md").read_text() == PAGE
+    assert {name: (tmp_path / name).read_text() for name in pages} == pages
     assert (tmp_path / "figures/example.svg").read_text() == (ROOT / "figures/example.svg").read_text()
 
 
@@ -77,9 +81,25 @@ def test_costs_are_the_records_and_nothing_else(tmp_path):
     ]
 
 
+def test_the_page_opens_with_ten_lines_and_their_output_then_the_picture():
+    code, printed = re.findall(r"```(?:python|text)\n(.*?)```", PAGE, re.S)[:2]
+    assert code == readme.QUICKSTART and len([line for line in code.split("\n") if line]) <= 10
+    merge, summary, *_, last = (
+        printed.split("\n", 2)[0],
+        printed.split("\n")[2],
+        printed.strip().split("\n")[-1],
+    )
+    assert merge.startswith("Merge them by ") and summary.startswith(
+        "average of 2 adapters: 90 modules, rank 8"
+    )
+    share = 1 - stats.beta.cdf(1 / 2, 20 / 2, 12 / 2)  # theory, section 6a
+    assert last == f"rank 20 overwrites {share:.2f} of 32 facts"
+    assert PAGE.index("![") > PAGE.index(last) and len(PAGE.splitlines()) <= 230
+
+
 def test_a_lost_marker_is_an_error():
-    with pytest.raises(ValueError, match=r"README\.md must hold <!-- example: "):
-        readme.filled("no markers", {"example": "x"})
+    with pytest.raises(ValueError, match=r"A\.md must hold <!-- example: "):
+        readme.filled("no markers", {"example": "x"}, "A.md")
 
 
 def test_every_extra_is_explained():

@@ -194,7 +194,8 @@ return {
   doubts: document.querySelector(".doubts").textContent,
   verdict: [...document.querySelectorAll(".verdict p")].map(line => line.textContent),
   heads: tables.map(table => [...table.tHead.rows].map(row => [...row.cells].map(cell => cell.textContent))),
-  rows: tables.map(table => table.tBodies[0].rows.length),
+  groups: tables.map(table =>
+    [...table.tBodies].map(body => [body.rows[0].textContent, body.rows.length - 1])),
   picture: document.querySelector("img").naturalWidth > 0,
 };"""
 
@@ -202,14 +203,22 @@ return {
 @needs_browser
 def test_a_browser_shows_the_page(page, tmp_path):
     seen = run_script(page, SEEN, tmp_path)
-    assert seen["doubts"] == "main/real/seed000 failed: NaN <here>" and seen["verdict"] == verdict(
-        SUMMARY, GUESSES
-    )
+    assert seen["doubts"] == "main/real/seed000 failed: NaN <here>"
+    assert seen["verdict"] == verdict(SUMMARY, GUESSES)[::-1]  # step by step opens the page
     assert seen["heads"] == [
-        [["label", "model", "seeds", "direct", "hop1"], ["", "", "", *["measured", "law"] * 2]],
-        [
-            ["label", "model", "seeds", "cot_answer", "hop1"],
-            ["", "", "", "measured", "measured", "guess", "parts"],
-        ],
+        [["model", "seeds", "direct", "hop1"], ["", "", *["measured", "law"] * 2]],
+        [["model", "seeds", "cot_answer", "hop1"], ["", "", "measured", "measured", "guess", "parts"]],
     ]
-    assert seen["rows"] == [2, 7] and seen["picture"]
+    assert seen["groups"] == [[["rank4", 2]], [["fake", 1], ["real", 6]]] and seen["picture"]
+
+
+def test_settings_stand_in_the_order_of_their_numbers():
+    labels = ["rank16", "rank2", "rank2", "mlp", "a/4/rank8", "a/16/rank1"]
+    keys = pd.MultiIndex.from_arrays([labels, list("fedcba")], names=["label", "model"])
+    ordered = page_of_a_run._in_order(pd.DataFrame({"x": range(6)}, index=keys))
+    assert list(ordered.index.get_level_values("model")) == ["b", "a", "c", "e", "d", "f"]
+
+
+def test_a_page_opens_with_what_the_run_has_something_on():
+    lines = ["Predicted: a.", "At once: b.", "Step by step: not asked in this run."]
+    assert page_of_a_run.opening(lines) == ["At once: b.", "Predicted: a.", lines[2]]

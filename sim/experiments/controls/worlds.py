@@ -117,7 +117,8 @@ TITLES = {
 
 
 @figure(
-    "In the other worlds too the loss of a merge is that of a guess where nobody was taught one of the hops.",
+    "In the other worlds too the loss of a merge is near that of a guess where nobody was taught one of the "
+    "hops; in cross-lingual code a small gain is not excluded.",
     "Loss: mean -log p over all pairings of questions and answers, less that of the right pairs. "
     "Familiar material, template in pretraining alone; 2 layers "
     "of width 64, rank 4 on all matrices. Hop 1 and hop 2: trade and craft verbs; language and functions; "

@@ -105,8 +105,8 @@ KINDS = {
 
 
 @figure(
-    "Single adapters foretell their merge up to λ = ½; beyond they overrate what was edited and underrate "
-    "what was not, and the coverage law, blind to damage, fails.",
+    "Single adapters foretell their merge where λ is small; beyond they overrate what was edited and "
+    "underrate what was not, and the coverage law, blind to damage, fails.",
     SETTING
     + " All settings of the main experiment. Bars: 95% bootstrap intervals over seeds; thin lines guide the "
     "eye. " + FORECASTS,
@@ -159,7 +159,7 @@ TEMPLATES_SHOWN = {"pretraining": "template in pretraining", "both": "template i
 
 @figure(
     "A sum keeps the edits and damages what nobody edited, an average does the reverse; the best coefficient "
-    "lies between, and single adapters predict it.",
+    "lies between, and in these two settings single adapters predict it.",
     SETTING
     + " Real entities; λ is the common coefficient of the two adapters, ½ their average, 1 their sum. Lines: "
     "disentangled prediction from single adapters; points: the merged model, with 95% intervals.",

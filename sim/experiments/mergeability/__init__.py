@@ -216,8 +216,9 @@ BEST = 8
 
 
 @figure(
-    "Published metrics of the pair, fitted to other settings, foretell a merge somewhat better than those "
-    "settings' mean; forecasts from single adapters, fitted to nothing, foretell it best.",
+    "A published metric of the pair, fitted to other settings, foretells a merge somewhat better than their "
+    "mean, and all of them in one fit as well as some forecasts from single adapters; best are forecasts of "
+    "what adapters do to each other, fitted to nothing.",
     SIZES
     + f" Rows: the least error beyond λ = ½ first; filled: forecasts fitted to nothing; hollow: the {BEST} "
     f"best of {len(PUBLISHED)} published metrics of two adapters (arXiv 2601.22285), all of them in one fit, "

@@ -44,7 +44,7 @@ def _both(source: Source) -> pd.DataFrame:
 
 @figure(
     "A pretrained language model reuses two adapters as the miniature does, step by step and only with a "
-    "template; there the average beats the sum, and made-up names show no cost.",
+    "template; there the average beats the sum, and made-up names show no cost to merges.",
     "Upper row: the two-hop world of the miniature (2 layers of width 64, rank 4). Lower row: SmolLM2-135M, "
     "dequantised from a 4-bit file, rank 8; homes of 16 people and emblems of their cities. Rows: ways of "
     "reusing the two adapters. Points: accuracy, one marker for whose names the base knows; bars: 95% "
@@ -144,8 +144,7 @@ def people_dose(rows: pd.DataFrame):
 
 
 @figure(
-    "On a language model training 16 times as long as the facts need breaks the sum and leaves the average "
-    "as it is.",
+    "On a language model training 16 times as long as the facts need breaks the sum and not the average.",
     MODEL,
     "experiment people_stopping",
     lambda source: _curve(source, "people_stopping", "times"),
