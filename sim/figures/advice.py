@@ -117,9 +117,9 @@ ADVICE = (
                 above=0.0,
             ),
         },
-        "In the miniature the difference is {pieces} where unseen names are spelled with known pieces. In the "
-        "language model that of the joint adapter is {joint}; familiar countries, less obscure ones, where the "
-        "adapter of the second hop has the first from pretraining: {capitals}.",
+        "In the miniature the difference is {pieces} where unseen names are spelled with known pieces. In "
+        "the language model that of the joint adapter is {joint}; familiar countries, less obscure ones, "
+        "where the adapter of the second hop has the first from pretraining: {capitals}.",
         {
             "pieces": _pair("names", "real", "fake"),
             "joint": _pair("people", "real/shared", "fake/shared", "joint"),
