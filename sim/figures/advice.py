@@ -9,6 +9,9 @@ from sim.experiments.common.claim import Cell, Rule
 MINIATURE, LANGUAGE = "In the miniature", "In the language model"
 PLACES = (MINIATURE, LANGUAGE)
 
+MERGED = ("sum", "average", "oracle", "lambda=0.75", "lambda=1.25")
+"""What is made of both adapters; other models are single ones."""
+
 Pair = tuple[Cell, Cell]
 """A cell, and the cell that it is compared with."""
 
@@ -49,10 +52,10 @@ def cells_of(case: Pair | Cell) -> tuple[Cell, ...]:
 
 
 def _pair(experiment: str, of: str, to: str, method: str = "sum", than: str = "") -> Pair:
-    """Two settings under one method, or (``than``) two methods; joint adapters are single ones."""
+    """Two settings under one method, or (``than``) two methods."""
 
     def cell(label: str, name: str) -> Cell:
-        return Cell(experiment, label, name, library="single" if name.startswith("joint") else "parts")
+        return Cell(experiment, label, name, library="parts" if name in MERGED else "single")
 
     return cell(of, method), cell(to, than or method)
 
@@ -115,10 +118,12 @@ ADVICE = (
             ),
         },
         "In the miniature the difference is {pieces} where unseen names are spelled with known pieces. In "
-        "the language model that of the joint adapter is {joint}.",
+        "the language model that of the joint adapter is {joint}; familiar countries, less obscure ones, "
+        "where the adapter of the second hop has the first from pretraining: {capitals}.",
         {
             "pieces": _pair("names", "real", "fake"),
             "joint": _pair("people", "real/shared", "fake/shared", "joint"),
+            "capitals": _pair("capitals", "familiar/shared", "obscure/shared", "hop2"),
         },
     ),
     Advice(
@@ -258,7 +263,7 @@ ADVICE = (
         {
             MINIATURE: _rule(
                 "joint adapter of rank 8, less the sum of two of rank 4",
-                (Cell("rank", "rank8", "joint", library="single"), Cell("rank", "rank4", "sum")),
+                _pair("rank", "rank8", "rank4", "joint", "sum"),
                 above=0.0,
             ),
             LANGUAGE: _rule(

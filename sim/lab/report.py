@@ -102,7 +102,8 @@ def _table(content: pd.DataFrame) -> _Table:
     names = [""] * len(content)
     if content.index.nlevels > 1:
         names, content = list(map(str, content.index.get_level_values(0))), content.droplevel(0)
-    content = content.reset_index() if any(content.index.names) else content
+    if content.index.name is not None or not isinstance(content.index, pd.RangeIndex):
+        content = content.rename_axis(content.index.name or "").reset_index()
     levels = [list(map(str, content.columns.get_level_values(n))) for n in range(content.columns.nlevels)]
     heads = [[(name, len(list(same))) for name, same in groupby(level)] for level in levels[:-1]]
     heads.append([(name, 1) for name in levels[-1]])

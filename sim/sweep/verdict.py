@@ -88,14 +88,15 @@ def _of_world(rows: pd.DataFrame) -> str:
     label = (merge if joint.empty else joint)["measured"].idxmax()
     best = merge.loc[label]
     ceiling = "" if joint.empty else f" where the joint adapter has {_number(joint.loc[label])}"
-    needs = []
+    needs: dict[str, list[str]] = {}
     names = [field.name for field in fields(WORLDS[best["world"]].setting) if field.name in merge]
     for _, other in merge.iterrows():
         changed = [name for name in names if other[name] != best[name]]
         if len(changed) == 1 and other["high"] < best["low"]:
             (name,) = changed
-            needs.append(f"{name} {best[name]} ({other[name]}: {_number(other)})")
-    needed = f"; that needs {' and '.join(needs)}" if needs else ""
+            needs.setdefault(f"{name} {best[name]}", []).append(f"{other[name]}: {_number(other)}")
+    each = [f"{what} ({', '.join(others)})" for what, others in needs.items()]
+    needed = f"; that needs {' and '.join(each)}" if each else ""
     return f"{method} has {_number(best)}{ceiling} ({label}){needed}"
 
 

@@ -67,6 +67,16 @@ def test_the_page_is_one_file_of_escaped_text(page):
     assert "<td>0.500</td>" in text and "<td>-</td>" in text
 
 
+def test_names_of_rows_are_shown_whether_they_have_a_title_or_not():
+    for title in (None, "number"):
+        rows = pd.DataFrame({"value": [1.0, None]}, index=pd.Index(["cosine", "norm"], name=title))
+        text = report.page("t", [], {}, {"Table": rows}, {})
+        assert f"<th>{title or ''}</th><th>value</th>" in text
+        assert "<td>cosine</td><td>1.000</td>" in text and "<td>norm</td><td>-</td>" in text
+    assert "<th>value</th>" in (bare := report.page("t", [], {}, {"Table": pd.DataFrame({"value": [1]})}, {}))
+    assert "<td>0</td>" not in bare
+
+
 def test_equal_runs_give_equal_pages(page):
     before = page.read_bytes()
     again = report.page("t", [], {"A caption": picture()}, {}, {})

@@ -155,6 +155,11 @@ def test_what_a_setting_needs_is_read_from_fields_that_differ_alone():
     both = SUMMARY.assign(template="both")
     both.loc[both["label"] == "fake", "template"] = "none"  # names and template: neither is told apart
     assert "needs" not in verdict(both, GUESSES)[2]
+    third = SUMMARY[SUMMARY["label"] == "fake"].assign(label="half", entities="half_fake")
+    several = verdict(pd.concat([SUMMARY, third]), GUESSES)[2]
+    assert several.endswith(
+        "; that needs entities real (fake: 0.02 [0.00, 0.10], half_fake: 0.02 [0.00, 0.10])."
+    )
     near = SUMMARY.copy()
     near.loc[near["label"] == "fake", "high"] = 0.75  # reaches into the other interval
     assert "needs" not in verdict(near, GUESSES)[2]
