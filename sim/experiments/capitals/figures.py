@@ -72,14 +72,16 @@ def one_hop_from_pretraining(rows: pd.DataFrame):
     """Accuracy by method, a series a level of familiarity; and by the base's likelihood of the capital."""
     picture, (left, middle, right) = style.figure(style.PAGE, 3.4, ncols=3, width_ratios=(1, 1, 1.1))
     methods, looks = shown(rows, METHODS), style.levels(len(NAMES))
+    series = [
+        (f"{entities}/shared", look, name)
+        for (entities, name), look in zip(NAMES.items(), looks, strict=True)
+    ]
+    series.append(("familiar/none", looks[0], BARE))
     for axes, metric in ((left, WRITTEN), (middle, FIRST)):
-        chosen = rows[rows["metric"] == metric]
-        for series, (entities, name) in enumerate(NAMES.items()):
-            level = chosen[chosen["entities"] == entities]
-            place = (series - 2) * 0.16
-            across(axes, level[level["template"] == "shared"], methods, place, looks[series], name)
-        bare = chosen[chosen["template"] == "none"]
-        across(axes, bare, methods, 0.32, looks[0], BARE, hollow=True)
+        for place, (label, look, name) in enumerate(series):
+            cells = rows[(rows["label"] == label) & (rows["metric"] == metric)]
+            if len(cells):
+                across(axes, cells, methods, (place - 2) * 0.16, look, name, hollow=name == BARE)
         style.unit(axes, "x")
     left.set_xlabel("two-hop accuracy")
     middle.set_xlabel("right emblem likeliest")
