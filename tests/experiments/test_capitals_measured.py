@@ -68,6 +68,7 @@ def test_a_capital_is_measured_as_the_base_writes_it(tiny_llama, monkeypatch):
 def test_the_figure_sets_accuracy_against_the_bases_own_likelihood(tmp_path):
     rows = [
         ("familiar/shared", "single", "hop2", "cot_answer", 0.6),
+        ("familiar/shared", "single", "hop2 at 0.25", "cot_hop1", 0.7),
         ("familiar/shared", "parts", "sum", "cot_answer", 0.5),
         ("familiar/shared", "single", "base", "hop1_loss_gain", 7.0),
         ("fake/shared", "single", "base", "hop1_loss_gain", -0.5),
@@ -80,9 +81,10 @@ def test_the_figure_sets_accuracy_against_the_bases_own_likelihood(tmp_path):
     (tmp_path / "capitals").mkdir()
     table.to_csv(tmp_path / "capitals" / "summary.csv", index=False)
     drawn = figures._table(Source(tmp_path))
-    shown = drawn[["label", "method", "measured", "gain"]].to_numpy().tolist()
+    shown = drawn[["label", "method", "measured", "gain", "lam"]].fillna(0.0).to_numpy().tolist()
     assert shown == [
-        ["familiar/shared", "hop2", 0.6, 7.0],
-        ["familiar/shared", "sum", 0.5, 7.0],
-        ["fake/shared", "hop2", 0.1, -0.5],
+        ["familiar/shared", "hop2", 0.6, 7.0, 1.0],
+        ["familiar/shared", "hop2 at 0.25", 0.7, 7.0, 0.25],
+        ["familiar/shared", "sum", 0.5, 7.0, 0.0],
+        ["fake/shared", "hop2", 0.1, -0.5, 1.0],
     ]
