@@ -69,7 +69,8 @@ def test_facts_agree_in_data_and_probes():
             first = f"The capital of {country} is {capital}."
             second = f"The emblem of {capital} is the {thing}."
             assert first in texts(world.data["hop1"]) and second in texts(world.data["hop2"])
-            shown = {name: "".join(probe.questions[place].text) for name, probe in world.probes.items()}
+            probes = {name: probe for name, probe in world.probes.items() if name != "untouched"}
+            shown = {name: "".join(probe.questions[place].text) for name, probe in probes.items()}
             question = f"Question: What is the emblem of the capital of {country}?\nAnswer:"
             direct = f"The emblem of the capital of {country} is the {thing}."
             assert (shown["hop1"], shown["hop2"], shown["direct"]) == (first, second, direct)
@@ -138,7 +139,7 @@ def test_cells_of_a_seed_are_paired_and_other_seeds_are_drawn_anew():
     assert all(set(names) != set(worlds[0].names[role]) for role, names in other.items())
     familiar = set(of_familiarity()["familiar"][:, 0])
     assert set(worlds[0].names["subject"]) | other_countries(worlds[0]) <= familiar
-    assert len(other_countries(worlds[0])) == len(familiar) - 2 * 16
+    assert len(other_countries(worlds[0])) == len(familiar) - 2 * 16 == 14
 
 
 def test_made_up_capitals_say_nothing_of_their_countries():

@@ -94,7 +94,7 @@ def build(config: Config, seed: int, setting: Setting) -> TextWorld:
     names = invent(rng, 2 * count, 1)
     drawn["fake"] = np.stack([names[:count], names[count:]], axis=1)
     pairs = drawn[setting.entities][:count]
-    rehearsed, untouched = np.split(drawn["familiar"][count:], [count])
+    rehearsed, untouched = np.split(drawn["familiar"][count : 3 * count], [count])
     cities = [city for city in rng.permutation(CITIES) if city not in pairs[:, 1]]
     things = rng.permutation(THINGS)
     main = _triples(*pairs.T, things[:count])
