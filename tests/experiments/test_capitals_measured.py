@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 
 from sim.experiments.capitals import __main__ as command
-from sim.experiments.capitals import figures
+from sim.experiments.capitals import SHORT, figures
 from sim.lab.figure import Source
 from sim.reuse.language import ask
 from sim.reuse.language.base import Base
+from sim.reuse.language.cell import updates
+from sim.worlds import build
+from sim.worlds.capitals import Setting
 
 
 def test_countries_are_those_whose_names_say_nothing_of_each_other(monkeypatch):
@@ -88,3 +91,12 @@ def test_the_figure_sets_accuracy_against_the_bases_own_likelihood(tmp_path):
         ["familiar/shared", "sum", 0.5, 7.0, 0.0],
         ["fake/shared", "hop2", 0.1, -0.5, 1.0],
     ]
+
+
+def test_a_part_is_asked_at_every_strength_by_itself():
+    models = updates(SHORT, build(SHORT.world, 0, Setting()))
+    strengths = {name: how[1:] for (_, library, name), how in models.items() if library == "single"}
+    assert strengths["hop2 at 0.25"] == (("hop2",), (0.25,)) and strengths["hop2"] == (("hop2",), (1.0,))
+    assert strengths["hop1 at 0.75"] == (("hop1",), (0.75,)) and strengths["base"] == ((), ())
+    assert len(strengths) == 4 + 2 * 3
+    assert {name for name in strengths if name.startswith("hop2")} == set(figures.STRENGTHS)
