@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.experiments.capitals import __main__ as command
 from sim.experiments.capitals import SHORT, figures
+from sim.experiments.capitals import __main__ as command
 from sim.lab.figure import Source
 from sim.reuse.language import ask
 from sim.reuse.language.base import Base
