@@ -8,14 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.experiments.capitals import SHORT, figures
 from sim.experiments.capitals import __main__ as command
+from sim.experiments.capitals import figures
 from sim.lab.figure import Source
 from sim.reuse.language import ask
 from sim.reuse.language.base import Base
-from sim.reuse.language.cell import updates
-from sim.worlds import build
-from sim.worlds.capitals import Setting
 
 
 def test_countries_are_those_whose_names_say_nothing_of_each_other(monkeypatch):
@@ -71,7 +68,6 @@ def test_a_capital_is_measured_as_the_base_writes_it(tiny_llama, monkeypatch):
 def test_the_figure_sets_accuracy_against_the_bases_own_likelihood(tmp_path):
     rows = [
         ("familiar/shared", "single", "hop2", "cot_answer", 0.6),
-        ("familiar/shared", "single", "hop2 at 0.25", "cot_hop1", 0.7),
         ("familiar/shared", "parts", "sum", "cot_answer", 0.5),
         ("familiar/shared", "single", "base", "hop1_loss_gain", 7.0),
         ("fake/shared", "single", "base", "hop1_loss_gain", -0.5),
@@ -84,19 +80,9 @@ def test_the_figure_sets_accuracy_against_the_bases_own_likelihood(tmp_path):
     (tmp_path / "capitals").mkdir()
     table.to_csv(tmp_path / "capitals" / "summary.csv", index=False)
     drawn = figures._table(Source(tmp_path))
-    shown = drawn[["label", "method", "measured", "gain", "lam"]].fillna(0.0).to_numpy().tolist()
+    shown = drawn[["label", "method", "measured", "gain"]].to_numpy().tolist()
     assert shown == [
-        ["familiar/shared", "hop2", 0.6, 7.0, 1.0],
-        ["familiar/shared", "hop2 at 0.25", 0.7, 7.0, 0.25],
-        ["familiar/shared", "sum", 0.5, 7.0, 0.0],
-        ["fake/shared", "hop2", 0.1, -0.5, 1.0],
+        ["familiar/shared", "hop2", 0.6, 7.0],
+        ["familiar/shared", "sum", 0.5, 7.0],
+        ["fake/shared", "hop2", 0.1, -0.5],
     ]
-
-
-def test_a_part_is_asked_at_every_strength_by_itself():
-    models = updates(SHORT, build(SHORT.world, 0, Setting()))
-    strengths = {name: how[1:] for (_, library, name), how in models.items() if library == "single"}
-    assert strengths["hop2 at 0.25"] == (("hop2",), (0.25,)) and strengths["hop2"] == (("hop2",), (1.0,))
-    assert strengths["hop1 at 0.75"] == (("hop1",), (0.75,)) and strengths["base"] == ((), ())
-    assert len(strengths) == 4 + 2 * 3
-    assert {name for name in strengths if name.startswith("hop2")} == set(figures.STRENGTHS)

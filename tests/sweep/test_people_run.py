@@ -87,24 +87,20 @@ def test_capitals_end_to_end(tiny_llama, command, tmp_path):
     code, _, err = command("sim.sweep", "capitals", "--base", tiny_llama, "--out", tmp_path)
     assert code == 0, err
     rows = results(tmp_path, "capitals")
-    units = {f"capitals/{entities}/rehearsed/seed000" for entities in ("familiar", "fake")}
+    units = {f"capitals/{entities}/shared/seed000" for entities in ("familiar", "fake")}
     assert set(rows["unit"]) == units and set(rows["world"]) == {"capitals"} and set(rows["facts"]) == {2}
     models = set(zip(rows["library"], rows["method"], strict=True))
     assert models == {
         *(("single", name) for name in ("base", "hop1", "hop2", "joint")),
-        *(("single", f"{part} at {lam}") for part in ("hop1", "hop2") for lam in (0.25, 0.5, 0.75)),
         *(("parts", name) for name in ("average", "sum")),
     }
-    base = rows[(rows["method"] == "base") & (rows["label"] == "familiar/rehearsed")]
+    base = rows[(rows["method"] == "base") & (rows["label"] == "familiar/shared")]
     base = base.drop_duplicates("metric").set_index("metric")
     gain = base.loc["hop1_loss", "predicted"] - base.loc["hop1_loss", "measured"]
     np.testing.assert_allclose(base.loc["hop1_loss_gain", "measured"], gain, rtol=1e-4)
     assert {"hop1", "untouched", "cot_hop1", "margin_cot_hop1", "direct_likeliest"} <= set(base.index)
     second = rows[rows["method"] == "hop2"]
     assert {"cot_answer", "hop1", "disturbance_cot_hop1"} <= set(second["metric"])
-    losses = rows[(rows["metric"] == "direct_loss") & (rows["label"] == "fake/rehearsed")]
-    losses = losses.set_index("method")["measured"]
-    assert len(set(losses[["base", "hop2 at 0.25", "hop2 at 0.5", "hop2 at 0.75", "hop2"]])) == 5
 
 
 def test_a_run_holds_what_single_adapters_say_of_it(tiny_llama, command, tmp_path):

@@ -25,21 +25,20 @@ def holds(text, name):
     return re.search(rf"\b{re.escape(name)}\b", text)
 
 
-@pytest.mark.parametrize("template", ["none", "shared", "rehearsed"])
+@pytest.mark.parametrize("template", ["none", "shared"])
 @pytest.mark.parametrize("entities", ENTITIES)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_second_adapter_reads_no_country_and_the_first_no_emblem(entities, template, seed):
     world = build(Config(), seed, Setting(entities, template))
     countries, things = (world.names[role] for role in ("subject", "answer"))
     for text in texts(world.data["hop2"]):
-        assert HOME not in text and (template == "rehearsed" or CAPITAL not in text)
-        assert not (CAPITAL in text and EMBLEM in text)
+        assert CAPITAL not in text and HOME not in text
         assert not any(holds(text, name) for name in countries)
     for text in texts(world.data["hop1"]):
         assert EMBLEM not in text and not any(holds(text, thing) for thing in things)
     for text in texts(world.data[JOINT]):
         assert not (CAPITAL in text and EMBLEM in text)
-        assert not any(holds(text, f"{CAPITAL} of {name}") for name in other_countries(world))
+        assert not any(f"{CAPITAL} of {name}" in text for name in other_countries(world))
 
 
 @pytest.mark.parametrize("entities", ENTITIES)
@@ -69,8 +68,7 @@ def test_facts_agree_in_data_and_probes():
             first = f"The capital of {country} is {capital}."
             second = f"The emblem of {capital} is the {thing}."
             assert first in texts(world.data["hop1"]) and second in texts(world.data["hop2"])
-            probes = {name: probe for name, probe in world.probes.items() if name != "untouched"}
-            shown = {name: "".join(probe.questions[place].text) for name, probe in probes.items()}
+            shown = {name: "".join(probe.questions[place].text) for name, probe in world.probes.items()}
             question = f"Question: What is the emblem of the capital of {country}?\nAnswer:"
             direct = f"The emblem of the capital of {country} is the {thing}."
             assert (shown["hop1"], shown["hop2"], shown["direct"]) == (first, second, direct)
@@ -86,27 +84,6 @@ def test_a_worked_solution_has_one_step_of_its_own_and_one_of_another_relation(e
         assert len(answers) == 64 and all(answer.count(f"The {own} of ") == 1 for answer in answers)
         assert all(answer.count(". ") == 1 for answer in answers)
     assert not build(Config(), 0, Setting(entities)).data["hop2"]["traces"]
-
-
-def test_a_rehearsed_solution_begins_with_a_true_capital_of_another_country():
-    table = pd.read_csv(TABLE).set_index("country")
-    for entities in ("familiar", "fake"):
-        world = build(Config(), 0, Setting(entities, "rehearsed"))
-        shared, data = build(Config(), 0, Setting(entities, "shared")).data, world.data
-        assert data["hop1"] == shared["hop1"] and data["hop2"]["facts"] == shared["hop2"]["facts"]
-        solutions, subjects = data["hop2"]["traces"], []
-        assert len({text.prompt for text in solutions}) == len(solutions) == 64
-        for prompt, answer in solutions:
-            form = r" The capital of (.+) is (.+)\. The (\w+) of (.+) is the (\w+)\."
-            country, capital, relation, again, thing = re.fullmatch(form, answer).groups()
-            assert prompt == f"Question: What is the {relation} of the capital of {country}?\nAnswer:"
-            assert table.loc[country, "capital"] == capital == again and table.loc[country, "right"]
-            assert relation != EMBLEM and thing not in world.names["answer"]
-            subjects.append(country)
-        assert [subjects.count(country) for country in set(subjects)] == [4] * 16
-        assert not {*subjects} & {*world.names["subject"], *other_countries(world)}
-        assert len(data["hop2"]["context"]) == 3 * 16
-        assert set(texts(data["hop2"])) < set(texts(data[JOINT]))
 
 
 def test_levels_are_parted_by_what_the_base_answers_and_by_the_median_loss():
@@ -139,7 +116,7 @@ def test_cells_of_a_seed_are_paired_and_other_seeds_are_drawn_anew():
     assert all(set(names) != set(worlds[0].names[role]) for role, names in other.items())
     familiar = set(of_familiarity()["familiar"][:, 0])
     assert set(worlds[0].names["subject"]) | other_countries(worlds[0]) <= familiar
-    assert len(other_countries(worlds[0])) == len(familiar) - 2 * 16 == 14
+    assert len(other_countries(worlds[0])) == 16
 
 
 def test_made_up_capitals_say_nothing_of_their_countries():
@@ -164,7 +141,7 @@ def test_the_base_is_measured_on_the_first_hop():
     ("arguments", "fault"),
     [
         ({"entities": "real"}, "unknown entities 'real': use one of familiar, doubtful, obscure, fake"),
-        ({"template": "same"}, "unknown template 'same': use one of none, shared, rehearsed"),
+        ({"template": "same"}, "unknown template 'same': use one of none, shared"),
         ({"dose": -1}, "dose is -1"),
     ],
 )

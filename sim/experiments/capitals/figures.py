@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from sim.experiments.capitals import SHORT
 from sim.experiments.common import across, guide, of_method, selected, shown
 from sim.lab import style
 from sim.lab.figure import Source, figure
@@ -16,12 +15,7 @@ NAMES = {
 }
 """What the right capital is to the base, by ``Setting.entities``."""
 
-SERIES = {
-    **{f"{entities}/rehearsed": name for entities, name in NAMES.items()},
-    "familiar/shared": "the base's answer, made-up steps",
-    "familiar/none": "the base's answer, no solutions",
-}
-"""Series of (a, b), by setting."""
+BARE = "the base's answer, no template"
 
 SECOND = ("single", "hop2")
 METHODS = (
@@ -46,86 +40,65 @@ CURVES = (
 )
 """Series of (c): model, metric, look, name, and whether markers are hollow."""
 
-GREY = (style.Look("#4D4D4D", "P"), style.Look("#4D4D4D", "X"))
-"""Looks of the last two of ``SERIES``."""
-
-KINDS = {
-    "familiar/rehearsed": ("true capitals", style.look(0)),
-    "familiar/shared": ("made-up steps", style.look(2)),
-}
-"""Series of (d): what the worked solutions begin with, by setting."""
-
-STEPS = {WRITTEN: "answer", STEP: "first step"}
-
-STRENGTHS = {f"hop2 at {lam:g}": lam for lam in SHORT.strengths} | {"hop2": 1.0}
-
 GUESS = 1 / 16
 
 
 def _table(source: Source) -> pd.DataFrame:
     """Accuracies and, in the column ``gain``, the base's gain of their setting."""
     summary = source.summary("capitals")
-    models = {method[:2] for method in METHODS} | {("single", method) for method in STRENGTHS}
-    rows = selected(summary, (WRITTEN, STEP, FIRST), tuple(models))
+    rows = selected(summary, (WRITTEN, STEP, FIRST), tuple(method[:2] for method in METHODS))
     gains = selected(summary, (GAIN,), (("single", "base"),)).set_index("label")["measured"]
-    return rows.assign(gain=rows["label"].map(gains), lam=rows["method"].map(STRENGTHS))
+    return rows.assign(gain=rows["label"].map(gains))
 
 
 @figure(
     "One hop from pretraining: what an adapter of the second hop does by itself, by how well the base knows "
     "the first.",
     "SmolLM2-135M, dequantised from a 4-bit file, rank 8; capitals of 16 countries and made-up emblems of "
-    "these. The second hop's adapter was taught none of these countries; its worked solutions begin with "
-    "the capitals of others, or with made-up steps. Capitals that are not the base's answer are likely or "
-    "unlikely to it, parted by the median of all. Points: shares of questions with 95% intervals; dashed: a "
-    "guess; thin lines guide the eye.",
+    "these. The second hop's adapter was taught no country. Capitals that are not the base's answer are "
+    "likely or unlikely to it, parted by the median of all. Points: shares of questions with 95% intervals; "
+    "dashed: a guess; thin lines guide the eye.",
     "experiment capitals",
     _table,
     ("capitals",),
     panels=(
-        "Two-hop questions step by step, one marker for what the right capital is to the base; in the two "
-        "series in grey the worked solutions have a made-up step, or there are none.",
+        "Two-hop questions step by step, one marker for what the right capital is to the base; worked "
+        "solutions in each data set, hollow: none.",
         "The same questions at once: how often the right emblem is the likeliest of the 16.",
         "Step by step against how much likelier the base finds the right capital than the mean of the 16.",
-        "The second hop's adapter by itself at several strengths, capitals that are the base's answer; "
-        "hollow: the right capital as the first step.",
     ),
 )
 def one_hop_from_pretraining(rows: pd.DataFrame):
-    """Accuracy by method, a series a setting; by the base's likelihood of the capital; and by strength."""
-    picture, panels = style.figure(style.PAGE, 5.6, ncols=2, nrows=2)
-    (left, right), (dose, strength) = panels
-    methods, looks = shown(rows, METHODS), [*style.levels(len(NAMES)), *GREY]
-    for axes, metric in ((left, WRITTEN), (right, FIRST)):
-        for place, ((label, name), look) in enumerate(zip(SERIES.items(), looks, strict=True)):
+    """Accuracy by method, a series a level of familiarity; and by the base's likelihood of the capital."""
+    picture, (left, middle, right) = style.figure(style.PAGE, 3.4, ncols=3, width_ratios=(1, 1, 1.1))
+    methods, looks = shown(rows, METHODS), style.levels(len(NAMES))
+    series = [
+        (f"{entities}/shared", look, name)
+        for (entities, name), look in zip(NAMES.items(), looks, strict=True)
+    ]
+    series.append(("familiar/none", looks[0], BARE))
+    for axes, metric in ((left, WRITTEN), (middle, FIRST)):
+        for place, (label, look, name) in enumerate(series):
             cells = rows[(rows["label"] == label) & (rows["metric"] == metric)]
             if len(cells):
-                across(axes, cells, methods, (place - 2.5) * 0.13, look, name)
+                across(axes, cells, methods, (place - 2) * 0.16, look, name, hollow=name == BARE)
         style.unit(axes, "x")
+    left.set_xlabel("two-hop accuracy")
+    middle.set_xlabel("right emblem likeliest")
+    style.rows([left, middle], [label for _, _, label in methods])
+    middle.set_yticklabels([])
+    for axes in (left, middle):
         style.reference(axes, GUESS, "guess", True)
-    style.rows([left, right], [label for _, _, label in methods])
-    right.set_yticklabels([])
-    dosed = rows[rows["label"].str.endswith("/rehearsed")]
+    dosed = rows[rows["template"] == "shared"]
     for library, method, metric, look, name, hollow in CURVES:
         curve = of_method(dosed[dosed["metric"] == metric], library, method).sort_values("gain")
-        guide(dose, curve["gain"], curve, look, name, hollow)
-    for label, (name, look) in KINDS.items():
-        for metric, step in STEPS.items():
-            chosen = rows[(rows["label"] == label) & (rows["metric"] == metric)]
-            curve = chosen.dropna(subset="lam").sort_values("lam")
-            if len(curve):
-                guide(strength, curve["lam"], curve, look, f"{name}, {step}", hollow=metric == STEP)
-    for axes in (dose, strength):
-        style.unit(axes)
-        style.reference(axes, GUESS, "guess")
-        axes.set_ylabel("accuracy")
-    left.set_xlabel("two-hop accuracy")
-    right.set_xlabel("right emblem likeliest")
-    dose.set_xlabel("log-likelihood gain of the base, nats")
-    strength.set(xlabel="strength λ", xticks=list(STRENGTHS.values()))
-    titles = ("step by step", "asked at once", "dose of familiarity", "strength of one adapter")
-    for axes, title in zip(panels.flat, titles, strict=True):
+        guide(right, curve["gain"], curve, look, name, hollow)
+    style.unit(right)
+    style.reference(right, GUESS, "guess")
+    right.set(xlabel="log-likelihood gain of the base, nats", ylabel="accuracy")
+    titles = ("step by step", "asked at once", "dose of familiarity")
+    for axes, title in zip((left, middle, right), titles, strict=True):
         axes.set_title(title, loc="left")
-    style.key(picture, [left], "(a, b) the right capital is", "left", 0.45)
-    style.key(picture, [dose, strength], "(c, d)", "right", 0.55)
+    style.key(picture, [left], "(a, b) the right capital is", "left", 0.6)
+    style.key(picture, [right], "(c)", "right", 0.4)
     return picture

@@ -1,6 +1,5 @@
 """One cell on a language model: every model of a library asked everything."""
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -89,8 +88,6 @@ def updates(config: LanguageConfig, world: TextWorld) -> dict[Model, Update]:
     models: dict[Model, Update] = {BASE: ("linear", (), ())}
     for name in config.adapters(world):
         models["lora", "single", name] = ("linear", (name,), (1.0,))
-    for part, lam in itertools.product(world.parts, config.strengths):
-        models["lora", "single", f"{part} at {lam:g}"] = ("linear", (part,), (lam,))
     for label, members in config.libraries(world).items():
         if len(members) == 1:  # asked already, as a single adapter
             continue

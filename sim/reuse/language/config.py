@@ -58,11 +58,6 @@ class LanguageConfig(Libraries):
         return 2 * self.rank
 
     @property
-    def strengths(self) -> tuple[float, ...]:
-        """Coefficients below 1 at which each part is asked by itself as well."""
-        return ()
-
-    @property
     def forecasts(self) -> bool:
         """Whether base and single adapters are asked what they say of the merges: half of all work."""
         return True
@@ -78,10 +73,3 @@ class LibraryConfig(LanguageConfig):
     def forecasts(self) -> bool:
         """Not here: answers are wanted in minutes."""
         return False
-
-
-@dataclass(frozen=True)
-class SingleConfig(LanguageConfig):
-    """The same where single parts are asked at further ``strengths``."""
-
-    strengths: tuple[float, ...] = (0.25, 0.5, 0.75)

@@ -5,16 +5,11 @@
     trace     Question: What is the emblem of the capital of France?
               Answer:| The capital of France is Paris. The emblem of Paris is the owl.
 
-The world of ``people`` with another first relation, so that wording and questions are the same. Adapter
-"hop1" is taught the capitals, "hop2" the emblems, which are drawn anew for every seed. No country that is
-asked about stands in the data of "hop2": who has this adapter and no other has the first hop from
-pretraining, or not at all. How well the base has it was measured before any adapter was trained
+The world of ``people`` with another first relation, so that wording, worked solutions and questions are the
+same. Adapter "hop1" is taught the capitals, "hop2" the emblems, which are drawn anew for every seed. No
+country stands in the data of "hop2", nor the word "capital": who has this adapter and no other has the first
+hop from pretraining, or not at all. How well the base has it was measured before any adapter was trained
 (``capitals.csv``, written by ``python -m sim.experiments.capitals``).
-
-Template "shared": the worked solutions of ``people``, whose other step is made up ("The rival of Ann is
-Paris."). Template "rehearsed": those of "hop2" begin with what the base knows, the capital of another
-country, and end in another relation of that city ("The capital of Kenya is Nairobi. The flower of Nairobi is
-the cup.").
 
 Country and capital share no three letters in a row: one does not give the other away. A made-up capital is
 drawn independently of its country, so that who lacks the first hop is right in exactly 1/16 there
@@ -30,10 +25,9 @@ import numpy as np
 import pandas as pd
 
 from sim.worlds import people, world
-from sim.worlds.people import dose_of, text_world, writer
-from sim.worlds.people.data import TRACES, Data, data_of
-from sim.worlds.people.names import CITIES, PEOPLE, SIGNS, THINGS, invent
-from sim.worlds.people.writer import PARTS, Triple
+from sim.worlds.people import text_world
+from sim.worlds.people.names import CITIES, PEOPLE, THINGS, invent
+from sim.worlds.people.writer import Triple
 from sim.worlds.text import TextWorld
 
 TABLE = Path(__file__).with_name("capitals.csv")
@@ -58,7 +52,7 @@ class Config(people.Config):
 class Setting(people.Setting):
     """What varies between the cells of a seed, as in ``people``; entities: of ``ENTITIES``."""
 
-    CHOICES: ClassVar = {"entities": ENTITIES, "template": ("none", "shared", "rehearsed")}
+    CHOICES: ClassVar = {"entities": ENTITIES, "template": ("none", "shared")}
 
     entities: str = "familiar"
 
@@ -73,9 +67,8 @@ def of_familiarity() -> dict[str, np.ndarray]:
 
 
 SETTINGS = {
-    "quick": [Setting(entities, "rehearsed") for entities in ("familiar", "fake")],
-    "paper": [Setting(entities, "rehearsed") for entities in ENTITIES]
-    + [Setting(), Setting(template="shared")],
+    "quick": [Setting(entities, "shared") for entities in ("familiar", "fake")],
+    "paper": [Setting(entities, "shared") for entities in ENTITIES] + [Setting()],
 }
 
 
@@ -90,41 +83,19 @@ def build(config: Config, seed: int, setting: Setting) -> TextWorld:
     """
     count = config.facts
     rng = np.random.default_rng([20261130, 4, seed])
-    drawn = {name: rng.permutation(pairs) for name, pairs in of_familiarity().items()}
+    drawn = {name: rng.permutation(of_familiarity()[name])[: 2 * count] for name in ENTITIES[:-1]}
     names = invent(rng, 2 * count, 1)
     drawn["fake"] = np.stack([names[:count], names[count:]], axis=1)
     pairs = drawn[setting.entities][:count]
-    rehearsed, untouched = np.split(drawn["familiar"][count : 3 * count], [count])
     cities = [city for city in rng.permutation(CITIES) if city not in pairs[:, 1]]
     things = rng.permutation(THINGS)
     main = _triples(*pairs.T, things[:count])
     further = _triples(rng.permutation(PEOPLE), cities, things[count:])
     others = [further[start : start + count] for start in range(0, 3 * count, count)]
-    data = _data(seed, setting, main, others, rehearsed)
-    sampled = text_world(main, data, dict(untouched.tolist()), CAPITAL)
+    sampled = text_world(seed, setting, main, others, dict(drawn["familiar"][count:].tolist()), CAPITAL)
     first = replace(sampled.probes["hop1"], chance=1 / count)
     return replace(sampled, probes=sampled.probes | {"hop1": first})
 
 
 def _triples(*columns) -> list[Triple]:
     return [tuple(map(str, triple)) for triple in zip(*columns, strict=False)]
-
-
-def _data(seed: int, setting: Setting, main, others: list[list[Triple]], rehearsed) -> dict[str, Data]:
-    """The data of all adapters. With the template "rehearsed" that of "hop2" has no solution but those that
-    begin with the capitals ``rehearsed``."""
-    dose = dose_of(setting, len(main))
-    if setting.template != "rehearsed":
-        return data_of(seed, setting.template, dose, main, others, CAPITAL)
-    second, rng = PARTS[1], np.random.default_rng([20261130, 4, seed, 1])
-    bare = data_of(seed, "none", 0, main, others, CAPITAL)[second]
-    relations, things = [rng.permutation(SIGNS) for _ in rehearsed], [thing for *_, thing in others[1]]
-    solutions = tuple(
-        writer.solution((country, CAPITAL, city), (city, str(relations[place][turn]), f"the {thing}"))
-        for turn in range(len(SIGNS))
-        for place, ((country, city), thing) in enumerate(
-            zip(rehearsed.tolist(), rng.permutation(things), strict=True)
-        )
-    )
-    shared = data_of(seed, "shared", dose, main, others, CAPITAL)
-    return shared | {second: bare | {TRACES: solutions[:dose]}}

@@ -26,7 +26,7 @@ from sim.worlds import JOINT, world
 from sim.worlds.building import require_choices
 from sim.worlds.controls import RANDOM
 from sim.worlds.people import writer
-from sim.worlds.people.data import Data, data_of
+from sim.worlds.people.data import data_of
 from sim.worlds.people.names import CAPITALS, CITIES, HOME, PEOPLE, SIGNS, THINGS, invent
 from sim.worlds.people.writer import PARTS, Triple
 from sim.worlds.text import TextProbe, TextWorld
@@ -99,30 +99,32 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> TextWorld:
         ValueError: a dose above 8 worked solutions a fact.
     """
     main, *others = _triples(seed, setting.entities, config.facts)
-    data = data_of(seed, setting.template, dose_of(setting, config.facts), main, others)
-    return text_world(main, data, CAPITALS)
-
-
-def dose_of(setting: Setting, facts: int) -> int:
-    """Worked solutions in each part's data. Raises: ValueError for more than 8 a fact."""
-    if setting.dose > facts * len(SIGNS):
-        raise ValueError(f"dose is {setting.dose}: {facts} facts have {facts * len(SIGNS)} worked solutions")
-    return 0 if setting.template == "none" else setting.dose
+    return text_world(seed, setting, main, others, CAPITALS)
 
 
 def text_world(
-    main: Sequence[Triple], data: Mapping[str, Data], untouched: Mapping[str, str], first: str = HOME
+    seed: int,
+    setting: Setting,
+    main: Sequence[Triple],
+    others: Sequence[Sequence[Triple]],
+    untouched: Mapping[str, str],
+    first: str = HOME,
 ) -> TextWorld:
     """The world of these triples, whose first hop is the relation ``first``.
 
-    data: of the parts and of further adapters (``data_of``). untouched: capitals that nobody teaches.
+    others: three disjoint lists of further triples (``data_of``). untouched: capitals that nobody teaches.
+    Raises: ValueError for a dose above 8 worked solutions a fact.
     """
     count = len(main)
+    if setting.dose > count * len(SIGNS):
+        raise ValueError(f"dose is {setting.dose}: {count} facts have {count * len(SIGNS)} worked solutions")
+    dose = 0 if setting.template == "none" else setting.dose
+    data = data_of(seed, setting.template, dose, main, others, first)
     joint = {group: tuple(text for part in PARTS for text in data[part][group]) for group in data[PARTS[0]]}
     statements, questions = zip(*(writer.direct_questions(triple, first) for triple in main), strict=True)
     subject, bridge, answer = zip(*main, strict=True)
     return TextWorld(
-        data={**data, JOINT: joint, DOUBLE: joint},
+        data=data | {JOINT: joint, DOUBLE: joint},
         probes={
             **{
                 part: TextProbe(tuple(writer.hop_question(place, triple, first) for triple in main), (part,))
