@@ -111,15 +111,19 @@ claim(
     ),
     numbers={name.split("/")[0]: _second(name) for name in (FAMILIAR, *UNFAMILIAR)}
     | {
-        f"gain_{name.split('/')[0]}": Cell("capitals", name, "base", "hop1_loss_gain", "single")
+        f"{short}_{name.split('/')[0]}": Cell("capitals", name, "base", metric, "single")
         for name in (FAMILIAR, *UNFAMILIAR)
+        for short, metric in (("loss", "hop1_loss"), ("gain", "hop1_loss_gain"))
     }
     | {"joint": _joint(FAKE)},
     evidence="The adapter of the second hop by itself answers {familiar} for familiar countries, {doubtful} "
     "and {obscure} for those that the base does not know, and {fake} for made-up ones, where a guess has "
-    "1 in 16. To the base the right capital is likelier than the mean of the 16 by {gain_familiar}, "
-    "{gain_doubtful}, {gain_obscure} and {gain_fake} nats.",
-    limits="With made-up names the joint adapter has {joint}. Only there the guess is exact.",
+    "1 in 16. The base writes the right capital with a loss of {loss_familiar}, {loss_doubtful}, "
+    "{loss_obscure} and {loss_fake} nats.",
+    limits="With made-up names the joint adapter has {joint}. Only there the guess is exact. To the base the "
+    "right capital is likelier than the mean of the 16 by {gain_familiar}, {gain_doubtful}, {gain_obscure} "
+    "and {gain_fake} nats, which does not part the first two. The adapter's data name the 16 capitals, which "
+    "leaves the base fewer to choose from.",
 )
 
 claim(
@@ -156,6 +160,8 @@ claim(
     ),
     numbers={
         "first": _second(FAMILIAR, "direct_likeliest"),
+        "first_fake": _second(FAKE, "direct_likeliest"),
+        "first_bare": _second("familiar/none", "direct_likeliest"),
         "first_base": Cell("capitals", FAMILIAR, "base", "direct_likeliest", "single"),
         "joint": Cell("capitals", POOLED, "joint", ONCE[0], "single"),
     },
@@ -164,5 +170,7 @@ claim(
     "The right emblem is the likeliest of the 16 in {first}, to the base without adapter in {first_base}; a "
     "guess has 1 in 16.",
     limits="Nothing is proved for this base (theory, sections 12 and 13). The joint adapter has {joint} over "
-    "all settings.",
+    "all settings. For made-up names the right emblem is the likeliest in {first_fake}, for familiar "
+    "countries without worked solutions in {first_bare}. Whether the model passes through the capital, or "
+    "answers because country and capital are alike to it, is not measured.",
 )

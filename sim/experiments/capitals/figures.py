@@ -29,8 +29,8 @@ METHODS = (
 """Rows of (a, b), from the top."""
 
 WRITTEN, STEP, FIRST = "cot_answer", "cot_hop1", "direct_likeliest"
-GAIN = "hop1_loss_gain"
-"""Of the base: how much likelier it finds the right capital than the mean of the 16, in nats."""
+LOSS = "hop1_loss"
+"""Of the base: -log p of the right capital after "The capital of COUNTRY is", in nats."""
 
 CURVES = (
     ("single", "joint", WRITTEN, look_of("joint"), spelled("joint"), False),
@@ -44,16 +44,16 @@ GUESS = 1 / 16
 
 
 def _table(source: Source) -> pd.DataFrame:
-    """Accuracies and, in the column ``gain``, the base's gain of their setting."""
+    """Accuracies and, in the column ``likelihood``, the base's mean log-likelihood of the capitals."""
     summary = source.summary("capitals")
     rows = selected(summary, (WRITTEN, STEP, FIRST), tuple(method[:2] for method in METHODS))
-    gains = selected(summary, (GAIN,), (("single", "base"),)).set_index("label")["measured"]
-    return rows.assign(gain=rows["label"].map(gains))
+    losses = selected(summary, (LOSS,), (("single", "base"),)).set_index("label")["measured"]
+    return rows.assign(likelihood=-rows["label"].map(losses))
 
 
 @figure(
-    "One hop from pretraining: what an adapter of the second hop does by itself, by how well the base knows "
-    "the first.",
+    "Where pretraining knows the first hop, one adapter of the second answers two-hop questions, step by "
+    "step and at once; the less likely the capital is to the base, the fewer.",
     "SmolLM2-135M, dequantised from a 4-bit file, rank 8; capitals of 16 countries and made-up emblems of "
     "these. The second hop's adapter was taught no country. Capitals that are not the base's answer are "
     "likely or unlikely to it, parted by the median of all. Points: shares of questions with 95% intervals; "
@@ -65,21 +65,23 @@ def _table(source: Source) -> pd.DataFrame:
         "Two-hop questions step by step, one marker for what the right capital is to the base; worked "
         "solutions in each data set, hollow: none.",
         "The same questions at once: how often the right emblem is the likeliest of the 16.",
-        "Step by step against how much likelier the base finds the right capital than the mean of the 16.",
+        "Step by step against the base's own log-likelihood of the right capitals, worked solutions.",
     ),
 )
 def one_hop_from_pretraining(rows: pd.DataFrame):
     """Accuracy by method, a series a level of familiarity; and by the base's likelihood of the capital."""
     picture, (left, middle, right) = style.figure(style.PAGE, 3.4, ncols=3, width_ratios=(1, 1, 1.1))
     methods, looks = shown(rows, METHODS), style.levels(len(NAMES))
+    series = [
+        (f"{entities}/shared", look, name)
+        for (entities, name), look in zip(NAMES.items(), looks, strict=True)
+    ]
+    series.append(("familiar/none", looks[0], BARE))
     for axes, metric in ((left, WRITTEN), (middle, FIRST)):
-        chosen = rows[rows["metric"] == metric]
-        for series, (entities, name) in enumerate(NAMES.items()):
-            level = chosen[chosen["entities"] == entities]
-            place = (series - 2) * 0.16
-            across(axes, level[level["template"] == "shared"], methods, place, looks[series], name)
-        bare = chosen[chosen["template"] == "none"]
-        across(axes, bare, methods, 0.32, looks[0], BARE, hollow=True)
+        for place, (label, look, name) in enumerate(series):
+            cells = rows[(rows["label"] == label) & (rows["metric"] == metric)]
+            if len(cells):
+                across(axes, cells, methods, (place - 2) * 0.16, look, name, hollow=name == BARE)
         style.unit(axes, "x")
     left.set_xlabel("two-hop accuracy")
     middle.set_xlabel("right emblem likeliest")
@@ -89,11 +91,11 @@ def one_hop_from_pretraining(rows: pd.DataFrame):
         style.reference(axes, GUESS, "guess", True)
     dosed = rows[rows["template"] == "shared"]
     for library, method, metric, look, name, hollow in CURVES:
-        curve = of_method(dosed[dosed["metric"] == metric], library, method).sort_values("gain")
-        guide(right, curve["gain"], curve, look, name, hollow)
+        curve = of_method(dosed[dosed["metric"] == metric], library, method).sort_values("likelihood")
+        guide(right, curve["likelihood"], curve, look, name, hollow)
     style.unit(right)
     style.reference(right, GUESS, "guess")
-    right.set(xlabel="log-likelihood gain of the base, nats", ylabel="accuracy")
+    right.set(xlabel="log-likelihood of the capital to the base, nats", ylabel="accuracy")
     titles = ("step by step", "asked at once", "dose of familiarity")
     for axes, title in zip((left, middle, right), titles, strict=True):
         axes.set_title(title, loc="left")

@@ -69,20 +69,20 @@ def test_the_figure_sets_accuracy_against_the_bases_own_likelihood(tmp_path):
     rows = [
         ("familiar/shared", "single", "hop2", "cot_answer", 0.6),
         ("familiar/shared", "parts", "sum", "cot_answer", 0.5),
-        ("familiar/shared", "single", "base", "hop1_loss_gain", 7.0),
-        ("fake/shared", "single", "base", "hop1_loss_gain", -0.5),
+        ("familiar/shared", "single", "base", "hop1_loss", 7.0),
+        ("fake/shared", "single", "base", "hop1_loss", 20.5),
         ("fake/shared", "single", "hop2", "cot_answer", 0.1),
         ("fake/shared", "parts", "lambda=0.25", "cot_answer", 0.2),
-        ("fake/shared", "single", "hop1", "hop1_loss_gain", 3.0),
+        ("fake/shared", "single", "hop1", "hop1_loss", 3.0),
     ]
     table = pd.DataFrame(rows, columns=["label", "library", "method", "metric", "measured"])
     table = table.assign(predictor="", predicted=math.nan, low=0.0, high=1.0, seeds=5)
     (tmp_path / "capitals").mkdir()
     table.to_csv(tmp_path / "capitals" / "summary.csv", index=False)
     drawn = figures._table(Source(tmp_path))
-    shown = drawn[["label", "method", "measured", "gain"]].to_numpy().tolist()
+    shown = drawn[["label", "method", "measured", "likelihood"]].to_numpy().tolist()
     assert shown == [
-        ["familiar/shared", "hop2", 0.6, 7.0],
-        ["familiar/shared", "sum", 0.5, 7.0],
-        ["fake/shared", "hop2", 0.1, -0.5],
+        ["familiar/shared", "hop2", 0.6, -7.0],
+        ["familiar/shared", "sum", 0.5, -7.0],
+        ["fake/shared", "hop2", 0.1, -20.5],
     ]
