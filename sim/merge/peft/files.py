@@ -8,7 +8,7 @@ lora_B as (out, r); ``fan_in_fan_out`` only says how the base weight is laid out
 
 import contextlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +69,18 @@ def read_adapter(path: str | Path) -> Adapter:
     path = _located(given)
     if image := _image_file(path):
         return _read_image(*image)
-    config = read_config(path)
+    adapter = adapter_of(path, read_config(path), read_weights(path))
+    notes = [f"{given}: read from {path.name}"] if path != given else []
+    return replace(adapter, note="; ".join([*notes, *filter(None, [adapter.note])]))
+
+
+def adapter_of(path: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Adapter:
+    """The adapter of a folder's configuration and tensors. Raises ValueError as ``read_adapter`` does."""
     factors: dict[str, dict[str, np.ndarray]] = {}
     dropped: set[str] = set()
     copies: dict[str, np.ndarray] = {}
     types: set[str] = set()
-    for raw, tensor in _read(path / WEIGHTS).items():
+    for raw, tensor in tensors.items():
         if raw.endswith(COPY):
             copies[raw] = tensor
             continue
@@ -98,10 +104,8 @@ def read_adapter(path: str | Path) -> Adapter:
     modules: dict[str, LowRank] = {}
     for name, (rank, scale) in scales.items():
         modules |= _updates(path, config, name, factors[name], rank, scale)
-    notes = [f"{given}: read from {path.name}"] if path != given else []
-    if dropped:
-        notes.append(f"{path}: module names were read without {', '.join(sorted(dropped))}")
-    return Adapter(path, config, modules, "; ".join(notes), dtype=widest(types), copies=copies)
+    note = f"{path}: module names were read without {', '.join(sorted(dropped))}" if dropped else ""
+    return Adapter(path, config, modules, note, dtype=widest(types), copies=copies)
 
 
 def widest(types: Iterable[str]) -> str:
@@ -164,7 +168,9 @@ def _read_image(file: Path, kind: str) -> Adapter:
     return Adapter(file, config, modules, dtype=widest(types))
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a PEFT folder. Raises ValueError if they are missing, a pickle or damaged."""
+    file = path / WEIGHTS
     if not file.is_file():
         if (file.parent / "adapter_model.bin").exists():
             raise ValueError(f"{file.parent} holds only a pickle (adapter_model.bin): save it as safetensors")
