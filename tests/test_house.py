@@ -30,7 +30,7 @@ BELOW = {
         *("lab", "model", "worlds", "merge", "one_layer", "reuse"),
         *("diagnose", "forecast", "hf"),  # the test bed of forecasts
     },
-    "diagnose": {"lab", "model", "merge"},
+    "diagnose": {"lab", "model", "merge", "hf"},
     "hf": {"lab", "model", "merge"},
     "forecast": {"lab"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf", "forecast"},

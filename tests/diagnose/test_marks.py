@@ -177,6 +177,14 @@ def test_where_runs_come_next_a_file_of_prompts_is_begun_and_never_replaced(tmp_
         f"python -m sim.predict a0 x --base BASE --prompts {tmp_path / 'prompts.jsonl'}"
     )
     assert path.read_text() == begun(report)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["group"] for line in lines] == ["adapter 1", "adapter 2", "untouched"]
+    with pytest.raises(ValueError, match="line 1: prompt is still the placeholder 'WRITE a question of this"):
+        read_prompts(path)
+    path.write_text(json.dumps({**lines[0], "prompt": "my question"}))
+    with pytest.raises(ValueError, match="line 1: answer is still the placeholder ' its answer': write"):
+        read_prompts(path)
+    path.write_text("".join(json.dumps({**line, "prompt": "q", "answer": " a"}) + "\n" for line in lines))
     assert groups(read_prompts(path)) == ["adapter 1", "adapter 2", "untouched"]
     path.write_text("mine")
     write(report, tmp_path)

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sim.merge.check.parts import Parts
-from sim.merge.peft.keys import is_vocabulary
 from sim.merge.check.shards import read_tensor, shards, spelled
+from sim.merge.peft.keys import is_vocabulary
 from theory.lowrank import LowRank, dense
 
 
