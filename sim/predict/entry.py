@@ -30,7 +30,7 @@ from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.registry import METHODS
 from sim.predict.draw import draw
 from sim.predict.run import Runner, require_own
-from sim.predict.single import Fold, verdict_of_one
+from sim.predict.single import Fold, table_of_one, verdict_of_one
 from sim.predict.tables import Results, prediction_table, prompt_table
 from sim.predict.verdict import table, verdict
 
@@ -62,6 +62,8 @@ class Prediction(Result):
 
     def table(self) -> pd.DataFrame:
         """Accuracy by group, of the merges that the verdict speaks of."""
+        if len(self.results.adapters) == 1:
+            return table_of_one(self.results, self.fold)
         return table(self.results)
 
     def figure(self) -> Figure:

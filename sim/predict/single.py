@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from sim.hf.prompts import UNTOUCHED
 from sim.lab import intervals
@@ -29,8 +30,8 @@ def verdict_of_one(results: Results, fold: Fold | None) -> list[str]:
     adapter, base = (results.run_of(np.array([lam])) for lam in (strength, 0.0))
     lead = results.outcomes.lead
     lines = [
-        f"The adapter at {strength:.3g}: {_accuracies(results, lead[adapter])}; base: "
-        f"{_accuracies(results, lead[base])}",
+        f"The adapter at {strength:.3g}: {_spelled(results, lead[adapter])}; base: "
+        f"{_spelled(results, lead[base])}",
         f"The base's own abilities: {_lost(results, lead[base] > 0, lead[adapter] > 0)}",
     ]
     if fold is not None:
@@ -38,11 +39,27 @@ def verdict_of_one(results: Results, fold: Fold | None) -> list[str]:
     return [*lines, _best(results), _next(results)]
 
 
-def _accuracies(results: Results, lead: np.ndarray) -> str:
+def table_of_one(results: Results, fold: Fold | None) -> pd.DataFrame:
+    """One row a group, one column a strength and one for the folded base: accuracy [95%]."""
+    order = np.argsort(results.weights[:, 0])
+    leads = {f"at {results.weights[run, 0]:.3g}": results.outcomes.lead[run] for run in order}
+    leads = {"base" if name == "at 0" else name: lead for name, lead in leads.items()}
+    leads |= {"folded": fold.lead} if fold is not None else {}
+    cells = {name: _accuracies(results, lead) for name, lead in leads.items()}
+    return pd.DataFrame(cells, index=pd.Index(results.groups, name="group"))
+
+
+def _spelled(results: Results, lead: np.ndarray) -> str:
+    pairs = zip(results.groups, _accuracies(results, lead), strict=True)
+    return ", ".join(f"{name} {cell}" for name, cell in pairs)
+
+
+def _accuracies(results: Results, lead: np.ndarray) -> list[str]:
+    """Of each group, "0.50 [0.25, 0.75]"."""
     cells = np.array([(lead[results.of == group] > 0).mean() for group in results.groups])
     low, high = (bound[0] for bound in sampled(cells[None], results.counts()))
-    rows = zip(results.groups, cells, low, high, strict=True)
-    return ", ".join(f"{name} {mean:.2f} [{least:.2f}, {most:.2f}]" for name, mean, least, most in rows)
+    rows = zip(cells, low, high, strict=True)
+    return [f"{mean:.2f} [{least:.2f}, {most:.2f}]" for mean, least, most in rows]
 
 
 def _lost(results: Results, before: np.ndarray, after: np.ndarray) -> str:
@@ -66,7 +83,7 @@ def _folded(results: Results, fold: Fold, lead: np.ndarray) -> str:
     values = np.array([*fold.losses.values()] or [0.0])
     worst = max(fold.losses, key=fold.losses.__getitem__, default="no module")
     text = (
-        f"{_accuracies(results, fold.lead)}; rounding loses {share(float(np.median(values)))} of a module's "
+        f"{_spelled(results, fold.lead)}; rounding loses {share(float(np.median(values)))} of a module's "
         f"update (median), at most {share(float(values.max()))} ({worst})"
     )
     if run is None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from sim.merge.peft.config import CONFIG, read_config
-from sim.merge.peft.files import COPY, WEIGHTS, adapter_of, read_adapter, read_weights
+from sim.merge.peft.files import COPY, WEIGHTS, adapter_of, located, read_adapter, read_weights
 from sim.merge.peft.keys import PREFIX, unwrapped
 from theory.lowrank import LowRank
 
@@ -44,6 +44,7 @@ def read_parts(path: Path) -> Parts:
 
     Raises: ValueError, one line, as ``read_adapter`` does, but for the fields ``MORE``, which are read.
     """
+    path = located(path)
     if not (path / CONFIG).is_file():
         adapter = read_adapter(path)
         return Parts(adapter.modules, dtype=adapter.dtype)

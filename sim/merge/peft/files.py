@@ -66,7 +66,7 @@ def read_adapter(path: str | Path) -> Adapter:
     adapter or its files are damaged.
     """
     given = Path(path)
-    path = _located(given)
+    path = located(given)
     if image := _image_file(path):
         return _read_image(*image)
     adapter = adapter_of(path, read_config(path), read_weights(path))
@@ -114,7 +114,7 @@ def widest(types: Iterable[str]) -> str:
     return next(iter(types)) if len(types) == 1 else "float64" if "float64" in types else "float32"
 
 
-def _located(path: Path) -> Path:
+def located(path: Path) -> Path:
     """The folder, or the only adapter one folder down (a checkpoint). Raises ValueError for several."""
     if not path.is_dir() or (path / CONFIG).exists():
         return path
