@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sim.hf._base import load_base, quiet, reading
 from sim.merge import Adapter
+from sim.merge.peft.config import MADE_FROM
 from sim.merge.peft.keys import PREFIX, WRAPPERS
 
 
@@ -80,6 +81,11 @@ def require_fit(modules: dict[str, torch.nn.Module], base: Path, adapter: Adapte
     ``fan_in_fan_out`` decides nothing: PEFT goes by the layer, and so does this. Copies of the base's weights
     in the adapter's files must be the base's, because PEFT puts them in their place.
     """
+    if kind := adapter.config.get(MADE_FROM):
+        raise ValueError(
+            f"{adapter.path} is a {kind} adapter: write it as LoRA first, by python -m sim.merge {adapter.path} "
+            "--method sum --out DIR, and give that folder"
+        )
     for name, update in adapter.modules.items():
         if "[" in name:
             raise ValueError(

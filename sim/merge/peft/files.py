@@ -7,6 +7,7 @@ lora_B as (out, r); ``fan_in_fan_out`` only says how the base weight is laid out
 """
 
 import contextlib
+import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,12 +16,13 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from sim.merge.peft.config import CONFIG, read_config, refuse_more_than_low_rank
+from sim.merge.peft.config import CONFIG, CONVERTIBLE, LORA, read_config, refuse_more_than_low_rank
 from sim.merge.peft.experts import experts
 from sim.merge.peft.images import FORMATS, alphas, factors_of, linear, update_of
 from sim.merge.peft.keys import foreign, parsed
 from sim.merge.peft.scales import ranks_and_scales
 from sim.merge.peft.tensors import read_tensors
+from sim.merge.sources.hub import local
 from theory.lowrank import LowRank
 
 WEIGHTS = "adapter_model.safetensors"
@@ -69,9 +71,24 @@ def read_adapter(path: str | Path) -> Adapter:
     path = located(given)
     if image := _image_file(path):
         return _read_image(*image)
-    adapter = adapter_of(path, read_config(path), read_weights(path))
+    config = read_config(path, (LORA, *CONVERTIBLE))
+    tensors = read_weights(path)
+    kind = config.get("peft_type", LORA)
+    adapter = adapter_of(path, config, tensors) if kind == LORA else _converted(path, tensors, kind)
     notes = [f"{given}: read from {path.name}"] if path != given else []
     return replace(adapter, note="; ".join([*notes, *filter(None, [adapter.note])]))
+
+
+def _converted(path: Path, tensors: Mapping[str, np.ndarray], kind: str) -> Adapter:
+    """An adapter of another kind, by PEFT's converter. Raises ValueError where that is not installed."""
+    try:
+        module = importlib.import_module("sim.merge.sources._convert")
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is a {kind} adapter, and to make a LoRA of it {error.name} is needed: pip install "
+            "-e '.[hf]', or convert it by peft.save_as_lora elsewhere"
+        ) from None
+    return module.converted(path, tensors, kind)
 
 
 def adapter_of(path: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Adapter:
@@ -115,7 +132,11 @@ def widest(types: Iterable[str]) -> str:
 
 
 def located(path: Path) -> Path:
-    """The folder, or the only adapter one folder down (a checkpoint). Raises ValueError for several."""
+    """The folder, that of an id of the hub (``local``), or the only adapter one folder down (a checkpoint).
+
+    Raises: ValueError for several, and as ``local`` does.
+    """
+    path = local(path)
     if not path.is_dir() or (path / CONFIG).exists():
         return path
     below = sorted(file.parent for file in path.glob(f"*/{CONFIG}"))
