@@ -83,8 +83,8 @@ def require_fit(modules: dict[str, torch.nn.Module], base: Path, adapter: Adapte
     """
     if kind := adapter.config.get(MADE_FROM):
         raise ValueError(
-            f"{adapter.path} is a {kind} adapter: write it as LoRA first, by python -m sim.merge {adapter.path} "
-            "--method sum --out DIR, and give that folder"
+            f"{adapter.path} is a {kind} adapter: write it as LoRA first, by python -m sim.merge "
+            f"{adapter.path} --method sum --out DIR, and give that folder"
         )
     for name, update in adapter.modules.items():
         if "[" in name:
