@@ -1,9 +1,9 @@
 """The laws of overwriting beside the miniature's experiment on rank: ``python -m sim.plan.miniature``.
 
 The miniature breaks what the laws assume. Its adapters are trained with cross entropy, which overshoots, so
-that facts survive below lambda = 1/2 (section 6, Cross-entropy); and they change every matrix of each layer, so
-that a fact has more than r directions. Where neither matters the law holds, and nowhere does it promise too
-much (``domains``).
+that facts survive below lambda = 1/2 (section 6, Cross-entropy); and they change every matrix of each layer,
+so that a fact has more than r directions. Where neither matters the law holds, and nowhere does it promise
+too much (``domains``).
 """
 
 import json

@@ -9,7 +9,13 @@ import pytest
 from sim.lab import cli, files
 from sim.lab.metavars import shortened
 
-COMMANDS = ("plan", "merge", "diagnose", "predict", "record", "sweep", "figures", "explore", "bench", "lm")
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for path in (ROOT / "sim").rglob("*.py")
+    if "\n    run_command(" in path.read_text()
+)
+"""Every module that is a command."""
 
 
 @pytest.mark.parametrize(
@@ -28,9 +34,13 @@ def test_metavars(metavar, short):
     assert shortened(metavar) == short
 
 
+def test_every_command_is_there():
+    assert {"sim.merge", "sim.plan.miniature", "sim.lm", "sim.sweep"} <= set(COMMANDS) and len(COMMANDS) >= 12
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_text_reads_and_has_two_examples(name, command):
-    code, out, _ = command(f"sim.{name}", "--help")
+    code, out, _ = command(name, "--help")
     assert code == 0 and "[[" not in out and "{None" not in out
     assert sum(line.startswith("* python -m sim.") for line in out.splitlines()) == 2
 
