@@ -1,5 +1,6 @@
 """What commands say: help texts that read, missing options, folders that are files."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
     for path in (ROOT / "sim").rglob("*.py")
-    if "\n    run_command(" in path.read_text()
+    if re.search(r"^    (cli\.)?run_command\(", path.read_text(), re.M)
 )
 """Every module that is a command."""
 
@@ -27,6 +28,7 @@ COMMANDS = sorted(
         ("{None}|{[STR [STR ...]]}", "STR ..."),
         ("{None,float32,bfloat16}", "{float32,bfloat16}"),
         ("[{own,shared} [{own,shared} ...]]", "{own,shared} ..."),
+        ("[{a,b} [...]]", "{a,b} ..."),
         ("INT", "INT"),
     ],
 )

@@ -90,4 +90,8 @@ def shown(text: str) -> str:
 
 def _wrapped(line: str) -> list[str]:
     """A sentence on lines of ``WIDTH``; a row of a table as it stands."""
-    return [line] if "   " in line else textwrap.wrap(line, WIDTH, subsequent_indent="    ") or [""]
+    return (
+        [line]
+        if re.search(r"\S  +\S", line)
+        else textwrap.wrap(line, WIDTH, subsequent_indent="    ") or [""]
+    )
