@@ -29,7 +29,7 @@ class PredictCommand:
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more PEFT folders. Never modified."""
+    """One or more PEFT folders, or ids of the Hugging Face hub (org/name). Never modified."""
     base: Path
     """Folder of the base model as Hugging Face saves it, with its tokenizer."""
     prompts: Path
