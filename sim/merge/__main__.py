@@ -43,8 +43,8 @@ class MergeCommand:
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more PEFT folders (adapter_config.json, adapter_model.safetensors), or ids of the Hugging Face hub
-    (org/name). Never modified."""
+    """One or more PEFT folders (adapter_config.json, adapter_model.safetensors), or ids of the Hugging Face
+    hub (org/name). Never modified."""
     out: Path | None = None
     """The folder to write. It must not exist, or be empty."""
     check: Path | None = None
