@@ -211,7 +211,7 @@ def _searched(runner, every, first, lams, budget, of, aim, methods) -> dict[str,
 
 def _fold(runner: Runner, loaded: Any) -> Fold | None:
     """The prompts on the base with the adapter folded in, which spends the model; None if it is packed."""
-    losses = with_extra("sim.hf._fold").fold(loaded)
+    losses = with_extra("sim.hf._model").fold(loaded)
     if losses is None:
         return None
     runner.phase = "folded"

@@ -96,9 +96,9 @@ def _folded(results: Results, fold: Fold, lead: np.ndarray) -> str:
 def _best(results: Results) -> str:
     lam = float(results.candidates[results.best][0])
     score = float(results.score(results.measured()[results.run_of(np.array([lam]))]))
-    kept = f", protecting {', '.join(results.objective.protect)}" if results.objective.protect else ""
+    protection = f", protecting {', '.join(results.objective.protect)}" if results.objective.protect else ""
     what = "leave the adapter away" if lam == 0 else f"strength {lam:.3g}"
-    return f"Recommendation: {what}: score {score:.2f} ({results.objective.aim}{kept}), measured"
+    return f"Recommendation: {what}: score {score:.2f} ({results.objective.aim}{protection}), measured"
 
 
 def _next(results: Results) -> str:
