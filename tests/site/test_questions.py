@@ -110,5 +110,5 @@ def test_adapters_answer_what_they_were_taught_and_the_base_its_own(page):
 def test_a_long_answer_is_cut_and_sentences_are_wrapped():
     text = "\n".join(["word " * 40, "a   table " * 20, *"abcdefghijklmnopqrs"])
     lines = shown(text).split("\n")
-    assert max(len(line) for line in lines[:2]) <= 110 and lines[2] == ("a   table " * 20).rstrip("\n")
+    assert max(len(line) for line in lines[:3]) <= 84 and lines[3] == ("a   table " * 20).rstrip("\n")
     assert lines[-2:] == ["p", "..."]  # 18 lines

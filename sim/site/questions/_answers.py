@@ -16,7 +16,7 @@ from unittest import mock
 from sim.site.questions._scene import FACTS, write_scene
 from sim.site.questions.data import QUESTIONS, Question
 
-LINES, WIDTH = 18, 110
+LINES, WIDTH = 18, 84
 """Lines of an answer that the page shows, and letters of a line."""
 
 

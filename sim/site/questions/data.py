@@ -34,8 +34,8 @@ QUESTIONS = (
         "huggingface/peft#3761",
         "Is this merge right for rsLoRA, biases and DoRA?",
         "python -m sim.merge RSLORA --check RSLORA_BY_PEFT",
-        "A merge of one adapter at weight 1 is that adapter; PEFT's says `use_rslora` still and is too "
-        "large by the square root of the rank. Biases, DoRA magnitudes and saved modules have lines too.",
+        "A merge of one adapter at weight 1 is that adapter; that of PEFT still says `use_rslora` and is "
+        "too large by the square root of the rank. Biases, DoRA magnitudes and saved modules have lines too.",
         r"Not exact: (\d+) of \1 tensors .*\nupdate: 2 times what it should be, the square root of the rank",
     ),
     Question(
