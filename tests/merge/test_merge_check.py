@@ -126,6 +126,10 @@ def test_a_model_that_the_adapter_was_folded_into(base, tmp_path):
     assert lines[0].startswith("Not exact: 2 of ")
     assert f"update: 0.5 times what it should be ({name}.weight; off by up to 50% of the change)" in lines
     assert lines[2].startswith("base: changed, though the adapter leaves it alone (norm.weight; off by")
+    assert not any("is --base the base" in line for line in lines)
+    other = {name: -weight for name, weight in load_file(base / "model.safetensors").items()}
+    strange = check_merge(FIRST, candidate=tmp_path / "good", base=model(tmp_path / "other", other))
+    assert "is --base the base of this merge?" in strange.verdict[-1]
     dropped = check_merge(FIRST, candidate=base, base=base)
     assert (
         f"Not exact: {len(MODULES)} of " in dropped.verdict[0] and "update: dropped (" in dropped.verdict[1]

@@ -73,6 +73,11 @@ class Check:
                 f"{self.reference}."
             ]
             lines += [f"{cause} ({_examples(rows)})" for cause, rows in causes.items()]
+            others = [row.exact for row in self.rows if row.part == "base"]
+            if others and sum(others) < len(others) / 2:
+                lines.append(
+                    "Most tensors that the adapter leaves alone differ: is --base the base of this merge?"
+                )
         else:
             rounded = f", to the rounding of {self.dtype}" if worst.rounding > SLACK else ""
             lines = [f"Exact: {self.candidate} is {self.reference}{rounded}."]
