@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import psutil
 import pytest
+import threadpoolctl
 
 import theory  # noqa: F401  (turns on float64)
 from sim.lab import parallel
@@ -34,8 +35,10 @@ if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no lon
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
-# Two workers fill two cores. More threads than that wait for one another: PyTorch was 14 times as slow.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Two workers fill two cores. More threads than that wait for one another: PyTorch was 14 times as slow, an
+# SVD of NumPy 50 times on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what is not loaded yet
+threadpoolctl.threadpool_limits(1)
 
 # Programs say what effort they are worth; in this process they run for milliseconds, all of them.
 of_effort = parallel.compiler_options

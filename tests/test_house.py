@@ -30,7 +30,7 @@ BELOW = {
         *("lab", "model", "worlds", "merge", "one_layer", "reuse"),
         *("diagnose", "forecast", "hf"),  # the test bed of forecasts
     },
-    "diagnose": {"lab", "model", "merge"},
+    "diagnose": {"lab", "model", "merge", "hf"},
     "hf": {"lab", "model", "merge"},
     "forecast": {"lab"},
     "predict": {"lab", "model", "worlds", "merge", "reuse", "hf", "forecast"},
@@ -40,7 +40,7 @@ BELOW = {
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments", "worlds"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
     "tour": {"lab", "twins", "one_layer"},
-    "site": {"lab", "worlds", "explore", "experiments", "figures"},
+    "site": {"lab", "worlds", "explore", "experiments", "figures", "hf"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
 """For each room of sim, the rooms it may import from. Any other room may import ``lab`` alone."""

@@ -22,7 +22,7 @@ class DiagnoseCommand:
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
-    """Two or more PEFT folders. Never modified."""
+    """Two or more PEFT folders, or ids of the Hugging Face hub (org/name). Never modified."""
     features: Path | None = None
     """A safetensors file of activations at the inputs of the adapted modules, on prompts of your own: one
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts.

@@ -11,6 +11,7 @@ from sim.diagnose.marks import PROMPTS
 from sim.diagnose.page import write as write_page
 from sim.diagnose.tables import module_table
 from sim.diagnose.verdict import reasons, verdict
+from sim.hf.prompts import UNTOUCHED, started
 from sim.lab import files, style
 
 SYMMETRIC = ("row_cosines", "column_cosines")
@@ -38,9 +39,7 @@ def write(report: Mapping[str, Any], out: Path) -> None:
 
 def begun(report: Mapping[str, Any]) -> str:
     """A file of prompts for sim.predict to go on with: a group for each adapter, and one of other things."""
-    groups = [*(f"adapter {i + 1}" for i in range(len(report["adapters"]))), "untouched"]
-    line = {"prompt": "WRITE a question of this group:", "answer": " its answer"}
-    return "".join(json.dumps({**line, "group": group}) + "\n" for group in groups)
+    return started([*(f"adapter {i + 1}" for i in range(len(report["adapters"]))), UNTOUCHED])
 
 
 def as_json(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> str:

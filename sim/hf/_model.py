@@ -17,6 +17,7 @@ from transformers.pytorch_utils import Conv1D
 
 from sim.hf._base import load_base, quiet, reading
 from sim.merge import Adapter
+from sim.merge.peft.config import MADE_FROM
 from sim.merge.peft.keys import PREFIX, WRAPPERS
 
 
@@ -80,6 +81,11 @@ def require_fit(modules: dict[str, torch.nn.Module], base: Path, adapter: Adapte
     ``fan_in_fan_out`` decides nothing: PEFT goes by the layer, and so does this. Copies of the base's weights
     in the adapter's files must be the base's, because PEFT puts them in their place.
     """
+    if kind := adapter.config.get(MADE_FROM):
+        raise ValueError(
+            f"{adapter.path} is a {kind} adapter: write it as LoRA first, by python -m sim.merge "
+            f"{adapter.path} --method sum --out DIR, and give that folder"
+        )
     for name, update in adapter.modules.items():
         if "[" in name:
             raise ValueError(
@@ -153,6 +159,30 @@ def set_factors(model: Any, adapter: Adapter, name: str) -> None:
         layer.scaling[name] = float(update.scale)
     for module in layers.keys() - adapter.modules.keys():
         layers[module].lora_B[name].weight.data.zero_()
+
+
+def fold(loaded: Loaded) -> dict[str, float] | None:
+    """Put bf16(W + Delta W) in the place of W, for good, as a merged model is usually saved.
+
+    Delta W is that of adapter 0 at its own scale. Returns: {module: |bf16(W + Delta W) - W - Delta W| /
+    |Delta W|}; None, and nothing is changed, where a weight is packed.
+    """
+    layers = [(name, layer) for name, layer in loaded.model.named_modules() if hasattr(layer, "lora_A")]
+    own = {layer: scale for layer, name, scale in loaded.scaling if name == "0"}
+    weights = [layer.get_base_layer().weight for _, layer in layers]
+    if not all(weight.is_floating_point() for weight in weights):
+        return None
+    losses = {}
+    with torch.inference_mode():
+        for (name, layer), weight in zip(layers, weights, strict=True):
+            layer.scaling["0"] = own[layer]
+            delta = layer.get_delta_weight("0").float()
+            total = weight.float() + delta
+            narrow = total.to(torch.bfloat16)
+            weight.data = narrow.to(weight)
+            if size := float(delta.norm()):
+                losses[name.removeprefix(PREFIX)] = float((narrow.float() - total).norm()) / size
+    return losses
 
 
 def _same(weight: torch.Tensor, copy: np.ndarray) -> bool:

@@ -14,6 +14,9 @@ EDITS = "edits"
 
 FIELDS = ("prompt", "answer", "group")
 
+PLACEHOLDERS = {"prompt": "WRITE a question of this group:", "answer": " its answer"}
+"""What stands in a file that was begun for the user."""
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -32,7 +35,8 @@ def read_prompts(path: Path) -> list[Prompt]:
     """The prompts of a JSON-lines file; empty lines are skipped.
 
     Raises: ValueError, one line that names the file, the line and the remedy, for a line that is not an
-    object of texts, lacks a field or has an unknown one, an answer that is empty, or a file without prompts.
+    object of texts, lacks a field or has an unknown one, an answer that is empty, a placeholder, or a file
+    without prompts.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -43,6 +47,11 @@ def read_prompts(path: Path) -> list[Prompt]:
     if not prompts:
         raise ValueError(f'{path} holds no prompts; write lines like {{"prompt": "2 + 2 =", "answer": " 4"}}')
     return prompts
+
+
+def started(groups: Sequence[str]) -> str:
+    """A file of prompts to fill in: a line for each group."""
+    return "".join(json.dumps({**PLACEHOLDERS, "group": group}) + "\n" for group in groups)
 
 
 def groups(prompts: Sequence[Prompt]) -> list[str]:
@@ -69,6 +78,11 @@ def _read(path: Path, number: int, line: str) -> Prompt:
             raise ValueError(f"{where} has a field {name!r}; known are {', '.join(FIELDS)}")
         if not isinstance(value, str):
             raise ValueError(f"{where}: {name!r} must be a text, found {json.dumps(value)}")
+    for name, text in PLACEHOLDERS.items():
+        if item[name].strip() == text.strip():
+            raise ValueError(
+                f"{where}: {name} is still the placeholder {text!r}: write your own in its place"
+            )
     if not item["answer"]:
         raise ValueError(f"{where} has an empty answer: there is nothing to predict")
     return Prompt(item["prompt"], item["answer"], item.get("group") or EDITS, number)

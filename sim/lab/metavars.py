@@ -14,8 +14,8 @@ from tyro.constructors import (
     PrimitiveTypeInfo,
 )
 
-SEVERAL = re.compile(r"\[?(\{[^{}]*\}|\w+) \[\1 \.\.\.\]\]?")
-"""One or more of a kind, as tyro writes it."""
+SEVERAL = re.compile(r"\[?(\{[^{}]*\}|\w+) \[(?:\1 )?\.\.\.\]\]?")
+"""One or more of a kind, as tyro writes it; a long one only once."""
 
 
 def shortened(metavar: str) -> str:

@@ -3,6 +3,7 @@
 ``merge("ties", [first, second], density=0.5, rank=8)`` merges one module, ``merge_adapters`` whole adapters.
 ``merge_folders("A", "B", method="ties").write("DIR")`` does what
 ``python -m sim.merge A B --method ties --out DIR`` does. A method is one function in ``methods``.
+``check.check_merge`` says whether a merge that somebody made is the exact one.
 """
 
 from sim.merge import methods

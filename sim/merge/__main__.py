@@ -12,6 +12,7 @@ import tyro
 from sim.lab.cli import run_command
 from sim.merge import METHODS, Method
 from sim.merge.adapters import truncation_loss
+from sim.merge.check import Check, check_merge
 from sim.merge.entry import check_weights, cut_off, merged, notes_on
 from sim.merge.layouts import parse_renames, read_adapters
 from sim.merge.peft.rounding import MOST, share
@@ -38,13 +39,19 @@ class MergeCommand:
 
     Examples:
     * python -m sim.merge A B --method sum --out merged
-    * python -m sim.merge A B --method ties --option density=0.3 --weight 1 0.5 --out merged
+    * python -m sim.merge A --check MERGED --base BASE
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
-    """One or more PEFT folders (adapter_config.json, adapter_model.safetensors). Never modified."""
-    out: Path
+    """One or more PEFT folders (adapter_config.json, adapter_model.safetensors), or ids of the Hugging Face
+    hub (org/name). Never modified."""
+    out: Path | None = None
     """The folder to write. It must not exist, or be empty."""
+    check: Path | None = None
+    """Write nothing, and say whether this is the exact merge: an adapter, or a whole model with --base. One
+    adapter without a method is compared with all its parts: DoRA, biases, saved modules."""
+    base: Path | None = None
+    """Folder of the base model, for --check of a whole model."""
     method: Annotated[str, tyro.conf.arg(help=_method_table())] = ""
     recipe: Path | None = None
     """A recipe.yaml, as it lies beside every merge: in place of adapters, method and all other options."""
@@ -91,10 +98,15 @@ def main(command: MergeCommand) -> None:
     """Read, merge, write; prints what was done. Raises ValueError with one line for anything wrong."""
     if command.recipe is not None:
         command = followed(command)
+    if command.check is not None:
+        print(verify(command))
+        return
     if not command.method:
         raise ValueError("give --method NAME, or --recipe FILE; python -m sim.merge --help has two examples")
     if not command.adapters:
         raise ValueError("give at least one adapter folder to merge")
+    if command.out is None:
+        raise ValueError("give --out DIR, the folder to write, or --check MERGED")
     options = parsed_options(command.method, command.option)
     check_weights(command.weight, len(command.adapters))
     adapters = read_adapters(command.adapters, parse_renames(command.rename))
@@ -118,15 +130,35 @@ def main(command: MergeCommand) -> None:
     )
 
 
+def verify(command: MergeCommand) -> Check:
+    """Whether ``--check`` is the merge that the command describes. Raises ValueError as ``check_merge``."""
+    if command.out is not None:
+        raise ValueError("--check writes nothing: leave --out away")
+    if not command.adapters:
+        raise ValueError("give at least one adapter folder to check a merge of")
+    return check_merge(
+        *command.adapters,
+        candidate=command.check,
+        base=command.base,
+        method=command.method,
+        weights=command.weight,
+        rename=parse_renames(command.rename),
+        rank=command.rank,
+        seed=command.seed,
+        options=parsed_options(command.method, command.option) if command.method else {},
+    )
+
+
 def followed(command: MergeCommand) -> MergeCommand:
     """The command that a recipe stands for. Raises ValueError if anything but --out is given beside it."""
     recipe = read_recipe(command.recipe)
-    if command != MergeCommand((), command.out, recipe=command.recipe):
+    goal = {"out": command.out, "check": command.check, "base": command.base}
+    if command != MergeCommand((), **goal, recipe=command.recipe):
         raise ValueError("--recipe says adapters, method and options itself: give it with --out and no other")
     return MergeCommand(
         tuple(map(Path, recipe.adapters)),
-        command.out,
-        recipe.method,
+        **goal,
+        method=recipe.method,
         weight=recipe.weights,
         rank=recipe.rank,
         option=tuple(f"{name}={value}" for name, value in recipe.options.items()),

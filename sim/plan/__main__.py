@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from sim.lab.cli import run_command
-from sim.plan.miniature import compared, seen
+from sim.plan.miniature import compared, domains, seen
 from sim.plan.ranks import Need, Plan, plan
 
 RANGE = (
@@ -57,7 +57,18 @@ def answer(result: Plan, lam: float, recall: float) -> list[str]:
     lines.append(
         f"train with cross entropy to a loss below {result.loss:.2g} (section 6, Cross-entropy; enough rank)"
     )
-    return [*lines, "", RANGE, _miniature(lam, recall)]
+    return [*lines, "", RANGE, *_domains(), _miniature(lam, recall)]
+
+
+def _domains() -> list[str]:
+    """The law's error where it was measured, by domain."""
+    rows = domains(compared())
+    widest = max(map(len, rows.index))
+    lines = [
+        f"  {name.ljust(widest)}  {'holds' if row['error'] <= TOLERANCE else 'fails'}, {row['error']:.2f}"
+        for name, row in rows.iterrows()
+    ]
+    return ["Mean error of recall in the miniature (F facts an adapter), by domain:", *lines]
 
 
 def _miniature(lam: float, recall: float) -> str:
@@ -66,8 +77,9 @@ def _miniature(lam: float, recall: float) -> str:
     needed = "no rank measured reached it" if run.rank is None else f"rank {run.rank} did"
     ends = ", ".join("more" if end is None else str(end) for end in (run.low, run.high))
     amount = "too much" if run.bias < 0 else "too little"
-    failure = f"the law fails there and asks for {amount}"
+    failure = f"the law fails there and asks for {amount}: train at the rank that did and measure"
     verdict = "the law holds there" if run.error <= TOLERANCE else failure
+    verdict += f"; over all ranks and lambdas it promises at most {max(run.excess, 0):.2f} too much"
     return (
         f"In the miniature (two adapters of {run.facts} overwrites, cross entropy, LoRA on every matrix) at "
         f"lambda {run.lam:g}: {needed} [{ends}]. Law and measurement differ by {run.error:.2f} on average: "

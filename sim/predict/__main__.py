@@ -20,15 +20,16 @@ class PredictCommand:
 
     The base, each adapter and a few merges are run; all others are predicted from these, and the most
     promising are run, until none that was not run is likely to be better. What is recommended was
-    measured. With two adapters all merges are run.
+    measured. With two adapters all merges are run. With one: what it adds to the base, what the base
+    loses, and what folding it into the base in bfloat16 changes.
 
     Examples:
     * python -m sim.predict A B --base BASE --prompts prompts.jsonl
-    * python -m sim.predict A B C --base BASE --prompts prompts.jsonl --objective worst --budget 40
+    * python -m sim.predict A --base BASE --prompts prompts.jsonl --protect untouched:0.02
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
-    """Two or more PEFT folders. Never modified."""
+    """One or more PEFT folders, or ids of the Hugging Face hub (org/name). Never modified."""
     base: Path
     """Folder of the base model as Hugging Face saves it, with its tokenizer."""
     prompts: Path

@@ -1,6 +1,5 @@
 """The best merge of a library on one's own base and prompts: some are run, the rest is predicted."""
 
-import functools
 import json
 import shlex
 import sys
@@ -31,6 +30,7 @@ from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.registry import METHODS
 from sim.predict.draw import draw
 from sim.predict.run import Runner, require_own
+from sim.predict.single import Fold, table_of_one, verdict_of_one
 from sim.predict.tables import Results, prediction_table, prompt_table
 from sim.predict.verdict import table, verdict
 
@@ -47,18 +47,23 @@ DAMAGE = 0.05
 @dataclass(frozen=True, repr=False)
 class Prediction(Result):
     """The best linear merge of a library on a base and prompts of one's own, as measured, and the prediction
-    of all others."""
+    of all others. fold: of one adapter alone, the base with it folded in."""
 
     results: Results
     notes: tuple[str, ...] = ()
+    fold: Fold | None = None
 
     @property
     def verdict(self) -> list[str]:
         """The best merge as measured, what is lost by it, how certain that is, the next command."""
+        if len(self.results.adapters) == 1:
+            return verdict_of_one(self.results, self.fold)
         return verdict(self.results)
 
     def table(self) -> pd.DataFrame:
         """Accuracy by group, of the merges that the verdict speaks of."""
+        if len(self.results.adapters) == 1:
+            return table_of_one(self.results, self.fold)
         return table(self.results)
 
     def figure(self) -> Figure:
@@ -89,7 +94,9 @@ def predict_merges(
     device: str | None = None,
     rename: Mapping[str, str] | None = None,
 ) -> Prediction:
-    """Find the best linear merge of two or more PEFT adapters on a base, with few runs.
+    """Find the best linear merge of PEFT adapters on a base, with few runs; of one, its best strength.
+
+    One adapter is also folded into its base in bfloat16 (``single.Fold``).
 
     Args:
         adapters: PEFT folders. base: folder of a Hugging Face causal language model.
@@ -106,8 +113,8 @@ def predict_merges(
     """
     start = time.monotonic()
     base, prompts, out = Path(base), Path(prompts), Path(out)
-    if len(adapters) < 2:
-        raise ValueError(f"a merge has at least two adapters, not {len(adapters)}")
+    if not adapters:
+        raise ValueError("give at least one adapter folder")
     if batch_size < 1:
         raise ValueError(f"--batch-size is {batch_size}: give 1 or more")
     unknown = [name for name in methods if name not in METHODS]
@@ -141,12 +148,17 @@ def predict_merges(
         extra = [_method(library, name, out) for name in methods]
         loaded = model.load(base, [*library, *extra], dtype, device)
         items, remarks = questions(loaded.tokenizer, lines, loaded.longest, loaded.rows)
-    asking = functools.partial(with_extra("sim.predict._ask").ask, loaded)
+    ask = with_extra("sim.predict._ask").ask
+
+    def asking(items, weights, rivals, advance):  # a column beyond the adapters only names a run
+        return ask(loaded, items, weights[:, : loaded.count], rivals, advance)
+
     folders = tuple(str(adapter.path) for adapter in library)
     with Runner(out, config, items, batch_size, asking) as runner:
         results = _searched(runner, every, first, lams, budget, [line.group for line in lines], aim, methods)
+        fold = _fold(runner, loaded) if count == 1 else None
     results = Results(folders, tuple(lines), tuple(items), **results)
-    prediction = Prediction(results, (*notes, *loaded.notes, *remarks))
+    prediction = Prediction(results, (*notes, *loaded.notes, *remarks), fold)
     facts = {"base": str(base), "prompts": str(prompts), "device": str(loaded.model.device)}
     seconds = round(time.monotonic() - start, 1)  # of this sitting
     _write(prediction, out, {**facts, "seconds": seconds, "config": config})
@@ -195,6 +207,17 @@ def _searched(runner, every, first, lams, budget, of, aim, methods) -> dict[str,
         "path": tuple(path),
         "methods": dict(zip(methods, other.lead, strict=True)) if methods else {},
     }
+
+
+def _fold(runner: Runner, loaded: Any) -> Fold | None:
+    """The prompts on the base with the adapter folded in, which spends the model; None if it is packed."""
+    losses = with_extra("sim.hf._model").fold(loaded)
+    if losses is None:
+        return None
+    runner.phase = "folded"
+    weights = np.zeros((1, loaded.count + 1))
+    weights[0, -1] = 1
+    return Fold(runner.run(weights).lead[0], losses)
 
 
 def _method(library: Sequence[Adapter], name: str, out: Path) -> Adapter:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from sim.explore.page import page as explorer
 from sim.figures.gallery import ordered
+from sim.hf.extra import installed, with_extra
 from sim.site import _merges
 from sim.site._notebooks import executed, still
 
@@ -38,7 +39,7 @@ TEXTS = {
 
 NAVIGATION = """\
 * [Start](index.md)
-* [Theory](theory.md)
+{questions}* [Theory](theory.md)
 * Figures
     * [Claims](figures/CLAIMS.md)
     * [What does not hold](figures/EXCEPTIONS.md)
@@ -145,6 +146,8 @@ def generate() -> None:
     if merges:
         write("figures/merges.md", merges)
     write("figures/explorer.html", explorer())
+    if installed():
+        write("questions.md", with_extra("sim.site.questions._answers").page())
     # MathJax as a package ships it, so that formulas need no network; its menus' translations left out.
     mathjax = Path(importlib.util.find_spec("jupyter_server_mathjax").origin).parent / "static"
     for path in mathjax.rglob("*"):
@@ -161,6 +164,7 @@ def generate() -> None:
         write(f"api/{room}.md", content)
     api = [f"    * [{room}](api/{room}.md)" for room in pages]
     navigation = NAVIGATION.format(
+        questions="* [What people ask](questions.md)\n" if installed() else "",
         merges="    * [Predicted and measured](figures/merges.md)\n" if merges else "",
         notebooks="\n".join(notebooks),
         reference="\n".join(api),

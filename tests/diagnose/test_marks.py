@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from sim.diagnose import diagnose
-from sim.diagnose.base.fold import intruders, rounding_loss
+from sim.diagnose.base.fold import folded, intruders, rounding_loss
 from sim.diagnose.marks import alarms, marks, next_command
 from sim.diagnose.verdict import verdict
 from sim.diagnose.write import begun, write
@@ -45,13 +45,20 @@ def changed(adapter, change):
     return Adapter(Path("x"), {}, {name: change(update) for name, update in adapter.modules.items()})
 
 
-def test_fifty_healthy_pairs_give_no_alarm():
-    """Ranks, alphas, numbers and shapes of modules and seeds vary; spectra fall as those of training do."""
-    rng = np.random.default_rng(9)
+@pytest.fixture(scope="module")
+def healthy():
+    """Fifty pairs with their reports. Ranks, alphas, shapes, numbers of modules and seeds vary; spectra fall
+    as those of training do."""
+    rng, pairs = np.random.default_rng(9), []
     for seed in range(50):
         shapes = [tuple(rng.choice([96, 160], 2)) for _ in range(rng.integers(1, 4))]
         adapters = pair(seed, int(rng.choice([4, 6, 8, 12])), float(rng.choice([4, 8, 16, 32])), shapes)
-        report = diagnose(adapters)
+        pairs.append((adapters, diagnose(adapters)))
+    return pairs
+
+
+def test_fifty_healthy_pairs_give_no_alarm(healthy):
+    for seed, (_, report) in enumerate(healthy):
         assert report["warnings"] == [] and alarms(report) == []
         table = marks(report)
         assert set(table["mark"]) == {"good", "unknown"}, (seed, table)
@@ -61,6 +68,34 @@ def test_fifty_healthy_pairs_give_no_alarm():
             "intruder dimensions among the 10 largest",
         ]
         assert verdict(report)[0].startswith("Merge them by ")
+
+
+def base_of(rng, adapters, ratio, folder):
+    """A base of falling spectra beside which the first adapter's updates have this share of the norm."""
+    tensors = {}
+    for name, update in adapters[0].modules.items():
+        out, size = dense(update).shape
+        count = min(out, size)
+        left, right = (np.linalg.qr(rng.normal(size=(side, count)))[0] for side in (out, size))
+        matrix = (left * np.arange(1, count + 1) ** -0.5) @ right.T
+        matrix *= np.linalg.norm(dense(update)) / np.linalg.norm(matrix) / ratio
+        tensors[f"{name}.weight"] = matrix.astype(ml_dtypes.bfloat16)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+def test_fifty_healthy_pairs_on_their_base_give_no_alarm(healthy, tmp_path):
+    """Updates of 1% to 6% of the base's norm; at half of it an intruder is seen in nearly all."""
+    rng, seen = np.random.default_rng(1), 0
+    for seed, (adapters, report) in enumerate(healthy):
+        base = base_of(rng, adapters, float(rng.uniform(0.01, 0.06)), tmp_path)
+        table = marks({**report, "total": {**report["total"], **folded(adapters, base)}})
+        assert set(table["mark"]) == {"good"}, (seed, table)
+        if seed % 5 == 0:
+            strong = folded(adapters, base_of(rng, adapters, 0.5, tmp_path))
+            table = marks({**report, "total": {**report["total"], **strong}})
+            seen += table.loc["intruder dimensions among the 10 largest", "mark"] == "bad"
+    assert seen >= 8
 
 
 def nearly_opposite(update):
@@ -177,6 +212,14 @@ def test_where_runs_come_next_a_file_of_prompts_is_begun_and_never_replaced(tmp_
         f"python -m sim.predict a0 x --base BASE --prompts {tmp_path / 'prompts.jsonl'}"
     )
     assert path.read_text() == begun(report)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["group"] for line in lines] == ["adapter 1", "adapter 2", "untouched"]
+    with pytest.raises(ValueError, match="line 1: prompt is still the placeholder 'WRITE a question of this"):
+        read_prompts(path)
+    path.write_text(json.dumps({**lines[0], "prompt": "my question"}))
+    with pytest.raises(ValueError, match="line 1: answer is still the placeholder ' its answer': write"):
+        read_prompts(path)
+    path.write_text("".join(json.dumps({**line, "prompt": "q", "answer": " a"}) + "\n" for line in lines))
     assert groups(read_prompts(path)) == ["adapter 1", "adapter 2", "untouched"]
     path.write_text("mine")
     write(report, tmp_path)

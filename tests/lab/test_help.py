@@ -1,5 +1,6 @@
 """What commands say: help texts that read, missing options, folders that are files."""
 
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,13 @@ import pytest
 from sim.lab import cli, files
 from sim.lab.metavars import shortened
 
-COMMANDS = ("plan", "merge", "diagnose", "predict", "record", "sweep", "figures", "explore", "bench", "lm")
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+    for path in (ROOT / "sim").rglob("*.py")
+    if re.search(r"^    (cli\.)?run_command\(", path.read_text(), re.M)
+)
+"""Every module that is a command."""
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,7 @@ COMMANDS = ("plan", "merge", "diagnose", "predict", "record", "sweep", "figures"
         ("{None}|{[STR [STR ...]]}", "STR ..."),
         ("{None,float32,bfloat16}", "{float32,bfloat16}"),
         ("[{own,shared} [{own,shared} ...]]", "{own,shared} ..."),
+        ("[{a,b} [...]]", "{a,b} ..."),
         ("INT", "INT"),
     ],
 )
@@ -28,9 +36,13 @@ def test_metavars(metavar, short):
     assert shortened(metavar) == short
 
 
+def test_every_command_is_there():
+    assert {"sim.merge", "sim.plan.miniature", "sim.lm", "sim.sweep"} <= set(COMMANDS) and len(COMMANDS) >= 12
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_text_reads_and_has_two_examples(name, command):
-    code, out, _ = command(f"sim.{name}", "--help")
+    code, out, _ = command(name, "--help")
     assert code == 0 and "[[" not in out and "{None" not in out
     assert sum(line.startswith("* python -m sim.") for line in out.splitlines()) == 2
 

@@ -7,7 +7,7 @@ import pytest
 from sim.one_layer.config import for_rank
 from sim.one_layer.experiment import run
 from sim.plan import plan
-from sim.plan.miniature import compared, seen
+from sim.plan.miniature import compared, domains, seen
 from sim.plan.ranks import TAIL, inserting, largest_loss, overwriting, smallest, storing
 from sim.twins import starvation
 from theory.cross_entropy import loss_for_library
@@ -103,6 +103,22 @@ def test_the_miniature_table():
     assert seen(0.25, 0.9, table).rank is None
 
 
+def test_the_law_holds_in_two_domains_and_nowhere_promises_too_much():
+    """Measured in the miniature; in the other two domains it asks for more rank than is needed."""
+    table = compared()
+    rows = domains(table)
+    assert rows["rows"].sum() == len(table) and len(rows) == 4
+    strong = table[(table["rank"] >= 16) & (table["lam"] > 0.5)]
+    name = "rank from F on, lambda above 1/2"
+    assert rows.loc[name, "rows"] == len(strong)
+    assert rows.loc[name, "error"] == pytest.approx((strong["predicted"] - strong["measured"]).abs().mean())
+    weak = table[(table["rank"] < 16) & (table["lam"] < 0.5)]
+    assert rows.loc["rank below F, lambda below 1/2", "excess"] == weak["error"].max()
+    assert list(rows["error"] <= TOLERANCE) == [True, True, False, False]
+    assert rows["excess"].max() <= TOLERANCE + 1e-9
+    assert seen(0.5, 0.9, table).excess == table["error"].max()
+
+
 def test_the_command(command):
     code, out, _ = command("sim.plan", "--facts", 200, "--adapters", 3, "--lam", 0.5)
     assert code == 0
@@ -112,6 +128,8 @@ def test_the_command(command):
     assert any(f"rank {need.rank} [{need.low}, {need.high}]" in line and "6b" in line for line in lines)
     assert any("joint adapter" in line and "600 facts" in line for line in lines)
     assert "the law fails there and asks for too much" in lines[-1]  # the miniature is trained further
+    assert "it promises at most 0.05 too much" in lines[-1]
+    assert sum("  holds, 0.0" in line for line in lines) == 2
     code, out, _ = command("sim.plan", "--facts", 200, "--adapters", 4)
     assert code == 0 and "4 adapters at lambda 0.25" in out and "average of 2 adapters" in out
     assert "the law holds there" in out.splitlines()[-1]  # nothing survives, as it says

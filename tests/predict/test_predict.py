@@ -359,6 +359,6 @@ class TestCommand:
         code, _, err = command(module, *FOLDERS, *options, *more)
         assert code == 2 and message in err and err.count("\n") == 1, err
 
-    def test_one_adapter_is_no_merge(self, options, command):
-        code, _, err = command("sim.predict", FOLDERS[0], *options)
-        assert code == 2 and "at least two adapters, not 1" in err
+    def test_an_adapter_is_needed(self, options, command):
+        code, _, err = command("sim.predict", *options)
+        assert code == 2 and "give at least one adapter folder" in err

@@ -4,15 +4,15 @@ An intruder dimension is a left singular vector of W + Delta W, among the ``TOP`
 of W: its largest |cosine| to these is below ``LIKE`` (Shuttleworth et al. 2024, arXiv 2410.21228).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
 
 from sim.merge import Adapter
+from sim.merge.check.shards import read_tensor, shards, spelled
 from theory.lowrank import dense
 
 TOP = 10
@@ -30,31 +30,13 @@ def read_matrices(base: Path, names: Sequence[str]) -> dict[str, Float[np.ndarra
 
     Raises: ValueError, one line, for a folder without safetensors or with none of the modules.
     """
-    shards, keys = sorted(base.glob("*.safetensors")), {}
-    if not shards:
-        raise ValueError(f"--base {base} holds no safetensors file: give the folder of the base model")
-    try:
-        for shard in shards:
-            with safe_open(shard, framework="flax") as file:
-                keys |= dict.fromkeys(file.keys(), shard)
-        places = {name: _key(name, keys) for name in names}
-        there = [name for name in names if places[name]]
-        if not there:
-            raise ValueError(f"--base {base} has no module {names[0]}: it is another model")
-        chosen = [there[i] for i in np.unique(np.linspace(0, len(there) - 1, MODULES).astype(int))]
-        matrices = {}
-        for name in chosen:
-            with safe_open(keys[places[name]], framework="flax") as file:
-                matrices[name] = np.asarray(file.get_tensor(places[name])).astype(np.float32)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"--base {base} cannot be read ({error}): fetch it again") from None
-    return matrices
-
-
-def _key(name: str, keys: Mapping[str, Path]) -> str:
-    """The base's key of a module: bare models and those with a head differ by a first word."""
-    spellings = (f"{name}.weight", f"model.{name}.weight", f"{name.partition('.')[2]}.weight")
-    return next((key for key in spellings if key in keys), "")
+    keys = shards(base, "--base")
+    places = {name: spelled(f"{name}.weight", keys) for name in names}
+    there = [name for name in names if places[name]]
+    if not there:
+        raise ValueError(f"--base {base} has no module {names[0]}: it is another model")
+    chosen = [there[i] for i in np.unique(np.linspace(0, len(there) - 1, MODULES).astype(int))]
+    return {name: read_tensor(keys, places[name]).astype(np.float32) for name in chosen}
 
 
 def rounding_loss(matrix: Float[np.ndarray, "out in"], delta: Float[np.ndarray, "out in"]) -> float:

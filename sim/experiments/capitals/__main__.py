@@ -24,6 +24,10 @@ class CapitalsCommand:
     """Ask a base for the capital of every country, and write what it says as a table (a few minutes).
 
     Needs the extras hf and atlas. The world "capitals" reads the table that comes with the project.
+
+    Examples:
+    * python -m sim.experiments.capitals --out capitals.csv
+    * python -m sim.experiments.capitals --base BASE --out capitals.csv
     """
 
     base: Path | None = None

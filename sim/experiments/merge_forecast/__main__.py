@@ -46,7 +46,6 @@ class TestBedCommand:
 
     Examples:
     * python -m sim.experiments.merge_forecast prepare check train measure
-    * python -m sim.experiments.merge_forecast pairs score --out runs/merge_forecast
     * python -m sim.experiments.merge_forecast miniature --out runs/merge_miniature
     """
 

@@ -5,7 +5,7 @@ another tool or of a later PEFT is refused by name, because skipping it would me
 """
 
 import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,13 @@ from sim.merge.peft.jsontext import parse_json
 from sim.merge.peft.keys import FOLD
 
 CONFIG = "adapter_config.json"
+
+LORA = "LORA"
+CONVERTIBLE = ("LOHA", "LOKR")
+"""Kinds of PEFT that ``sources._convert`` makes low-rank updates of."""
+
+MADE_FROM = "made_from"
+"""The field of an adapter's configuration that says what it was converted from; never written."""
 
 LARGEST = 1e9
 """A rank or an alpha beyond this is damage."""
@@ -80,18 +87,23 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
 """Fields that are read or handed on -> whether a value is what PEFT writes there, and what that is."""
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path, kinds: Sequence[str] = (LORA,)) -> dict[str, Any]:
     """The configuration in an adapter's folder, every field that is read of the kind that it should be.
 
-    Raises: ValueError, one line that names the file and the remedy, if it is not that of a LoRA.
+    kinds: the values of ``peft_type`` that will do; of others than LoRA nothing more is read.
+    Raises: ValueError, one line that names the file and the remedy, if it is of another kind.
     """
     file = path / CONFIG
     config = _parse(file)
     if isinstance(config, dict) and "lora_parameters" in config:
         raise ValueError(f"{file} is in the MLX format, not PEFT's: convert the adapter to PEFT first")
-    if not isinstance(config, dict) or config.get("peft_type", "LORA") != "LORA":
+    if not isinstance(config, dict) or config.get("peft_type", LORA) not in kinds:
         kind = config.get("peft_type") if isinstance(config, dict) else type(config).__name__
-        raise ValueError(f"{file}: peft_type is {reprlib.repr(kind)}; only LORA adapters can be merged")
+        raise ValueError(
+            f"{file}: peft_type is {reprlib.repr(kind)}; only {', '.join(kinds)} adapters can be read"
+        )
+    if config.get("peft_type", LORA) != LORA:
+        return config
     for field, pattern in (("r", "rank_pattern"), ("lora_alpha", "alpha_pattern")):
         table = config.get(pattern) or {}
         if not isinstance(table, dict):

@@ -7,20 +7,22 @@ lora_B as (out, r); ``fan_in_fan_out`` only says how the base weight is laid out
 """
 
 import contextlib
+import importlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from sim.merge.peft.config import CONFIG, read_config, refuse_more_than_low_rank
+from sim.merge.peft.config import CONFIG, CONVERTIBLE, LORA, read_config, refuse_more_than_low_rank
 from sim.merge.peft.experts import experts
 from sim.merge.peft.images import FORMATS, alphas, factors_of, linear, update_of
 from sim.merge.peft.keys import foreign, parsed
 from sim.merge.peft.scales import ranks_and_scales
 from sim.merge.peft.tensors import read_tensors
+from sim.merge.sources.hub import local
 from theory.lowrank import LowRank
 
 WEIGHTS = "adapter_model.safetensors"
@@ -66,15 +68,36 @@ def read_adapter(path: str | Path) -> Adapter:
     adapter or its files are damaged.
     """
     given = Path(path)
-    path = _located(given)
+    path = located(given)
     if image := _image_file(path):
         return _read_image(*image)
-    config = read_config(path)
+    config = read_config(path, (LORA, *CONVERTIBLE))
+    tensors = read_weights(path)
+    kind = config.get("peft_type", LORA)
+    adapter = adapter_of(path, config, tensors) if kind == LORA else _converted(path, tensors, kind)
+    notes = [f"{given}: read from {path.name}"] if path != given else []
+    return replace(adapter, note="; ".join([*notes, *filter(None, [adapter.note])]))
+
+
+def _converted(path: Path, tensors: Mapping[str, np.ndarray], kind: str) -> Adapter:
+    """An adapter of another kind, by PEFT's converter. Raises ValueError where that is not installed."""
+    try:
+        module = importlib.import_module("sim.merge.sources._convert")
+    except ImportError as error:
+        raise ValueError(
+            f"{path} is a {kind} adapter, and to make a LoRA of it {error.name} is needed: pip install "
+            "-e '.[hf]', or convert it by peft.save_as_lora elsewhere"
+        ) from None
+    return module.converted(path, tensors, kind)
+
+
+def adapter_of(path: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Adapter:
+    """The adapter of a folder's configuration and tensors. Raises ValueError as ``read_adapter`` does."""
     factors: dict[str, dict[str, np.ndarray]] = {}
     dropped: set[str] = set()
     copies: dict[str, np.ndarray] = {}
     types: set[str] = set()
-    for raw, tensor in _read(path / WEIGHTS).items():
+    for raw, tensor in tensors.items():
         if raw.endswith(COPY):
             copies[raw] = tensor
             continue
@@ -98,10 +121,8 @@ def read_adapter(path: str | Path) -> Adapter:
     modules: dict[str, LowRank] = {}
     for name, (rank, scale) in scales.items():
         modules |= _updates(path, config, name, factors[name], rank, scale)
-    notes = [f"{given}: read from {path.name}"] if path != given else []
-    if dropped:
-        notes.append(f"{path}: module names were read without {', '.join(sorted(dropped))}")
-    return Adapter(path, config, modules, "; ".join(notes), dtype=widest(types), copies=copies)
+    note = f"{path}: module names were read without {', '.join(sorted(dropped))}" if dropped else ""
+    return Adapter(path, config, modules, note, dtype=widest(types), copies=copies)
 
 
 def widest(types: Iterable[str]) -> str:
@@ -110,8 +131,12 @@ def widest(types: Iterable[str]) -> str:
     return next(iter(types)) if len(types) == 1 else "float64" if "float64" in types else "float32"
 
 
-def _located(path: Path) -> Path:
-    """The folder, or the only adapter one folder down (a checkpoint). Raises ValueError for several."""
+def located(path: Path) -> Path:
+    """The folder, that of an id of the hub (``local``), or the only adapter one folder down (a checkpoint).
+
+    Raises: ValueError for several, and as ``local`` does.
+    """
+    path = local(path)
     if not path.is_dir() or (path / CONFIG).exists():
         return path
     below = sorted(file.parent for file in path.glob(f"*/{CONFIG}"))
@@ -164,7 +189,9 @@ def _read_image(file: Path, kind: str) -> Adapter:
     return Adapter(file, config, modules, dtype=widest(types))
 
 
-def _read(file: Path) -> dict[str, np.ndarray]:
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a PEFT folder. Raises ValueError if they are missing, a pickle or damaged."""
+    file = path / WEIGHTS
     if not file.is_file():
         if (file.parent / "adapter_model.bin").exists():
             raise ValueError(f"{file.parent} holds only a pickle (adapter_model.bin): save it as safetensors")

@@ -56,7 +56,7 @@ def parsed(raw: str, shape: Sequence[int] = ()) -> Key:
     module, and what to do.
     """
     dropped = [segment for segment in WRAPPERS if segment in raw.split(".")]
-    name = ".".join(segment for segment in raw.split(".") if segment not in WRAPPERS)
+    name = unwrapped(raw)
     plain = name.removeprefix("module.")
     bare = plain.removeprefix(PREFIX)
     if bare == plain:
@@ -70,6 +70,11 @@ def parsed(raw: str, shape: Sequence[int] = ()) -> Key:
     if factor[3]:
         dropped.append(f"the adapter name {factor[3]!r}")
     return Key(factor[1], factor[2], tuple(dropped))
+
+
+def unwrapped(raw: str) -> str:
+    """A name without the segments of ``WRAPPERS``."""
+    return ".".join(segment for segment in raw.split(".") if segment not in WRAPPERS)
 
 
 def is_vocabulary(module: str) -> bool:

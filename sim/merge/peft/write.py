@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from sim.lab import files
-from sim.merge.peft.config import CONFIG, TARGETS
+from sim.merge.peft.config import CONFIG, MADE_FROM, TARGETS
 from sim.merge.peft.experts import fused
 from sim.merge.peft.files import WEIGHTS, Adapter, widest
 from sim.merge.peft.images import FILE, image_bytes
@@ -94,7 +94,7 @@ def write_files(
         tensors[f"{PREFIX}{name}.lora_A.weight"] = np.ascontiguousarray(a)
         tensors[f"{PREFIX}{name}.lora_B.weight"] = np.ascontiguousarray(b)
     config = {
-        **sources[0].config,
+        **{field: value for field, value in sources[0].config.items() if field != MADE_FROM},
         **_targets(sources, modules),
         "r": rank,
         "lora_alpha": rank,
