@@ -3,11 +3,12 @@
 import functools
 from dataclasses import dataclass
 
-from sim.experiments.merge_forecast.claims import MODEL
 from sim.lab.figure import Source, committed
 
 AVERAGE, SUM = "average", "sum"
 LOW = 0.05
+RUN = "merge_forecast"
+"""The experiment whose committed tables are read."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +22,11 @@ class Worth:
 
 @functools.cache
 def worth(merge: str) -> Worth:
-    """Of the pairs of the test bed (``sim.experiments.merge_forecast``) that the files advise to merge.
+    """Of the pairs of the test bed, experiment ``merge_forecast``, that the files advise to merge.
 
     merge: "average" (lambda = 1/2) or "sum" (1). Each adapter of a pair counts.
     """
-    rows = Source(committed() / "experiments").summary(MODEL, "pairs_measured")
+    rows = Source(committed() / "experiments").summary(RUN, "pairs_measured")
     rows = rows[(rows["merge"] == merge) & rows["action"].isin([AVERAGE, SUM])]
     pairs = len(rows.drop_duplicates(["adapters", "design", "seed", "left", "right"]))
     return Worth(pairs, rows["answers"].median(), rows["answers"].quantile(LOW))
