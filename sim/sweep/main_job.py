@@ -25,8 +25,9 @@ WORLD_NAMES = (one_layer_part.WORLD, *WORLDS)
 
 DEFAULT_WORLDS = (one_layer_part.WORLD, "two_hop")
 
-SEEDS = {"quick": {one_layer_part.WORLD: 64, "": 8}, "paper": {one_layer_part.WORLD: 256, "": 20}}
-"""Seeds of each profile: of the one-layer model, and of every world of transformers ("")."""
+SEEDS = {"quick": {one_layer_part.WORLD: 32, "": 8}, "paper": {one_layer_part.WORLD: 256, "": 20}}
+"""Seeds of each profile: of the one-layer model, and of every world of transformers (""). A seed of the
+one-layer model tries its facts in many ways: with 32 no interval is wider than .07 at rank 4."""
 
 FAMILIES = {"quick": ("lora", "closed_form"), "paper": config.FAMILIES}
 """How adapters are made, by profile. The prediction of "closed_form" is as exact as that of "lora_last",
