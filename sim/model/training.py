@@ -76,10 +76,6 @@ class Schedule:
             self, steps=steps, rate=rate, warming=round(by * self.warming), cooling=round(by * self.cooling)
         )
 
-    def shortened(self, share: float) -> "Schedule":
-        """``lasting`` for a share of the steps, in whole ``LOOK``s, at the same rate."""
-        return self.lasting(LOOK * max(1, round(share * self.steps / LOOK)), self.rate)
-
     def rate_at(self, step: Int[Array, ""], end: Int[Array, ""]) -> Float[Array, ""]:
         """rate * min(1, (step + 1) / warming, (end - step) / cooling), for steps from 0 to end - 1."""
         up, down = (step + 1) / self.warming, (end - step) / self.cooling
