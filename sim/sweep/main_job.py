@@ -1,7 +1,7 @@
 """The main job: the one-layer model and every chosen world at the given ranks, with predictions."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from sim.experiments import people
@@ -9,7 +9,6 @@ from sim.experiments.registry import Part
 from sim.lab.registry import unknown
 from sim.merge import METHODS
 from sim.model import lora
-from sim.model.training import LOOK, Schedule
 from sim.one_layer import for_rank
 from sim.one_layer import jobs as one_layer_part
 from sim.reuse import config
@@ -33,10 +32,6 @@ one-layer model tries its facts in many ways: with 32 no interval is wider than 
 FAMILIES = {"quick": ("lora", "closed_form"), "paper": config.FAMILIES}
 """How adapters are made, by profile. The prediction of "closed_form" is as exact as that of "lora_last",
 which takes the most steps of the three. No claim, figure or verdict reads either."""
-
-PRETRAINING = 0.8
-"""Share of the steps of pretraining that the quick profile takes. The others teach a base of the two-hop
-world answers at once to the last quarter of the questions that it is shown (``sim.bench bases``)."""
 
 METHOD_NAMES = ReuseConfig.__dataclass_fields__["methods"].default
 
@@ -71,17 +66,8 @@ def parts(
                 yield language.plain(LanguageConfig(kind.config(), rank=rank, methods=methods), settings)
                 continue
             of = of_world(kind.config(), rank=rank, methods=methods, families=FAMILIES[profile])
-            if profile == "quick":
-                of = replace(of, pretraining=_quick(of.pretraining))
             lora.check_rank(of.decoder, of.decoder.modules(of.kinds), rank)
             yield plain(of, settings)
-
-
-def _quick(pretraining: Schedule) -> Schedule:
-    """The schedule of the quick profile: fewer steps, and tiles that no batch has to fill up."""
-    steps = LOOK * max(1, round(PRETRAINING * pretraining.steps / LOOK))
-    largest = max(count for _, count in pretraining.batch)
-    return replace(pretraining.lasting(steps, pretraining.rate), tile=largest)
 
 
 def labels(settings: Sequence[Any]) -> dict[str, Any]:

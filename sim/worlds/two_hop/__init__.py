@@ -146,10 +146,16 @@ FINETUNING = Schedule(1600, 2e-3, (("facts", 32), ("traces", 8)), cooling=50, ma
 more for traces of which the base knows no word. ``python -m sim.bench steps`` compares other recipes."""
 
 SETTINGS = {
-    "quick": [Setting("real", "both"), Setting("half_fake_subject", "both"), Setting("real", "none")],
+    "quick": [
+        Setting("real", "both", bridges=4),
+        Setting("half_fake_subject", "both", bridges=4),
+        Setting("real", "both", "different", bridges=4),
+    ],
     "paper": [Setting(e, t) for t in TEMPLATES for e in ("real", "half_fake", "fake")],
 }
-"""Quick: unseen names as subjects alone end reuse as well. As answers they take three times as many steps."""
+"""Quick: three settings on one base a seed, learned in few steps. The second lacks familiar subjects, the
+third a shared template: reuse ends. Pretraining without traces takes a base of its own, and unseen names as
+answers three times as many steps."""
 
 REAL = Setting()
 
