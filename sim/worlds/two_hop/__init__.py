@@ -153,8 +153,8 @@ SETTINGS = {
     ],
     "paper": [Setting(e, t) for t in TEMPLATES for e in ("real", "half_fake", "fake")],
 }
-"""Quick: four traces of other entities do nearly what 64 do (experiment bridges). Unseen names as subjects end
-reuse; as answers they do as well, and take three times as many steps to learn (experiment familiarity)."""
+"""Quick: four traces of other entities do nearly what 64 do (experiment bridges). Unseen names as subjects
+end reuse; as answers they do too, and take three times as many steps to learn (experiment familiarity)."""
 
 REAL = Setting()
 
