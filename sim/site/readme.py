@@ -1,6 +1,7 @@
-"""``python -m sim.site.readme``: write the generated blocks of README.md, the example and the costs.
+"""``python -m sim.site.readme``: write the generated blocks of README.md, the example and the costs, and of
+sim/bench/README.md, the recipes of training.
 
-They stand between markers; the rest of the page is written by hand. Its picture is ``figures/example.svg``.
+They stand between markers; the rest of the pages is written by hand. The picture is ``figures/example.svg``.
 """
 
 import json
@@ -8,6 +9,8 @@ import re
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+
+import pandas as pd
 
 from sim.figures import captions
 from sim.lab import files
@@ -128,22 +131,42 @@ def _device(devices: str) -> str:
     return re.sub(r"^(\d+) x cpu$", r"\1 cores", devices)
 
 
-def filled(text: str, blocks: Mapping[str, str]) -> str:
+def recipes(root: Path = ROOT) -> dict[str, str]:
+    """{benchmark of ``sim.bench.recipes``: its committed table}."""
+    return {name: _table(pd.read_csv(root / f"figures/bench/{name}.csv")) for name in ("steps", "bases")}
+
+
+def _table(rows: pd.DataFrame) -> str:
+    """A table in Markdown, numbers in three digits, empty cells where there are none."""
+    cells = [["" if pd.isna(value) else _digits(value) for value in row] for row in rows.to_numpy(object)]
+    lines = [[f"`{name}`" for name in rows], ["---"] * len(rows.columns), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _digits(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def filled(text: str, blocks: Mapping[str, str], page: str = "README.md") -> str:
     """The page with each block between its markers. Raises ValueError for a marker that is not there."""
     for name, block in blocks.items():
         begin, end = f"<!-- {name}: python -m sim.site.readme -->", f"<!-- end of {name} -->"
         if text.count(begin) != 1 or text.count(end) != 1:
-            raise ValueError(f"README.md must hold {begin} and {end} once each")
+            raise ValueError(f"{page} must hold {begin} and {end} once each")
         head, rest = text.split(begin)
         text = f"{head}{begin}\n{block}\n{end}{rest.split(end)[1]}"
     return text
 
 
 def write(root: Path = ROOT) -> None:
-    """Renew README.md's blocks and ``figures/example.svg``."""
-    page = root / "README.md"
+    """Renew the blocks of both pages and ``figures/example.svg``."""
     files.write_text(root / "figures" / "example.svg", picture())
-    files.write_text(page, filled(page.read_text(), {"example": sequences(), "costs": costs(root)}))
+    blocks = {
+        "README.md": {"example": sequences(), "costs": costs(root)},
+        "sim/bench/README.md": recipes(root),
+    }
+    for page, of_page in blocks.items():
+        files.write_text(root / page, filled((root / page).read_text(), of_page, page))
 
 
 if __name__ == "__main__":

@@ -15,13 +15,16 @@ PAGE = (ROOT / "README.md").read_text()
 
 
 def test_the_page_is_what_the_command_writes(tmp_path):
-    (tmp_path / "README.md").write_text(PAGE)
-    for folder in ("experiments", "costs"):
+    pages = {page: (ROOT / page).read_text() for page in ("README.md", "sim/bench/README.md")}
+    for page, text in pages.items():
+        (tmp_path / page).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / page).write_text(text)
+    for folder in ("experiments", "costs", "bench"):
         if (ROOT / "figures" / folder).exists():
             (tmp_path / "figures").mkdir(exist_ok=True)
             (tmp_path / "figures" / folder).symlink_to(ROOT / "figures" / folder)
     readme.write(tmp_path)
-    assert (tmp_path / "README.md").read_text() == PAGE
+    assert {page: (tmp_path / page).read_text() for page in pages} == pages
     assert (tmp_path / "figures/example.svg").read_text() == (ROOT / "figures/example.svg").read_text()
 
 
@@ -75,6 +78,21 @@ def test_costs_are_the_records_and_nothing_else(tmp_path):
         "| `python -m sim.sweep --rank 4` | 1 x H100 | 100 | 31 |  | 900 MB |",
         "| `python -m sim.sweep rank --profile paper` | 2 cores |  |  | 42 |  |",
     ]
+
+
+def test_recipes_are_their_tables_in_three_digits(tmp_path):
+    (tmp_path / "figures/bench").mkdir(parents=True)
+    for name in ("steps", "bases"):
+        (tmp_path / f"figures/bench/{name}.csv").write_text(
+            "recipe,rate,low\nAdam,0.002,35.6667\nMuon,0.01,\n"
+        )
+    table = [
+        "| `recipe` | `rate` | `low` |",
+        "| --- | --- | --- |",
+        "| Adam | 0.002 | 35.7 |",
+        "| Muon | 0.01 |  |",
+    ]
+    assert readme.recipes(tmp_path) == {name: "\n".join(table) for name in ("steps", "bases")}
 
 
 def test_a_lost_marker_is_an_error():
