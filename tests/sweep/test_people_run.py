@@ -82,6 +82,27 @@ def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, mon
     assert code == 2 and "another configuration" in err
 
 
+def test_capitals_end_to_end(tiny_llama, command, tmp_path):
+    """The quick profile: the second hop's adapter by itself, and the base's own loss of the first hop."""
+    code, _, err = command("sim.sweep", "capitals", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 0, err
+    rows = results(tmp_path, "capitals")
+    units = {f"capitals/{entities}/shared/seed000" for entities in ("familiar", "fake")}
+    assert set(rows["unit"]) == units and set(rows["world"]) == {"capitals"} and set(rows["facts"]) == {2}
+    models = set(zip(rows["library"], rows["method"], strict=True))
+    assert models == {
+        *(("single", name) for name in ("base", "hop1", "hop2", "joint")),
+        *(("parts", name) for name in ("average", "sum")),
+    }
+    base = rows[(rows["method"] == "base") & (rows["label"] == "familiar/shared")]
+    base = base.drop_duplicates("metric").set_index("metric")
+    gain = base.loc["hop1_loss", "predicted"] - base.loc["hop1_loss", "measured"]
+    np.testing.assert_allclose(base.loc["hop1_loss_gain", "measured"], gain, rtol=1e-4)
+    assert {"hop1", "untouched", "cot_hop1", "margin_cot_hop1", "direct_likeliest"} <= set(base.index)
+    second = rows[rows["method"] == "hop2"]
+    assert {"cot_answer", "hop1", "disturbance_cot_hop1"} <= set(second["metric"])
+
+
 def test_a_run_holds_what_single_adapters_say_of_it(tiny_llama, command, tmp_path):
     """Predictions beside every linear merge; margins, swings, disturbances and kappa, a row each."""
     code, _, err = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path)
