@@ -1,14 +1,16 @@
 """The report in words: what to do, what it loses, what would make it certain; and the numbers behind it."""
 
+import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sim.diagnose import worth
 from sim.diagnose.marks import alarms, next_command
 from sim.diagnose.recommend import TYPICAL
+from sim.lab.figure import Source, committed
 
 ASSUMED = (
     "assumes that each singular direction is one exact overwrite, margin 1 and swing 2, and that what others "
@@ -25,6 +27,10 @@ CERTAIN = (
     "the files tell neither the base's margin M nor each adapter's swing Delta on your prompts, and an edit "
     "stays iff lambda kappa rho Delta > M"
 )
+AVERAGE, SUM = "average", "sum"
+LOW = 0.05
+RUN = "merge_forecast"
+"""The experiment whose committed tables are read."""
 
 
 def verdict(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> list[str]:
@@ -45,8 +51,45 @@ def verdict(report: Mapping[str, Any], out: Path = Path("runs/diagnose")) -> lis
     elif advice["action"] in ("route", "train"):
         lines = f"{what[0].upper()}{what[1:]}. No common strength keeps {TYPICAL} of every adapter."
     else:
-        lines = f"{what[0].upper()}{what[1:]}. {worth.sentence(advice['lam'])}."
+        lines = f"{what[0].upper()}{what[1:]}. {worth_sentence(advice['lam'])}."
     return [lines, f"Next: {next_command(report, out)}"]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """Share of an adapter's answers that a merge of two keeps, over pairs: median and ``LOW`` quantile."""
+
+    pairs: int
+    median: float
+    low: float
+
+
+@functools.cache
+def worth(merge: str) -> Worth:
+    """Of the pairs of the test bed, experiment ``merge_forecast``, that the files advise to merge.
+
+    merge: "average" (lambda = 1/2) or "sum" (1). Each adapter of a pair counts.
+    """
+    rows = Source(committed() / "experiments").summary(RUN, "pairs_measured")
+    rows = rows[(rows["merge"] == merge) & rows["action"].isin([AVERAGE, SUM])]
+    pairs = len(rows.drop_duplicates(["adapters", "design", "seed", "left", "right"]))
+    return Worth(pairs, rows["answers"].median(), rows["answers"].quantile(LOW))
+
+
+def nearest_merge(lam: float) -> str:
+    """The merge that was run at the strength nearer to lam."""
+    return AVERAGE if lam <= 0.75 else SUM
+
+
+def worth_sentence(lam: float) -> str:
+    """What a merge at a strength near lam kept, in words."""
+    merge = nearest_merge(lam)
+    one = worth(merge)
+    return (
+        f"What is kept the files cannot tell: of {one.pairs} pairs of a language model that they advise to "
+        f"merge, the {merge} kept {one.median:.0%} of the answers of an adapter in the median, and less than "
+        f"{one.low:.0%} in one case of twenty"
+    )
 
 
 def reasons(report: Mapping[str, Any]) -> list[str]:

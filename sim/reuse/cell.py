@@ -9,7 +9,7 @@ import numpy as np
 
 from sim.lab.parallel import brief_program, program
 from sim.reuse import ask, forecast, library, pairs
-from sim.reuse.config import BASE, ReuseConfig
+from sim.reuse.config import BASE, ReuseConfig, same_merges
 
 
 def run(config: ReuseConfig, job: dict) -> dict:
@@ -34,6 +34,11 @@ def run(config: ReuseConfig, job: dict) -> dict:
         outcomes[name] = program(ask.ask, decoder)(model, world.probes)
         if config.losses:
             losses[name] = brief_program(ask.losses, decoder)(model, world.probes)
+
+    def repeat(name, other):
+        outcomes[other] = outcomes[name]
+        if config.losses:
+            losses[other] = losses[name]
 
     def at(*strengths):
         return np.tile(np.asarray(strengths, np.float32), (runs, 1))
@@ -62,7 +67,10 @@ def run(config: ReuseConfig, job: dict) -> dict:
             members = [factors[name] for name in names]
             if len(members) == 1:  # asked already, as a single adapter
                 continue
-            for method in config.methods:
+            for method, same in same_merges(config.methods, len(members)).items():
+                if same != method:
+                    repeat((family, label, same), (family, label, method))
+                    continue
                 model = brief_program(library.merged, config.rank, method)(base, members)
                 answer((family, label, method), model)
             for router in config.routers:

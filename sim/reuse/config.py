@@ -1,5 +1,6 @@
 """What a cell is: everything that decides its outcome, and its name."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,6 +134,17 @@ Model = tuple[str, str, str]
 """(family, library, method) of a model that is asked. Single adapters have the library "single"."""
 
 BASE: Model = ("", "single", "base")
+
+
+def same_merges(methods: Sequence[str], count: int) -> dict[str, str]:
+    """The first of the methods that makes the same update of ``count`` adapters as each one: by coefficient
+    where it is linear ("concat" is "sum"), else itself."""
+    first: dict[str | float, str] = {}
+    coefficients = {name: METHODS[name].coefficient for name in methods}
+    return {
+        name: first.setdefault(coefficient(count) if coefficient else name, name)
+        for name, coefficient in coefficients.items()
+    }
 
 
 def linear_models(config: ReuseConfig, family: str, world: World) -> dict[Model, tuple[float, ...]]:

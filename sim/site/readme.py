@@ -1,7 +1,7 @@
 """``python -m sim.site.readme``: write the generated blocks of README.md and of sim/bench/README.md.
 
-They stand between markers: the quickstart with its output and the example in the one, the costs in the other.
-The rest is written by hand. The picture is ``figures/example.svg``.
+They stand between markers: the quickstart with its output and the example in the one, the costs and
+the recipes of training in the other. The rest is written by hand. The picture is ``figures/example.svg``.
 """
 
 import contextlib
@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
+
+import pandas as pd
 
 from sim.figures import captions
 from sim.lab import files
@@ -159,6 +161,22 @@ def quickstart() -> str:
     return f"{code}\n\n```text\n{output.getvalue().rstrip()}\n```"
 
 
+def recipes(root: Path = ROOT) -> dict[str, str]:
+    """{benchmark of ``sim.bench.recipes``: its committed table}."""
+    return {name: _table(pd.read_csv(root / f"figures/bench/{name}.csv")) for name in ("steps", "bases")}
+
+
+def _table(rows: pd.DataFrame) -> str:
+    """A table in Markdown, numbers in three digits, empty cells where there are none."""
+    cells = [["" if pd.isna(value) else _digits(value) for value in row] for row in rows.to_numpy(object)]
+    lines = [[f"`{name}`" for name in rows], ["---"] * len(rows.columns), *cells]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _digits(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
 def filled(text: str, blocks: Mapping[str, str], page: str = "README.md") -> str:
     """The page with each block between its markers. Raises ValueError for a marker that is not there."""
     for name, block in blocks.items():
@@ -175,7 +193,7 @@ def write(root: Path = ROOT) -> None:
     files.write_text(root / "figures" / "example.svg", picture())
     blocks = {
         "README.md": {"quickstart": quickstart(), "example": sequences()},
-        "sim/bench/README.md": {"costs": costs(root)},
+        "sim/bench/README.md": {"costs": costs(root), **recipes(root)},
     }
     for page, own in blocks.items():
         files.write_text(root / page, filled((root / page).read_text(), own, page))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.diagnose.worth import LOW, nearest, sentence, worth
+from sim.diagnose.verdict import LOW, nearest_merge, worth, worth_sentence
 from sim.lab.figure import TABLES
 
 ROWS = pd.read_csv(TABLES / "experiments" / "merge_forecast" / "pairs_measured.csv")
@@ -17,8 +17,8 @@ ROWS = pd.read_csv(TABLES / "experiments" / "merge_forecast" / "pairs_measured.c
 )
 def test_the_sentence_says_what_the_runs_of_the_nearer_strength_kept(lam, merge):
     answers = np.sort(ROWS["answers"][ROWS["merge"] == merge].to_numpy())
-    numbers = [int(word) for word in re.findall(r"\d+", sentence(lam))]
-    assert nearest(lam) == merge
+    numbers = [int(word) for word in re.findall(r"\d+", worth_sentence(lam))]
+    assert nearest_merge(lam) == merge
     assert numbers == [258, round(100 * np.median(answers)), round(100 * np.quantile(answers, LOW))]
 
 

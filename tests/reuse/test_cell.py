@@ -16,7 +16,7 @@ from sim.model import lora
 from sim.model.training import LOOK, MASTERY
 from sim.model.transformer import completion_logits, forward, init
 from sim.reuse import ask, cell, forecast, library, rows
-from sim.reuse.config import BASE, Cell, linear_models
+from sim.reuse.config import BASE, Cell, linear_models, same_merges
 from sim.worlds import Layout, Probe, Step
 from sim.worlds.two_hop import Setting
 from theory.lowrank import dense
@@ -64,6 +64,13 @@ def test_linear_models_take_their_coefficients_from_the_methods(tiny_world):
     # single adapters are an ingredient of the forecasts, and forecast only where logits are linear in them
     assert forecast.strengths(config, "lora", tiny_world) == [(0.25, 0.25), (0.5, 0.5), (1.0, 1.0)]
     assert (1.0, 0.0) in forecast.strengths(config, "lora_last", tiny_world)
+
+
+def test_merges_of_one_coefficient_are_one_model():
+    methods = ("average", "ties", "concat", "sum", "task_arithmetic", "svd")
+    own = {name: name for name in methods}
+    assert same_merges(methods, 2) == own | {"sum": "concat"}
+    assert same_merges(methods, 1) == own | {"sum": "average", "concat": "average"}
 
 
 def test_a_world_may_say_who_is_in_a_library(tiny_world):

@@ -20,7 +20,7 @@ def test_the_page_is_what_the_command_writes(tmp_path):
     for name, page in pages.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(page)
-    for folder in ("experiments", "costs"):
+    for folder in ("experiments", "costs", "bench"):
         if (ROOT / "figures" / folder).exists():
             (tmp_path / "figures").mkdir(exist_ok=True)
             (tmp_path / "figures" / folder).symlink_to(ROOT / "figures" / folder)
@@ -90,11 +90,26 @@ def test_the_page_opens_with_ten_lines_and_their_output_then_the_picture():
         printed.strip().split("\n")[-1],
     )
     assert merge.startswith("Merge them by ") and summary.startswith(
-        "average of 2 adapters: 90 modules, rank 8"
+        "average of 2 adapters: 210 modules, rank 2"
     )
     share = 1 - stats.beta.cdf(1 / 2, 20 / 2, 12 / 2)  # theory, section 6a
     assert last == f"rank 20 overwrites {share:.2f} of 32 facts"
     assert PAGE.index("![") > PAGE.index(last) and len(PAGE.splitlines()) <= 230
+
+
+def test_recipes_are_their_tables_in_three_digits(tmp_path):
+    (tmp_path / "figures/bench").mkdir(parents=True)
+    for name in ("steps", "bases"):
+        (tmp_path / f"figures/bench/{name}.csv").write_text(
+            "recipe,rate,low\nAdam,0.002,35.6667\nMuon,0.01,\n"
+        )
+    table = [
+        "| `recipe` | `rate` | `low` |",
+        "| --- | --- | --- |",
+        "| Adam | 0.002 | 35.7 |",
+        "| Muon | 0.01 |  |",
+    ]
+    assert readme.recipes(tmp_path) == {name: "\n".join(table) for name in ("steps", "bases")}
 
 
 def test_a_lost_marker_is_an_error():

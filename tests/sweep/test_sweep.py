@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import units_on_disk
+from conftest import tiny, units_on_disk
 
 from sim.experiments import EXPERIMENTS
 from sim.lab import parallel, store
@@ -57,6 +57,21 @@ def test_labels_are_what_tells_settings_apart():
     labels = main_job.labels([Setting("real", "none"), Setting("fake", "none")])
     assert list(labels) == ["real", "fake"] and labels["fake"].entities == "fake"
     assert list(main_job.labels([Setting("real", "none")])) == ["only"]
+
+
+def test_batches_have_room_for_what_the_data_hold_and_no_more():
+    few = [two_hop.Setting("real", template, bridges=4) for template in ("both", "none")]
+    of = tiny(two_hop.Config(), finetuning=two_hop.FINETUNING)
+    assert main_job.fitting(of, few).batch == (("facts", 32), ("traces", 4))  # the joint adapter has 32 facts
+    assert main_job.fitting(of, few[1:]).batch == (("facts", 32), ("traces", 1))
+    assert main_job.fitting(of, [two_hop.Setting("real", "both")]) == two_hop.FINETUNING
+
+
+def test_the_paper_profile_trains_by_the_schedules_of_its_world():
+    quick, paper = (next(main_job.parts([4], name, ("sum",), ("two_hop",))) for name in ("quick", "paper"))
+    assert paper.config.finetuning == two_hop.FINETUNING
+    assert quick.config.pretraining == paper.config.pretraining == two_hop.PRETRAINING
+    assert len({setting.pretraining for _, setting, _ in quick.cells}) == 2
 
 
 @pytest.mark.slow

@@ -146,9 +146,15 @@ FINETUNING = Schedule(1600, 2e-3, (("facts", 32), ("traces", 8)), cooling=50, ma
 more for traces of which the base knows no word. ``python -m sim.bench steps`` compares other recipes."""
 
 SETTINGS = {
-    "quick": [Setting("real", "both"), Setting("fake", "both"), Setting("real", "none")],
+    "quick": [
+        Setting("real", "both", bridges=4),
+        Setting("half_fake_subject", "both", bridges=4),
+        Setting("real", "none", bridges=4),
+    ],
     "paper": [Setting(e, t) for t in TEMPLATES for e in ("real", "half_fake", "fake")],
 }
+"""Quick: four traces of other entities do nearly what 64 do (experiment bridges). Unseen names as subjects
+end reuse; as answers they do too, and take three times as many steps to learn (experiment familiarity)."""
 
 REAL = Setting()
 
