@@ -61,6 +61,7 @@ MEMORY = 1.2e9
 """Bytes after which a worker gives back what it has compiled: between two files, or at half as much again."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items):
     """The tests of a file share a worker, as they share programs; files with slow tests come first."""
     slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
