@@ -83,7 +83,7 @@ def seeds_of(part):
     return 1 if isinstance(part, LanguagePart) else 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(160)
 def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypatch):
     """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -109,7 +109,7 @@ return [...document.querySelectorAll(links)].map(link => link.getAttribute("href
 
 
 @needs_browser
-@pytest.mark.slow
+@pytest.mark.slow(90)
 def test_the_site_is_built_and_a_browser_shows_it(tmp_path):
     """Without running the notebooks: nothing comes from elsewhere, formulas are set, pictures are there."""
     out = tmp_path / "site"
