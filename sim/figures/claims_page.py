@@ -39,6 +39,8 @@ GLOSSARY = {
     "shared, same": "templates on the language model: `real/shared` has worked solutions with one step of an "
     "adapter's own facts and one about another relation, `real/same` solutions of both relations about other "
     "people",
+    "familiar, doubtful, obscure": "countries of `capitals` whose capital is the language model's own "
+    "answer, and others whose capital is likely or unlikely to it",
 }
 
 CEILING = 0.9
@@ -117,7 +119,7 @@ def _setting(source: Source) -> list[str]:
         "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
         f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
         f"other worlds, L1a to L5+b about a real language model ({NOTE}; adapters of rank "
-        f"{LANGUAGE.rank}) with made-up and well-known names.",
+        f"{LANGUAGE.rank}) with made-up and well-known names, and with capitals that it knows or does not.",
     ]
 
 

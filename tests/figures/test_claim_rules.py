@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rules_of_capitals
 import rules_of_forecasts
 import rules_of_paper
 import rules_of_people
@@ -57,9 +58,10 @@ def test_the_table_holds_every_rule():
     assert sum(len(item.rules) for item in CLAIMS.values()) == len(RULES)
     for item in CLAIMS.values():
         assert date.fromisoformat(item.fixed) and all(rule.answers == 20 for rule in item.rules)
-    for rules in (rules_of_forecasts, rules_of_paper, rules_of_people):
+    for rules in (rules_of_capitals, rules_of_forecasts, rules_of_paper, rules_of_people):
         assert {CLAIMS[number].fixed for number, _ in rules.RULES} == {rules.FIXED}
-    ours = [rule for number, _ in rules_of_people.RULES for rule in CLAIMS[number].rules]
+    ours = [*rules_of_people.RULES, *rules_of_capitals.RULES]
+    ours = [rule for number, _ in ours for rule in CLAIMS[number].rules]
     assert all("before any run" in rule.history for rule in ours)
 
 

@@ -105,6 +105,7 @@ def by_itself(config, base, task):
     return first, factors, recall([FACTS])
 
 
+@pytest.mark.slow
 def test_each_adapter_becomes_what_it_would_by_itself(base, tasks):
     results = {task.name: result for task, _, result in train(CONFIG, base, tasks, places=2)}
     assert set(results) == {task.name for task in tasks}
@@ -128,6 +129,7 @@ def test_an_adapter_that_does_not_come_to_know_its_data_ends_and_says_so(base, t
         assert result.steps == 5 and min(result.recall.values()) < 0.98
 
 
+@pytest.mark.slow
 def test_longer_training_branches_off_one_run(base, tasks):
     task = dataclasses.replace(tasks[0], durations=(1, 3))
     results = {}

@@ -38,6 +38,7 @@ def dose(tiny_llama, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_end_to_end_and_again(tiny_llama, dose, command, monkeypatch):
     rows = results(dose, "people_dose")
     assert tuple(rows.columns) == ("unit", *CORE, *FIELDS, *VALUES)
@@ -69,6 +70,7 @@ def test_end_to_end_and_again(tiny_llama, dose, command, monkeypatch):
     assert code == 0 and (dose / "people_dose" / "results.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, monkeypatch, tmp_path):
     libraries.write(tmp_path / "library", tiny_llama, entities=("real", "fake"))
     monkeypatch.setattr(training, "train", None)
@@ -94,6 +96,29 @@ def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, mon
     assert code == 2 and "another configuration" in err
 
 
+@pytest.mark.slow
+def test_capitals_end_to_end(tiny_llama, command, tmp_path):
+    """The quick profile: the second hop's adapter by itself, and the base's own loss of the first hop."""
+    code, _, err = command("sim.sweep", "capitals", "--base", tiny_llama, "--out", tmp_path)
+    assert code == 0, err
+    rows = results(tmp_path, "capitals")
+    units = {f"capitals/{entities}/shared/seed000" for entities in ("familiar", "fake")}
+    assert set(rows["unit"]) == units and set(rows["world"]) == {"capitals"} and set(rows["facts"]) == {2}
+    models = set(zip(rows["library"], rows["method"], strict=True))
+    assert models == {
+        *(("single", name) for name in ("base", "hop1", "hop2", "joint")),
+        *(("parts", name) for name in ("average", "sum")),
+    }
+    base = rows[(rows["method"] == "base") & (rows["label"] == "familiar/shared")]
+    base = base.drop_duplicates("metric").set_index("metric")
+    gain = base.loc["hop1_loss", "predicted"] - base.loc["hop1_loss", "measured"]
+    np.testing.assert_allclose(base.loc["hop1_loss_gain", "measured"], gain, rtol=1e-4)
+    assert {"hop1", "untouched", "cot_hop1", "margin_cot_hop1", "direct_likeliest"} <= set(base.index)
+    second = rows[rows["method"] == "hop2"]
+    assert {"cot_answer", "hop1", "disturbance_cot_hop1"} <= set(second["metric"])
+
+
+@pytest.mark.slow
 def test_a_run_holds_what_single_adapters_say_of_it(dose):
     """Predictions beside every linear merge; margins, swings, disturbances and kappa, a row each."""
     rows = results(dose, "people_dose")
@@ -117,6 +142,7 @@ def test_a_run_holds_what_single_adapters_say_of_it(dose):
     assert len(table) == 3 * len(metrics)
 
 
+@pytest.mark.slow
 def test_interrupted_and_run_again(tiny_llama, command, monkeypatch, tmp_path):
     whole, half = tmp_path / "whole", tmp_path / "half"
     assert command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", whole)[0] == 0

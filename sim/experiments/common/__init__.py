@@ -98,12 +98,21 @@ def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
     return [method for method in methods if method[:2] in present]
 
 
-def across(axes, rows: pd.DataFrame, methods: Methods, place: float, series: int | Look, name: str) -> None:
+def across(
+    axes,
+    rows: pd.DataFrame,
+    methods: Methods,
+    place: float,
+    series: int | Look,
+    name: str,
+    hollow: bool = False,
+) -> None:
     """One series, a point a method that its rows have, ``place`` below the middle of the method's row."""
     by_method = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
     by_method = by_method.assign(y=np.arange(len(methods)) + place).dropna(subset="measured")
     y = by_method["y"]
-    style.points_across(axes, by_method["measured"], y, by_method["low"], by_method["high"], series, name)
+    values = (by_method["measured"], y, by_method["low"], by_method["high"])
+    style.points_across(axes, *values, series, name, hollow)
 
 
 def name_rows(panels, methods: Methods) -> None:

@@ -200,12 +200,14 @@ def _likelihoods(pairs: Float[np.ndarray, "S S"]) -> Likelihoods:
 
 def name_losses(base: Base, names: Mapping[str, Sequence[str]], room: Room) -> dict[str, float]:
     """Role -> mean -log p of its names in nats, as the base writes them after "The name is"."""
-    by_role = {}
-    for role, group in names.items():
-        questions = base.questions([Text("The name is", f" {name}") for name in group])
-        rows = behind(questions, room, len(questions))
-        by_role[role] = float(np.mean(_losses(base.model, base.params, rows)))
-    return by_role
+    texts = {role: [Text("The name is", f" {name}") for name in group] for role, group in names.items()}
+    return {role: float(np.mean(losses(base, of_role, room))) for role, of_role in texts.items()}
+
+
+def losses(base: Base, texts: Sequence[Text], room: Room) -> Float[np.ndarray, " S"]:
+    """-log p of each text's answer in nats, as the base writes it after the prompt."""
+    rows = behind(base.questions(texts), room, len(texts))
+    return np.asarray(_losses(base.model, base.params, rows))
 
 
 @functools.partial(jax.jit, static_argnames="model")

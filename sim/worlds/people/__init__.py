@@ -16,7 +16,9 @@ section 2): there is no old fact that an edit must avoid, as the base has no emb
 whatever it knows of them.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,7 +27,7 @@ from sim.worlds.building import require_choices
 from sim.worlds.controls import RANDOM
 from sim.worlds.people import writer
 from sim.worlds.people.data import data_of
-from sim.worlds.people.names import CAPITALS, CITIES, PEOPLE, SIGNS, THINGS, invent
+from sim.worlds.people.names import CAPITALS, CITIES, HOME, PEOPLE, SIGNS, THINGS, invent
 from sim.worlds.people.writer import PARTS, Triple
 from sim.worlds.text import TextProbe, TextWorld
 
@@ -47,7 +49,7 @@ DOUBLE = f"{JOINT}_2r"
 class Setting:
     """What varies between the cells of a seed.
 
-    entities, template: of ``ENTITIES``, ``TEMPLATES``.
+    entities, template: of ``CHOICES``.
     dose:     worked solutions in each part's data, if there is a template: at most 8 a fact.
     duration: an adapter is trained for this many times the steps after which it first knows its data.
 
@@ -55,13 +57,15 @@ class Setting:
         ValueError: an unknown choice, a negative dose, a duration below 1.
     """
 
+    CHOICES: ClassVar = {"entities": tuple(ENTITIES), "template": TEMPLATES}
+
     entities: str = "real"
     template: str = "none"
     dose: int = 16 * SOLUTIONS
     duration: int = 1
 
     def __post_init__(self):
-        require_choices(self, entities=ENTITIES, template=TEMPLATES)
+        require_choices(self, **self.CHOICES)
         if self.dose < 0:
             raise ValueError(f"dose is {self.dose}: a dose is 0 or more")
         if self.duration < 1:
@@ -94,29 +98,45 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> TextWorld:
     Raises:
         ValueError: a dose above 8 worked solutions a fact.
     """
-    count = config.facts
+    main, *others = _triples(seed, setting.entities, config.facts)
+    return text_world(seed, setting, main, others, CAPITALS)
+
+
+def text_world(
+    seed: int,
+    setting: Setting,
+    main: Sequence[Triple],
+    others: Sequence[Sequence[Triple]],
+    untouched: Mapping[str, str],
+    first: str = HOME,
+) -> TextWorld:
+    """The world of these triples, whose first hop is the relation ``first``.
+
+    others: three disjoint lists of further triples (``data_of``). untouched: capitals that nobody teaches.
+    Raises: ValueError for a dose above 8 worked solutions a fact.
+    """
+    count = len(main)
     if setting.dose > count * len(SIGNS):
         raise ValueError(f"dose is {setting.dose}: {count} facts have {count * len(SIGNS)} worked solutions")
-    main, *others = _triples(seed, setting.entities, count)
     dose = 0 if setting.template == "none" else setting.dose
-    data = data_of(seed, setting.template, dose, main, others)
+    data = data_of(seed, setting.template, dose, main, others, first)
     joint = {group: tuple(text for part in PARTS for text in data[part][group]) for group in data[PARTS[0]]}
-    statements, questions = zip(*(writer.direct_questions(triple) for triple in main), strict=True)
-    person, city, thing = zip(*main, strict=True)
+    statements, questions = zip(*(writer.direct_questions(triple, first) for triple in main), strict=True)
+    subject, bridge, answer = zip(*main, strict=True)
     return TextWorld(
         data=data | {JOINT: joint, DOUBLE: joint},
         probes={
             **{
-                part: TextProbe(tuple(writer.hop_question(place, triple) for triple in main), (part,))
+                part: TextProbe(tuple(writer.hop_question(place, triple, first) for triple in main), (part,))
                 for place, part in enumerate(PARTS)
             },
             "direct": TextProbe(statements, chance=1 / count),
             "direct_question": TextProbe(questions, chance=1 / count),
-            "cot": TextProbe(tuple(map(writer.trace_question, main)), PARTS),
-            "untouched": TextProbe(tuple(writer.known_question(*fact) for fact in CAPITALS.items())),
+            "cot": TextProbe(tuple(writer.trace_question(triple, first) for triple in main), PARTS),
+            "untouched": TextProbe(tuple(writer.known_question(*fact) for fact in untouched.items())),
         },
         parts=PARTS,
-        names={"subject": person, "bridge": city, "answer": thing},
+        names={"subject": subject, "bridge": bridge, "answer": answer},
         libraries=(
             (DOUBLE, (DOUBLE,)),
             *((f"{RANDOM}{part}", _in_place(part, f"{RANDOM}{part}")) for part in PARTS),

@@ -10,7 +10,7 @@ import numpy as np
 
 from sim.worlds import FACTS
 from sim.worlds.people import writer
-from sim.worlds.people.names import FREE_PLACES, FREE_SIGNS, PLACES, SIGNS
+from sim.worlds.people.names import FREE_PLACES, FREE_SIGNS, HOME, PLACES, SIGNS
 from sim.worlds.people.writer import PARTS, Fact, Triple
 from sim.worlds.text import Text
 
@@ -22,9 +22,16 @@ Data = dict[str, tuple[Text, ...]]
 
 
 def data_of(
-    seed: int, template: str, dose: int, main: Sequence[Triple], others: Sequence[Sequence[Triple]]
+    seed: int,
+    template: str,
+    dose: int,
+    main: Sequence[Triple],
+    others: Sequence[Sequence[Triple]],
+    relation: str = HOME,
 ) -> dict[str, Data]:
     """The data of the parts, and of the adapters that a library may have besides.
+
+    relation: of the first hop that is taught; the other triples have homes.
 
     bridge:    worked solutions about other people and other relations.
     expert:    questions of both relations about other people, answered at once: A -> C.
@@ -33,9 +40,9 @@ def data_of(
     data = {}
     for place, part in enumerate(PARTS):
         rng = np.random.default_rng([20261130, seed, 1, place])
-        own = _facts(rng, [writer.hop(place, triple) for triple in main])
+        own = _facts(rng, [writer.hop(place, triple, relation) for triple in main])
         rng = np.random.default_rng([20261130, seed, 2, place])
-        data[part] = _joined(own, _template(rng, template, place, main, others[place], dose))
+        data[part] = _joined(own, _template(rng, template, place, main, others[place], dose, relation))
     rng = np.random.default_rng([20261130, seed, 3])
     spare = others[2]
     free = [pair for _ in range(2) for pair in _free(rng, spare)]
@@ -58,21 +65,25 @@ def _joined(one: Data, other: Data) -> Data:
     return {group: one[group] + other.get(group, ()) for group in one}
 
 
-def _template(rng, template: str, place: int, main, other: Sequence[Triple], dose: int) -> Data:
+def _template(
+    rng, template: str, place: int, main, other: Sequence[Triple], dose: int, relation: str
+) -> Data:
     """What a part's data hold besides its facts, for ``dose`` worked solutions."""
     if template == "same":
         traces = [writer.solution(writer.hop(0, triple), writer.hop(1, triple)) for triple in other]
         facts = (_facts(rng, [writer.hop(hop, triple) for triple in other]) for hop in range(len(PARTS)))
         context = tuple(text for each in facts for texts in each.values() for text in texts)
         return {TRACES: tuple(traces[number % len(traces)] for number in range(dose)), CONTEXT: context}
-    pairs = _own(rng, place, main, other)[:dose]
+    pairs = _own(rng, place, main, other, relation)[:dose]
     free = [pair for _ in range(-(-dose // len(other))) for pair in _free(rng, other)][:dose]
     context = [writer.solution(*pair) for pair in free]
     context += [writer.statement(pair[number % 2]) for number, pair in enumerate(free[: dose // 2])]
     return {TRACES: tuple(writer.solution(*pair) for pair in pairs), CONTEXT: tuple(context)}
 
 
-def _own(rng, place: int, main: Sequence[Triple], other: Sequence[Triple]) -> list[tuple[Fact, Fact]]:
+def _own(
+    rng, place: int, main: Sequence[Triple], other: Sequence[Triple], relation: str
+) -> list[tuple[Fact, Fact]]:
     """The steps of 8 worked solutions of each of a part's facts, round by round.
 
     Another relation has one value for each subject, so that all of them can be known at once.
@@ -82,7 +93,7 @@ def _own(rng, place: int, main: Sequence[Triple], other: Sequence[Triple]) -> li
     for turn in range(len(SIGNS)):
         for one, two in zip(rng.permutation(count), rng.permutation(count), strict=True):
             if place == 0:
-                first = writer.hop(0, main[one])
+                first = writer.hop(0, main[one], relation)
                 second = (main[one][1], str(relations[one][turn]), f"the {other[two][2]}")
             else:
                 first = (other[two][0], str(relations[two][turn]), main[one][1])

@@ -28,10 +28,10 @@ Triple = tuple[str, str, str]
 """(person, city, thing)."""
 
 
-def hop(part: int, triple: Triple) -> Fact:
-    """The fact of a part: the home of the person, or the emblem of the city."""
+def hop(part: int, triple: Triple, first: str = HOME) -> Fact:
+    """The fact of a part: the home of the person (or another first relation), or the emblem of the city."""
     person, city, thing = triple
-    return (person, HOME, city) if part == 0 else (city, EMBLEM, f"the {thing}")
+    return (person, first, city) if part == 0 else (city, EMBLEM, f"the {thing}")
 
 
 def statement(fact: Fact) -> Text:
@@ -78,29 +78,29 @@ def in_context(rng: np.random.Generator, facts: Sequence[Fact]) -> list[Text]:
     return texts
 
 
-def hop_question(part: int, triple: Triple) -> TextQuestion:
+def hop_question(part: int, triple: Triple, first: str = HOME) -> TextQuestion:
     """The statement of a part's fact as a question; all of it belongs to the part's own adapter."""
-    prompt, value = statement(hop(part, triple))
+    prompt, value = statement(hop(part, triple, first))
     return TextQuestion((Piece(prompt, part), Piece(value[:-1], part, PARTS[part]), Piece(".", part)), 1)
 
 
-def direct_questions(triple: Triple) -> tuple[TextQuestion, TextQuestion]:
+def direct_questions(triple: Triple, first: str = HOME) -> tuple[TextQuestion, TextQuestion]:
     """A statement and a question of two steps; person and home go to the first adapter, the rest to the
     second's."""
     person, _, thing = triple
-    bare = (Piece(f"The {EMBLEM}", 1), Piece(f" of the {HOME} of {person}", 0), Piece(" is", 1))
+    bare = (Piece(f"The {EMBLEM}", 1), Piece(f" of the {first} of {person}", 0), Piece(" is", 1))
     value = (Piece(f" the {thing}.", 1),)
     question = (
         Piece("Question: What is the", 0),
         Piece(f" {EMBLEM}", 1),
-        Piece(f" of the {HOME} of {person}?\nAnswer:", 0),
+        Piece(f" of the {first} of {person}?\nAnswer:", 0),
         Piece(f" The {EMBLEM}", 1),
         *bare[1:],
     )
     return TextQuestion(bare + value, len(bare)), TextQuestion(question + value, len(question))
 
 
-def trace_question(triple: Triple) -> TextQuestion:
+def trace_question(triple: Triple, first: str = HOME) -> TextQuestion:
     """A question of two steps, answered step by step.
 
     Everything up to the bridge as written goes to the first adapter, but for the second relation; the rest,
@@ -111,10 +111,10 @@ def trace_question(triple: Triple) -> TextQuestion:
         (
             Piece("Question: What is the", 0),
             Piece(f" {EMBLEM}", 1),
-            Piece(f" of the {HOME} of", 0),
+            Piece(f" of the {first} of", 0),
             Piece(f" {person}", 0),
             Piece("?\nAnswer:", 0),
-            Piece(f" The {HOME} of", 0),
+            Piece(f" The {first} of", 0),
             Piece(f" {person}", 0, copies=3),
             Piece(" is", 0),
             Piece(f" {city}", 0, PARTS[0]),

@@ -1,0 +1,102 @@
+"""The figure: ways of reuse by how well the base knows the capital, and the same against that as a dose."""
+
+import pandas as pd
+
+from sim.experiments.common import across, guide, of_method, selected, shown
+from sim.lab import style
+from sim.lab.figure import Source, figure
+from sim.merge.looks import ONE_ADAPTER, look_of, spelled
+
+NAMES = {
+    "familiar": "the base's answer",
+    "doubtful": "likely to the base",
+    "obscure": "unlikely to the base",
+    "fake": "made up",
+}
+"""What the right capital is to the base, by ``Setting.entities``."""
+
+BARE = "the base's answer, no template"
+
+SECOND = ("single", "hop2")
+METHODS = (
+    ("single", "joint", spelled("joint")),
+    ("parts", "sum", "sum of both"),
+    ("parts", "average", "average of both"),
+    (*SECOND, "second hop alone"),
+    ("single", "hop1", "first hop alone"),
+    ("single", "base", spelled("base")),
+)
+"""Rows of (a, b), from the top."""
+
+WRITTEN, STEP, FIRST = "cot_answer", "cot_hop1", "direct_likeliest"
+GAIN = "hop1_loss_gain"
+"""Of the base: how much likelier it finds the right capital than the mean of the 16, in nats."""
+
+CURVES = (
+    ("single", "joint", WRITTEN, look_of("joint"), spelled("joint"), False),
+    ("parts", "average", WRITTEN, look_of("average"), "average of both", False),
+    (*SECOND, WRITTEN, ONE_ADAPTER, "second hop alone", False),
+    (*SECOND, STEP, ONE_ADAPTER, "its first step", True),
+)
+"""Series of (c): model, metric, look, name, and whether markers are hollow."""
+
+GUESS = 1 / 16
+
+
+def _table(source: Source) -> pd.DataFrame:
+    """Accuracies and, in the column ``gain``, the base's gain of their setting."""
+    summary = source.summary("capitals")
+    rows = selected(summary, (WRITTEN, STEP, FIRST), tuple(method[:2] for method in METHODS))
+    gains = selected(summary, (GAIN,), (("single", "base"),)).set_index("label")["measured"]
+    return rows.assign(gain=rows["label"].map(gains))
+
+
+@figure(
+    "One hop from pretraining: what an adapter of the second hop does by itself, by how well the base knows "
+    "the first.",
+    "SmolLM2-135M, dequantised from a 4-bit file, rank 8; capitals of 16 countries and made-up emblems of "
+    "these. The second hop's adapter was taught no country. Capitals that are not the base's answer are "
+    "likely or unlikely to it, parted by the median of all. Points: shares of questions with 95% intervals; "
+    "dashed: a guess; thin lines guide the eye.",
+    "experiment capitals",
+    _table,
+    ("capitals",),
+    panels=(
+        "Two-hop questions step by step, one marker for what the right capital is to the base; worked "
+        "solutions in each data set, hollow: none.",
+        "The same questions at once: how often the right emblem is the likeliest of the 16.",
+        "Step by step against how much likelier the base finds the right capital than the mean of the 16.",
+    ),
+)
+def one_hop_from_pretraining(rows: pd.DataFrame):
+    """Accuracy by method, a series a level of familiarity; and by the base's likelihood of the capital."""
+    picture, (left, middle, right) = style.figure(style.PAGE, 3.4, ncols=3, width_ratios=(1, 1, 1.1))
+    methods, looks = shown(rows, METHODS), style.levels(len(NAMES))
+    for axes, metric in ((left, WRITTEN), (middle, FIRST)):
+        chosen = rows[rows["metric"] == metric]
+        for series, (entities, name) in enumerate(NAMES.items()):
+            level = chosen[chosen["entities"] == entities]
+            place = (series - 2) * 0.16
+            across(axes, level[level["template"] == "shared"], methods, place, looks[series], name)
+        bare = chosen[chosen["template"] == "none"]
+        across(axes, bare, methods, 0.32, looks[0], BARE, hollow=True)
+        style.unit(axes, "x")
+    left.set_xlabel("two-hop accuracy")
+    middle.set_xlabel("right emblem likeliest")
+    style.rows([left, middle], [label for _, _, label in methods])
+    middle.set_yticklabels([])
+    for axes in (left, middle):
+        style.reference(axes, GUESS, "guess", True)
+    dosed = rows[rows["template"] == "shared"]
+    for library, method, metric, look, name, hollow in CURVES:
+        curve = of_method(dosed[dosed["metric"] == metric], library, method).sort_values("gain")
+        guide(right, curve["gain"], curve, look, name, hollow)
+    style.unit(right)
+    style.reference(right, GUESS, "guess")
+    right.set(xlabel="log-likelihood gain of the base, nats", ylabel="accuracy")
+    titles = ("step by step", "asked at once", "dose of familiarity")
+    for axes, title in zip((left, middle, right), titles, strict=True):
+        axes.set_title(title, loc="left")
+    style.key(picture, [left], "(a, b) the right capital is", "left", 0.6)
+    style.key(picture, [right], "(c)", "right", 0.4)
+    return picture
