@@ -88,16 +88,16 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypa
     """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # One configuration a world, and ranks as arrays everywhere: one program for all of them.
-    configs = {
-        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0)) for kind, world in SMALLER.items()
-    }
+    sizes = {"methods": ("average", "sum"), "lambdas": (0.5, 1.0)}
+    configs = {kind: tiny(world, **sizes) for kind, world in SMALLER.items()}
     for name, item in EXPERIMENTS.items():
         parts, extras = [], max((part.config.extras for part in item.parts("quick")), key=len)
         for part in item.parts("quick"):
             if isinstance(part, LibraryPart):  # committed adapters are another base's: others are trained
                 part = language.plain(FEW_STEPS, {"real/shared": Setting(dose=4)})
             if isinstance(part, LanguagePart):
-                parts.append(part.on(tiny_llama))
+                few = dataclasses.replace(part.config, methods=sizes["methods"])
+                parts.append(dataclasses.replace(part, config=few).on(tiny_llama))
                 continue
             config = configs[type(part.config.world)]
             if getattr(part.config.world, "controls", False):
