@@ -64,10 +64,14 @@ MEMORY = 1.2e9
 """Bytes after which a worker gives back what it has compiled: between two files, or at half as much again."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in a hook of the same name
 def pytest_collection_modifyitems(items):
     """The tests of a file share a worker, as they share programs; files with slow tests come first."""
-    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
-    items.sort(key=lambda item: -slow[item.path])
+    seconds = collections.Counter()
+    for item in items:
+        for mark in item.iter_markers("slow"):
+            seconds[item.path] += mark.args[0] if mark.args else 5
+    items.sort(key=lambda item: -seconds[item.path])
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.name))

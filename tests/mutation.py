@@ -9,6 +9,7 @@ What was killed is not tried again until its module changes, a survivor is. Not 
 
 import ast
 import hashlib
+import importlib
 import os
 import random
 import shutil
@@ -82,7 +83,7 @@ def mutants(text: str) -> dict[str, str]:
 def outcome(tests: list[str]) -> str:
     """What the tests say in the current folder, in a process of their own."""
     if not (child := os.fork()):
-        signal.alarm(CONFIG["timeout"])
+        signal.setitimer(signal.ITIMER_PROF, CONFIG["timeout"])
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os._exit(pytest.main(["-x", "-n0", "-pno:cacheprovider", *tests]))
     return {0: "survived", 256: "killed"}.get(os.waitpid(child, 0)[1], "crashed")
@@ -115,5 +116,7 @@ if __name__ == "__main__":
             "environment"
         ]
         sys.path[0], sys.dont_write_bytecode = os.getcwd(), True
+        for library in ("jax", "pandas", "scipy.stats", "hypothesis.strategies"):
+            importlib.import_module(library)  # once for all faults, which are tried in forks
         for module in sys.argv[1:] or CONFIG["tests"]:
             score(module)

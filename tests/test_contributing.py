@@ -93,7 +93,7 @@ np.testing.assert_allclose(dense(merge("root_mean", updates)), wanted, atol=1e-1
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_registries_find_the_files(house):
     place, run = house
     run("-c", PROBE.format(place=str(place)))
@@ -110,7 +110,7 @@ def relays(house):
     return place / "runs" / "relays"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_a_second_world_through_the_runner(house, relays):
     """Runner, decoding, scores, forecasts, oracle and figure on a world that is not in this repository."""
     place, _ = house
@@ -151,7 +151,7 @@ print(claims_page.page(source, committed()), end="")
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_an_experiment_changes_no_claim_but_its_own(house, relays):
     """The page with the example's run in the committed tables is the page without, but for the example's own
     claim, a line and a section, and its line among the low ceilings."""
@@ -173,7 +173,7 @@ def test_an_experiment_changes_no_claim_but_its_own(house, relays):
     assert counts.groupby(["label", "library", "method", "metric"])["seed"].nunique().max() == 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_a_law_is_computed_and_drawn(house):
     place, run = house
     run("-m", "sim.figures", "shrinkage", "--recompute", "--out", place / "drawn")
@@ -183,7 +183,7 @@ def test_a_law_is_computed_and_drawn(house):
     assert (place / "drawn" / "shrinkage.pdf").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_a_command_answers(house):
     _, run = house
     assert run("-m", "sim.starve", "--facts", 16, "--rank", 8) == "0.500\n"
@@ -204,7 +204,7 @@ FOLLOWED = {
 """Tests of the house, parity tests, pages: with what is new, and with what counts or lists all."""
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 def test_no_test_of_the_house_turns_red(house, relays):
     """With the run and the figures committed as the page says."""
     place, run = house

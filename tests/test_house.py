@@ -226,3 +226,8 @@ def test_importing_everything_is_quiet():
     """No global state of matplotlib, no JAX backend; float64 is on, as the README says."""
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_tests_of_a_file_share_a_worker(request):
+    """pytest-xdist writes the group into the name of a test."""
+    assert request.node.nodeid.endswith("@test_house.py") == request.config.getoption("loadgroup", False)

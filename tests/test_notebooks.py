@@ -121,7 +121,7 @@ def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
     assert set(namespace["first"].modules) == set(namespace["second"].modules) != set()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(15)
 @every_notebook
 def test_runs_top_to_bottom(path, tmp_path, monkeypatch):
     """In a fresh kernel of this very interpreter, with an empty cache; no cell may take two minutes."""

@@ -31,8 +31,7 @@ def lambda_range(
     checks.finite(margin=margin, swing=swing)
     margin, swing = jnp.asarray(margin, jnp.float64), jnp.asarray(swing, jnp.float64)
     meet = margin / jnp.where(swing == 0, 1.0, swing)
-    gains, leads = swing > 0, (margin < 0) | ((margin == 0) & (swing > 0))
-    low = jnp.where(leads, 0.0, jnp.where(gains, meet, jnp.inf))
+    low = jnp.where(margin < 0, 0.0, jnp.where(swing > 0, meet, jnp.inf))
     high = jnp.where((margin < 0) & (swing < 0), meet, jnp.inf)
     return low, high
 

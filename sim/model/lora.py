@@ -39,6 +39,16 @@ def init(decoder: Decoder, names: tuple[str, ...], rank: int, key: Array) -> dic
     return adapter
 
 
+def random_like(update: LowRank, key: Array) -> LowRank:
+    """Gaussian factors of the same shapes with the same |Delta W|_F, which stands in the scale."""
+    b, a = (
+        jax.random.normal(jax.random.fold_in(key, side), factor.shape, factor.dtype)
+        for side, factor in enumerate((update.b, update.a))
+    )
+    drawn = LowRank(b, a, jnp.ones_like(update.scale))
+    return drawn._replace(scale=lowrank.norm(update) / lowrank.norm(drawn))
+
+
 def adapted(adapter: Adapter) -> Project:
     """The projection W x + scale B (A x), in factors, for the modules that the adapter holds."""
 

@@ -91,11 +91,8 @@ def random_like(factors: Factors, key: Array, place: Array) -> Factors:
     key = jax.random.fold_in(jax.random.wrap_key_data(key), len(FAMILIES))
     key, drawn = jax.random.fold_in(key, place), {}
     for index, (name, pair) in enumerate(factors.items()):
-        sides = (jax.random.fold_in(jax.random.fold_in(key, index), side) for side in range(2))
-        b, a = (
-            jax.random.normal(of, factor.shape, factor.dtype) for of, factor in zip(sides, pair, strict=True)
-        )
-        drawn[name] = b * (lowrank.norm(LowRank(*pair)) / lowrank.norm(LowRank(b, a))), a
+        update = lora.random_like(LowRank(*pair), jax.random.fold_in(key, index))
+        drawn[name] = update.b * update.scale, update.a
     return drawn
 
 

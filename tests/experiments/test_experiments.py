@@ -78,21 +78,26 @@ def test_controls_have_a_base_with_and_one_without_answers_of_two_hops(name, pro
     assert set(linked) >= {"linked/none", "unlinked/none"}
 
 
-@pytest.mark.slow
+def seeds_of(part):
+    """One of a language model: it takes ten times the work of a miniature's."""
+    return 1 if isinstance(part, LanguagePart) else 2
+
+
+@pytest.mark.slow(160)
 def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypatch):
     """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # One configuration a world, and ranks as arrays everywhere: one program for all of them.
-    configs = {
-        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0)) for kind, world in SMALLER.items()
-    }
+    sizes = {"methods": ("average", "sum"), "lambdas": (0.5, 1.0)}
+    configs = {kind: tiny(world, **sizes) for kind, world in SMALLER.items()}
     for name, item in EXPERIMENTS.items():
         parts, extras = [], max((part.config.extras for part in item.parts("quick")), key=len)
         for part in item.parts("quick"):
             if isinstance(part, LibraryPart):  # committed adapters are another base's: others are trained
                 part = language.plain(FEW_STEPS, {"real/shared": Setting(dose=4)})
             if isinstance(part, LanguagePart):
-                parts.append(part.on(tiny_llama))
+                few = dataclasses.replace(part.config, methods=sizes["methods"])
+                parts.append(dataclasses.replace(part, config=few).on(tiny_llama))
                 continue
             config = configs[type(part.config.world)]
             if getattr(part.config.world, "controls", False):
@@ -105,7 +110,7 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypa
                 for label, setting, ranks in part.cells
             ]
             parts.append(Part(config, tuple(cells)))
-        run(name, parts, lambda part: 2, {"experiment": name}, tmp_path / name, "a test", THIS_PROCESS)
+        run(name, parts, seeds_of, {"experiment": name}, tmp_path / name, "a test", THIS_PROCESS)
     for item in OF_EXPERIMENTS.values():
         if not set(item.experiments) <= set(EXPERIMENTS):  # a test bed, run by a command of its own
             continue

@@ -129,7 +129,7 @@ class Command:
         return text.splitlines()[-1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(40)
 def test_ctrl_c_at_every_stage_of_a_run(tmp_path):
     """Import, compilation, computing, writing, in one folder, each going on where the last was stopped."""
     command = Command(tmp_path)

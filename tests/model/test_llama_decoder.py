@@ -132,6 +132,7 @@ def questions(count, seed):
     return Questions(*map(jnp.asarray, (tokens, position, target, mask)))
 
 
+@pytest.mark.slow
 def test_adapters_trained_together_are_those_trained_alone(small):
     model, params = small
     starts = [llama_adapters.init(model, 2, jax.random.key(k)) for k in range(2)]
@@ -238,6 +239,7 @@ print(*np.asarray(losses).ravel(), *(float(jnp.sum(u.b * u.b[0, 0])) for u in tr
 """
 
 
+@pytest.mark.slow
 def test_adapters_on_several_devices_train_as_on_one():
     def run(count):
         environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(count), "JAX_PLATFORMS": "cpu"}

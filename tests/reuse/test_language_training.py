@@ -1,6 +1,7 @@
 """Many adapters in few places: each is trained as it would be by itself, until it knows its data."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from sim.reuse.language.config import LanguageConfig
 from sim.reuse.language.training import CONTEXT, FACTS, TRACES, Task, train
 from sim.worlds import build
 from sim.worlds.people import Config, Setting
+from theory.lowrank import LowRank
 
 CONFIG = LanguageConfig(
     Config(facts=2),
@@ -55,31 +57,36 @@ def tasks(base):
     ]  # fmt: skip
 
 
+ADAM = optax.scale_by_adam(b1=0.9, b2=0.99)
+
+
+def lora_of(factors):
+    return {kind: LowRank(b, a, jnp.ones(len(b))) for kind, (b, a) in factors.items()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def step(model, params, factors, state, batch, rate):
+    slope = jax.grad(lambda f: llama_adapters.loss(model, params, lora_of(f), batch))(factors)
+    change, state = ADAM.update(slope, state)
+    return jax.tree.map(lambda leaf, by: leaf - rate * by, factors, change), state
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def right(model, params, factors, questions):
+    return llama_adapters.right(model, params, lora_of(factors), questions)
+
+
 def by_itself(config, base, task):
     """(first step at which it knows its data, factors at the end, share of facts known): a plain loop."""
     key = jax.random.fold_in(jax.random.wrap_key_data(key_data(2, task.seed)), task.place)
     adapter = llama_adapters.init(base.model, 4, key, config.kinds)
     adapter = {k: u._replace(a=u.a[:, : task.rank], b=u.b[:, :, : task.rank]) for k, u in adapter.items()}
     factors = {kind: (update.b, update.a) for kind, update in adapter.items()}
-    optimiser = optax.scale_by_adam(b1=0.9, b2=0.99)
-    state, count, first = optimiser.init(factors), int(np.sum(task.groups >= 0)), None
-
-    def lora_of(factors):
-        return {kind: adapter[kind]._replace(b=b, a=a) for kind, (b, a) in factors.items()}
-
-    @jax.jit
-    def step(factors, state, rows, rate):
-        batch = jax.tree.map(lambda leaf: jnp.asarray(leaf)[rows], task.questions)
-        slope = jax.grad(lambda f: llama_adapters.loss(base.model, base.params, lora_of(f), batch))(factors)
-        change, state = optimiser.update(slope, state)
-        return jax.tree.map(lambda leaf, by: leaf - rate * by, factors, change), state
-
-    @jax.jit
-    def right(factors):
-        return llama_adapters.right(base.model, base.params, lora_of(factors), task.questions)
+    state, count, first = ADAM.init(factors), int(np.sum(task.groups >= 0)), None
 
     def recall(groups):
-        return np.mean(np.asarray(right(factors))[np.isin(task.groups, groups)])
+        answers = right(base.model, base.params, factors, task.questions)
+        return np.mean(np.asarray(answers)[np.isin(task.groups, groups)])
 
     at = 0
     while first is None or at < first + config.decay:
@@ -88,7 +95,8 @@ def by_itself(config, base, task):
             rows = rng.choice(count, config.batch, replace=count < config.batch)
             rate = config.rate * min(1, (number + 1) / config.warmup)
             rate *= 1 if first is None else 1 - (number - first) / config.decay
-            factors, state = step(factors, state, rows, np.float32(rate))
+            batch = jax.tree.map(lambda leaf, rows=rows: leaf[rows], task.questions)
+            factors, state = step(base.model, base.params, factors, state, batch, np.float32(rate))
         at += config.look
         if first is None and (
             at >= config.most or min(recall([g]) for g in set(task.groups) & {0, 1}) >= 0.98
@@ -97,6 +105,7 @@ def by_itself(config, base, task):
     return first, factors, recall([FACTS])
 
 
+@pytest.mark.slow
 def test_each_adapter_becomes_what_it_would_by_itself(base, tasks):
     results = {task.name: result for task, _, result in train(CONFIG, base, tasks, places=2)}
     assert set(results) == {task.name for task in tasks}
@@ -120,6 +129,7 @@ def test_an_adapter_that_does_not_come_to_know_its_data_ends_and_says_so(base, t
         assert result.steps == 5 and min(result.recall.values()) < 0.98
 
 
+@pytest.mark.slow
 def test_longer_training_branches_off_one_run(base, tasks):
     task = dataclasses.replace(tasks[0], durations=(1, 3))
     results = {}

@@ -1,7 +1,9 @@
 """Experiments on a language model as a user meets them: the same files, resumed, a line for a mistake."""
 
 import json
+import runpy
 import shutil
+import sys
 
 import libraries
 import numpy as np
@@ -24,10 +26,21 @@ def results(out, name):
     return pd.read_csv(out / name / "results.csv", keep_default_na=False, na_values=[""])
 
 
-def test_end_to_end_and_again(tiny_llama, command, monkeypatch, tmp_path):
-    code, _, err = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path)
-    assert code == 0, err
-    rows = results(tmp_path, "people_dose")
+@pytest.fixture(scope="module")
+def dose(tiny_llama, tmp_path_factory):
+    """The folder with a run of people_dose."""
+    out = tmp_path_factory.mktemp("dose")
+    words = ["sim.sweep", "people_dose", "--base", str(tiny_llama), "--out", str(out)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(out / "cache"))
+        patch.setattr(sys, "argv", words)
+        runpy.run_module("sim.sweep", run_name="__main__")
+    return out
+
+
+@pytest.mark.slow
+def test_end_to_end_and_again(tiny_llama, dose, command, monkeypatch):
+    rows = results(dose, "people_dose")
     assert tuple(rows.columns) == ("unit", *CORE, *FIELDS, *VALUES)
     assert set(rows["unit"]) == {"people_dose/real/shared/4/seed000"} and set(rows["world"]) == {"people"}
     assert set(rows["facts"]) == {2} and set(rows["rank"]) == {8} and set(rows["dose"]) == {4}
@@ -49,14 +62,15 @@ def test_end_to_end_and_again(tiny_llama, command, monkeypatch, tmp_path):
         for name in ("average", "lambda=0.5")
     ]
     pd.testing.assert_frame_equal(*same)
-    config = json.loads((tmp_path / "people_dose" / "manifest.json").read_text())["config"]
+    config = json.loads((dose / "people_dose" / "manifest.json").read_text())["config"]
     assert config["parts"][0]["base"].startswith(tiny_llama.name)
-    before = (tmp_path / "people_dose" / "results.csv").read_bytes()
+    before = (dose / "people_dose" / "results.csv").read_bytes()
     monkeypatch.setattr(training, "train", None)
-    code, _, err = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path)
-    assert code == 0 and (tmp_path / "people_dose" / "results.csv").read_bytes() == before
+    code, _, _ = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", dose)
+    assert code == 0 and (dose / "people_dose" / "results.csv").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, monkeypatch, tmp_path):
     libraries.write(tmp_path / "library", tiny_llama, entities=("real", "fake"))
     monkeypatch.setattr(training, "train", None)
@@ -82,6 +96,7 @@ def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, mon
     assert code == 2 and "another configuration" in err
 
 
+@pytest.mark.slow
 def test_capitals_end_to_end(tiny_llama, command, tmp_path):
     """The quick profile: the second hop's adapter by itself, and the base's own loss of the first hop."""
     code, _, err = command("sim.sweep", "capitals", "--base", tiny_llama, "--out", tmp_path)
@@ -103,11 +118,10 @@ def test_capitals_end_to_end(tiny_llama, command, tmp_path):
     assert {"cot_answer", "hop1", "disturbance_cot_hop1"} <= set(second["metric"])
 
 
-def test_a_run_holds_what_single_adapters_say_of_it(tiny_llama, command, tmp_path):
+@pytest.mark.slow
+def test_a_run_holds_what_single_adapters_say_of_it(dose):
     """Predictions beside every linear merge; margins, swings, disturbances and kappa, a row each."""
-    code, _, err = command("sim.sweep", "people_dose", "--base", tiny_llama, "--out", tmp_path)
-    assert code == 0, err
-    rows = results(tmp_path, "people_dose")
+    rows = results(dose, "people_dose")
     merges = rows[(rows["predictor"] == "disentangled") & ~rows["metric"].str.startswith("agreement")]
     assert set(merges["method"]) == {"average", "sum", "lambda=0.5"}
     assert merges["predicted"].between(0, 1).all()
@@ -123,11 +137,12 @@ def test_a_run_holds_what_single_adapters_say_of_it(tiny_llama, command, tmp_pat
     for part in ("hop1", "hop2"):
         overlap = effects[part, f"swing_cot_{part}"] / effects[part, f"swing_{part}"]
         np.testing.assert_allclose(effects[part, f"kappa_{part}"], overlap, rtol=1e-3)
-    table = pd.read_csv(tmp_path / "people_dose" / "predictions.csv")
+    table = pd.read_csv(dose / "people_dose" / "predictions.csv")
     assert {"disentangled", "tangent", "coverage", "base"} <= set(table.columns)
     assert len(table) == 3 * len(metrics)
 
 
+@pytest.mark.slow
 def test_interrupted_and_run_again(tiny_llama, command, monkeypatch, tmp_path):
     whole, half = tmp_path / "whole", tmp_path / "half"
     assert command("sim.sweep", "people_stopping", "--base", tiny_llama, "--out", whole)[0] == 0

@@ -36,7 +36,8 @@ def test_exact_overwrites_survive_above_one_half():
 
 
 @pytest.mark.parametrize(
-    "critical, largest", [(0.5, 1), (1 / 3, 2), (0.3, 3), (0.1, 9), (1.2, 0), (jnp.inf, 0)]
+    "critical, largest",
+    [(0.5, 1), (1 / 3, 2), (0.3, 3), (0.1, 9), (1 / 49, 48), (1.2, 0), (jnp.inf, 0)],
 )
 def test_largest_library(critical, largest):
     assert coverage.largest_library(critical) == largest
@@ -47,6 +48,7 @@ def test_largest_library(critical, largest):
 
 def test_largest_library_is_set_by_the_weakest_fact():
     assert coverage.largest_library(jnp.array([0.1, 0.3, 0.2])) == 3
+    assert coverage.largest_library() == 1  # of exact overwrites
     with pytest.raises(ValueError, match="no largest size"):
         coverage.largest_library(jnp.zeros(2))
 

@@ -96,6 +96,18 @@ def test_trained_adapter_lands_on_the_closed_form(key):
         )
 
 
+def test_a_batch_of_adapters_of_more_ranks_than_facts():
+    """Each is the one of its own facts, with columns of zeros up to the rank."""
+    each = [_facts(seed, 2, 6, 5) for seed in (1, 2, 3)]
+    keys, residual = (jnp.stack(values) for values in zip(*each, strict=True))
+    batch = edits.least_squares_adapter(keys, residual, 4)
+    assert batch.b.shape == (3, 5, 4) and batch.a.shape == (3, 4, 6)
+    assert not batch.b[..., 2:].any() and not batch.a[:, 2:].any()
+    for place, (own_keys, own_residual) in enumerate(each):
+        expected = own_residual.T @ jnp.linalg.pinv(own_keys.T)
+        np.testing.assert_allclose((batch.b @ batch.a)[place], expected, atol=EXACT)
+
+
 def test_dependent_keys_are_allowed():
     keys, residual = _facts(1, 4, 7, 5)
     twice, both = jnp.concatenate([keys, keys]), jnp.concatenate([residual, -residual])

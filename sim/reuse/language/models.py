@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from sim.merge import METHODS, merge
-from sim.model import llama, routing
+from sim.model import llama, lora, routing
 from sim.model.llama import KINDS, Llama
 from sim.model.llama_adapters import Adapter
 from theory import lowrank
@@ -115,17 +115,10 @@ def _of_one_shape(adapter: Adapter) -> list[list[str]]:
 
 def random_like(adapter: Adapter, key: Array) -> Adapter:
     """Gaussian factors of the same shapes with |B A|_F of every matrix as in ``adapter``; never trained."""
-
-    def one(number: int, update: LowRank) -> LowRank:
-        keys = (jax.random.fold_in(jax.random.fold_in(key, number), side) for side in range(2))
-        b, a = (
-            jax.random.normal(of, factor.shape, factor.dtype)
-            for of, factor in zip(keys, (update.b, update.a), strict=True)
-        )
-        one = LowRank(b, a, jnp.ones_like(update.scale))
-        return one._replace(scale=lowrank.norm(update) / lowrank.norm(one))
-
-    return {kind: one(number, update) for number, (kind, update) in enumerate(adapter.items())}
+    return {
+        kind: lora.random_like(update, jax.random.fold_in(key, number))
+        for number, (kind, update) in enumerate(adapter.items())
+    }
 
 
 RULES = (*routing.RULES, "given")
