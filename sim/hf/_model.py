@@ -4,6 +4,7 @@ PEFT computes W x + sum_i s_i B_i (A_i x) for the adapters that are active. PEFT
 random whose names it does not know (wrappers', for example), and those of modules that a file lacks.
 """
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
+from sim.hf import _tree
 from sim.hf._base import load_base, quiet, reading
 from sim.merge import Adapter
 from sim.merge.peft.config import MADE_FROM
@@ -43,6 +45,12 @@ class Loaded:
     def count(self) -> int:
         """K, the number of adapters."""
         return len(self.paths)
+
+    @functools.cached_property
+    def reads_trees(self) -> bool:
+        """Whether beginnings that prompts share may be read once (``_tree``)."""
+        with self.model.disable_adapter(), quiet():
+            return _tree.reads_trees(self.model, self.rows)
 
 
 def load(base: Path, adapters: Sequence[Adapter], dtype: str | None, device: str | None) -> Loaded:

@@ -3,7 +3,7 @@
 PEFT gives all rows of a pass the same strengths. Here its layers are switched off, and what each adds is
 computed from all factors at once: with A = [A_1; ...; A_K] and B = [s_1 B_1, ..., s_K B_K], a row x of a
 merge gets W x + B (lambda * A x), lambda the strength of each column's adapter. Logits are computed where an
-answer token is decided, and nowhere else.
+answer token is decided, and nowhere else; beginnings that prompts share are read once (``_tree``).
 
 On a CPU the cores take a pass each. Threads that share a pass wait for each other at every product: where
 other programs use the cores as well, that takes several times the processor's time.
@@ -21,6 +21,7 @@ from peft.tuners.lora import LoraLayer
 
 from sim.hf._model import Loaded
 from sim.hf._run import Strengths, answer_logits, require_finite
+from sim.hf._tree import Tree, inputs, is_cheaper, plant
 from sim.hf.tokens import Batch
 
 TOKENS = 1024
@@ -35,9 +36,10 @@ def merge_logits(
     Raises: ValueError, naming adapters, prompt and layer, for logits that are not finite.
     """
     count = TOKENS // 2 if loaded.model.device.type == "cpu" else TOKENS
-    count = max(1, count // batch.tokens.size)
+    tree = _forest(loaded, batch)
+    count = max(1, count // (batch.tokens.size if tree is None else len(tree.tokens)))
     groups = [merges[start : start + count] for start in range(0, len(merges), count)]
-    passes = _passes(loaded, batch, groups)
+    passes = _passes(loaded, batch, tree, groups)
     for some, logits in zip(groups, passes, strict=True):
         if logits is None:  # the model does more than read its last states out
             passes.close()
@@ -58,8 +60,15 @@ def _is_finite(values: torch.Tensor) -> bool:
     return bool(torch.isfinite(values.sum()) or torch.isfinite(values).all())
 
 
+def _forest(loaded: Loaded, batch: Batch) -> Tree | None:
+    """The batch as a forest where the model reads one and that is less work."""
+    width = getattr(loaded.model.config.get_text_config(), "hidden_size", 0)
+    tree = plant(batch)
+    return tree if is_cheaper(tree, batch, width) and loaded.reads_trees else None
+
+
 def _passes(
-    loaded: Loaded, batch: Batch, groups: Sequence[Sequence[Strengths]]
+    loaded: Loaded, batch: Batch, tree: Tree | None, groups: Sequence[Sequence[Strengths]]
 ) -> Iterator[torch.Tensor | None]:
     """The logits of each group of merges, in order (``_pass``)."""
     model, now = loaded.model, threading.local()
@@ -67,7 +76,7 @@ def _passes(
     gather = head.register_forward_pre_hook(lambda _, given: (given[0][now.places][None],))
     try:
         with model.disable_adapter(), _adapted(loaded, now), _workers(model.device, len(groups)) as run:
-            yield from run(lambda some: _pass(loaded, batch, some, now), groups)
+            yield from run(lambda some: _pass(loaded, batch, tree, some, now), groups)
     finally:
         gather.remove()
 
@@ -93,23 +102,26 @@ def _workers(device: torch.device, passes: int) -> Iterator[Callable]:
 
 
 def _pass(
-    loaded: Loaded, batch: Batch, merges: Sequence[Strengths], now: threading.local
+    loaded: Loaded, batch: Batch, tree: Tree | None, merges: Sequence[Strengths], now: threading.local
 ) -> torch.Tensor | None:
     """Logits of merges in one pass; None where the model does more than read its last states out.
 
     now: what the hooks read of the pass: ``places`` of the logits, ``strengths`` of each row.
     """
-    model, count, rows = loaded.model, len(merges), len(batch.tokens)
-    device = model.device
-    tokens, mask = (
-        torch.as_tensor(part, device=device).repeat(count, 1) for part in (batch.tokens, batch.mask)
-    )
-    row = np.concatenate([batch.row + rows * number for number in range(count)])
-    now.places = tuple(torch.as_tensor(part, device=device) for part in (row, np.tile(batch.position, count)))
+    model, count, device = loaded.model, len(merges), loaded.model.device
+    if tree is None:
+        rows, row, position = len(batch.tokens), batch.row, batch.position
+        parts = {"input_ids": batch.tokens, "attention_mask": batch.mask}
+        given = {name: torch.as_tensor(part, device=device).repeat(count, 1) for name, part in parts.items()}
+    else:
+        rows, row, position = 1, np.zeros_like(tree.node), tree.node
+        given = inputs(tree, count, device, model.dtype)
+    row = np.concatenate([row + rows * number for number in range(count)])
+    now.places = tuple(torch.as_tensor(part, device=device) for part in (row, np.tile(position, count)))
     now.strengths = torch.tensor(np.asarray(merges, float), device=device).repeat_interleave(rows, dim=0)
     now.columns = {}
     with torch.inference_mode():
-        logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+        logits = model(**given, use_cache=False).logits
         if logits.shape[:2] != (1, len(row)):
             return None
         return logits[0].float().reshape(count, len(batch.row), -1)
