@@ -14,8 +14,8 @@ from jaxtyping import Bool, Int
 from sim.hf.tokens import Batch
 
 CLOSE = {torch.float32: 1e-4, torch.float64: 1e-4}
-"""Of the norm of logits: what rounding may change, 0.03 in half precision. Where a model does not heed masks or
-positions it changes more."""
+"""Of the norm of logits: what rounding may change, 0.03 in half precision. A model that does not heed masks
+or positions changes more."""
 
 WINDOWS = ("sliding_window", "attention_chunk_size")
 """Settings of models whose layers do not see all that stands before a token."""

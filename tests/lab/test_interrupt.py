@@ -167,7 +167,7 @@ def test_ctrl_c_at_every_stage_of_a_run(tmp_path):
     rows = command.rows()
     assert [row for row in rows if row[0] in {row[0] for row in before}] == before
     units = [row[0] for row in rows]
-    assert len(set(units)) == 64 and len({units.count(unit) for unit in units}) == 1
+    assert len(set(units)) == 32 and len({units.count(unit) for unit in units}) == 1
     assert read_table(command.run / "results.csv")["unit"].tolist() == units
     assert json.loads((command.run / "manifest.json").read_text())["finished"] is False
 

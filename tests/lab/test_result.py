@@ -46,11 +46,18 @@ def test_a_diagnosis_is_the_commands(tmp_path):
     expected = diagnose([read_adapter(folder) for folder in FOLDERS])
     assert result.report["total"]["norm"] == expected["total"]["norm"]
     assert repr(result) == "\n".join(result.verdict) and result.verdict[0].startswith("Merge them by average")
-    assert result.verdict[1].startswith("Next: python -m sim.merge ")
+    assert result.verdict[1].startswith("Next: python -m sim.predict ")
     assert str(result).startswith(repr(result)) and "worst" in str(result)
     assert set(result.modules().index) == set(expected["modules"])
     result.write(tmp_path)
-    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".csv", ".html", ".pdf", ".png"}
+    assert {path.suffix for path in tmp_path.iterdir()} == {
+        ".json",
+        ".jsonl",
+        ".csv",
+        ".html",
+        ".pdf",
+        ".png",
+    }
 
 
 def test_a_merge_is_the_commands(tmp_path, command):

@@ -39,8 +39,8 @@ def _cells(source: Source) -> pd.DataFrame:
 
 
 @figure(
-    "Predicted against measured on a language model, misses included: the forecast of sim.predict from a few "
-    "merges stays near the diagonal, adding up single adapters does not.",
+    "Predicted against measured on a language model, misses included: the forecast from a few merges stays "
+    "near the diagonal, adding up single adapters does not.",
     "SmolLM2-135M, libraries of 6 and 8 adapters of 16 facts each, whose relations are shared or not, all "
     "subsets at four strengths. Area of a circle: how many accuracies on an adapter's facts, of merges that "
     "were not run, are there; none at floor or ceiling; predictions are rounded to sixteenths. Line: "
@@ -49,7 +49,7 @@ def _cells(source: Source) -> pd.DataFrame:
     _cells,
     (MODEL,),
     panels=(
-        "Forecast of sim.predict, from K + K (K - 1) / 2 + 8 runs.",
+        "Forecast from K + K (K - 1) / 2 + 8 runs.",
         "First order: the effects of single adapters, each run at its strength, added up.",
         "Tangent: their effects at strength 1, times the strength.",
         "A regression on the published metrics of pairs, fitted to the other libraries.",
@@ -65,7 +65,9 @@ def merge_forecast(table: pd.DataFrame):
         area = 2500 * rows["share"]
         look = LOOKS.get(name, style.look(len(LOOKS)))
         axes.scatter(rows["predicted"], rows["measured"], area, color=look.colour, alpha=0.6, linewidths=0)
-        axes.set(xlabel=f"predicted, off by {rows['error'].iloc[0]:.3f}")
+        axes.set(xlabel="predicted")
+        error = f"off by {rows['error'].iloc[0]:.3f}"
+        axes.text(0.98, 0.02, error, transform=axes.transAxes, ha="right", va="bottom")
         axes.set_title(NAMES.get(name, name), loc="left")
         style.unit(axes, "xy")
     np.atleast_1d(panels)[0].set_ylabel("measured accuracy")
