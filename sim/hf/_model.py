@@ -16,8 +16,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
-from sim.hf import _tree
 from sim.hf._base import load_base, quiet, reading
+from sim.hf._passes import tree
 from sim.merge import Adapter
 from sim.merge.peft.config import MADE_FROM
 from sim.merge.peft.keys import PREFIX, WRAPPERS
@@ -48,9 +48,9 @@ class Loaded:
 
     @functools.cached_property
     def reads_trees(self) -> bool:
-        """Whether beginnings that prompts share may be read once (``_tree``)."""
+        """Whether beginnings that prompts share may be read once (``_passes.tree``)."""
         with self.model.disable_adapter(), quiet():
-            return _tree.reads_trees(self.model, self.rows)
+            return tree.reads_trees(self.model, self.rows)
 
 
 def load(base: Path, adapters: Sequence[Adapter], dtype: str | None, device: str | None) -> Loaded:

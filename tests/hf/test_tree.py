@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 import small  # noqa: E402
 import torch  # noqa: E402
 
-from sim.hf import _model, _run, _stack, _tree  # noqa: E402
+from sim.hf import _model, _run  # noqa: E402
+from sim.hf._passes import stack as _stack  # noqa: E402
+from sim.hf._passes import tree as _tree  # noqa: E402
 from sim.hf.tokens import Question, batch  # noqa: E402
 from sim.merge import read_adapter  # noqa: E402
 

@@ -1,0 +1,1 @@
+"""One pass of a model for many merges of its adapters and many prompts."""
