@@ -22,12 +22,22 @@ WINDOWS = ("sliding_window", "attention_chunk_size")
 
 
 class Tree(NamedTuple):
-    """L nodes: token, depth from 0, which nodes each one sees; the node that decides each answer token."""
+    """L nodes: token, the node that each one stands behind or -1, depth from 0; the node that decides each
+    answer token."""
 
     tokens: Int[np.ndarray, " L"]
+    above: Int[np.ndarray, " L"]
     depth: Int[np.ndarray, " L"]
-    sees: Bool[np.ndarray, "L L"]
     node: Int[np.ndarray, " N"]
+
+    @property
+    def sees(self) -> Bool[np.ndarray, "L L"]:
+        """Which nodes each one sees: itself, and what the one it stands behind sees."""
+        seen = np.eye(len(self.tokens), dtype=bool)
+        for node, above in enumerate(self.above):
+            if above >= 0:
+                seen[node] |= seen[above]
+        return seen
 
 
 def plant(batch: Batch) -> Tree:
@@ -38,13 +48,11 @@ def plant(batch: Batch) -> Tree:
         above = -1
         for column, token in enumerate(tokens[: mask.sum()].tolist()):
             above = places[row, column] = nodes.setdefault((int(above), token), len(nodes))
-    depth, sees = np.zeros(len(nodes), np.int64), np.eye(len(nodes), dtype=bool)
-    for (above, _), node in nodes.items():
-        if above >= 0:
-            depth[node] = depth[above] + 1
-            sees[node] |= sees[above]
-    tokens = np.array([token for _, token in nodes])
-    return Tree(tokens, depth, sees, places[batch.row, batch.position])
+    above, tokens = np.array(list(nodes)).T
+    depth = np.zeros(len(nodes), np.int64)
+    for node, parent in enumerate(above):
+        depth[node] = depth[parent] + 1 if parent >= 0 else 0
+    return Tree(tokens, above, depth, places[batch.row, batch.position])
 
 
 def is_cheaper(tree: Tree, batch: Batch, width: int) -> bool:
