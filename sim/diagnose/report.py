@@ -5,7 +5,6 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,12 @@ from sim.diagnose.base.fold import folded
 from sim.diagnose.measure import measure_features, measure_module, shared_cores
 from sim.diagnose.recommend import gathered, recommend
 from sim.diagnose.warnings import doubts, notes, start_cosines
+from sim.lab.report import natural
 from sim.merge import Adapter, aligned
 from sim.merge.layouts import disjoint_pairs
 from sim.merge.peft.rounding import round_factors
 from theory import coverage
 from theory.lowrank import LowRank
-
-
-def natural(name: str) -> list[Any]:
-    """Sort key that puts layer 2 before layer 10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def diagnose(

@@ -20,7 +20,7 @@ from sim.hf._base import load_base, quiet, reading
 from sim.hf._passes import tree
 from sim.merge import Adapter
 from sim.merge.peft.config import MADE_FROM
-from sim.merge.peft.keys import PREFIX, WRAPPERS
+from sim.merge.peft.keys import PREFIX, unwrapped
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,7 @@ def require_fit(modules: dict[str, torch.nn.Module], base: Path, adapter: Adapte
                 "it is for another base"
             )
     for key, copy in adapter.copies.items():
-        bare = ".".join(part for part in key.split(".") if part not in WRAPPERS)
-        module, _, side = bare.removeprefix(PREFIX).rpartition(".base_layer.")
+        module, _, side = unwrapped(key).removeprefix(PREFIX).rpartition(".base_layer.")
         own = getattr(modules.get(module), side, None)
         if own is None or not _same(own, copy):
             raise ValueError(

@@ -9,6 +9,7 @@ whoever wrote it.
 import base64
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -72,6 +73,11 @@ def page(title, verdict, figures, sections, manifest, doubts=()) -> str:
         origin=[f"{key}: {manifest[key]}" for key in ("command", "commit", "device") if key in manifest],
         manifest=json.dumps(manifest, indent=1),
     )
+
+
+def natural(name: str) -> list[str | int]:
+    """Sort key of names that puts layer 2 before layer 10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def cell(measured: float, low: float, high: float) -> str:

@@ -1,7 +1,6 @@
 """``report.html`` of a run: verdict, figures, the table and the manifest."""
 
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,15 +34,11 @@ def write(summary: pd.DataFrame, guesses: pd.DataFrame, folder: Path, figures: M
 
 def _in_order(cells: pd.DataFrame) -> pd.DataFrame:
     """Settings by name, rank 4 before rank 16; models of a setting stay as they are."""
-    names = sorted(set(cells.index.get_level_values("label")), key=_natural)
+    names = sorted(set(cells.index.get_level_values("label")), key=report.natural)
     places = {name: place for place, name in enumerate(names)}
     return cells.sort_index(
         level="label", key=lambda keys: keys.map(places), sort_remaining=False, kind="stable"
     )
-
-
-def _natural(label: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", label)]
 
 
 def opening(lines: list[str]) -> list[str]:
