@@ -17,7 +17,7 @@ from peft.tuners.lora import LoraLayer
 from transformers.pytorch_utils import Conv1D
 
 from sim.hf._base import load_base, quiet, reading
-from sim.hf._passes import tree
+from sim.hf.passes import _tree
 from sim.merge import Adapter
 from sim.merge.peft.config import MADE_FROM
 from sim.merge.peft.keys import PREFIX, unwrapped
@@ -48,9 +48,9 @@ class Loaded:
 
     @functools.cached_property
     def reads_trees(self) -> bool:
-        """Whether beginnings that prompts share may be read once (``_passes.tree``)."""
+        """Whether beginnings that prompts share may be read once (``passes._tree``)."""
         with self.model.disable_adapter(), quiet():
-            return tree.reads_trees(self.model, self.rows)
+            return _tree.reads_trees(self.model, self.rows)
 
 
 def load(base: Path, adapters: Sequence[Adapter], dtype: str | None, device: str | None) -> Loaded:

@@ -7,8 +7,8 @@ import torch
 
 from sim.forecast.outcomes import NEAREST, choose_rivals
 from sim.hf._model import Loaded
-from sim.hf._passes.stack import merge_logits
 from sim.hf._run import fitting
+from sim.hf.passes._stack import merge_logits
 from sim.hf.tokens import Batch, Question, batch
 from sim.predict.run import Answer
 

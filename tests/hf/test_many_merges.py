@@ -16,7 +16,7 @@ import torch  # noqa: E402
 
 from sim.forecast.outcomes import of_logits  # noqa: E402
 from sim.hf import _model, _run  # noqa: E402
-from sim.hf._passes import stack as _stack  # noqa: E402
+from sim.hf.passes import _stack  # noqa: E402
 from sim.hf.prompts import read_prompts  # noqa: E402
 from sim.hf.tokens import batch, questions  # noqa: E402
 from sim.merge import read_adapter  # noqa: E402

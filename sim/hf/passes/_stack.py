@@ -3,7 +3,7 @@
 PEFT gives all rows of a pass the same strengths. Here its layers are switched off, and what each adds is
 computed from all factors at once: with A = [A_1; ...; A_K] and B = [s_1 B_1, ..., s_K B_K], a row x of a
 merge gets W x + B (lambda * A x), lambda the strength of each column's adapter. Logits are computed where an
-answer token is decided, and nowhere else; beginnings that prompts share are read once (``tree``).
+answer token is decided, and nowhere else; beginnings that prompts share are read once (``_tree``).
 
 On a CPU the cores take a pass each. Threads that share a pass wait for each other at every product: where
 other programs use the cores as well, that takes several times the processor's time.
@@ -20,8 +20,8 @@ import torch
 from peft.tuners.lora import LoraLayer
 
 from sim.hf._model import Loaded
-from sim.hf._passes.tree import Tree, inputs, is_cheaper, plant
 from sim.hf._run import Strengths, answer_logits, require_finite
+from sim.hf.passes._tree import Tree, inputs, is_cheaper, plant
 from sim.hf.tokens import Batch
 
 TOKENS = 1024
