@@ -15,10 +15,7 @@ import small  # noqa: E402
 import torch  # noqa: E402
 
 from sim.hf import _model, _run  # noqa: E402
-from sim.hf.passes import (
-    _stack,
-    _tree,
-)
+from sim.hf.passes import _stack, _tree  # noqa: E402
 from sim.hf.tokens import Question, batch  # noqa: E402
 from sim.merge import read_adapter  # noqa: E402
 
