@@ -143,9 +143,8 @@ def collect(source: Source) -> pd.DataFrame:
 
 
 def _of_place(place: Place, counts: pd.DataFrame) -> Iterator[dict]:
-    shares = (counts["right"] / counts["trials"]).set_axis(
-        pd.MultiIndex.from_frame(counts[["library", "method", "metric", "seed"]])
-    )
+    keys = pd.MultiIndex.from_frame(counts[["library", "method", "metric", "seed"]])
+    shares = (counts["right"] / counts["trials"]).set_axis(keys).sort_index()
 
     def of(library: str, method: str, metric: str) -> pd.Series:
         return shares.get((library, method, metric), pd.Series(dtype=float))

@@ -50,11 +50,17 @@ def random_like(update: LowRank, key: Array, spectrum: bool = False) -> LowRank:
     )
     if spectrum:
         _, s, _ = lowrank.singular(update)
-        b, a = (jnp.linalg.qr(side)[0] for side in (b, jnp.swapaxes(a, -1, -2)))
+        b, a = (_orthonormal(side) for side in (b, jnp.swapaxes(a, -1, -2)))
         drawn = lowrank.from_singular(b, s, jnp.swapaxes(a, -1, -2))
         return drawn._replace(scale=jnp.ones_like(update.scale))
     drawn = LowRank(b, a, jnp.ones_like(update.scale))
     return drawn._replace(scale=lowrank.norm(update) / lowrank.norm(drawn))
+
+
+def _orthonormal(gaussian: Array) -> Array:
+    """Columns of a uniformly random frame: Q of QR with a positive diagonal of R (Mezzadri 2007)."""
+    q, r = jnp.linalg.qr(gaussian)
+    return q * jnp.sign(jnp.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
 
 
 def adapted(adapter: Adapter) -> Project:

@@ -93,7 +93,7 @@ def composed(
         logits, cache = jax.vmap(lambda model, own: read_on(decoder, model, tokens, start, own))(
             models, cache
         )
-        return logits[0] + jnp.tensordot(lam, logits[1:] - logits[0], 1), cache
+        return logits[0] + jnp.tensordot(lam, logits[1:] - logits[:1], 1), cache
 
     def write(names, rows):
         empty = no_cache(decoder, *rows.tokens.shape)
