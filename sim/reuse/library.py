@@ -81,8 +81,9 @@ def make(
     return finetune(recipe, params, groups, family, jax.random.fold_in(key, place), ranks)
 
 
-def random_like(factors: Factors, key: Array, place: Array) -> Factors:
-    """Gaussian factors of the same shapes with |B A|_F of every module as in ``factors``; never trained.
+def random_like(factors: Factors, key: Array, place: Array, spectrum: bool = False) -> Factors:
+    """Random factors of the same shapes with |B A|_F of every module as in ``factors``; never trained:
+    Gaussian ones, or (``spectrum``) random directions with the singular values of ``factors``.
 
     ``key`` is the cell's, as key data, and ``place`` the number of the random adapter. Its key is below a
     number that no family has, so it shares none with a trained adapter.
@@ -90,9 +91,14 @@ def random_like(factors: Factors, key: Array, place: Array) -> Factors:
     key = jax.random.fold_in(jax.random.wrap_key_data(key), len(FAMILIES))
     key, drawn = jax.random.fold_in(key, place), {}
     for index, (name, pair) in enumerate(factors.items()):
-        update = lora.random_like(LowRank(*pair), jax.random.fold_in(key, index))
+        update = lora.random_like(LowRank(*pair), jax.random.fold_in(key, index), spectrum)
         drawn[name] = update.b * update.scale, update.a
     return drawn
+
+
+def random_spectrum(factors: Factors, key: Array, place: Array) -> Factors:
+    """``random_like`` with the singular values of ``factors``."""
+    return random_like(factors, key, place, spectrum=True)
 
 
 def finetune(
