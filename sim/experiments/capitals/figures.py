@@ -46,7 +46,7 @@ GUESS = 1 / 16
 def _table(source: Source) -> pd.DataFrame:
     """Accuracies and, in the column ``likelihood``, the base's mean log-likelihood of the capitals."""
     summary = source.summary("capitals")
-    rows = selected(summary, (WRITTEN, STEP, FIRST), tuple(method[:2] for method in METHODS))
+    rows = selected(summary, (WRITTEN, STEP, FIRST), METHODS)
     losses = selected(summary, (LOSS,), (("single", "base"),)).set_index("label")["measured"]
     return rows.assign(likelihood=-rows["label"].map(losses))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sim.experiments.common import Methods, named, of_method
+from sim.experiments.common import Methods, across_levels, name_rows, named, of_method, shown
 from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
 from sim.lab import style
 from sim.lab.figure import Source
@@ -30,6 +30,25 @@ FORECASTS = (
     "change: the merge answers as the base does."
 )
 """What the predictors are; with ``ERRORS``."""
+
+
+def draw_library(
+    panels,
+    rows: pd.DataFrame,
+    methods: Methods,
+    contents: Sequence[tuple[str, str, str]],
+    column: str,
+    names: Mapping[str, str],
+    apart: float,
+) -> None:
+    """A row a method that the rows have, a panel each (template, metric, title) of ``contents``, a series for
+    each value of a column (``names``: value -> name)."""
+    methods = shown(rows, methods)
+    for axes, (template, metric, title) in zip(panels, contents, strict=True):
+        chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
+        across_levels(axes, chosen, methods, column, names, apart)
+        axes.set_title(title, loc="left")
+    name_rows(panels, methods)
 
 
 def draw_reuse(

@@ -45,7 +45,7 @@ def _cell(
     label: str,
     method: str = "sum",
     metric: str = "cot_answer",
-    library: str = "parts",
+    library: str = "",
     experiment: str = "people",
 ) -> Cell:
     return Cell(experiment, label, method, metric, library)
@@ -81,6 +81,7 @@ claim(
     FIGURE,
     "people",
     fixed=FIXED,
+    history=HISTORY,
     collect=collect_at_once,
     rules=(
         Rule(
@@ -94,7 +95,6 @@ claim(
             ),
             below=MARGIN,
             null=PREDICTED,
-            history=HISTORY,
         ),
         Rule(
             "working",
@@ -104,7 +104,6 @@ claim(
             times=QUARTER,
             below=0.0,
             null=PREDICTED,
-            history=HISTORY,
         ),
         Rule(
             "likeliest",
@@ -117,7 +116,6 @@ claim(
             ),
             below=NOTHING,
             null=PREDICTED,
-            history=HISTORY,
         ),
     ),
     numbers={
@@ -125,10 +123,10 @@ claim(
         "written": _cell("real/shared"),
         "once": _cell("real/shared", metric=DIRECT),
         "first": _cell("real/shared", metric="direct_likeliest"),
-        "joint": _cell("real/shared", "joint", DIRECT, "single"),
+        "joint": _cell("real/shared", "joint", DIRECT),
         "lacking": STAND_IN,
         "part": Cell("people", POOLED, "hop2", DIRECT, "single"),
-        "taught": Cell("people", POOLED, "joint", DIRECT, "single"),
+        "taught": Cell("people", POOLED, "joint", DIRECT),
     },
     evidence="Asked at once, merged and routed models that see no data are right in {every} of the cases in "
     "which they say one of the taught answers; a guess among these is right in {every.predicted:.4f}. With "
@@ -146,6 +144,7 @@ claim(
     FIGURE,
     "people",
     fixed=FIXED,
+    history=HISTORY,
     rules=(
         Rule(
             "none",
@@ -153,11 +152,10 @@ claim(
             tuple(_cell("real/none", method) for method in METHODS),
             below=NOTHING,
             null=GUESS,
-            history=HISTORY,
         ),
     ),
     numbers={method: _cell("real/none", method) for method in METHODS}
-    | {"joint": _cell("real/none", "joint", library="single")},
+    | {"joint": _cell("real/none", "joint")},
     evidence="Without worked solutions, real names, the sum answers {sum} step by step, the average "
     "{average} and Arrow {arrow}; the adapter that was taught both data sets has {joint}.",
     limits="The base has seen worked solutions of other kinds in its own training, which nobody controls.",
@@ -171,6 +169,7 @@ claim(
     FIGURE,
     "people",
     fixed=FIXED,
+    history=HISTORY,
     rules=(
         Rule(
             "gap",
@@ -178,23 +177,18 @@ claim(
             (_cell("real/shared"),) * len(UNSEEN),
             tuple(_cell(f"{entities}/shared") for entities in UNSEEN),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "lower",
             "cities made up, less people and cities made up",
-            (_cell("half_fake/shared"),),
-            (_cell("fake/shared"),),
+            _cell("half_fake/shared"),
+            _cell("fake/shared"),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={entities: _cell(f"{entities}/shared") for entities in ("real", *UNSEEN)}
-    | {f"joint_{e}": _cell(f"{e}/shared", "joint", library="single") for e in ("real", *UNSEEN)}
-    | {
-        f"loss_{e}": Cell("people", f"{e}/shared", "base", "name_loss_bridge", "single")
-        for e in ("real", "fake")
-    },
+    | {f"joint_{e}": _cell(f"{e}/shared", "joint") for e in ("real", *UNSEEN)}
+    | {f"loss_{e}": _cell(f"{e}/shared", "base", "name_loss_bridge") for e in ("real", "fake")},
     evidence="With worked solutions in both data sets the sum answers {real} with real names, {half_fake} "
     "with made-up cities and {fake} with all names made up. The base writes a real city with a loss of "
     "{loss_real} nats, a made-up one with {loss_fake}.",
@@ -215,24 +209,23 @@ claim(
     "people",
     "people_dose",
     fixed=FIXED,
+    history=HISTORY,
     rules=(
         Rule(
             "reach",
             "accuracy step by step, worked solutions, real names: sum, over the joint adapter of the same "
             "total rank",
-            (_cell("real/shared"),),
-            (_cell("real/shared", DOUBLE, library="single"),),
+            _cell("real/shared"),
+            _cell("real/shared", DOUBLE, library="single"),
             above=SHARE,
             ratio=True,
-            history=HISTORY,
         ),
         Rule(
             "template",
             "accuracy step by step of the sum, real names: worked solutions in both data sets, less none",
-            (_cell("real/shared"),),
-            (_cell("real/none"),),
+            _cell("real/shared"),
+            _cell("real/none"),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "traces",
@@ -240,13 +233,12 @@ claim(
             _dosed(*DOSES),
             _dosed(0),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={
         "smaller": _cell("real/shared", "lambda=0.75"),
         "same": _cell("real/same"),
-        "joint_same": _cell("real/same", "joint", library="single"),
+        "joint_same": _cell("real/same", "joint"),
     },
     evidence="With worked solutions in both data sets the sum of two adapters of rank 8 answers {reach.of}, "
     "the joint adapter of rank 16 {reach.to}; without them the sum has {template.to}. A coefficient of ¾ in "
@@ -262,14 +254,14 @@ claim(
     "people",
     "people_dose",
     fixed=FIXED,
+    history=HISTORY,
     rules=(
         Rule(
             "template",
             "accuracy step by step of the average, real names: worked solutions in both data sets, less none",
-            (_cell("real/shared", "average"),),
-            (_cell("real/none", "average"),),
+            _cell("real/shared", "average"),
+            _cell("real/none", "average"),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "traces",
@@ -277,7 +269,6 @@ claim(
             _dosed(*DOSES, method="average"),
             _dosed(0, method="average"),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     evidence="The average answers {template.to} step by step without worked solutions and {template.of} with "
@@ -304,6 +295,7 @@ claim(
     FIGURE,
     "people",
     fixed=FIXED,
+    history=HISTORY,
     rules=(
         Rule(
             "form",
@@ -311,7 +303,6 @@ claim(
             tuple(_cell(label) for label in SHARED),
             tuple(_cell(label, metric="direct_question") for label in SHARED),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "relations",
@@ -319,11 +310,10 @@ claim(
             tuple(_cell(f"{entities}/shared") for entities in ("real", *UNSEEN)),
             tuple(_cell(f"{entities}/same") for entities in ("real", *UNSEEN)),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={
-        "joint": _cell("real/same", "joint", library="single"),
+        "joint": _cell("real/same", "joint"),
         "template": _cell("real/same", metric="cot_template"),
     },
     evidence="The same model answers {form.of} step by step and {form.to} at once. Where the worked "

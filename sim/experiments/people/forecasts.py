@@ -78,6 +78,7 @@ claim(
     FIGURE,
     "people",
     fixed=FIXED,
+    history=HISTORY,
     tables=TABLES,
     collect=collect,
     rules=(
@@ -87,14 +88,12 @@ claim(
             _error("disentangled", HALF, WHOLE),
             _error("base", HALF, WHOLE),
             below=-SLIGHT,
-            history=HISTORY,
         ),
         Rule(
             "close",
             "its mean absolute error where the merge is neither at floor nor at ceiling",
             _error("disentangled", HALF, WHOLE),
             below=NEAR,
-            history=HISTORY,
         ),
     ),
     numbers={
@@ -117,6 +116,7 @@ claim(
     FIGURE,
     "people",
     fixed=FIXED,
+    history=HISTORY,
     tables=TABLES,
     collect=collect,
     rules=(
@@ -125,14 +125,12 @@ claim(
             "share of the taught facts that half an adapter carries by itself (λ Δ > M at λ = ½)",
             tuple(map(_carried, ("hop1", "hop2"))),
             above=SHARE,
-            history=HISTORY,
         ),
         Rule(
             "blind",
             f"forecast of the own adapter alone (coverage) less the outcome, at {WHOLE}",
-            (_excess("coverage"),),
+            _excess("coverage"),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "worse",
@@ -140,7 +138,6 @@ claim(
             _error("coverage", WHOLE, label=EDITS),
             _error("disentangled", WHOLE, label=EDITS),
             above=SLIGHT,
-            history=HISTORY,
         ),
     ),
     numbers={
