@@ -92,13 +92,7 @@ claim(
             _sum("fake"),
             above=NOTHING,
         ),
-        Rule(
-            "upper",
-            "both real, less one unseen (bridge; subject)",
-            (_sum("real"),) * 2,
-            HALVES,
-            above=NOTHING,
-        ),
+        Rule("upper", "both real, less one unseen (bridge; subject)", _sum("real"), HALVES, above=NOTHING),
         Rule("lower", "one unseen (bridge; subject), less both", HALVES, _sum("fake"), above=NOTHING),
     ),
     numbers={

@@ -90,7 +90,7 @@ claim(
             "gap",
             "accuracy step by step of the second hop's adapter by itself, worked solutions: familiar "
             "countries, less those that the base does not know (likelier, less likely, made up)",
-            (_second(FAMILIAR),) * len(UNFAMILIAR),
+            _second(FAMILIAR),
             tuple(map(_second, UNFAMILIAR)),
             above=NOTHING,
         ),

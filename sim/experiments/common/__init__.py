@@ -103,8 +103,7 @@ def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str | None = N
 def curves(axes, rows: pd.DataFrame, name: str, series: Sequence[tuple], apart: float = 0.08) -> None:
     """Shares against the values that ``rows`` have in the column ``name``, evenly spaced.
 
-    series: (rows, look, label, and whether hollow) of each, set ``apart`` sideways; those without rows are left
-    out.
+    series: (rows, look, label, and whether hollow) of each, set ``apart`` sideways; left out without rows.
     """
     places = sorted(rows[name].unique())
     for number, (curve, *looks) in enumerate(series):

@@ -4,7 +4,7 @@ A claim stands in the file of the experiment that it reads. ``sim.figures.claims
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from sim.lab.figure import Source
@@ -91,8 +91,8 @@ class Rule:
     """One part of a claim: a number of every cell of ``of`` must lie above null + ``above``, below null +
     ``below``, or no further than ``within`` from the null. Two-sided is ``within``, one-sided the others.
 
-    of, to:  cells, or one cell. ``to`` are those of the comparison, one for each or one for all; the number
-             is of - times * to, or of / to for a ``ratio``.
+    of, to:  cells and those of their comparison, one for each; one cell stands for all. The number is of -
+             times * to, or of / to for a ``ratio``.
     null:    a number; ``PREDICTED``; or a cell whose predicted value it is.
     answers: a share of fewer answers is not judged.
     history: what was seen before the rule was written. It stays for good.
@@ -112,9 +112,9 @@ class Rule:
     history: str = ""
 
     def __post_init__(self):
-        for name in ("of", "to"):
-            cells = getattr(self, name)
-            object.__setattr__(self, name, (cells,) if isinstance(cells, Cell) else cells)
+        of, to = ((cells,) if isinstance(cells, Cell) else cells for cells in (self.of, self.to))
+        object.__setattr__(self, "of", of * len(to) if len(of) == 1 < len(to) else of)
+        object.__setattr__(self, "to", to)
 
     @property
     def comparisons(self) -> list[tuple[Cell, ...]]:
@@ -166,15 +166,7 @@ class Claim:
 CLAIMS: Registry[Claim] = Registry("claim")
 
 
-def claim(
-    number: str,
-    statement: str,
-    figure: str,
-    *experiments: str,
-    rules: Sequence[Rule],
-    history: str = "",
-    **rest,
-) -> None:
+def claim(number: str, statement: str, figure: str, *experiments: str, history: str = "", **rest) -> None:
     """Register a claim under its number. ``history``: of every rule that has none of its own."""
-    rules = tuple(replace(rule, history=rule.history or history) for rule in rules)
-    CLAIMS.add(number, Claim(number, statement, figure, experiments, rules=rules, **rest))
+    rest["rules"] = tuple(replace(rule, history=rule.history or history) for rule in rest["rules"])
+    CLAIMS.add(number, Claim(number, statement, figure, experiments, **rest))

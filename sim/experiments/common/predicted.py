@@ -91,8 +91,8 @@ def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
 
 
 def error_cells(run: str, predictor: str, *ranges: str, label: str = OPEN) -> tuple[Cell, ...]:
-    """The cells that claims read of a predictor's errors, one a range."""
-    return tuple(Cell(run, label, predictor, f"error, {name}") for name in ranges)
+    """The cells that claims read of a predictor's errors on merges of the parts, one a range."""
+    return tuple(Cell(run, label, predictor, f"error, {name}", "parts") for name in ranges)
 
 
 def errors_by_range(

@@ -143,7 +143,7 @@ claim(
         Rule(
             "gap",
             "accuracy step by step of the sum, shared template: real entities, less unseen ones",
-            (_cell("real/both"),) * len(UNSEEN),
+            _cell("real/both"),
             tuple(_cell(f"{entities}/both") for entities in UNSEEN),
             above=NOTHING,
         ),

@@ -127,7 +127,7 @@ def _rules(
         Rule(
             "better",
             f"mean absolute error of the forecast, less that of {', '.join(rivals)}",
-            (error(run, FORECAST),) * len(rivals),
+            error(run, FORECAST),
             tuple(error(run, rival) for rival in rivals),
             below=0.0,
         ),

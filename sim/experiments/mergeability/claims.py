@@ -24,7 +24,7 @@ def _less(name: str, others: tuple[str, ...], what: str) -> tuple[Rule, Rule]:
         Rule(
             f"{name}{place}",
             f"mean absolute error of the disentangled forecast, less that of a fit to {what}, {lams}",
-            _error("disentangled", lams) * len(others),
+            _error("disentangled", lams),
             tuple(_error(fit(other), lams)[0] for other in others),
             below=-SLIGHT,
         )

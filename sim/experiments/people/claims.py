@@ -174,7 +174,7 @@ claim(
         Rule(
             "gap",
             "accuracy step by step of the sum, worked solutions: real names, less made-up ones",
-            (_cell("real/shared"),) * len(UNSEEN),
+            _cell("real/shared"),
             tuple(_cell(f"{entities}/shared") for entities in UNSEEN),
             above=NOTHING,
         ),
