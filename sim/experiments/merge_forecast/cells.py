@@ -42,10 +42,15 @@ class Library:
         return f"{self.adapters}_{self.design}_{self.seed}"
 
 
-def libraries(sizes: Sizes) -> Iterator[list[Library]]:
-    """Those that are trained in one program: all seeds of a size and design."""
+def groups(sizes: Sizes) -> Iterator[list[Library]]:
+    """Libraries that are trained in one program: all seeds of a size and design."""
     for adapters, design in itertools.product(sizes.adapters, sizes.designs):
         yield [Library(adapters, design, seed) for seed in sizes.seeds]
+
+
+def libraries(sizes: Sizes) -> list[Library]:
+    """All of them, group by group."""
+    return [library for group in groups(sizes) for library in group]
 
 
 def tokens(library: Library, sizes: Sizes, cut: Cut) -> tuple[Questions, Questions]:
@@ -89,7 +94,9 @@ def write_arrays(path: Path, tree) -> None:
     scratch.replace(path)
 
 
-def read_arrays(path: Path) -> list[np.ndarray]:
-    """The arrays of ``write_arrays``."""
+def read_arrays(path: Path, stage: str) -> list[np.ndarray]:
+    """The arrays of ``write_arrays``. Raises ValueError where the stage that writes them did not run."""
+    if not path.exists():
+        raise ValueError(f"{path} is not there: run the stage {stage} first")
     with np.load(path) as file:
         return [file[f"arr_{n}"] for n in range(len(file.files))]
