@@ -163,8 +163,7 @@ def word_problem_depth(rows: pd.DataFrame):
             )
         total = of_form[of_form["method"] == "sum"]
         line(axes, total, "depth", look_of("sum"), label="forecast for the sum")
-        axes.set(xlabel="steps", xticks=list(TRACES), xlim=(min(TRACES) - 0.4, max(TRACES) + 0.4))
-        axes.set_title(form, loc="left")
+        axes.set(xlabel="steps", xticks=list(TRACES), xlim=(min(TRACES) - 0.4, max(TRACES) + 0.4), title=form)
         style.unit(axes)
     panels[0].set_ylabel("solutions right throughout")
     errors_across(panels[-1], rows[rows["panel"] == "error"])

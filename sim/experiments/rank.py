@@ -75,8 +75,7 @@ def rank(rows: pd.DataFrame):
     )
     swept, axes = rows[rows["label"].str.startswith("rank")], panels[0][0]
     sizes(axes, swept, "rank", CEILINGS_AND_MERGES)
-    axes.set(xlabel="rank", ylabel="accuracy, step by step")
-    axes.set_title("all matrices", loc="left")
+    axes.set(xlabel="rank", ylabel="accuracy, step by step", title="all matrices")
     for place, kind in enumerate(kinds):
         for series, (library, method, label) in enumerate(CEILINGS_AND_MERGES):
             accuracies = of_method(rows[rows["label"] == kind], library, method).assign(place=place)
@@ -86,7 +85,6 @@ def rank(rows: pd.DataFrame):
     if kinds:
         chance(axes, label="")
         panels[0][1].set_xticks(range(len(kinds)), [PLACES[kind] for kind in kinds])
-        panels[0][1].set_title("rank 4", loc="left")
-        panels[0][1].set_xlabel("only these")
+        panels[0][1].set(title="rank 4", xlabel="only these")
     style.key(picture, panels[0])
     return picture

@@ -64,8 +64,7 @@ def depth_and_width(rows: pd.DataFrame):
     picture, panels = style.figure(style.COLUMN, 2.7, ncols=2, sharey=True)
     for axes, (name, run) in zip(panels, (("layers", "depth"), ("width", "width")), strict=True):
         sizes(axes, rows[rows["experiment"] == run], name, CEILINGS_AND_MERGES)
-        axes.set_xlabel(name)
-        axes.set_title(run, loc="left")
+        axes.set(xlabel=name, title=run)
     chance(panels[0], label="")
     chance(panels[1])
     panels[0].set_ylabel("accuracy, step by step")

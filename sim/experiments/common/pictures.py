@@ -82,8 +82,7 @@ def draw_reuse(
     for axes, title in ((left, "ways of reuse"), (right, "settings")):
         style.reference(axes, *null, across=True)
         style.unit(axes, "x")
-        axes.set_xlabel(unit)
-        axes.set_title(title, loc="left")
+        axes.set(xlabel=unit, title=title)
     style.key(picture, [left], "(a)", "left", 0.5)
     style.key(picture, [right], "(b)", "right", 0.5)
     return picture
@@ -158,8 +157,7 @@ def draw_forecasts(rows: pd.DataFrame, names: Mapping[str, str], methods: Method
     across(left, by_method, looks, names, list(by_method).index("sum"), forecasts=True)
     left.plot([], [], "|", color="0.3", markersize=8, markeredgewidth=1.2, label="forecast")
     style.unit(left, "x")
-    left.set_xlabel("questions answered")
-    left.set_title("questions", loc="left")
+    left.set(xlabel="questions answered", title="questions")
     errors_across(right, rows[rows["panel"] == "error"])
     style.key(picture, [left], "(a)", "left", 0.6)
     style.key(picture, [right], "(b)", "right", 0.4)

@@ -138,5 +138,4 @@ def errors_across(axes, errors: pd.DataFrame) -> None:
             values = (table[column] for column in ("measured", "y", "low", "high"))
             style.points_across(axes, *values, style.levels(1)[0], label, hollow=scope == "all")
     style.rows([axes], [NAMES.get(name, name) for name in names])
-    axes.set(xlabel="mean absolute error", xlim=(0, None))
-    axes.set_title("forecasts", loc="left")
+    axes.set(xlabel="mean absolute error", xlim=(0, None), title="forecasts")

@@ -110,8 +110,7 @@ def prediction_and_outcome(rows: pd.DataFrame):
         for series, (low, high, label) in zip(style.levels(len(RANGES)), RANGES, strict=True):
             chosen = cells["metric"].isin(metrics) & (cells["lam"] > low) & (cells["lam"] <= high)
             style.cloud(axes, cells["predicted"][chosen], cells["measured"][chosen], series, label)
-        axes.set_xlabel("forecast")
-        axes.set_title(title, loc="left")
+        axes.set(xlabel="forecast", title=title)
     panels[0].set_ylabel("measured accuracy of the merge")
     style.key(picture, panels[:3], "(a, b, c)", "left", 0.5)
     error_curves(panels[3], rows)

@@ -112,8 +112,7 @@ def _curves(rows: pd.DataFrame, column: str, xlabel: str):
     titles = {"cot_answer": "two hops, step by step", "untouched": "facts that nobody taught"}
     for axes, (metric, title) in zip(panels, titles.items(), strict=True):
         sizes(axes, rows[rows["metric"] == metric], column, CURVES)
-        axes.set_xlabel(xlabel)
-        axes.set_title(title, loc="left")
+        axes.set(xlabel=xlabel, title=title)
     style.reference(panels[0], GUESS, "guess")
     panels[0].set_ylabel("accuracy")
     style.key(picture, list(panels))
@@ -229,8 +228,7 @@ def people_predictions(rows: pd.DataFrame):
     names = [f"{name}\nκ = {kappa[step]:.2f}" if step in kappa else name for step, name in STEPS.items()]
     style.rows([right], names)
     right.axvline(0, color="black", linewidth=0.8, zorder=0)
-    right.set(xlabel="nats")
-    right.set_title("what single adapters do", loc="left")
+    right.set(xlabel="nats", title="what single adapters do")
     style.key(picture, [left, middle], "(a, b)", "left", 0.6)
     style.key(picture, [right], "(c)", "right", 0.4)
     return picture
