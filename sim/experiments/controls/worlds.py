@@ -13,8 +13,7 @@ from typing import Any
 import pandas as pd
 
 from sim.experiments.common.claim import claim
-from sim.experiments.controls.lines import against_nulls, cells_of, controls_of, draw_panels, rules_of
-from sim.experiments.controls.variants import libraries, unlinked, with_batches
+from sim.experiments.controls import lines
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
@@ -31,7 +30,7 @@ WORLDS = {"math_word": math_word, "crosslingual": crosslingual, "atlas": atlas}
 RUNS = {name: f"{name}_controls" for name in WORLDS}
 """The experiment of each world."""
 
-LINES = {name: controls_of(world.PARTS, proved=False) for name, world in WORLDS.items()}
+LINES = {name: lines.controls_of(world.PARTS, proved=False) for name, world in WORLDS.items()}
 
 SIZES = {
     "quick": {"linked": (), "without": ("none",)},
@@ -55,13 +54,13 @@ def _parts(
     kind = kind_of(config)
     parts_only = of_world(
         config,
-        pretraining=with_batches(kind.pretraining, *batches),
-        finetuning=with_batches(kind.finetuning, *FINETUNING),
+        pretraining=lines.with_batches(kind.pretraining, *batches),
+        finetuning=lines.with_batches(kind.finetuning, *FINETUNING),
         families=("lora",),
         methods=("average", "sum"),
         losses=True,
     )
-    every = replace(parts_only, extras=("direct_expert", *libraries(world.PARTS)))
+    every = replace(parts_only, extras=("direct_expert", *lines.libraries(world.PARTS)))
 
     def cell(template, identity):
         return world.Setting(template=template, identity=identity)
@@ -71,7 +70,7 @@ def _parts(
     for i in linked:
         yield plain(parts_only, {f"linked/{i}": cell("pretraining", i)})
     for i in without:
-        yield plain(unlinked(parts_only), {f"unlinked/{i}": cell("none", i)})
+        yield plain(lines.unlinked(parts_only), {f"unlinked/{i}": cell("none", i)})
 
 
 @experiment(**SIZES)
@@ -103,8 +102,8 @@ def atlas_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Pa
 
 def _collect(source: Source) -> pd.DataFrame:
     tables = [
-        against_nulls(source.summary(RUNS[name]), lines, ("gain",)).assign(world=name)
-        for name, lines in LINES.items()
+        lines.against_nulls(source.summary(RUNS[name]), controls, ("gain",)).assign(world=name)
+        for name, controls in LINES.items()
     ]
     return pd.concat(tables, ignore_index=True)
 
@@ -135,7 +134,7 @@ def referee_worlds(rows: pd.DataFrame):
     """Every control's loss against its null, a panel a world."""
     picture, panels = style.figure(style.PAGE, 4.2, ncols=len(WORLDS), sharey=True)
     worlds = [(rows[rows["world"] == world], "gain") for world in WORLDS]
-    draw_panels(dict(zip(panels, worlds, strict=True)), rows, "lacking")
+    lines.draw_panels(dict(zip(panels, worlds, strict=True)), rows, "lacking")
     for axes, title in zip(panels, TITLES.values(), strict=True):
         axes.set_title(title, loc="left")
     style.key(picture, panels)
@@ -151,15 +150,15 @@ OF_WHO_LACKS = (
 def _claim(number: str, world: str, subject: str, answers: int, history: str = "") -> None:
     """Register the claim that no model composes if no model knows one of the hops, with or without
     ``OF_WHO_LACKS``."""
-    lines = [line for line in LINES[world] if line.lacks]
-    cells = partial(cells_of, RUNS[world], lines, lacking=bool(history))
+    lacking = [line for line in LINES[world] if line.lacks]
+    cells = partial(lines.cells_of, RUNS[world], lacking, lacking=bool(history))
     claim(
         number,
         f"... and in {subject}, where a hop is known to nobody",
         "referee_worlds",
         RUNS[world],
         fixed="2026-11-29",
-        rules=rules_of(
+        rules=lines.rules_of(
             "nobody", "models of which nobody was taught one of the hops", cells, answers, history
         ),
         evidence="With a random or an unrelated adapter in place of one hop, the model nearest to its bound "
