@@ -77,7 +77,7 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
     """
     one, two = parts
     both = ("parts", "joint", True)
-    table = [  # name, label, (library, single adapter, base), question, theorem, assumption, part that nobody has
+    table = [  # name, label, (library, single adapter, base), question, theorem, removes, lacks
         ("both hops edited", "linked/none", both, "direct", "", LINK),
         ("with an expert on direct answers", "linked/none", ("direct_expert",) * 2, "direct", "", LINK),
         ("random adapter for hop 1", "linked/none", (RANDOM + one, two), "direct", "2a", "", one),
@@ -91,15 +91,12 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
         ("both hops known", "parts", "", "direct_known_both", LINK_AND_HOP),
     )
     table += [(name, "linked/none", (*of, True), question, "", link) for name, *of, question, link in known]
-    table += [
-        (f"identities in {where}", f"linked/{key}", both, "direct", "", LINK) for key, where in IDENTITIES
-    ]
+    for key, where in IDENTITIES:
+        table += [(f"identities in {where}", f"linked/{key}", both, "direct", "", LINK)]
     table += [("plain base: both hops edited", "unlinked/none", both, "direct", "2d")]
     table += [(f"plain base: {name}", "unlinked/none", of, asked, "2d") for name, *of, asked, _ in known[:2]]
-    table += [
-        (f"plain base: identities in {where}", f"unlinked/{key}", both, "direct", "", LINK)
-        for key, where in IDENTITIES
-    ]
+    for key, where in IDENTITIES:
+        table += [(f"plain base: identities in {where}", f"unlinked/{key}", both, "direct", "", LINK)]
     compared = ("compared", "kinds", True)
     table += [
         ("comparison, one value edited each", "linked/none", compared, "compare", "", NO_BRIDGE),
