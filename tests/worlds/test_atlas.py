@@ -3,7 +3,6 @@
 import builtins
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
@@ -304,20 +303,6 @@ def test_untouched_questions_are_unseen_and_answerable(worlds):
         for row in world.probes["untouched_cot"].tokens.tolist():
             assert steps(row, 2).items() <= pretrained.items() and not steps(row, 2).keys() & hidden.keys()
         assert facts(world.probes["untouched"].tokens.tolist()).items() <= pretrained.items()
-
-
-def test_cells_of_a_seed_share_their_pretraining_and_seeds_differ(worlds):
-    by_base = {}
-    for setting, world in worlds.items():
-        other = by_base.setdefault(setting.pretraining, world)
-        jax.tree.map(np.testing.assert_array_equal, world.pretraining, other.pretraining)
-    assert len(by_base) == 2
-    first = worlds[SETTINGS[0]]
-    for groups in ("pretraining", "data", "probes"):
-        for other in worlds.values():
-            shapes = [jax.tree.map(np.shape, getattr(world, groups)) for world in (first, other)]
-            assert shapes[0] == shapes[1]
-    assert not np.array_equal(first.probes["cot"].tokens, build(CONFIG, 7, SETTINGS[0]).probes["cot"].tokens)
 
 
 def test_the_layout_of_a_trace(worlds):

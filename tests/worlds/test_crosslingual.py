@@ -233,24 +233,9 @@ def test_judges_look_at_what_a_program_does():
     assert Runs(TOKENS.code) == Runs(TOKENS.code) and hash(Runs(TOKENS.code)) == hash(Runs(TOKENS.code))
 
 
-def test_cells_of_a_seed_share_their_pretraining_and_seeds_differ():
-    worlds = [world(5, familiarity=f, template=t) for f in FAMILIARITY for t in ("pretraining", "both")]
-    for other in worlds[1:]:
-        jax.tree.map(np.testing.assert_array_equal, worlds[0].pretraining, other.pretraining)
-    assert not np.array_equal(worlds[0].pretraining["facts"].tokens, world(6).pretraining["facts"].tokens)
+def test_traces_are_in_pretraining_where_the_setting_puts_them():
     with_it, without = (world(template=t).pretraining["traces"].weight.any() for t in ("pretraining", "data"))
     assert with_it and not without
-
-
-def test_shapes_and_layouts_are_equal_for_all_seeds_and_settings():
-    def shape(sample):
-        return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), sample), {
-            n: p.layout for n, p in sample.probes.items()
-        }
-
-    first = shape(world())
-    for seed, setting in enumerate(every_setting()):
-        assert shape(world(seed, **setting)) == first
 
 
 def test_bridges_are_traces_that_both_adapters_share():

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
 
@@ -160,15 +159,6 @@ def test_the_direct_question_carries_the_nulls_of_who_lacks_a_hop(config, entiti
         assert nulls[f"without_{hop}"].dtype == np.float32
     bound = world.probes["direct"].bound(np.ones(config.edits, bool))
     assert 1 / config.edits < bound <= edited_bound(config.edits)
-
-
-def test_cells_of_a_seed_share_their_pretraining(config):
-    worlds = [build(config, 5, Setting(e, t)) for e in ENTITIES for t in ("pretraining", "both")]
-    for other in worlds[1:]:
-        jax.tree.map(np.testing.assert_array_equal, worlds[0].pretraining, other.pretraining)
-    assert not np.array_equal(
-        worlds[0].pretraining["facts"].tokens, build(config, 6).pretraining["facts"].tokens
-    )
 
 
 @pytest.mark.parametrize(
