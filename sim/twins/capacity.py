@@ -1,12 +1,10 @@
 """Twin of ``theory.capacity``: random memories, truncated by a real SVD (theory/README.md, section 7)."""
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from sim.lab import seeds
 
@@ -58,19 +56,3 @@ def _traces(facts: int, dim: int, rank: int, key: Array, draws: int) -> Array:
 def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:
     """(tr K, |K|_F^2, tr K^2) / F of each draw at width ``dim``: twin of ``theory.capacity.traces``."""
     return _traces(round(load * dim), dim, round(share * dim), key, draws)
-
-
-def gap_curve(
-    sizes: Int[np.ndarray, "sizes 3"], predicted: Sequence[float], *, key: Array, draws: Sequence[int]
-) -> tuple[Float[np.ndarray, "sizes"], Float[np.ndarray, "sizes"]]:
-    """(measured - predicted recall, its standard error) at each (facts, dim, rank): a convergence curve.
-
-    ``predicted`` holds the predictions, ``draws`` the number of memories to average at each size.
-    """
-    gaps, errors = [], []
-    for index, ((facts, dim, rank), value, count) in enumerate(zip(sizes, predicted, draws, strict=True)):
-        size = (int(facts), int(dim), int(rank))
-        runs = np.asarray(recall(*size, key=jax.random.fold_in(key, index), draws=count))
-        gaps.append(runs.mean() - value)
-        errors.append(runs.std(ddof=1) / len(runs) ** 0.5)
-    return np.asarray(gaps), np.asarray(errors)

@@ -184,16 +184,8 @@ def test_old_hops_belong_to_no_adapter_and_answers_are_balanced(name):
 def test_controls_have_one_shape_and_share_bases(name):
     config = {**SMALL, "two_tokens": TWO_TOKENS}[name]
     name = name.replace("two_tokens", "two_hop")
-    settings = [
-        SETTINGS[name](template=t, identity=i)
-        for t, i in (
-            ("pretraining", "none"),
-            ("both", "data"),
-            ("none", "both"),
-            ("both", "both"),
-            ("pretraining", "pretraining"),
-        )
-    ]
+    cells = ("pretraining", "none"), ("both", "data"), ("none", "both"), ("both",) * 2, ("pretraining",) * 2
+    settings = [SETTINGS[name](template=template, identity=identity) for template, identity in cells]
     worlds = [build(config, 4, setting) for setting in settings]
     assert all(of_shape(world) == of_shape(worlds[0]) for world in (*worlds, build(config, 5, settings[0])))
     for one, two in ((0, 1), (3, 4)):
