@@ -34,6 +34,15 @@ def stopping(times: tuple[int, ...], templates: tuple[str, ...]) -> Iterator[Par
         yield plain(replace(CONFIG, finetuning=schedule), cells)
 
 
+@experiment(quick={"steps": (100,)}, paper={"steps": (50, 100, 200, 400)})
+def damage(steps: tuple[int, ...]) -> Iterator[Part]:
+    """Gentler training: retention against damage after 50 to 400 steps at one rate."""
+    for count in steps:
+        # All steps whatever is known: how much training there is, is what varies.
+        schedule = replace(SMALL.finetuning, steps=count, margin=None)
+        yield plain(replace(SMALL, finetuning=schedule), {f"steps{count}": Setting("real", "pretraining")})
+
+
 SHOWN = named(("single", "joint"), ("parts", "sum"), ("parts", "lambda=0.75"), ("parts", "average"))
 
 TITLES = {"data": "template in the data", "pretraining": "in pretraining", "both": "in both"}

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.experiments.merge_forecast import cells, rules, scoring
-from sim.experiments.merge_forecast.facts import draw_facts, lessons
+from sim.experiments.merge_forecast import cells, claims, scoring
+from sim.experiments.merge_forecast.cells import draw_facts, lessons
 from sim.experiments.merge_forecast.measuring import STRENGTHS, leads_of_sums, measure, merges
 from sim.experiments.merge_forecast.training import encode, teach
 from sim.forecast.outcomes import of_leads
@@ -206,6 +206,6 @@ def test_rules_hold_just_inside_their_bounds_and_not_just_outside(column, inside
     search = {"objective": "worst", "regret": 0.0, "share": 0.1, "merges": 100}
     for value, holds in ((inside, True), (outside, False)):
         row = {"adapters": 6, "design": "own"} | good | search | {column: value}
-        table = rules.verdicts(pd.DataFrame([row]), pd.DataFrame([row]))
+        table = claims.verdicts(pd.DataFrame([row]), pd.DataFrame([row]))
         verdict = table.set_index("rule")["holds"]
         assert len(table) == 7 and verdict[rule] == holds and verdict.drop(rule).all()

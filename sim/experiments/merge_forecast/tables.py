@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from sim.experiments.common.predicted import RANGES
-from sim.experiments.merge_forecast import rules, scoring
+from sim.experiments.merge_forecast import claims, scoring
 from sim.experiments.merge_forecast.measuring import STRENGTHS
 from sim.lab import files, parallel
 from sim.lab.figure import COMMANDS
@@ -62,7 +62,7 @@ def write(
         "by_library": by_library(cells, predictors),
         "search": search,
         "summary": summary,
-        "rules": rules.verdicts(summary, search),
+        "rules": claims.verdicts(summary, search),
     }
     for table, rows in tables.items():
         write_table(out / f"{table}.csv", rows)
