@@ -21,7 +21,6 @@ from sim.worlds.building import (
     positions,
     require_choices,
     require_doses,
-    reweigh,
     seen_by_base,
     take,
 )
@@ -285,11 +284,6 @@ def _questions(
     return probes, mixed[2]
 
 
-def _weighed(groups: list[Sequences], weights) -> Sequences:
-    """The groups as one, each with its weights times a number, or one number a row."""
-    return join(*(reweigh(each, each.weight * by) for each, by in zip(groups, weights, strict=True)))
-
-
 def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
     """``count`` problems from ``start`` on."""
     message = f"held-out problems serve where {count} are asked for: use less coverage"
@@ -309,10 +303,10 @@ def _pretraining(config: Config, sample: Sample, traces: float) -> tuple[dict[st
     every = np.meshgrid(np.arange(verb_count), np.arange(p), np.append(WRITTEN, ANSWER))
     verb, n, form = (np.tile(axis.ravel(), config.pretraining_paraphrases) for axis in every)
     direct, verb = form == ANSWER, verb[:, None]
-    facts = [
-        write.answered(n[direct], verb[direct]),
+    facts = join(
+        write.answered(n[direct], verb[direct], len(WRITTEN)),  # as many are answered at once as are solved
         write.solved(form[~direct], n[~direct], verb[~direct], traces),
-    ]
+    )
     first, second, n = np.unravel_index(
         rng.permutation(verb_count * verb_count * p), (verb_count, verb_count, p)
     )
@@ -326,7 +320,7 @@ def _pretraining(config: Config, sample: Sample, traces: float) -> tuple[dict[st
     spare = n[shown:][spare], verbs[shown:][spare]
     n, verbs, kinds = n[:shown], verbs[:shown], len(WRITTEN)
     groups = {
-        FACTS: _weighed(facts, (kinds, 1.0)),  # as many are answered at once as are solved
+        FACTS: facts,
         "direct": write.answered(n, verbs),
         "traces": write.solved(
             np.repeat(WRITTEN, shown), np.tile(n, kinds), np.tile(verbs, (kinds, 1)), traces

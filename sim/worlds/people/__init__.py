@@ -23,7 +23,7 @@ from typing import ClassVar
 import numpy as np
 
 from sim.worlds import JOINT, world
-from sim.worlds.building import require_choices
+from sim.worlds.building import require_choices, require_doses
 from sim.worlds.controls import RANDOM, stand_ins
 from sim.worlds.people import writer
 from sim.worlds.people.data import data_of
@@ -66,8 +66,7 @@ class Setting:
 
     def __post_init__(self):
         require_choices(self, **self.CHOICES)
-        if self.dose < 0:
-            raise ValueError(f"dose is {self.dose}: a dose is 0 or more")
+        require_doses(self, "dose")
         if self.duration < 1:
             raise ValueError(f"duration is {self.duration}: an adapter is trained once at least")
 
