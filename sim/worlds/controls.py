@@ -54,8 +54,8 @@ FINETUNING = (("direct", 16), ("identity", 8))
 IDENTITY = (("identity", 16),)
 """The batch that the controls add to pretraining, in a world without a batch of its own for them."""
 
-KNOWN = {"second": (1,), "first": (0,), "both": (0, 1)}
-"""Known pairs: which hops are old facts of the base, by the end of the probe's name."""
+OLD_HOPS = {"second": (1,), "first": (0,), "both": (0, 1)}
+"""Known pairs: the hops that are old facts of the base, by the end of the probe's name."""
 
 
 def without(part: str) -> str:
@@ -100,7 +100,7 @@ def add(
     taught: Mapping[str, Sequences],
     direct: Sequences,
     identity: Sequences,
-    known: Mapping[str, Sequences] | None = None,
+    pairs: Mapping[str, Sequences] | None = None,
     shown: Sequences | None = None,
     several: Mapping[str, tuple[str, ...]] | None = None,
 ) -> World:
@@ -114,7 +114,7 @@ def add(
         taught: facts of each further adapter, "unrelated" among them; of the shape of ``FACTS``.
         direct: weighted training data of "direct_expert": two-hop questions with direct answers.
         identity: sequences "b is b", in the data of the parts and of ``JOINT`` if the setting says so.
-        known: direct questions, by the names of ``KNOWN``.
+        pairs: direct questions, by the names of ``OLD_HOPS``.
         shown: identities in pretraining, if the setting says so; None for a world that has some of its own.
         several: {adapter: names in ``taught``} of adapters trained on the facts of several names.
     """
@@ -143,18 +143,18 @@ def add(
     if shown is not None:
         pretraining["identity"] = reweigh(shown, in_pretraining)
     probes = dict(world.probes)
-    for name, questions in (known or {}).items():
+    for name, questions in (pairs or {}).items():
         probes[f"direct_known_{name}"] = ask_known(name, questions, world.probes["direct"].layout)
     libraries = world.libraries + libraries
     return dataclasses.replace(world, pretraining=pretraining, data=data, probes=probes, libraries=libraries)
 
 
 def ask_known(name: str, questions: Sequences, layout: Layout, nulls: Mapping | None = None) -> Probe:
-    """Questions about the hops of which some are old facts of the base (``KNOWN``).
+    """Questions about the hops of which some are old facts of the base (``OLD_HOPS``).
 
     They have no forecast, nobody owns the positions of the old hops, and a guess is right once in the number
     of different answers.
     """
-    owner = tuple(-1 if part in KNOWN[name] else part for part in layout.owner)
+    owner = tuple(-1 if part in OLD_HOPS[name] else part for part in layout.owner)
     chance = layout.chance and 1 / len(np.unique(questions.target, axis=0))
     return ask(questions, layout, nulls, owner=owner, chance=chance, forecast=False)

@@ -100,27 +100,27 @@ def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str | None = N
     style.points(axes, x, rows["measured"], rows["low"], rows["high"], series, label, hollow)
 
 
-def curves(axes, rows: pd.DataFrame, name: str, series: Sequence[tuple], apart: float = 0.08) -> None:
+def curves(axes, rows: pd.DataFrame, name: str, series: Sequence[tuple], spacing: float = 0.08) -> None:
     """Shares against the values that ``rows`` have in the column ``name``, evenly spaced.
 
-    series: (rows, look, label, and whether hollow) of each, set ``apart`` sideways; left out without rows.
+    series: (rows, look, label, and whether hollow) of each, set ``spacing`` aside; left out without rows.
     """
     places = sorted(rows[name].unique())
     for number, (curve, *looks) in enumerate(series):
         if len(curve):
             curve = curve.sort_values(name)
-            x = np.searchsorted(places, curve[name]) + (number - (len(series) - 1) / 2) * apart
+            x = np.searchsorted(places, curve[name]) + (number - (len(series) - 1) / 2) * spacing
             guide(axes, x, curve, *looks)
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     style.unit(axes)
 
 
-def sizes(axes, rows: pd.DataFrame, name: str, methods: Methods, apart: float = 0.08) -> None:
+def sizes(axes, rows: pd.DataFrame, name: str, methods: Methods, spacing: float = 0.08) -> None:
     """``curves`` of methods against a size."""
     series = [
         (of_method(rows, library, method), look_of(method), label) for library, method, label in methods
     ]
-    curves(axes, rows, name, series, apart)
+    curves(axes, rows, name, series, spacing)
 
 
 def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
@@ -147,13 +147,13 @@ def across(
 
 
 def across_levels(
-    axes, rows: pd.DataFrame, methods: Methods, column: str, names: Mapping[str, str], apart: float
+    axes, rows: pd.DataFrame, methods: Methods, column: str, names: Mapping[str, str], spacing: float
 ) -> None:
     """``across``, a series for each value of a column (``names``: value -> name) that the rows have."""
     for number, (value, look) in enumerate(zip(names, style.levels(len(names)), strict=True)):
         part = rows[rows[column] == value]
         if len(part):
-            across(axes, part, methods, (number - (len(names) - 1) / 2) * apart, look, names[value])
+            across(axes, part, methods, (number - (len(names) - 1) / 2) * spacing, look, names[value])
 
 
 def name_rows(panels, methods: Methods) -> None:

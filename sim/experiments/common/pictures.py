@@ -39,14 +39,14 @@ def draw_library(
     contents: Sequence[tuple[str, str, str]],
     column: str,
     names: Mapping[str, str],
-    apart: float,
+    spacing: float,
 ) -> None:
     """A row a method that the rows have, a panel each (template, metric, title) of ``contents``, a series for
     each value of a column (``names``: value -> name)."""
     methods = shown(rows, methods)
     for axes, (template, metric, title) in zip(panels, contents, strict=True):
         chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
-        across_levels(axes, chosen, methods, column, names, apart)
+        across_levels(axes, chosen, methods, column, names, spacing)
         axes.set_title(title, loc="left")
     name_rows(panels, methods)
 

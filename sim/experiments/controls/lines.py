@@ -85,16 +85,18 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
         ("unrelated adapter for hop 1", "linked/none", (f"unrelated_for_{one}",), "direct", "2a", "", one),
         ("unrelated adapter for hop 2", "linked/none", (f"unrelated_for_{two}",), "direct", "2a", "", two),
     ]
-    known = (
+    pairs = (
         ("hop 1 edited, hop 2 known", "parts", one, "direct_known_second", LINK),
         ("hop 1 known, hop 2 edited", "parts", two, "direct_known_first", LINK_AND_HOP),
         ("both hops known", "parts", "", "direct_known_both", LINK_AND_HOP),
     )
-    table += [(name, "linked/none", (*of, True), question, "", link) for name, *of, question, link in known]
+    table += [(name, "linked/none", (*of, True), question, "", link) for name, *of, question, link in pairs]
     for key, where in IDENTITIES:
         table += [(f"identities in {where}", f"linked/{key}", both, "direct", "", LINK)]
     table += [("plain base: both hops edited", "unlinked/none", both, "direct", "2d")]
-    table += [(f"plain base: {name}", "unlinked/none", of, asked, "2d") for name, *of, asked, _ in known[:2]]
+    table += [
+        (f"plain base: {name}", "unlinked/none", of, question, "2d") for name, *of, question, _ in pairs[:2]
+    ]
     for key, where in IDENTITIES:
         table += [(f"plain base: identities in {where}", f"unlinked/{key}", both, "direct", "", LINK)]
     compared = ("compared", "kinds", True)

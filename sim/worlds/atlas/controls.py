@@ -63,6 +63,6 @@ def add(world: World, config: "Config", seed: int, setting: "Setting", sample: "
         {"unrelated": write.fact(n + other, WEST, np.roll(west, 1))},
         write.direct(sample.double.of(pool), sample.free[pool]),
         identity=write.fact(y, IS, y),
-        known={name: write.direct(pair) for name, pair in pairs.items()},
+        pairs={name: write.direct(pair) for name, pair in pairs.items()},
         shown=write.fact(everyone, IS, everyone),
     )

@@ -47,5 +47,5 @@ def add(world: World, setting: "Setting", sample: "Sample") -> World:
         {"unrelated": dataclasses.replace(unrelated, tokens=tokens)},
         write.coded(N, *others),
         identity=write.paraphrase(P, P, *requests[:, sample.new]),
-        known=pairs,
+        pairs=pairs,
     )

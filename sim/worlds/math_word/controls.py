@@ -130,10 +130,10 @@ def add(
         candidates = candidates[~np.isin(candidates, other).any(axis=1)]
         likely = [likelihood(config, sample.meaning, sample.old, one, sample.pairs) for one in candidates]
         nulls[controls.without(part)] = null(write, problems, taught, candidates, np.array(likely))
-    known = {
+    pairs = {
         name: write.answered(*every_number(config.prime, verbs, config.test_paraphrases), place=1)
         for name, verbs in sample.pairs.items()
     }
     direct = dataclasses.replace(world.probes["direct"], nulls=nulls)
     world = dataclasses.replace(world, probes=world.probes | {"direct": direct})
-    return controls.add(world, setting, {"unrelated": unrelated}, expert, identity, known, shown=identity)
+    return controls.add(world, setting, {"unrelated": unrelated}, expert, identity, pairs, shown=identity)

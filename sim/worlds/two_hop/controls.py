@@ -19,7 +19,7 @@ import numpy as np
 
 from sim.worlds import FACTS, Layout, Probe, World, controls
 from sim.worlds.building import ask, join, take
-from sim.worlds.controls import IDENTITY, KNOWN, without
+from sim.worlds.controls import IDENTITY, OLD_HOPS, without
 from sim.worlds.hops import Ways, ways
 
 if TYPE_CHECKING:  # the world imports its controls
@@ -178,7 +178,7 @@ def _probes(world: World, config: "Config", sample: "two_hop.Sample") -> dict[st
     direct, trace = world.probes["direct"].layout, world.probes["cot"].layout
     for name, pair in own.pairs.items():
         # Without the edited hop these pairs are no easier than the edited ones.
-        edited = [without(part) for i, part in enumerate(world.parts) if i not in KNOWN[name]]
+        edited = [without(part) for i, part in enumerate(world.parts) if i not in OLD_HOPS[name]]
         nulls = {null: sample.nulls[null] for null in edited}
         probes[f"direct_known_{name}"] = controls.ask_known(name, write.direct(pair), direct, nulls)
         probes[f"cot_known_{name}"] = controls.ask_known(name, write.trace(pair), trace)
