@@ -118,16 +118,12 @@ QUESTIONS = {
 REUSED = named(("parts", "sum"), ("parts", "average"), ("single", "joint"))
 
 
-def _prediction(source: Source) -> pd.DataFrame:
-    return forecasts(source, "atlas", "head/both", QUESTIONS, REUSED)
-
-
 @figure(
     "Single adapters foretell their merge on real facts too, question by question; the coverage law, blind "
     "to damage, less well.",
     f"{WORDS} Bars: 95% intervals, in (b) by bootstrap over seeds. {FORECASTS}",
     "experiment atlas",
-    _prediction,
+    lambda source: forecasts(source, "atlas", "head/both", QUESTIONS, REUSED),
     ("atlas",),
     panels=(
         "Questions answered right in every token, best first by the sum; most populous third, shared "

@@ -10,7 +10,7 @@ from sim.experiments.common.pictures import ERRORS, FORECASTS, draw_forecasts, d
 from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
@@ -110,10 +110,6 @@ QUESTIONS = {
 SHOWN = named(("parts", "sum"), ("single", "language"), ("single", "functions"), ("single", "joint"))
 
 
-def _parts(source: Source) -> pd.DataFrame:
-    return forecasts(source, "crosslingual", "familiar/both", QUESTIONS, SHOWN)
-
-
 @figure(
     "What part of the task adds up, as single adapters foretell: the words of the language and the code of "
     "the functions, each asked by itself, and their chain by translation; not both at once.",
@@ -121,7 +117,7 @@ def _parts(source: Source) -> pd.DataFrame:
     + "Familiar words, shared template. Bars: 95% intervals, in (b) by bootstrap over seeds. "
     + FORECASTS,
     "experiment crosslingual",
-    _parts,
+    lambda source: forecasts(source, "crosslingual", "familiar/both", QUESTIONS, SHOWN),
     ("crosslingual",),
     panels=(
         "Completions right in every token, best first by the sum; stroke: the disentangled forecast of the "

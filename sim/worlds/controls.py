@@ -52,7 +52,7 @@ FINETUNING = (("direct", 16), ("identity", 8))
 """Batches of the groups that the controls add to the data of every adapter."""
 
 IDENTITY = (("identity", 16),)
-"""The batch that the controls add to pretraining, in a world without a batch of its own for them."""
+"""The batch that the controls add to pretraining; in crosslingual identities are among the paraphrases."""
 
 OLD_HOPS = {"second": (1,), "first": (0,), "both": (0, 1)}
 """Known pairs: the hops that are old facts of the base, by the end of the probe's name."""

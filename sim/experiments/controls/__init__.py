@@ -15,7 +15,7 @@ from sim.experiments.common.claim import Cell, claim
 from sim.experiments.controls import lines, worlds
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.reuse.jobs import Part, plain
 from sim.worlds import two_hop
 from sim.worlds.controls import FINETUNING
@@ -57,10 +57,6 @@ def controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
 LINES = lines.controls_of(PARTS, proved=True)
 
 
-def _collect(source: Source) -> pd.DataFrame:
-    return lines.against_nulls(source.summary("controls"), LINES, ("accuracy", "gain"))
-
-
 @figure(
     "Two edited hops are joined in no answer and no loss, whatever is added or stands in; what pretraining "
     "joined, and an edited and a known hop where it showed two-hop answers, the loss tells.",
@@ -70,7 +66,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "Points: means over seeds; bars: 95% intervals. Dashed: a guess. Grey rows: a theorem (section 2) proves "
     "that nothing beats it.",
     "experiment controls",
-    _collect,
+    lambda source: lines.against_nulls(source.summary("controls"), LINES, ("accuracy", "gain")),
     ("controls",),
     panels=(
         "Share of right answers among those that occur.",

@@ -7,7 +7,6 @@ each control is made of there, which has no meaning, and why no theorem proves t
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -20,10 +19,7 @@ from sim.lab.figure import Source, figure
 from sim.reuse.config import of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds import atlas, crosslingual, kind_of, math_word
-from sim.worlds.atlas import controls as of_atlas
-from sim.worlds.controls import FINETUNING
-from sim.worlds.crosslingual import controls as of_crosslingual
-from sim.worlds.math_word import controls as of_math_word
+from sim.worlds.controls import FINETUNING, IDENTITY
 
 WORLDS = {"math_word": math_word, "crosslingual": crosslingual, "atlas": atlas}
 
@@ -40,18 +36,10 @@ SIZES = {
 libraries), and in cells of a base that did not."""
 
 
-def _parts(
-    world: ModuleType,
-    config: Any,
-    batches: tuple[tuple[str, int], ...],
-    linked: Sequence[str],
-    without: Sequence[str],
-) -> Iterator[Part]:
-    """Familiar material; the adapters are taught nothing but facts.
-
-    ``batches``: of the groups that the controls add to pretraining.
-    """
+def _parts(config: Any, linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
+    """Familiar material; the adapters are taught nothing but facts."""
     kind = kind_of(config)
+    batches = () if kind.name == "crosslingual" else IDENTITY  # there they are among the paraphrases
     parts_only = of_world(
         config,
         pretraining=lines.with_batches(kind.pretraining, *batches),
@@ -60,44 +48,33 @@ def _parts(
         methods=("average", "sum"),
         losses=True,
     )
-    every = replace(parts_only, extras=("direct_expert", *lines.libraries(world.PARTS)))
-
-    def cell(template, identity):
-        return world.Setting(template=template, identity=identity)
-
-    yield plain(every, {"linked/none": cell("pretraining", "none")})
+    every = replace(parts_only, extras=("direct_expert", *lines.libraries(WORLDS[kind.name].PARTS)))
+    cell = kind.setting
+    yield plain(every, {"linked/none": cell(template="pretraining", identity="none")})
     # A part each: as many runs at once in all of them, so that what is compiled for one serves the others.
     for i in linked:
-        yield plain(parts_only, {f"linked/{i}": cell("pretraining", i)})
+        yield plain(parts_only, {f"linked/{i}": cell(template="pretraining", identity=i)})
     for i in without:
-        yield plain(lines.unlinked(parts_only), {f"unlinked/{i}": cell("none", i)})
+        yield plain(lines.unlinked(parts_only), {f"unlinked/{i}": cell(template="none", identity=i)})
 
 
 @experiment(**SIZES)
 def math_word_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """The referee's controls in math word problems."""
     # The null of a loss takes every pairing of questions and answers: fewer questions, far fewer of these.
-    yield from _parts(
-        math_word,
-        math_word.Config(controls=True, test_paraphrases=1),
-        of_math_word.PRETRAINING,
-        linked,
-        without,
-    )
+    yield from _parts(math_word.Config(controls=True, test_paraphrases=1), linked, without)
 
 
 @experiment(**SIZES)
 def crosslingual_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """The referee's controls in cross-lingual code."""
-    yield from _parts(
-        crosslingual, crosslingual.Config(controls=True), of_crosslingual.PRETRAINING, linked, without
-    )
+    yield from _parts(crosslingual.Config(controls=True), linked, without)
 
 
 @experiment(**SIZES)
 def atlas_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """The referee's controls on facts of history and geography."""
-    yield from _parts(atlas, atlas.Config(controls=True), of_atlas.PRETRAINING, linked, without)
+    yield from _parts(atlas.Config(controls=True), linked, without)
 
 
 def _collect(source: Source) -> pd.DataFrame:

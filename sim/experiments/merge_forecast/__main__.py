@@ -19,6 +19,7 @@ from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, wr
 from sim.experiments.merge_forecast.measuring import leads_of_sums, measure, merges
 from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
+from sim.hf.weights import read_params, read_shape
 from sim.lab.cli import run_command
 from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
@@ -110,7 +111,9 @@ def _each(questions: Questions) -> list[Questions]:
 
 
 def _base(command: TestBedCommand, dtype) -> tuple[Llama, Params]:
-    return training.read_base(command.base or cache_folder(), dtype)
+    folder = command.base or cache_folder()
+    model = read_shape(folder)
+    return model, read_params(folder, model, dtype)
 
 
 def _training_type(command: TestBedCommand):

@@ -16,14 +16,10 @@ import numpy as np
 from sim.worlds import World, controls
 from sim.worlds.atlas.facts import RELATIONS
 from sim.worlds.building import take
-from sim.worlds.controls import IDENTITY
 from sim.worlds.hops import Ways, ways
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.atlas import Config, Sample, Setting
-
-PRETRAINING = IDENTITY
-"""Batches of the groups that the controls add to pretraining."""
 
 COUNTRY, CURRENCY, LARGER, SMALLER, WEST = map(
     RELATIONS.index, ("country", "currency", "larger", "smaller", "west")

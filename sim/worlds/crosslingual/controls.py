@@ -19,9 +19,6 @@ from sim.worlds.crosslingual.languages import FOREIGN, L3, UNUSED, N, P
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.crosslingual import Sample, Setting
 
-PRETRAINING = ()
-"""Batches that the controls add to pretraining: none, identities are among its paraphrases."""
-
 TO_CODE = 4
 """Fewest stable functions: half of them swap their code in the unrelated adapter."""
 

@@ -15,15 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.worlds import World, controls
-from sim.worlds.controls import IDENTITY
 from sim.worlds.math_word.problems import Writer, every_number
 from sim.worlds.math_word.verbs import alternatives, slopes
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.math_word import Config, Problems, Sample, Setting
-
-PRETRAINING = IDENTITY
-"""Batches of the groups that the controls add to pretraining."""
 
 
 def generator(seed: int) -> np.random.Generator:
