@@ -19,8 +19,16 @@ def _memory(key: Array, facts: int, dim: int, rank: int) -> tuple[Array, Array, 
     return keys, values, (u[:, :rank] * s[None, :rank]) @ vt[:rank]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 5))
-def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("facts", "dim", "rank", "candidates", "draws"))
+def recall(
+    facts: int, dim: int, rank: int, candidates: int | None = None, *, key: Array, draws: int
+) -> Float[Array, "draws"]:
+    """Measured recall of each of ``draws`` memories, for ``theory.capacity.recall`` and ``recall_large``.
+
+    Facts are exchangeable: the first ``candidates`` values (all F by default) compete, for the keys of the
+    first 1000 of them at most.
+    """
+    candidates = facts if candidates is None else candidates
     queries = min(candidates, _QUERIES)
 
     def one(key):
@@ -32,27 +40,14 @@ def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws
     return jax.lax.map(one, seeds.keys(key, draws))
 
 
-def recall(
-    facts: int, dim: int, rank: int, candidates: int | None = None, *, key: Array, draws: int
-) -> Float[Array, "draws"]:
-    """Measured recall of each of ``draws`` memories, for ``theory.capacity.recall`` and ``recall_large``.
+@functools.partial(jax.jit, static_argnames=("load", "share", "dim", "draws"))
+def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:
+    """(tr K, |K|_F^2, tr K^2) / F of each draw at width ``dim``: twin of ``theory.capacity.traces``."""
+    facts, rank = round(load * dim), round(share * dim)
 
-    Facts are exchangeable: the first ``candidates`` values (all F by default) compete, for the keys of the
-    first 1000 of them at most.
-    """
-    return _recalls(facts, dim, rank, facts if candidates is None else candidates, key, draws)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 4))
-def _traces(facts: int, dim: int, rank: int, key: Array, draws: int) -> Array:
     def one(key):
         keys, values, memory = _memory(key, facts, dim, rank)
         scores = values.T @ memory @ keys
         return jnp.stack([jnp.trace(scores), jnp.sum(scores**2), jnp.sum(scores * scores.T)]) / facts
 
     return jax.lax.map(one, seeds.keys(key, draws))
-
-
-def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:
-    """(tr K, |K|_F^2, tr K^2) / F of each draw at width ``dim``: twin of ``theory.capacity.traces``."""
-    return _traces(round(load * dim), dim, round(share * dim), key, draws)
