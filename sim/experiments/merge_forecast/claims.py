@@ -1,6 +1,6 @@
 """Claims about the predictor of ``sim.predict``: on a language model, and its domain in the miniature."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pandas as pd
 
@@ -159,33 +159,23 @@ def verdicts(summary: pd.DataFrame, search: pd.DataFrame) -> pd.DataFrame:
     summary, search: as ``scoring.summary`` by size and design and ``scoring.searches`` give them. A share of
     runs may exceed its bound by one run.
     """
-    table = pd.DataFrame([*_of_forecasts(summary), *_of_searches(search)])
-    inside = table["value"].between(table["low"] - 1e-12, table["high"] + 1e-12)
-    return table.assign(holds=inside)
+    table = []
 
+    def judge(rule: str, of, value: float, low: float, high: float) -> None:
+        where = {"rule": rule, "adapters": of["adapters"], "design": of["design"]}
+        table.append(where | {"value": value, "low": low, "high": high})
 
-def _row(of: pd.Series, rule: str, value: float, low: float, high: float) -> dict[str, object]:
-    return {
-        "rule": rule, "adapters": of["adapters"], "design": of["design"], "value": value, "low": low,
-        "high": high,
-    }  # fmt: skip
-
-
-def _of_forecasts(summary: pd.DataFrame) -> Iterator[dict[str, object]]:
-    for _, row in summary.iterrows():
-        yield _row(row, "error", row["forecast"], 0.0, ERROR)
-        yield _row(row, "coverage", row["coverage"], *COVERAGE)
-        for name in RIVALS:
-            if name in row:
-                yield _row(row, f"error less that of {name}", row["forecast"] - row[name], -1.0, 0.0)
-
-
-def _of_searches(search: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for of in summary.to_dict("records"):
+        judge("error", of, of["forecast"], 0.0, ERROR)
+        judge("coverage", of, of["coverage"], *COVERAGE)
+        for name in (name for name in RIVALS if name in of):
+            judge(f"error less that of {name}", of, of["forecast"] - of[name], -1.0, 0.0)
     for (adapters, design, objective), part in search.groupby(["adapters", "design", "objective"]):
-        of = pd.Series({"adapters": adapters, "design": design})
-        yield _row(of, f"regret of the search for the best {objective}", part["regret"].max(), 0.0, REGRET)
-        most = SHARE + 1 / part["merges"].min()
-        yield _row(of, f"share of merges run for the best {objective}", part["share"].max(), 0.0, most)
+        of, most = {"adapters": adapters, "design": design}, SHARE + 1 / part["merges"].min()
+        judge(f"regret of the search for the best {objective}", of, part["regret"].max(), 0.0, REGRET)
+        judge(f"share of merges run for the best {objective}", of, part["share"].max(), 0.0, most)
+    rules = pd.DataFrame(table)
+    return rules.assign(holds=rules["value"].between(rules["low"] - 1e-12, rules["high"] + 1e-12))
 
 
 _GRID = tuple(label(depth(layers), size) for layers in LAYERS for size in SIZES)
