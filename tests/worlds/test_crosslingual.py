@@ -6,6 +6,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from conftest import drawn
 
 from sim.worlds import build
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, WORKED, Config, Runs, Setting, stack, takes_inputs
@@ -15,11 +16,6 @@ SMALL = Config(stable_functions=6, edits=4, bridges=12)
 TOKENS = SMALL.tokens
 CODE, *INTO = TOKENS.markers
 TARGETS = "direct", "cot"
-
-
-def drawn(group):
-    """Sequences that training can draw."""
-    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
 
 
 def rows(array):

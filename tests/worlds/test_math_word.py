@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import drawn
 
 from sim.worlds import JOINT
 from sim.worlds.math_word import FORMS, PARTS, TEMPLATES, TRACES, VERBS, Config, Setting, build, meanings
@@ -18,11 +19,6 @@ SMALL = Config(
 )  # fmt: skip
 WORDS, MACHINE = SMALL.grammar.words, SMALL.grammar.machine
 ROLES = np.arange(SMALL.operations, SMALL.grammar.verbs).reshape(3, 2, SMALL.verbs)
-
-
-def drawn(group):
-    """Sequences that training can draw."""
-    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
 
 
 def kind(token):

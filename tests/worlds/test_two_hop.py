@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from conftest import drawn
 
 from sim.model.sequences import Sequences
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Config, Setting, _edits, _null, build
@@ -22,11 +23,6 @@ def facts_of(config, group):
 def names(config, tokens):
     k = config.name_tokens
     return {tuple(row[:k]) for row in np.asarray(tokens).tolist()}
-
-
-def drawn(group):
-    """Sequences that training can draw."""
-    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
 
 
 @pytest.fixture(params=CONFIGS, ids=["one-token", "two-token"])
