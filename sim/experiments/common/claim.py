@@ -166,6 +166,10 @@ class Claim:
 CLAIMS: Registry[Claim] = Registry("claim")
 
 
+PAIRED: dict[str, tuple[str, ...]] = {}
+"""Experiment -> metrics of all models that a page compares seed by seed."""
+
+
 def claim(number: str, statement: str, figure: str, *experiments: str, history: str = "", **rest) -> None:
     """Register a claim under its number. ``history``: of every rule that has none of its own."""
     rest["rules"] = tuple(replace(rule, history=rule.history or history) for rule in rest["rules"])
