@@ -339,19 +339,6 @@ def test_sequences_can_be_read(book):
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"familiarity": "royal"}, "unknown familiarity 'royal': use one of head, middle, tail"),
-        ({"template": "maybe"}, "unknown template 'maybe'"),
-        ({"zipf": -1.0}, "zipf is -1.0: exposure falls with the rank"),
-    ],
-)
-def test_unknown_settings_are_refused_by_name(values, message):
-    with pytest.raises(ValueError, match=message):
-        Setting(**values)
-
-
-@pytest.mark.parametrize(
     ("sizes", "message"),
     [
         ({"edits": 30}, "currencies serve for edits = 30: use more countries"),

@@ -312,3 +312,59 @@ def test_old_pairs_of_the_atlas_are_facts(seed):
 def test_controls_that_a_world_does_not_know_are_refused(name, changes, setting, message):
     with pytest.raises(ValueError, match=message):
         build(dataclasses.replace(SMALL[name], **changes), 0, SETTINGS[name](**setting))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("two_hop", {"entities": "imaginary"}, "unknown entities 'imaginary': use one of real, half_fake, "),
+        ("two_hop", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("two_hop", {"wording": "rude"}, "unknown wording 'rude': use one of shared, paraphrased, different"),
+        ("two_hop", {"bridges": -1}, "bridges is -1: a dose is 0 or more"),
+        ("math_word", {"verbs": "imaginary"}, "unknown verbs 'imaginary': use one of real, heard, fake"),
+        ("math_word", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("math_word", {"form": "poem"}, "unknown form 'poem': use one of prose, equation, program"),
+        ("math_word", {"bridges": -1}, "bridges is -1: a dose is 0 or more"),
+        (
+            "crosslingual",
+            {"familiarity": "odd"},
+            "unknown familiarity 'odd': use one of familiar, new_",
+        ),
+        ("crosslingual", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("atlas", {"familiarity": "royal"}, "unknown familiarity 'royal': use one of head, middle, tail"),
+        ("atlas", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("atlas", {"zipf": -1.0}, "zipf is -1.0: exposure falls with the rank"),
+    ],
+)
+def test_unknown_settings_are_refused_by_name(name, values, message):
+    with pytest.raises(ValueError, match=message):
+        SETTINGS[name](**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "message"),
+    [
+        ("two_hop", {"name_tokens": 3}, "name_tokens is 3: use 1 or 2"),
+        ("two_hop", {"relations": 2}, "two edited ones and a spare make 3"),
+        ("two_hop", {"edits": 13}, "edits 13 must be 1 to 12"),
+        ("two_hop", {"coverage": 1.0}, "strictly between 0 and 1"),
+        ("math_word", {"prime": 9}, "prime is 9: use a prime number, 7 or more"),
+        ("math_word", {"verbs": 5}, "verbs 5 must be 1 to 4, half of the operations"),
+        ("math_word", {"operations": 36}, "operations is 36: modulo 7 there are fewer"),
+        ("math_word", {"names": 1}, "somebody and somebody else make 2"),
+        ("math_word", {"coverage": 1.0}, "strictly between 0 and 1"),
+        (
+            "crosslingual",
+            {"stable_functions": 4, "edits": 5},
+            "stable_functions 4 and edits 5: use at least",
+        ),
+        (
+            "crosslingual",
+            {"stable_functions": 100, "edits": 16},
+            "functions \\+ 2 \\* edits at most 119",
+        ),
+    ],
+)
+def test_impossible_sizes_are_refused(name, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL[name], **sizes)

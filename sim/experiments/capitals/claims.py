@@ -1,6 +1,6 @@
 """Claims L6a to L6c: one hop known from pretraining. The rules were committed before any run."""
 
-from sim.experiments.common.claim import NOTHING, POOLED, PREDICTED, QUARTER, Cell, Rule, claim
+from sim.experiments.common.claim import NOTHING, POOLED, PREDICTED, QUARTER, Cell, Rule, claims_of
 
 FIXED = "2026-11-30"
 
@@ -31,13 +31,11 @@ def _of(label: str, method: str = "sum", metric: str = "cot_answer") -> Cell:
     return Cell("capitals", label, method, metric)
 
 
-claim(
+_claim = claims_of(FIGURE, "capitals", fixed=FIXED, history=HISTORY)
+
+_claim(
     "L6a",
     "On a real language model: one adapter is enough where pretraining knows the other hop",
-    FIGURE,
-    "capitals",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "reach",
@@ -78,13 +76,9 @@ claim(
     "solutions in its data this adapter answers {template.to}.",
 )
 
-claim(
+_claim(
     "L6b",
     "On a real language model: ... and not where pretraining barely saw the entity",
-    FIGURE,
-    "capitals",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "gap",
@@ -119,13 +113,9 @@ claim(
     "leaves the base fewer to choose from.",
 )
 
-claim(
+_claim(
     "L6c",
     "On a real language model: not at once, whatever pretraining knows",
-    FIGURE,
-    "capitals",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "working",

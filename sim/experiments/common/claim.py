@@ -174,3 +174,13 @@ def claim(number: str, statement: str, figure: str, *experiments: str, history: 
     """Register a claim under its number. ``history``: of every rule that has none of its own."""
     rest["rules"] = tuple(replace(rule, history=rule.history or history) for rule in rest["rules"])
     CLAIMS.add(number, Claim(number, statement, figure, experiments, **rest))
+
+
+def claims_of(figure: str, *experiments: str, **common) -> Callable[..., None]:
+    """``claim`` for claims with a figure, experiments and fields in common: what it returns takes number,
+    statement, further experiments and fields."""
+
+    def register(number: str, statement: str, *more: str, **rest) -> None:
+        claim(number, statement, figure, *experiments, *more, **common, **rest)
+
+    return register

@@ -13,7 +13,7 @@ from sim.experiments.common.claim import (
     Cell,
     Reading,
     Rule,
-    claim,
+    claims_of,
 )
 from sim.experiments.common.world_claim import world_claim
 from sim.lab.figure import Source
@@ -75,13 +75,11 @@ def collect_at_once(source: Source) -> Mapping[Cell, Reading]:
 ONCE = (DIRECT, "direct_question_given_among_answers")
 """Asked as a statement to complete, and as a question."""
 
-claim(
+_claim = claims_of(FIGURE, "people", fixed=FIXED, history=HISTORY)
+
+_claim(
     "L1a",
     "On a real language model: data-agnostic reuse does not join disjoint knowledge in its weights",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    history=HISTORY,
     collect=collect_at_once,
     rules=(
         Rule(
@@ -138,13 +136,9 @@ claim(
     "solutions. Nothing is proved for this base (theory, section 13).",
 )
 
-claim(
+_claim(
     "L1b",
     "On a real language model: ... nor step by step, without worked solutions in the data sets",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "none",
@@ -163,13 +157,9 @@ claim(
 
 UNSEEN = ("half_fake", "fake")
 
-claim(
+_claim(
     "L2",
     "On a real language model: worst where the base does not know the names",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "gap",
@@ -202,14 +192,10 @@ def _dosed(*doses: int, method: str = "sum") -> tuple[Cell, ...]:
     return tuple(_cell(f"real/shared/{dose}", method, experiment="people_dose") for dose in doses)
 
 
-claim(
+_claim(
     "L3a",
     "On a real language model: reuse works when the data sets share a solution template",
-    FIGURE,
-    "people",
     "people_dose",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "reach",
@@ -247,14 +233,10 @@ claim(
     "the joint adapter {joint_same}: two adapters that answer the same questions interfere.",
 )
 
-claim(
+_claim(
     "L3b",
     "On a real language model: averaging benefits as well",
-    FIGURE,
-    "people",
     "people_dose",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "template",
@@ -289,13 +271,9 @@ world_claim(
     limits="The base is one small language model, dequantised from a file of 4 bits.",
 )
 
-claim(
+_claim(
     "L5",
     "On a real language model: reuse is shallow pattern matching",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    history=HISTORY,
     rules=(
         Rule(
             "form",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from sim.experiments.common.cells import of_seeds
-from sim.experiments.common.claim import NOTHING, POOLED, SHARE, Cell, Reading, Rule, claim
+from sim.experiments.common.claim import NOTHING, POOLED, SHARE, Cell, Reading, Rule, claims_of
 from sim.experiments.common.predicted import (
     HALF,
     OPEN,
@@ -72,15 +72,11 @@ def _by_seed(rows: pd.DataFrame, values: pd.Series) -> Reading:
     return of_seeds(values.groupby(rows["seed"]).mean())
 
 
-claim(
+_claim = claims_of(FIGURE, "people", fixed=FIXED, history=HISTORY, tables=TABLES, collect=collect)
+
+_claim(
     "L5+a",
     "On a real language model: single adapters predict their merge",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    history=HISTORY,
-    tables=TABLES,
-    collect=collect,
     rules=(
         Rule(
             "better",
@@ -110,15 +106,9 @@ claim(
     "merges that are linear.",
 )
 
-claim(
+_claim(
     "L5+b",
     "On a real language model: what breaks a merge is the other adapter, not the dilution",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    history=HISTORY,
-    tables=TABLES,
-    collect=collect,
     rules=(
         Rule(
             "overshoot",
