@@ -152,6 +152,11 @@ def tiny_world():
     return jax.tree.map(jnp.asarray, build(tiny().world, 0, two_hop.Setting("real", "both")))
 
 
+def drawn(group):
+    """Sequences that training can draw."""
+    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
+
+
 def noisy_adapter(decoder, key, rank=3, size=0.1):
     """An adapter of every matrix whose B is not zero."""
     adapter = {}

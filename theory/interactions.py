@@ -10,7 +10,6 @@ decomposition anchored at 0 of Kuo, Sloan, Wasilkowski and Wozniakowski (Math. C
 function over subsets are arrays (2, ..., 2, ...): one axis of length 2 for each adapter, in or out.
 """
 
-from collections.abc import Sequence
 from math import comb
 
 import numpy as np
@@ -63,20 +62,6 @@ def coefficient(size: int, subset: int, order: int) -> int:
     if subset > order:
         return 0
     return (-1) ** (order - subset) * comb(size - subset - 1, order - subset)
-
-
-def amplification(size: int, order: int) -> int:
-    """By how much errors of the runs may grow in the truncated f: sum_U |coefficient|. At order 1: 2s - 1."""
-    return sum(comb(size, k) * abs(coefficient(size, k, order)) for k in range(size + 1))
-
-
-def remainder(size: int, order: int, strength: float, derivatives: Sequence[float]) -> float:
-    """A bound on what order m leaves out: sum_{k > m} C(s, k) lambda^k M_k.
-
-    derivatives: M_0, M_1, ...: bounds on |d^k f / dw_i ... dw_j| of k different adapters on the way from 0 to
-    the merge, for |I_T| <= lambda^|T| M_|T| (integrate the derivative over the box). Those not given are 0.
-    """
-    return sum(comb(size, k) * strength**k * derivatives[k] for k in range(order + 1, len(derivatives)))
 
 
 def covariance(

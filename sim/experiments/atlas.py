@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.common import LAMBDAS, across, name_rows, named, selected, shown
+from sim.experiments.common import DIRECT, EVERY_WAY, WAYS_OF_REUSE, named, reader
 from sim.experiments.common.claim import POOLED, Cell
-from sim.experiments.common.pictures import ERRORS, FORECASTS, draw_forecasts, forecasts
+from sim.experiments.common.pictures import ERRORS, FORECASTS, draw_forecasts, draw_library, forecasts
 from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -17,15 +17,7 @@ from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting
 
-FULL = of_world(
-    Config(),
-    families=("lora",),
-    extras=("bridge", "expert"),
-    methods=("average", "sum", "ties", "svd"),
-    lambdas=LAMBDAS,
-    routers=("arrow",),
-    oracle=True,
-)
+FULL = of_world(Config(), **EVERY_WAY)
 
 SMALL = replace(FULL, extras=(), methods=("average", "sum", "ties"), lambdas=(0.5, 0.75, 1.0))
 
@@ -61,18 +53,9 @@ WORDS = (
     "proportion to 1/rank; 2 layers of width 64, rank 4 on all matrices."
 )
 
-METHODS = named(
-    ("single", "joint"),
-    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
-    ("bridge", "sum"),
-    ("expert", "sum"),
-    ("single", "country"),
-    ("single", "currency"),
-)
+METHODS = (*WAYS_OF_REUSE, *named(("expert", "sum"), ("single", "country"), ("single", "currency")))
 """Rows of the main figure, from the top. A profile makes only some of them. A single adapter cannot compose:
 if it scores above a guess at once, the real facts give the answer away."""
-
-DIRECT = "direct_given_among_answers"
 
 PANELS = (
     ("both", "cot_answer", "step by step,\nshared template"),
@@ -85,8 +68,7 @@ THIRDS = {"head": "most populous third", "middle": "middle third", "tail": "leas
 
 
 def _library(source: Source) -> pd.DataFrame:
-    pairs = tuple((library, method) for library, method, _ in METHODS)
-    rows = selected(source.summary("atlas"), ("cot_answer", "direct", DIRECT), pairs)
+    rows = reader("atlas", ("cot_answer", "direct", DIRECT), METHODS)(source)
     return rows[rows["zipf"] == Setting().zipf]
 
 
@@ -110,20 +92,11 @@ def _library(source: Source) -> pd.DataFrame:
 def atlas_library(rows: pd.DataFrame):
     """Accuracy on the main question by method, one series a third of the countries."""
     picture, panels = style.figure(style.PAGE, 3.6, ncols=3, sharey=True)
-    methods = shown(rows, METHODS)
-    for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
-        chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
-        for series, (third, name) in enumerate(THIRDS.items()):
-            accuracies = chosen[chosen["familiarity"] == third]
-            if not accuracies.empty:
-                across(
-                    axes, accuracies, methods, (series - 1) * 0.22, style.levels(len(THIRDS))[series], name
-                )
+    draw_library(panels, rows, METHODS, PANELS, "familiarity", THIRDS, 0.22)
+    for axes in panels:
         style.reference(axes, 1 / FULL.world.edits, f"guess 1/{FULL.world.edits}", across=True)
         style.unit(axes, "x")
         axes.set_xlabel("questions answered")
-        axes.set_title(title, loc="left")
-    name_rows(panels, methods)
     style.key(picture, panels, "countries by population")
     return picture
 
@@ -145,16 +118,12 @@ QUESTIONS = {
 REUSED = named(("parts", "sum"), ("parts", "average"), ("single", "joint"))
 
 
-def _prediction(source: Source) -> pd.DataFrame:
-    return forecasts(source, "atlas", "head/both", QUESTIONS, REUSED)
-
-
 @figure(
     "Single adapters foretell their merge on real facts too, question by question; the coverage law, blind "
     "to damage, less well.",
     f"{WORDS} Bars: 95% intervals, in (b) by bootstrap over seeds. {FORECASTS}",
     "experiment atlas",
-    _prediction,
+    lambda source: forecasts(source, "atlas", "head/both", QUESTIONS, REUSED),
     ("atlas",),
     panels=(
         "Questions answered right in every token, best first by the sum; most populous third, shared "
@@ -180,7 +149,7 @@ world_claim(
     unseen={"tail/both": "head/both"},
     at_once=("direct", "direct3", "history"),
     numbers={
-        "base": Cell("atlas", POOLED, "base", THREE_HOPS, "single"),
+        "base": Cell("atlas", POOLED, "base", THREE_HOPS),
         "average3": Cell("atlas", POOLED, "average", THREE_HOPS),
     },
     limits="Real facts are no guess to the base: to questions of three hops it is right in {base} of such "

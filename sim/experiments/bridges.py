@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
-from sim.experiments.common import DEFAULT, SETTING, SMALL, chance, guide, selected
+from sim.experiments.common import DEFAULT, SETTING, SMALL, chance, curves, reader
 from sim.experiments.common.claim import NOTHING, SHARE, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
@@ -52,10 +51,6 @@ SHOWN = (
 MARKS = ("*", "o", "s", "^", "D")
 
 
-def _bridges(source: Source) -> pd.DataFrame:
-    return selected(source.summary("bridges"), ("cot_answer",), (("parts", "sum"), ("single", "joint")))
-
-
 @figure(
     "Traces in the adapters' own data bridge the hops only if pretraining knows the template and they are "
     "worded alike: 4 shared traces raise the sum, 4 paraphrased ones destroy it.",
@@ -64,23 +59,19 @@ def _bridges(source: Source) -> pd.DataFrame:
     "intervals, hollow where the two data sets, or data and base, are worded apart; thin lines guide the "
     "eye; dashed: the most that one hop allows.",
     "experiment bridges",
-    _bridges,
+    reader("bridges", ("cot_answer",), (("parts", "sum"), ("single", "joint"))),
     ("bridges",),
 )
 def bridge_dose(rows: pd.DataFrame):
     """Chain-of-thought accuracy against the number of traces, by wording and base."""
     picture, axes = style.figure(style.COLUMN, 2.9)
-    doses = sorted(rows["bridges"].unique())
-    for series, (template, wording, method, label, hollow) in enumerate(SHOWN):
+    series = []
+    for mark, (template, wording, method, label, hollow) in zip(MARKS, SHOWN, strict=True):
         worded = (rows["wording"] == wording) | (rows["bridges"] == 0)
         chosen = (rows["method"] == method) & (rows["template"] == template) & worded
-        curve = rows[chosen].sort_values("bridges")
-        if not curve.empty:
-            x = np.searchsorted(doses, curve["bridges"]) + (series - 2) * 0.07
-            guide(axes, x, curve, style.Look(look_of(method).colour, MARKS[series]), label, hollow)
-    axes.set_xticks(range(len(doses)), [f"{dose:g}" for dose in doses])
+        series.append((rows[chosen], style.Look(look_of(method).colour, mark), label, hollow))
+    curves(axes, rows, "bridges", series, 0.07)
     axes.set(xlabel="traces of other entities in each data set", ylabel="accuracy, step by step")
-    style.unit(axes)
     chance(axes)
     style.key(picture, [axes])
     return picture
@@ -96,13 +87,12 @@ def _dosed(*doses: int, method: str = "sum", wording: str = "shared") -> tuple[C
     return tuple(Cell("bridges", f"both/{wording}/{dose}", method) for dose in doses)
 
 
-def _where(template: str, method: str = "sum") -> tuple[Cell]:
-    return (Cell("familiarity", f"real/{template}", method),)
+def _where(template: str, method: str = "sum") -> Cell:
+    return Cell("familiarity", f"real/{template}", method)
 
 
 def _ranks(*ranks: int, method: str = "sum") -> tuple[Cell, ...]:
-    library = "single" if method == "joint" else "parts"
-    return tuple(Cell("rank", f"rank{rank}", method, library=library) for rank in ranks)
+    return tuple(Cell("rank", f"rank{rank}", method) for rank in ranks)
 
 
 claim(
@@ -190,7 +180,7 @@ claim(
         ),
     ),
     numbers={
-        "pretraining": _where("pretraining", "average")[0],
+        "pretraining": _where("pretraining", "average"),
         "low": _ranks(4, method="average")[0],
         "high": _ranks(64, method="average")[0],
     },

@@ -5,26 +5,18 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.common import LAMBDAS, named, selected
+from sim.experiments.common import EVERY_WAY, WAYS_OF_REUSE, named, reader
 from sim.experiments.common.pictures import ERRORS, FORECASTS, draw_forecasts, draw_reuse, forecasts
 from sim.experiments.common.world_claim import world_claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.reuse.config import ReuseConfig, of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Setting
 
-DEFAULT = of_world(
-    Config(),
-    families=("lora",),
-    extras=("bridge",),
-    methods=("average", "sum", "ties", "svd"),
-    lambdas=LAMBDAS,
-    routers=("arrow",),
-    oracle=True,
-)
+DEFAULT = of_world(Config(), **EVERY_WAY | {"extras": ("bridge",)})
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum"), lambdas=(0.75,), routers=(), oracle=False)
@@ -51,13 +43,7 @@ def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, ...], ...]) -> Ite
     yield plain(config, {"/".join(cell): Setting(*cell) for cell in cells})
 
 
-METHODS = named(
-    ("single", "joint"),
-    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
-    ("bridge", "sum"),
-    ("single", "language"),
-    ("single", "functions"),
-)
+METHODS = (*WAYS_OF_REUSE, *named(("single", "language"), ("single", "functions")))
 """Rows of the main figure, from the top."""
 
 WAYS = {
@@ -87,18 +73,13 @@ SIZES = (
 GUESS = f"guess 1/{Config().edits}"
 
 
-def _reuse(source: Source) -> pd.DataFrame:
-    pairs = tuple((library, method) for library, method, _ in METHODS)
-    return selected(source.summary("crosslingual"), ("cot_runs", "direct_runs"), pairs)
-
-
 @figure(
     "New functions asked for in a new language N: at once, no data-free method answers; by translating "
     "first, the sum reuses what the adapters' templates share.",
     SIZES + "Points: programs that do what was asked; bars: 95% intervals. Dashed: a guess among the taught "
     "programs.",
     "experiment crosslingual",
-    _reuse,
+    reader("crosslingual", ("cot_runs", "direct_runs"), METHODS),
     ("crosslingual",),
     panels=(
         "Ways of reusing the two adapters, best first. Pretraining knows all words; it and both data sets "
@@ -129,10 +110,6 @@ QUESTIONS = {
 SHOWN = named(("parts", "sum"), ("single", "language"), ("single", "functions"), ("single", "joint"))
 
 
-def _parts(source: Source) -> pd.DataFrame:
-    return forecasts(source, "crosslingual", "familiar/both", QUESTIONS, SHOWN)
-
-
 @figure(
     "What part of the task adds up, as single adapters foretell: the words of the language and the code of "
     "the functions, each asked by itself, and their chain by translation; not both at once.",
@@ -140,7 +117,7 @@ def _parts(source: Source) -> pd.DataFrame:
     + "Familiar words, shared template. Bars: 95% intervals, in (b) by bootstrap over seeds. "
     + FORECASTS,
     "experiment crosslingual",
-    _parts,
+    lambda source: forecasts(source, "crosslingual", "familiar/both", QUESTIONS, SHOWN),
     ("crosslingual",),
     panels=(
         "Completions right in every token, best first by the sum; stroke: the disentangled forecast of the "

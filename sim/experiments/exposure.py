@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator
 
-import numpy as np
 import pandas as pd
 
-from sim.experiments.common import DEFAULT, SETTING, SMALL, chance, guide, of_method, selected
+from sim.experiments.common import DEFAULT, SETTING, SMALL, chance, curves, of_method, reader
 from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import Setting
@@ -31,11 +30,6 @@ def exposure(config: ReuseConfig, facts: tuple[int, ...], traces: tuple[int, ...
     )
 
 
-def _exposure(source: Source) -> pd.DataFrame:
-    metrics = ("cot_answer", "cot_copied")
-    return selected(source.summary("exposure"), metrics, (("parts", "sum"), ("single", "joint")))
-
-
 @figure(
     "Familiarity begins with traces: names seen in facts and no trace are not copied and not reused; names "
     "that traces show are, and better where facts about them are known as well.",
@@ -44,33 +38,28 @@ def _exposure(source: Source) -> pd.DataFrame:
     "marker a number of facts, with 95% intervals; thin lines guide the eye; dashed: the most that "
     "one hop allows.",
     "experiment exposure",
-    _exposure,
+    reader("exposure", ("cot_answer", "cot_copied"), (("parts", "sum"), ("single", "joint"))),
     ("exposure",),
     panels=("Final answers of chains of thought that are right.", "Chains that copy all names."),
 )
 def familiarity_dose(rows: pd.DataFrame):
     """Chain-of-thought accuracy against traces seen, one series for each number of facts seen."""
     picture, panels = style.figure(style.COLUMN, 2.6, ncols=2, sharey=True)
-    traces, facts = sorted(rows["traces_seen"].unique()), sorted(rows["facts_seen"].unique())
+    facts, of_sum = sorted(rows["facts_seen"].unique()), of_method(rows, "parts", "sum")
     titles = (("cot_answer", "answers right"), ("cot_copied", "names copied"))
     for axes, (metric, title) in zip(panels, titles, strict=True):
-        for series, count in enumerate(facts):
-            chosen = of_method(rows[rows["metric"] == metric], "parts", "sum")
-            curve = chosen[chosen["facts_seen"] == count].sort_values("traces_seen")
-            x = np.searchsorted(traces, curve["traces_seen"]) + (series - (len(facts) - 1) / 2) * 0.08
-            guide(axes, x, curve, style.levels(len(facts))[series], f"{count:g}")
-        axes.set_xticks(range(len(traces)), [f"{trace:g}" for trace in traces])
-        axes.set_xlabel("traces per name")
-        axes.set_title(title, loc="left")
-        style.unit(axes)
+        by_facts = of_sum[of_sum["metric"] == metric].set_index("facts_seen", drop=False)
+        looks = zip(facts, style.levels(len(facts)), strict=True)
+        curves(axes, rows, "traces_seen", [(by_facts.loc[[n]], look, f"{n:g}") for n, look in looks])
+        axes.set(xlabel="traces per name", title=title)
     chance(panels[0])
     panels[0].set_ylabel("share of queries")
     style.key(picture, panels, "facts seen per name")
     return picture
 
 
-def _sum(facts: int, traces: int) -> tuple[Cell]:
-    return (Cell("exposure", f"facts{facts}/traces{traces}", "sum"),)
+def _sum(facts: int, traces: int) -> Cell:
+    return Cell("exposure", f"facts{facts}/traces{traces}", "sum")
 
 
 claim(
@@ -92,8 +81,8 @@ claim(
         Rule(
             "facts_too",
             "with 4 and with 16 traces: 4 facts, less none",
-            _sum(4, 4) + _sum(4, 16),
-            _sum(0, 4) + _sum(0, 16),
+            (_sum(4, 4), _sum(4, 16)),
+            (_sum(0, 4), _sum(0, 16)),
             within=NOTHING,
             history="Written after the tables had shown that facts help where there are traces.",
         ),

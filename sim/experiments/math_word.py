@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.common import named, of_method, selected
+from sim.experiments.common import DIRECT, EVERY_WAY, WAYS_OF_REUSE, of_method, reader
 from sim.experiments.common.claim import POOLED, Cell
 from sim.experiments.common.pictures import ERRORS, FORECASTS, all_errors, draw_reuse
 from sim.experiments.common.predicted import errors_across
@@ -19,13 +19,7 @@ from sim.reuse.jobs import Part, plain
 from sim.worlds.math_word import TEMPLATES, TRACES, VERBS, Config, Setting
 
 DEFAULT = of_world(
-    Config(),
-    families=("lora",),
-    extras=("bridge",),
-    methods=("average", "sum", "ties", "svd"),
-    lambdas=(0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25),
-    routers=("arrow",),
-    oracle=True,
+    Config(), **EVERY_WAY | {"extras": ("bridge",), "lambdas": (0.25, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25)}
 )
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
@@ -77,15 +71,8 @@ SIZES = (
     f"{DEFAULT.layers} layers of width {DEFAULT.width}, rank {DEFAULT.rank} on all matrices. "
 )
 
-METHODS = named(
-    ("single", "joint"),
-    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
-    ("bridge", "sum"),
-)
-"""Rows of the main figure, from the top."""
-
-SOLVED, DIRECT = "cot_solved", "direct_given_among_answers"
-"""The final quantity, as written or as the written program computes it; and as answered at once."""
+SOLVED = "cot_solved"
+"""The final quantity, as written or as the written program computes it."""
 
 WAYS = {
     "program": ("real/both/program", SOLVED),
@@ -108,11 +95,6 @@ SETTINGS = {f"{verbs}/both/{form}": f"{name}, {form}" for verbs, name in SEEN.it
 """Setting -> its name."""
 
 
-def _word_problems(source: Source) -> pd.DataFrame:
-    pairs = tuple((library, method) for library, method, _ in METHODS)
-    return selected(source.summary("math_word"), (SOLVED, DIRECT), pairs)
-
-
 @figure(
     "Asked at once, two families of operations do not combine; written out, the sum of the adapters, "
     "of all merges of the two, comes closest to one adapter for both, most where both were taught in one "
@@ -121,7 +103,7 @@ def _word_problems(source: Source) -> pd.DataFrame:
     + "Two-step problems. Points: share of problems solved; bars: 95% intervals. Dashed: a guess among the "
     "numbers.",
     "experiment math_word",
-    _word_problems,
+    reader("math_word", (SOLVED, DIRECT), WAYS_OF_REUSE),
     ("math_word",),
     panels=(
         "Ways of reusing the two adapters, best first. Pretraining knows the verbs with another meaning; "
@@ -135,7 +117,7 @@ def _word_problems(source: Source) -> pd.DataFrame:
 def word_problems(rows: pd.DataFrame):
     """Accuracy by way of reuse, and by setting."""
     null = (1 / DEFAULT.world.prime, f"guess 1/{DEFAULT.world.prime}")
-    return draw_reuse(rows, METHODS, WAYS, SETTINGS, SOLVED, null, "problems solved")
+    return draw_reuse(rows, WAYS_OF_REUSE, WAYS, SETTINGS, SOLVED, null, "problems solved")
 
 
 def _depths(source: Source) -> pd.DataFrame:
@@ -181,8 +163,7 @@ def word_problem_depth(rows: pd.DataFrame):
             )
         total = of_form[of_form["method"] == "sum"]
         line(axes, total, "depth", look_of("sum"), label="forecast for the sum")
-        axes.set(xlabel="steps", xticks=list(TRACES), xlim=(min(TRACES) - 0.4, max(TRACES) + 0.4))
-        axes.set_title(form, loc="left")
+        axes.set(xlabel="steps", xticks=list(TRACES), xlim=(min(TRACES) - 0.4, max(TRACES) + 0.4), title=form)
         style.unit(axes)
     panels[0].set_ylabel("solutions right throughout")
     errors_across(panels[-1], rows[rows["panel"] == "error"])

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, of_method, selected
+from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, of_method, reader
 from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
@@ -38,11 +38,6 @@ SHOWN = (
 MARKS = ("*", "o", "^", "D")
 
 
-def _names(source: Source) -> pd.DataFrame:
-    metrics = ("cot_answer", "direct", "cot_copied", "cot_hop1")
-    return selected(source.summary("names"), metrics, (("parts", "sum"), ("single", "joint")))
-
-
 @figure(
     "Reuse falls with familiarity when a name is a pair of known pieces: real names above an unseen bridge, "
     "and that above an unseen subject or both, which are not told apart.",
@@ -50,7 +45,11 @@ def _names(source: Source) -> pd.DataFrame:
     + " Template in pretraining and in both data sets. Points: share of queries, with 95% intervals; dashed: "
     "the most that one hop allows.",
     "experiment names",
-    _names,
+    reader(
+        "names",
+        ("cot_answer", "direct", "cot_copied", "cot_hop1"),
+        (("parts", "sum"), ("single", "joint")),
+    ),
     ("names",),
 )
 def two_token_names(rows: pd.DataFrame):
@@ -73,11 +72,11 @@ def two_token_names(rows: pd.DataFrame):
     return picture
 
 
-def _sum(entities: str, metric: str = "cot_answer") -> tuple[Cell]:
-    return (Cell("names", entities, "sum", metric),)
+def _sum(entities: str, metric: str = "cot_answer") -> Cell:
+    return Cell("names", entities, "sum", metric)
 
 
-HALVES = (*_sum("half_fake"), *_sum("half_fake_subject"))
+HALVES = (_sum("half_fake"), _sum("half_fake_subject"))
 
 claim(
     "2b",
@@ -93,16 +92,14 @@ claim(
             _sum("fake"),
             above=NOTHING,
         ),
-        Rule(
-            "upper", "both real, less one unseen (bridge; subject)", _sum("real") * 2, HALVES, above=NOTHING
-        ),
+        Rule("upper", "both real, less one unseen (bridge; subject)", _sum("real"), HALVES, above=NOTHING),
         Rule("lower", "one unseen (bridge; subject), less both", HALVES, _sum("fake"), above=NOTHING),
     ),
     numbers={
         "bridge": HALVES[0],
         "subject": HALVES[1],
-        "copied": _sum("real", "cot_copied")[0],
-        "copied_fake": _sum("fake", "cot_copied")[0],
+        "copied": _sum("real", "cot_copied"),
+        "copied_fake": _sum("fake", "cot_copied"),
     },
     evidence="Where a name is two known tokens, the sum answers {ends.of} with real names, {bridge} with the "
     "bridge unseen, {subject} with the subject unseen and {ends.to} with both. Of its chains {copied} copy "

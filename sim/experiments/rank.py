@@ -12,12 +12,12 @@ from sim.experiments.common import (
     SMALL,
     chance,
     of_method,
-    selected,
+    reader,
     sizes,
 )
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure, points
 from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
 from sim.reuse.config import ReuseConfig
@@ -50,11 +50,6 @@ def rank_(
     )
 
 
-def _rank(source: Source) -> pd.DataFrame:
-    methods = tuple((library, method) for library, method, _ in CEILINGS_AND_MERGES)
-    return selected(source.summary("rank"), ("cot_answer",), methods)
-
-
 PLACES = {"mlp": "MLP", "attention": "attn."}
 """``KINDS`` in the words of the figure."""
 
@@ -66,7 +61,7 @@ PLACES = {"mlp": "MLP", "attention": "attn."}
     + " Real entities, template in pretraining and data. Points: accuracy step by step, with 95% intervals; "
     "thin lines guide the eye; dashed: the most that one hop allows.",
     "experiment rank",
-    _rank,
+    reader("rank", ("cot_answer",), CEILINGS_AND_MERGES),
     ("rank",),
     panels=("LoRA of the rank shown on all matrices.", "LoRA of rank 4 on some matrices alone."),
 )
@@ -80,27 +75,16 @@ def rank(rows: pd.DataFrame):
     )
     swept, axes = rows[rows["label"].str.startswith("rank")], panels[0][0]
     sizes(axes, swept, "rank", CEILINGS_AND_MERGES)
-    axes.set(xlabel="rank", ylabel="accuracy, step by step")
-    axes.set_title("all matrices", loc="left")
+    axes.set(xlabel="rank", ylabel="accuracy, step by step", title="all matrices")
     for place, kind in enumerate(kinds):
         for series, (library, method, label) in enumerate(CEILINGS_AND_MERGES):
-            accuracies = of_method(rows[rows["label"] == kind], library, method)
-            x = [place + (series - 2) * 0.12] * len(accuracies)
+            accuracies = of_method(rows[rows["label"] == kind], library, method).assign(place=place)
             panels[0][1].set_xlim(-0.5, len(kinds) - 0.5)
-            style.points(
-                panels[0][1],
-                x,
-                accuracies["measured"],
-                accuracies["low"],
-                accuracies["high"],
-                look_of(method),
-                label,
-            )
+            points(panels[0][1], accuracies, "place", look_of(method), label, shift=(series - 2) * 0.12)
     chance(panels[0][-1])
     if kinds:
         chance(axes, label="")
         panels[0][1].set_xticks(range(len(kinds)), [PLACES[kind] for kind in kinds])
-        panels[0][1].set_title("rank 4", loc="left")
-        panels[0][1].set_xlabel("only these")
+        panels[0][1].set(title="rank 4", xlabel="only these")
     style.key(picture, panels[0])
     return picture

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 from sim.lab.parallel import RunContext
 from sim.lab.registry import Registry
 
-PROFILES = ("quick", "paper")
-
 SEEDS = {"quick": 2, "paper": 20}
 """Seeds of an experiment that says nothing else."""
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from sim.experiments.common import CEILINGS_AND_MERGES, SETTING, SMALL, chance, selected, sizes
+from sim.experiments.common import CEILINGS_AND_MERGES, SETTING, SMALL, chance, reader, sizes
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
@@ -42,8 +42,7 @@ def width(widths: tuple[int, ...]) -> Iterator[Part]:
 
 
 def _sizes(source: Source) -> pd.DataFrame:
-    methods = tuple((library, method) for library, method, _ in CEILINGS_AND_MERGES)
-    tables = [selected(source.summary(name), ("cot_answer",), methods) for name in ("depth", "width")]
+    tables = [reader(name, ("cot_answer",), CEILINGS_AND_MERGES)(source) for name in ("depth", "width")]
     rows = pd.concat(tables, ignore_index=True)
     size = rows["label"].str.extract(r"layers(?P<layers>\d+)/width(?P<width>\d+)").astype(int)
     return rows.assign(**size)
@@ -63,10 +62,9 @@ def _sizes(source: Source) -> pd.DataFrame:
 def depth_and_width(rows: pd.DataFrame):
     """Chain-of-thought accuracy against layers and against width, by method."""
     picture, panels = style.figure(style.COLUMN, 2.7, ncols=2, sharey=True)
-    for axes, (name, experiment_name) in zip(panels, (("layers", "depth"), ("width", "width")), strict=True):
-        sizes(axes, rows[rows["experiment"] == experiment_name], name, CEILINGS_AND_MERGES)
-        axes.set_xlabel(name)
-        axes.set_title({"layers": "depth", "width": "width"}[name], loc="left")
+    for axes, (name, run) in zip(panels, (("layers", "depth"), ("width", "width")), strict=True):
+        sizes(axes, rows[rows["experiment"] == run], name, CEILINGS_AND_MERGES)
+        axes.set(xlabel=name, title=run)
     chance(panels[0], label="")
     chance(panels[1])
     panels[0].set_ylabel("accuracy, step by step")

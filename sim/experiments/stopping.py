@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
-from sim.experiments.common import SETTING, SMALL, chance, guide, selected
+from sim.experiments.common import SETTING, SMALL, chance, named, reader, sizes
 from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
-from sim.merge.looks import look_of, spelled
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import Setting
 
@@ -36,13 +34,22 @@ def stopping(times: tuple[int, ...], templates: tuple[str, ...]) -> Iterator[Par
         yield plain(replace(CONFIG, finetuning=schedule), cells)
 
 
-SHOWN = (("single", "joint"), ("parts", "sum"), ("parts", "lambda=0.75"), ("parts", "average"))
+@experiment(quick={"steps": (100,)}, paper={"steps": (50, 100, 200, 400)})
+def damage(steps: tuple[int, ...]) -> Iterator[Part]:
+    """Gentler training: retention against damage after 50 to 400 steps at one rate."""
+    for count in steps:
+        # All steps whatever is known: how much training there is, is what varies.
+        schedule = replace(SMALL.finetuning, steps=count, margin=None)
+        yield plain(replace(SMALL, finetuning=schedule), {f"steps{count}": Setting("real", "pretraining")})
+
+
+SHOWN = named(("single", "joint"), ("parts", "sum"), ("parts", "lambda=0.75"), ("parts", "average"))
 
 TITLES = {"data": "template in the data", "pretraining": "in pretraining", "both": "in both"}
 
 
 def _stopping(source: Source) -> pd.DataFrame:
-    rows = selected(source.summary("stopping"), ("cot_answer", "untouched"), SHOWN)
+    rows = reader("stopping", ("cot_answer", "untouched"), SHOWN)(source)
     return rows.assign(times=rows["label"].str.extract(r"times(\d+)", expand=False).astype(int))
 
 
@@ -66,17 +73,10 @@ def stopping_time(rows: pd.DataFrame):
     """Accuracy step by step, and on untouched facts, against the length of training, a column a template."""
     templates = [name for name in TITLES if name in set(rows["template"])]
     picture, grid = style.figure(style.PAGE, 4.2, nrows=2, ncols=len(templates), sharex=True, squeeze=False)
-    times = sorted(rows["times"].unique())
     for column, template in enumerate(templates):
         for axes, metric in zip(grid[:, column], ("cot_answer", "untouched"), strict=True):
-            for series, (library, method) in enumerate(SHOWN):
-                of = (rows["template"] == template) & (rows["metric"] == metric)
-                of &= (rows["library"] == library) & (rows["method"] == method)
-                curve = rows[of].sort_values("times")
-                x = np.searchsorted(times, curve["times"]) + (series - 1.5) * 0.07
-                guide(axes, x, curve, look_of(method), spelled(method, library))
-            axes.set_xticks(range(len(times)), [f"{count}" for count in times])
-            style.unit(axes)
+            chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
+            sizes(axes, chosen, "times", SHOWN, 0.07)
             axes.set_title(TITLES[template], loc="left")
         last = column == len(templates) - 1
         chance(grid[0, column], label="one-hop bound" if last else "")
@@ -88,8 +88,7 @@ def stopping_time(rows: pd.DataFrame):
 
 
 def _at(count: int, method: str, *templates: str, metric: str = "cot_answer") -> tuple[Cell, ...]:
-    library = "single" if method == "joint" else "parts"
-    return tuple(Cell("stopping", f"{name}/times{count}", method, metric, library) for name in templates)
+    return tuple(Cell("stopping", f"{name}/times{count}", method, metric) for name in templates)
 
 
 TRIAL = (
@@ -104,6 +103,7 @@ claim(
     "stopping_time",
     "stopping",
     fixed="2026-11-30",
+    history=TRIAL,
     rules=(
         Rule(
             "sum",
@@ -112,7 +112,6 @@ claim(
             _at(1, "sum", "data", "both"),
             _at(16, "sum", "data", "both"),
             above=NOTHING,
-            history=TRIAL,
         ),
         Rule(
             "average",
@@ -121,7 +120,6 @@ claim(
             _at(16, "average", "pretraining"),
             _at(1, "average", "pretraining"),
             above=NOTHING,
-            history=TRIAL,
         ),
         Rule(
             "ceiling",
@@ -130,7 +128,6 @@ claim(
             _at(16, "joint", *TITLES),
             _at(1, "joint", *TITLES),
             below=NOTHING,
-            history=TRIAL,
         ),
         Rule(
             "damage",
@@ -139,7 +136,6 @@ claim(
             _at(1, "sum", *TITLES, metric="untouched"),
             _at(16, "sum", *TITLES, metric="untouched"),
             above=NOTHING,
-            history=TRIAL,
         ),
     ),
     numbers={

@@ -136,8 +136,7 @@ def capacity(rows: pd.DataFrame):
     line(left, wide, "load", 4, linestyle="--", label=f"d = {WIDE}, law")
     left.axvline(1.0, color="black", linewidth=0.6, linestyle=":")
     style.sizes(left, (0.25, 0.5, 1, 2, 4))
-    left.set(xlabel="load  2 F ln F / (f d²)", ylabel="recall")
-    left.set_title("collapse", loc="left")
+    left.set(xlabel="load  2 F ln F / (f d²)", ylabel="recall", title="collapse")
     style.unit(left)
     for dim in CAPACITY_RANKS:
         part = rows[(rows["panel"] == "held") & (rows["dim"] == dim)]
@@ -146,8 +145,7 @@ def capacity(rows: pd.DataFrame):
     count = rows[rows["panel"] == "count"].drop_duplicates("parameters")
     line(middle, count, "parameters", 4, linestyle=":", label="F ln F = 2rd")
     style.sizes(middle, (256, 1024, 4096))
-    middle.set(yscale="log", xlabel="r d", ylabel="facts held (recall ½)")
-    middle.set_title("facts held", loc="left")
+    middle.set(yscale="log", xlabel="r d", ylabel="facts held (recall ½)", title="facts held")
     right.axhline(0, color="black", linewidth=0.8)
     for series, curve in enumerate(("any load", "F ≫ d")):
         part = rows[(rows["panel"] == "convergence") & (rows["curve"] == curve)]
@@ -155,7 +153,6 @@ def capacity(rows: pd.DataFrame):
             right, part, "dim", style.Look("#4D4D4D", "Pv"[series]), f"law for {curve}", hollow=series == 1
         )
     style.sizes(right, (16, 32, 64, 128, 256))
-    right.set(xlabel="d", ylabel="measured − law")
-    right.set_title("gap to the law", loc="left")
+    right.set(xlabel="d", ylabel="measured − law", title="gap to the law")
     style.key(picture, [left, middle, right])
     return picture

@@ -173,8 +173,7 @@ def chain_of_thought(rows: pd.DataFrame):
             axes.plot(
                 steps["hops"] + 0.13, steps["predicted"], "x", color="black", markersize=3.5, label=name
             )
-        axes.set(xlabel="hops k", xlim=(0.8, 4.3), xticks=range(1, 5))
-        axes.set_title(titles[context], loc="left")
+        axes.set(xlabel="hops k", xlim=(0.8, 4.3), xticks=range(1, 5), title=titles[context])
         style.unit(axes)
     panels[0].set_ylabel("chains solved")
     overlap = rows[rows["panel"] == "overlap"]

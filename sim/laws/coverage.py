@@ -177,8 +177,7 @@ def retention(table: pd.DataFrame):
         line(left, rows, "x", look)
         name = f"r/F = {rank / facts:.2f}".rstrip("0").rstrip(".")
         points(left, rows, "x", look, name)
-    left.set(xlabel="coefficient λ", ylabel="overwrites kept")
-    left.set_title("one adapter", loc="left")
+    left.set(xlabel="coefficient λ", ylabel="overwrites kept", title="one adapter")
     style.unit(left)
     for method in ("average", "sum"):
         rows = table[(table["panel"] == "K") & (table["method"] == method)]

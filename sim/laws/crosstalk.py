@@ -99,8 +99,7 @@ def crosstalk(table: pd.DataFrame):
         rows = table[table["panel"] == activation]
         line(left, rows, "x", look)
         points(left, rows, "x", look, activation)
-    left.set(xlabel="angle, degrees", ylabel="crosstalk κ", xticks=[0, 60, 120, 180])
-    left.set_title("angle", loc="left")
+    left.set(xlabel="angle, degrees", ylabel="crosstalk κ", xticks=[0, 60, 120, 180], title="angle")
     squares = table[table["panel"] == "error"]
     names = ["predicted", "measured", "low", "high"]
     roots = squares.assign(**{name: np.sqrt(squares[name].clip(lower=1e-12)) for name in names})

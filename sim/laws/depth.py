@@ -99,8 +99,7 @@ def depth(rows: pd.DataFrame):
         look = style.Look(("#000000", "#157DA8")[series % 2], "Pv"[series % 2])
         points(right, shifted, "dim", look, f"{curve}, $\\rho_b$ = {rho}", hollow=curve != "law")
     style.sizes(right, (16, 32, 64, 128, 256))
-    right.set(xlabel="d", ylabel="measured − predicted")
-    right.set_title("distance from the law", loc="left")
+    right.set(xlabel="d", ylabel="measured − predicted", title="distance from the law")
     style.key(picture, [left], place="left", share=0.4)
     style.key(picture, [right], place="right", share=0.6)
     return picture

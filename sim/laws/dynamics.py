@@ -29,9 +29,7 @@ def _problem(key: jax.Array) -> tuple[jax.Array, jax.Array]:
     return keys, right.T @ (jnp.asarray(STRENGTHS)[:, None] * left)
 
 
-@functools.partial(jax.jit, static_argnums=4)
-def _descended(keys, residual, start, time, steps: int) -> LowRank:
-    return twin.flow(keys, residual, start, time, steps)
+_descended = jax.jit(twin.flow, static_argnames="steps")
 
 
 @jax.jit

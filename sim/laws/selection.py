@@ -203,8 +203,7 @@ def arrow(rows: pd.DataFrame):
         part = rows[(rows["panel"] == "alignment") & (rows["edit"] == edit)]
         line(left, part, "theta", looks[edit])
         points(left, part, "theta", looks[edit], label)
-    left.set(xlabel="θ = |μ|/σ", ylabel="alignment ⟨v₁, μ̂⟩²")
-    left.set_title("prototype", loc="left")
+    left.set(xlabel="θ = |μ|/σ", ylabel="alignment ⟨v₁, μ̂⟩²", title="prototype")
     style.unit(left)
     chosen = rows[rows["panel"] == "selection"]
     sighted = chosen[chosen["edit"] == "sighted"].sort_values("measured", ascending=False, kind="stable")
@@ -216,8 +215,7 @@ def arrow(rows: pd.DataFrame):
             right.vlines(part["predicted"], y - 0.13, y + 0.13, color=looks[edit].colour)
         style.points_across(right, values[0], y, *values[1:], looks[edit], label, hollow=edit == "permuted")
     style.rows([right], [PROMPTS[prompt].words for prompt in prompts])
-    right.set_xlabel("P(adapter of hop 1 is chosen)")
-    right.set_title("choice by prompt", loc="left")
+    right.set(xlabel="P(adapter of hop 1 is chosen)", title="choice by prompt")
     style.unit(right, "x")
     style.key(picture, [left, right])
     return picture

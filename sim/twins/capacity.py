@@ -1,12 +1,10 @@
 """Twin of ``theory.capacity``: random memories, truncated by a real SVD (theory/README.md, section 7)."""
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from sim.lab import seeds
 
@@ -21,8 +19,16 @@ def _memory(key: Array, facts: int, dim: int, rank: int) -> tuple[Array, Array, 
     return keys, values, (u[:, :rank] * s[None, :rank]) @ vt[:rank]
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 5))
-def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws: int) -> Array:
+@functools.partial(jax.jit, static_argnames=("facts", "dim", "rank", "candidates", "draws"))
+def recall(
+    facts: int, dim: int, rank: int, candidates: int | None = None, *, key: Array, draws: int
+) -> Float[Array, "draws"]:
+    """Measured recall of each of ``draws`` memories, for ``theory.capacity.recall`` and ``recall_large``.
+
+    Facts are exchangeable: the first ``candidates`` values (all F by default) compete, for the keys of the
+    first 1000 of them at most.
+    """
+    candidates = facts if candidates is None else candidates
     queries = min(candidates, _QUERIES)
 
     def one(key):
@@ -34,43 +40,14 @@ def _recalls(facts: int, dim: int, rank: int, candidates: int, key: Array, draws
     return jax.lax.map(one, seeds.keys(key, draws))
 
 
-def recall(
-    facts: int, dim: int, rank: int, candidates: int | None = None, *, key: Array, draws: int
-) -> Float[Array, "draws"]:
-    """Measured recall of each of ``draws`` memories, for ``theory.capacity.recall`` and ``recall_large``.
+@functools.partial(jax.jit, static_argnames=("load", "share", "dim", "draws"))
+def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:
+    """(tr K, |K|_F^2, tr K^2) / F of each draw at width ``dim``: twin of ``theory.capacity.traces``."""
+    facts, rank = round(load * dim), round(share * dim)
 
-    Facts are exchangeable: the first ``candidates`` values (all F by default) compete, for the keys of the
-    first 1000 of them at most.
-    """
-    return _recalls(facts, dim, rank, facts if candidates is None else candidates, key, draws)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 4))
-def _traces(facts: int, dim: int, rank: int, key: Array, draws: int) -> Array:
     def one(key):
         keys, values, memory = _memory(key, facts, dim, rank)
         scores = values.T @ memory @ keys
         return jnp.stack([jnp.trace(scores), jnp.sum(scores**2), jnp.sum(scores * scores.T)]) / facts
 
     return jax.lax.map(one, seeds.keys(key, draws))
-
-
-def traces(load: float, share: float, *, dim: int, key: Array, draws: int) -> Float[Array, "draws 3"]:
-    """(tr K, |K|_F^2, tr K^2) / F of each draw at width ``dim``: twin of ``theory.capacity.traces``."""
-    return _traces(round(load * dim), dim, round(share * dim), key, draws)
-
-
-def gap_curve(
-    sizes: Int[np.ndarray, "sizes 3"], predicted: Sequence[float], *, key: Array, draws: Sequence[int]
-) -> tuple[Float[np.ndarray, "sizes"], Float[np.ndarray, "sizes"]]:
-    """(measured - predicted recall, its standard error) at each (facts, dim, rank): a convergence curve.
-
-    ``predicted`` holds the predictions, ``draws`` the number of memories to average at each size.
-    """
-    gaps, errors = [], []
-    for index, ((facts, dim, rank), value, count) in enumerate(zip(sizes, predicted, draws, strict=True)):
-        size = (int(facts), int(dim), int(rank))
-        runs = np.asarray(recall(*size, key=jax.random.fold_in(key, index), draws=count))
-        gaps.append(runs.mean() - value)
-        errors.append(runs.std(ddof=1) / len(runs) ** 0.5)
-    return np.asarray(gaps), np.asarray(errors)

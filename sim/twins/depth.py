@@ -41,22 +41,7 @@ def world(key: Array, facts: int, dim: int, alignment: float) -> tuple[Array, ..
     return subjects, written, alignment * written + (1 - alignment**2) ** 0.5 * other, answers
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 4, 5, 7))
-def _accuracies(facts, dim, alignment, lam, residual, wrong_order, key, draws) -> Array:
-    def one(key):
-        subjects, written, read, answers = world(key, facts, dim, alignment)
-        hop1, hop2, none = written @ subjects.T, answers @ read.T, jnp.zeros((dim, dim), jnp.float64)
-        if wrong_order:
-            adapters = [Adapter(none, hop1), Adapter(hop2, none)]
-        else:
-            adapters = [Adapter(hop1, none), Adapter(none, hop2)]
-        scores = answers.T @ forward(merged(adapters, lam), subjects, residual)
-        return jnp.mean(jnp.argmax(scores, axis=0) == jnp.arange(facts))
-
-    chunk = max(1, min(draws, int(_CHUNK_BYTES / (8 * (5 * dim * facts + 6 * dim**2 + facts**2)))))
-    return jax.lax.map(one, seeds.keys(key, draws), batch_size=chunk)
-
-
+@functools.partial(jax.jit, static_argnames=("facts", "dim", "lam", "residual", "draws", "wrong_order"))
 def accuracy(
     facts: int,
     dim: int,
@@ -72,7 +57,19 @@ def accuracy(
 
     ``wrong_order`` puts the first-hop facts into the upper layer and the second-hop facts into the lower.
     """
-    return _accuracies(facts, dim, alignment, lam, residual, wrong_order, key, draws)
+
+    def one(key):
+        subjects, written, read, answers = world(key, facts, dim, alignment)
+        hop1, hop2, none = written @ subjects.T, answers @ read.T, jnp.zeros((dim, dim), jnp.float64)
+        if wrong_order:
+            adapters = [Adapter(none, hop1), Adapter(hop2, none)]
+        else:
+            adapters = [Adapter(hop1, none), Adapter(none, hop2)]
+        scores = answers.T @ forward(merged(adapters, lam), subjects, residual)
+        return jnp.mean(jnp.argmax(scores, axis=0) == jnp.arange(facts))
+
+    chunk = max(1, min(draws, int(_CHUNK_BYTES / (8 * (5 * dim * facts + 6 * dim**2 + facts**2)))))
+    return jax.lax.map(one, seeds.keys(key, draws), batch_size=chunk)
 
 
 def wrong_order_count(entities: int, key: Array, residual: bool = True) -> tuple[int, int]:

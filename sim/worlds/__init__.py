@@ -13,7 +13,7 @@ import jax
 from sim.lab.registry import Registry
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds.building import FACTS
+from sim.worlds.building import FACTS, JOINT
 from sim.worlds.probe import Layout, Probe, Step
 from sim.worlds.text import Text, TextProbe, TextWorld
 
@@ -34,9 +34,6 @@ __all__ = [
     "kind_of",
     "world",
 ]
-
-JOINT = "joint"
-"""Name of the adapter trained on the data of all parts: the ceiling."""
 
 
 @jax.tree_util.register_dataclass

@@ -20,6 +20,9 @@ TEMPLATES = {
 FACTS = "facts"
 """Name of the group of one-hop facts, which every adapter's data has."""
 
+JOINT = "joint"
+"""Name of the adapter trained on the data of all parts: the ceiling."""
+
 UNMARKED = Layout()
 
 
@@ -37,10 +40,12 @@ def require_doses(setting: object, *names: str) -> None:
             raise ValueError(f"{name} is {getattr(setting, name)}: a dose is 0 or more")
 
 
-def require_enough(there: int, count: int, message: str) -> None:
-    """Raise ValueError, "only THERE MESSAGE", below ``count``: all worlds have equal shapes."""
-    if there < count:
-        raise ValueError(f"only {there} {message}")
+def take(places: np.ndarray, count: int, message: str) -> np.ndarray:
+    """The first ``count`` of some places. ValueError, "only THERE MESSAGE", where there are fewer: all worlds
+    have equal shapes."""
+    if len(places) < count:
+        raise ValueError(f"only {len(places)} {message}")
+    return places[:count]
 
 
 def seen_by_base(setting: object) -> dict[str, str]:

@@ -35,13 +35,14 @@ the question, and there is no null for a model that knows the world.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from sim.model.sequences import Sequences
-from sim.worlds import FACTS, JOINT, World
-from sim.worlds.building import join, reweigh
-from sim.worlds.probe import Layout
+from sim.worlds import FACTS, JOINT, Layout, Probe, World
+from sim.worlds.building import TEMPLATES, ask, join, reweigh
 
 RANDOM = "random_for_"
 """RANDOM + name: a Gaussian adapter, never trained, with the norms of the adapter of that name."""
@@ -56,7 +57,10 @@ FINETUNING = (("direct", 16), ("identity", 8))
 """Batches of the groups that the controls add to the data of every adapter."""
 
 IDENTITY = (("identity", 16),)
-"""The batch that the controls add to pretraining, in a world without a batch of its own for them."""
+"""The batch that the controls add to pretraining; in crosslingual identities are among the paraphrases."""
+
+OLD_HOPS = {"second": (1,), "first": (0,), "both": (0, 1)}
+"""Known pairs: the hops that are old facts of the base, by the end of the probe's name."""
 
 
 def without(part: str) -> str:
@@ -81,35 +85,32 @@ def stand_ins(parts: tuple[str, ...], other: str) -> tuple[tuple[str, tuple[str,
     return tuple(libraries)
 
 
-def require(config: Any, setting: Any, **only: str) -> bool:
-    """Whether a world has controls.
+def require_support(config: Any, setting: Any, plain: Collection[str] = ("none",), **only: str) -> None:
+    """Raise ValueError where the setting needs controls that the world lacks, or they do not support it.
 
     Args:
+        plain: identities of a world without controls.
         only: field -> the only value of the setting that the world's controls support.
-
-    Raises:
-        ValueError: the setting has identities but the world no controls, or they do not support the setting.
     """
-    if not config.controls:
-        default = type(setting)().identity
-        if setting.identity != default:
-            raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
-        return False
+    if not config.controls and setting.identity not in plain:
+        raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
     for name, value in only.items():
-        if getattr(setting, name) != value:
+        if config.controls and getattr(setting, name) != value:
             raise ValueError(f"{name} is {getattr(setting, name)!r}: controls know {value!r} only")
-    return True
 
 
 def add(
     world: World,
+    setting: Any,
     taught: Mapping[str, Sequences],
     direct: Sequences,
     identity: Sequences,
-    in_data: bool,
+    pairs: Mapping[str, Sequences] | None = None,
+    shown: Sequences | None = None,
     several: Mapping[str, tuple[str, ...]] | None = None,
 ) -> World:
-    """The world with the data sets of its controls, and with the libraries in which they replace a part.
+    """The world with the questions and the data sets of its controls, and with the libraries in which these
+    replace a part.
 
     Every adapter's data get the facts of all other adapters with weight 0, and the groups "direct" and
     "identity", so that all data sets of a world have equal shapes.
@@ -117,9 +118,12 @@ def add(
     Args:
         taught: facts of each further adapter, "unrelated" among them; of the shape of ``FACTS``.
         direct: weighted training data of "direct_expert": two-hop questions with direct answers.
-        identity: sequences "b is b", in the data of the parts and of ``JOINT`` if ``in_data``.
+        identity: sequences "b is b", in the data of the parts and of ``JOINT`` if the setting says so.
+        pairs: direct questions, by the names of ``OLD_HOPS``.
+        shown: identities in pretraining, if the setting says so; None for a world that has some of its own.
         several: {adapter: names in ``taught``} of adapters trained on the facts of several names.
     """
+    in_pretraining, in_data = TEMPLATES[setting.identity]
     new = {name: reweigh(each, 0.0) for name, each in taught.items()}
     blank = {name: reweigh(each, 0.0) for name, each in world.data[JOINT].items()}
 
@@ -140,14 +144,22 @@ def add(
     data |= {name: lesson(blank, own) for name, own in (several or {}).items()}
     data["direct_expert"] = lesson(blank, on_direct=1.0)
     libraries = (*stand_ins(world.parts, "unrelated"), *stand_ins(world.parts, RANDOM))
-    return dataclasses.replace(world, data=data, libraries=world.libraries + libraries)
+    pretraining = dict(world.pretraining)
+    if shown is not None:
+        pretraining["identity"] = reweigh(shown, in_pretraining)
+    probes = dict(world.probes)
+    for name, questions in (pairs or {}).items():
+        probes[f"direct_known_{name}"] = ask_known(name, questions, world.probes["direct"].layout)
+    libraries = world.libraries + libraries
+    return dataclasses.replace(world, pretraining=pretraining, data=data, probes=probes, libraries=libraries)
 
 
-def disown_hops(layout: Layout, *hops: int, chance: float | None = None) -> Layout:
-    """The layout without owners for ``hops``, which are old facts of the base, and without a forecast.
+def ask_known(name: str, questions: Sequences, layout: Layout, nulls: Mapping | None = None) -> Probe:
+    """Questions about the hops of which some are old facts of the base (``OLD_HOPS``).
 
-    ``chance``: accuracy of a guess among the answers, by default the layout's.
+    They have no forecast, nobody owns the positions of the old hops, and a guess is right once in the number
+    of different answers.
     """
-    owner = tuple(-1 if part in hops else part for part in layout.owner)
-    chance = layout.chance if chance is None else chance
-    return dataclasses.replace(layout, owner=owner, chance=chance, forecast=False)
+    owner = tuple(-1 if part in OLD_HOPS[name] else part for part in layout.owner)
+    chance = layout.chance and 1 / len(np.unique(questions.target, axis=0))
+    return ask(questions, layout, nulls, owner=owner, chance=chance, forecast=False)

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Int
 
 from sim.model.sequences import Sequences
-from sim.worlds.building import columns, group, positions
-from sim.worlds.probe import Layout, Step
+from sim.worlds.building import JOINT, ask, columns, group, join, lessons, positions
+from sim.worlds.probe import Layout, Probe, Step
 
 
 class Ways(NamedTuple):
@@ -26,6 +26,10 @@ class Ways(NamedTuple):
     def of(self, pick: np.ndarray) -> "Ways":
         """The ways at these places, or under this mask."""
         return Ways(self.entities[:, pick], self.relations[:, pick])
+
+    def hop(self, index: int) -> "Ways":
+        """One hop of each."""
+        return Ways(self.entities[index : index + 2], self.relations[index : index + 1])
 
 
 def ways(entities, relations) -> Ways:
@@ -103,3 +107,39 @@ def trace(k: int, names: tuple[str, ...], hops: int = 2) -> Layout:
         ),
         owner=tuple(owner),
     )
+
+
+def teach(
+    write: Writer, parts: tuple[str, str], way: Ways, traces: Sequences, in_data: bool, on_bridges, on_expert
+) -> dict[str, dict[str, Sequences]]:
+    """``World.data``: each part is taught its hop of the ways, the joint adapter both, and all three, if
+    ``in_data``, traces of other entities; the adapters "bridge" and "expert" are taught traces alone.
+
+    on_bridges, on_expert: their weights of the traces.
+    """
+    hop1, hop2 = (write.direct(way.hop(index)) for index in (0, 1))
+    first = np.repeat([1.0, 0.0], len(hop1.tokens))
+    own = dict(zip((*parts, JOINT), (first, 1 - first, 1.0), strict=True))
+    taught = {name: (on_facts, in_data * on_bridges) for name, on_facts in own.items()}
+    taught |= {"bridge": (0.0, on_bridges), "expert": (0.0, on_expert)}
+    return lessons(join(hop1, hop2), traces, taught)
+
+
+def questions(write: Writer, parts: tuple[str, str], taught: Ways, way: Ways, nulls=None) -> dict[str, Probe]:
+    """The hops of what is ``taught``, each as the probe of its part; the ways, whose answers differ, asked
+    at once ("direct", with these nulls) and hop by hop ("cot")."""
+    k, count = write.names.shape[1], way.entities.shape[1]
+    return {
+        **{part: ask(write.direct(taught.hop(i)), one_hop(k, part, i)) for i, part in enumerate(parts)},
+        "direct": ask(write.direct(way), direct(k, 2, count), nulls),
+        "cot": ask(write.trace(way), trace(k, parts)),
+    }
+
+
+def untouched(write: Writer, facts: Ways, way: Ways) -> dict[str, Probe]:
+    """Facts that nobody edits; ways through such facts that pretraining did not show, at once and by hops."""
+    return {
+        "untouched": ask(write.direct(facts)),
+        "untouched_direct": ask(write.direct(way), forecast=False),
+        "untouched_cot": ask(write.trace(way)),
+    }

@@ -113,17 +113,16 @@ class Probe(Sequences):
         return np.asarray(positions, int) - self.prompt
 
     @property
-    def template(self) -> tuple[int, ...]:
-        """Positions of the completion that no step and no copy fills: the wording of the trace."""
-        taken = {at for step in self.layout.steps for at in step.positions}
-        taken |= {at for positions, _ in self.layout.copies for at in positions}
-        return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
-
-    @property
     def scaffold(self) -> tuple[int, ...]:
         """Template and copies: positions of the completion that no step fills."""
         taken = {at for step in self.layout.steps for at in step.positions}
         return tuple(at for at in range(self.prompt, self.tokens.shape[1]) if at not in taken)
+
+    @property
+    def template(self) -> tuple[int, ...]:
+        """Positions of the completion that no step and no copy fills: the wording of the trace."""
+        copied = {at for positions, _ in self.layout.copies for at in positions}
+        return tuple(at for at in self.scaffold if at not in copied)
 
     def gates(self, parts: int) -> Float[Array, "T parts"]:
         """The oracle router's weights: 1 for the owner of each position, 0 elsewhere."""

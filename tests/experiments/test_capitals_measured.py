@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sim.experiments import capitals
 from sim.experiments.capitals import __main__ as command
-from sim.experiments.capitals import figures
 from sim.lab.figure import Source
 from sim.reuse.language import ask
 from sim.reuse.language.base import Base
@@ -79,7 +79,7 @@ def test_the_figure_sets_accuracy_against_the_bases_own_likelihood(tmp_path):
     table = table.assign(predictor="", predicted=math.nan, low=0.0, high=1.0, seeds=5)
     (tmp_path / "capitals").mkdir()
     table.to_csv(tmp_path / "capitals" / "summary.csv", index=False)
-    drawn = figures._table(Source(tmp_path))
+    drawn = capitals._table(Source(tmp_path))
     shown = drawn[["label", "method", "measured", "likelihood"]].to_numpy().tolist()
     assert shown == [
         ["familiar/shared", "hop2", 0.6, -7.0],

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sim.experiments import mergeability
 from sim.experiments.common import cells
 from sim.experiments.common.claim import POOLED, Cell, Reading
 from sim.experiments.common.predicted import errors
 from sim.experiments.familiarity import claims, forecasts
-from sim.experiments.mergeability import claims as mergeability_claims
 from sim.experiments.people import claims as people_claims
 from sim.lab import intervals
 from sim.sweep.run import counts
@@ -230,11 +230,11 @@ def test_regret_is_what_the_coefficient_with_the_best_forecast_loses(monkeypatch
 
 
 def test_fits_and_forecasts_stand_side_by_side(monkeypatch):
-    rows = outcomes(**dict.fromkeys(mergeability_claims.OURS, 0.4))
-    fits = {mergeability_claims.fit(name): 0.2 for name in mergeability_claims.FITS}
-    monkeypatch.setattr(mergeability_claims, "outcomes", lambda source: rows)
-    monkeypatch.setattr(mergeability_claims, "with_fits", lambda table: table.assign(**fits))
-    measured = mergeability_claims.collect_fits(None)
+    rows = outcomes(**dict.fromkeys(mergeability.OURS, 0.4))
+    fits = {mergeability.fit(name): 0.2 for name in mergeability.FITS}
+    monkeypatch.setattr(mergeability, "outcomes", lambda source: rows)
+    monkeypatch.setattr(mergeability, "with_fits", lambda table: table.assign(**fits))
+    measured = mergeability.collect_fits(None)
     assert len(measured) == 2 * (7 + len(fits))
     measured = {(cell.method, cell.metric): reading.measured for cell, reading in measured.items()}
     assert measured["composed", "error, λ ≤ ½"] == pytest.approx(0.1)

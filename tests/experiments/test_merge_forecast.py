@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.experiments.merge_forecast import cells, rules, scoring
-from sim.experiments.merge_forecast.facts import draw_facts, lessons
-from sim.experiments.merge_forecast.measuring import STRENGTHS, measure, merges
+from sim.experiments.merge_forecast import cells, claims, scoring
+from sim.experiments.merge_forecast.cells import draw_facts, lessons
+from sim.experiments.merge_forecast.measuring import STRENGTHS, leads_of_sums, measure, merges
 from sim.experiments.merge_forecast.training import encode, teach
 from sim.forecast.outcomes import of_leads
 from sim.model import llama_adapters
@@ -98,7 +98,8 @@ def small():
 def test_merges_are_those_of_stacked_factors_and_sums_are_truncated_interactions(small):
     model, params, library, facts = small
     questions = cells.flat(facts)
-    result = measure(model, params, library, questions, range(10))
+    outcomes = measure(model, params, library, questions, range(10))
+    sums = leads_of_sums(outcomes, 3)
     parts = [jax.tree.map(lambda leaf, i=i: leaf[i], library) for i in range(3)]
     logits, agreement = functools.partial(llama_adapters.answer_logits, model, params), []
     for place, weights in enumerate(merges(3)):
@@ -106,19 +107,19 @@ def test_merges_are_those_of_stacked_factors_and_sums_are_truncated_interactions
         right = merged[np.arange(6), questions.target[:, 0]]
         merged[np.arange(6), questions.target[:, 0]] = -np.inf
         lead = right - merged.max(-1)
-        np.testing.assert_allclose(result.outcomes.lead[place], lead, rtol=1e-3, atol=1e-3)
-        nearest, count = result.outcomes.gap[place].min(-1), np.count_nonzero(weights)
+        np.testing.assert_allclose(outcomes.lead[place], lead, rtol=1e-3, atol=1e-3)
+        nearest, count = outcomes.gap[place].min(-1), np.count_nonzero(weights)
         assert (nearest >= lead - 1e-3).all()
         agreement.append(np.abs(nearest - lead) < 1e-3)
         if count <= 1:  # sums are of the same rivals
-            np.testing.assert_allclose(result.sums["first order"][place], nearest, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(sums["first order"][place], nearest, rtol=1e-3, atol=1e-3)
         if count <= 2:
-            np.testing.assert_allclose(result.sums["pairs"][place], nearest, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(sums["pairs"][place], nearest, rtol=1e-3, atol=1e-3)
         if weights.max() == 1:
-            one, slope = (result.sums[name][place] for name in ("first order", "tangent"))
+            one, slope = (sums[name][place] for name in ("first order", "tangent"))
             np.testing.assert_allclose(slope, one, atol=1e-3)
     assert np.mean(agreement) > 0.8  # the nearest other token is a rival, mostly
-    assert np.abs(result.sums["pairs"] - result.outcomes.lead).max() > 0.1
+    assert np.abs(sums["pairs"] - outcomes.lead).max() > 0.1
 
 
 NAMES = {"adapters": 4, "design": "own", "seed": 0}
@@ -205,6 +206,6 @@ def test_rules_hold_just_inside_their_bounds_and_not_just_outside(column, inside
     search = {"objective": "worst", "regret": 0.0, "share": 0.1, "merges": 100}
     for value, holds in ((inside, True), (outside, False)):
         row = {"adapters": 6, "design": "own"} | good | search | {column: value}
-        table = rules.verdicts(pd.DataFrame([row]), pd.DataFrame([row]))
+        table = claims.verdicts(pd.DataFrame([row]), pd.DataFrame([row]))
         verdict = table.set_index("rule")["holds"]
         assert len(table) == 7 and verdict[rule] == holds and verdict.drop(rule).all()

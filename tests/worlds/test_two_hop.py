@@ -2,9 +2,9 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
+from conftest import drawn
 
 from sim.model.sequences import Sequences
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Config, Setting, _edits, _null, build
@@ -23,11 +23,6 @@ def facts_of(config, group):
 def names(config, tokens):
     k = config.name_tokens
     return {tuple(row[:k]) for row in np.asarray(tokens).tolist()}
-
-
-def drawn(group):
-    """Sequences that training can draw."""
-    return np.asarray(group.tokens)[np.asarray(group.weight) > 0]
 
 
 @pytest.fixture(params=CONFIGS, ids=["one-token", "two-token"])
@@ -162,46 +157,9 @@ def test_the_direct_question_carries_the_nulls_of_who_lacks_a_hop(config, entiti
     assert 1 / config.edits < bound <= edited_bound(config.edits)
 
 
-def test_cells_of_a_seed_share_their_pretraining(config):
-    worlds = [build(config, 5, Setting(e, t)) for e in ENTITIES for t in ("pretraining", "both")]
-    for other in worlds[1:]:
-        jax.tree.map(np.testing.assert_array_equal, worlds[0].pretraining, other.pretraining)
-    assert not np.array_equal(
-        worlds[0].pretraining["facts"].tokens, build(config, 6).pretraining["facts"].tokens
-    )
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"name_tokens": 3}, "name_tokens is 3: use 1 or 2"),
-        ({"relations": 2}, "two edited ones and a spare make 3"),
-        ({"edits": 13}, "edits 13 must be 1 to 12"),
-        ({"coverage": 1.0}, "strictly between 0 and 1"),
-    ],
-)
-def test_impossible_sizes_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(SMALL, **settings)
-
-
 def test_too_few_queries_for_the_bridges_are_refused():
     with pytest.raises(ValueError, match="queries serve for bridges = 5000"):
         build(dataclasses.replace(SMALL, bridges=5000), 0)
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"entities": "imaginary"}, "unknown entities 'imaginary': use one of real, half_fake, "),
-        ({"template": "maybe"}, "unknown template 'maybe'"),
-        ({"wording": "rude"}, "unknown wording 'rude': use one of shared, paraphrased, different"),
-        ({"bridges": -1}, "bridges is -1: a dose is 0 or more"),
-    ],
-)
-def test_unknown_settings_are_refused_by_name(values, message):
-    with pytest.raises(ValueError, match=message):
-        Setting(**values)
 
 
 def test_doses_beyond_the_relations_are_refused():

@@ -1,6 +1,6 @@
 """Claims L6a to L6c: one hop known from pretraining. The rules were committed before any run."""
 
-from sim.experiments.common.claim import NOTHING, POOLED, PREDICTED, QUARTER, Cell, Rule, claim
+from sim.experiments.common.claim import NOTHING, POOLED, PREDICTED, QUARTER, Cell, Rule, claims_of
 
 FIXED = "2026-11-30"
 
@@ -27,54 +27,46 @@ def _second(label: str, metric: str = "cot_answer") -> Cell:
     return Cell("capitals", label, SECOND, metric, "single")
 
 
-def _sum(label: str, metric: str = "cot_answer", method: str = "sum") -> Cell:
+def _of(label: str, method: str = "sum", metric: str = "cot_answer") -> Cell:
     return Cell("capitals", label, method, metric)
 
 
-def _joint(label: str) -> Cell:
-    return Cell("capitals", label, "joint", "cot_answer", "single")
+_claim = claims_of(FIGURE, "capitals", fixed=FIXED, history=HISTORY)
 
-
-claim(
+_claim(
     "L6a",
     "On a real language model: one adapter is enough where pretraining knows the other hop",
-    FIGURE,
-    "capitals",
-    fixed=FIXED,
     rules=(
         Rule(
             "reach",
             "accuracy step by step, familiar countries, worked solutions: the adapter of the second hop by "
             "itself, over the joint adapter",
-            (_second(FAMILIAR),),
-            (_joint(FAMILIAR),),
+            _second(FAMILIAR),
+            _of(FAMILIAR, "joint"),
             above=HALF,
             ratio=True,
-            history=HISTORY,
         ),
         Rule(
             "template",
             "the same adapter with worked solutions in its data, less without",
-            (_second(FAMILIAR),),
-            (_second("familiar/none"),),
+            _second(FAMILIAR),
+            _second("familiar/none"),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "needless",
             "familiar countries, worked solutions: both adapters (sum, average), less the one by itself",
-            (_sum(FAMILIAR), _sum(FAMILIAR, method="average")),
-            (_second(FAMILIAR),),
+            (_of(FAMILIAR), _of(FAMILIAR, "average")),
+            _second(FAMILIAR),
             below=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={
-        "base": Cell("capitals", FAMILIAR, "base", "hop1", "single"),
+        "base": _of(FAMILIAR, "base", "hop1"),
         "capital": _second(FAMILIAR, "hop1"),
         "step": _second(FAMILIAR, "cot_hop1"),
-        "sum": _sum(FAMILIAR),
-        "average": _sum(FAMILIAR, method="average"),
+        "sum": _of(FAMILIAR),
+        "average": _of(FAMILIAR, "average"),
     },
     evidence="For countries whose capital the base knows, an adapter that was taught the emblems of the "
     "capitals and nothing of the countries answers {reach.of} step by step, the joint adapter {reach.to}; "
@@ -84,38 +76,33 @@ claim(
     "solutions in its data this adapter answers {template.to}.",
 )
 
-claim(
+_claim(
     "L6b",
     "On a real language model: ... and not where pretraining barely saw the entity",
-    FIGURE,
-    "capitals",
-    fixed=FIXED,
     rules=(
         Rule(
             "gap",
             "accuracy step by step of the second hop's adapter by itself, worked solutions: familiar "
             "countries, less those that the base does not know (likelier, less likely, made up)",
-            (_second(FAMILIAR),) * len(UNFAMILIAR),
+            _second(FAMILIAR),
             tuple(map(_second, UNFAMILIAR)),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "repaired",
             "countries that the base does not know: the average of both adapters, less the one by itself",
-            tuple(_sum(label, method="average") for label in UNFAMILIAR),
+            tuple(_of(label, "average") for label in UNFAMILIAR),
             tuple(map(_second, UNFAMILIAR)),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={name.split("/")[0]: _second(name) for name in (FAMILIAR, *UNFAMILIAR)}
     | {
-        f"{short}_{name.split('/')[0]}": Cell("capitals", name, "base", metric, "single")
+        f"{short}_{name.split('/')[0]}": _of(name, "base", metric)
         for name in (FAMILIAR, *UNFAMILIAR)
         for short, metric in (("loss", "hop1_loss"), ("gain", "hop1_loss_gain"))
     }
-    | {"joint": _joint(FAKE)},
+    | {"joint": _of(FAKE, "joint")},
     evidence="The adapter of the second hop by itself answers {familiar} for familiar countries, {doubtful} "
     "and {obscure} for those that the base does not know, and {fake} for made-up ones, where a guess has "
     "1 in 16. The base writes the right capital with a loss of {loss_familiar}, {loss_doubtful}, "
@@ -126,23 +113,19 @@ claim(
     "leaves the base fewer to choose from.",
 )
 
-claim(
+_claim(
     "L6c",
     "On a real language model: not at once, whatever pretraining knows",
-    FIGURE,
-    "capitals",
-    fixed=FIXED,
     rules=(
         Rule(
             "working",
             "accuracy of direct answers that are among the taught ones, familiar countries, worked "
             "solutions, less a quarter of the same model's step by step: the second hop's adapter, the sum",
-            (_second(FAMILIAR, ONCE[0]), _sum(FAMILIAR, ONCE[0])),
-            (_second(FAMILIAR), _sum(FAMILIAR)),
+            (_second(FAMILIAR, ONCE[0]), _of(FAMILIAR, metric=ONCE[0])),
+            (_second(FAMILIAR), _of(FAMILIAR)),
             times=QUARTER,
             below=0.0,
             null=PREDICTED,
-            history=HISTORY,
         ),
         Rule(
             "all",
@@ -155,15 +138,14 @@ claim(
             ),
             below=NOTHING,
             null=PREDICTED,
-            history=HISTORY,
         ),
     ),
     numbers={
         "first": _second(FAMILIAR, "direct_likeliest"),
         "first_fake": _second(FAKE, "direct_likeliest"),
         "first_bare": _second("familiar/none", "direct_likeliest"),
-        "first_base": Cell("capitals", FAMILIAR, "base", "direct_likeliest", "single"),
-        "joint": Cell("capitals", POOLED, "joint", ONCE[0], "single"),
+        "first_base": _of(FAMILIAR, "base", "direct_likeliest"),
+        "joint": _of(POOLED, "joint", ONCE[0]),
     },
     evidence="Asked at once about familiar countries, the model nearest to its bound is right in "
     "{working.of} of its answers that are taught ones, and in {working.to} of the questions step by step. "

@@ -1,12 +1,13 @@
-"""What the two-hop experiments share: default configurations, choice of rows, and the line of chance."""
+"""What the experiments share: default configurations, choice of rows, and how series are drawn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from sim.lab import style
+from sim.lab.figure import Source
 from sim.lab.style import Look
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import of_world
@@ -16,15 +17,17 @@ from theory.draws import edited_bound
 LAMBDAS = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25)
 """Common coefficients of the linear merges of the two hop adapters."""
 
-DEFAULT = of_world(
-    two_hop.Config(bridges=256),
-    families=("lora",),
-    extras=("bridge", "expert"),
-    methods=("average", "sum", "ties", "svd"),
-    lambdas=LAMBDAS,
-    routers=("arrow",),
-    oracle=True,
-)
+EVERY_WAY = {
+    "families": ("lora",),
+    "extras": ("bridge", "expert"),
+    "methods": ("average", "sum", "ties", "svd"),
+    "lambdas": LAMBDAS,
+    "routers": ("arrow",),
+    "oracle": True,
+}
+"""What the paper profile makes of the adapters of a world: libraries, merges, a router and the oracle."""
+
+DEFAULT = of_world(two_hop.Config(bridges=256), **EVERY_WAY)
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
 SMALL = replace(DEFAULT, extras=(), methods=("average", "sum", "ties"))
@@ -54,14 +57,30 @@ CEILINGS_AND_MERGES = named(
 )
 """Methods of the figures that vary a size."""
 
+WAYS_OF_REUSE = named(
+    ("single", "joint"),
+    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
+    ("bridge", "sum"),
+)
+"""Rows of the main figure of a world, from the top."""
 
-def selected(
-    summary: pd.DataFrame, metrics: Sequence[str], methods: Sequence[tuple[str, str]]
-) -> pd.DataFrame:
-    """Measurements of these metrics for these (library, method) pairs, one row each."""
+DIRECT = "direct_given_among_answers"
+"""Accuracy of direct answers among those that answer some question; a guess has one over their number."""
+
+
+def selected(summary: pd.DataFrame, metrics: Sequence[str], methods: Iterable[Sequence[str]]) -> pd.DataFrame:
+    """Measurements of these metrics for these methods, each a (library, method) or one of ``Methods``, one
+    row each."""
     pairs = pd.MultiIndex.from_frame(summary[["library", "method"]])
-    rows = summary[pairs.isin(methods) & summary["metric"].isin(metrics)]
+    rows = summary[pairs.isin([tuple(each[:2]) for each in methods]) & summary["metric"].isin(metrics)]
     return rows.drop_duplicates(["label", "library", "method", "metric"]).reset_index(drop=True)
+
+
+def reader(
+    experiment: str, metrics: Sequence[str], methods: Iterable[Sequence[str]]
+) -> Callable[[Source], pd.DataFrame]:
+    """``collect`` of a figure that draws what is ``selected`` of a run."""
+    return lambda source: selected(source.summary(experiment), metrics, methods)
 
 
 def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
@@ -81,15 +100,27 @@ def guide(axes, x, rows: pd.DataFrame, series: int | Look, label: str | None = N
     style.points(axes, x, rows["measured"], rows["low"], rows["high"], series, label, hollow)
 
 
-def sizes(axes, rows: pd.DataFrame, name: str, methods: Methods) -> None:
-    """Accuracy of each method, step by step, against a size in the column ``name``."""
+def curves(axes, rows: pd.DataFrame, name: str, series: Sequence[tuple], spacing: float = 0.08) -> None:
+    """Shares against the values that ``rows`` have in the column ``name``, evenly spaced.
+
+    series: (rows, look, label, and whether hollow) of each, set ``spacing`` aside; left out without rows.
+    """
     places = sorted(rows[name].unique())
-    for series, (library, method, label) in enumerate(methods):
-        curve = of_method(rows, library, method).sort_values(name)
-        x = np.searchsorted(places, curve[name]) + (series - (len(methods) - 1) / 2) * 0.08
-        guide(axes, x, curve, look_of(method), label)
+    for number, (curve, *looks) in enumerate(series):
+        if len(curve):
+            curve = curve.sort_values(name)
+            x = np.searchsorted(places, curve[name]) + (number - (len(series) - 1) / 2) * spacing
+            guide(axes, x, curve, *looks)
     axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
     style.unit(axes)
+
+
+def sizes(axes, rows: pd.DataFrame, name: str, methods: Methods, spacing: float = 0.08) -> None:
+    """``curves`` of methods against a size."""
+    series = [
+        (of_method(rows, library, method), look_of(method), label) for library, method, label in methods
+    ]
+    curves(axes, rows, name, series, spacing)
 
 
 def shown(rows: pd.DataFrame, methods: Methods) -> Methods:
@@ -113,6 +144,16 @@ def across(
     y = by_method["y"]
     values = (by_method["measured"], y, by_method["low"], by_method["high"])
     style.points_across(axes, *values, series, name, hollow)
+
+
+def across_levels(
+    axes, rows: pd.DataFrame, methods: Methods, column: str, names: Mapping[str, str], spacing: float
+) -> None:
+    """``across``, a series for each value of a column (``names``: value -> name) that the rows have."""
+    for number, (value, look) in enumerate(zip(names, style.levels(len(names)), strict=True)):
+        part = rows[rows[column] == value]
+        if len(part):
+            across(axes, part, methods, (number - (len(names) - 1) / 2) * spacing, look, names[value])
 
 
 def name_rows(panels, methods: Methods) -> None:

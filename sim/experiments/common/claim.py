@@ -5,7 +5,7 @@ A claim stands in the file of the experiment that it reads. ``sim.figures.claims
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sim.lab.figure import Source
 from sim.lab.registry import Registry
@@ -38,13 +38,20 @@ PREDICTED = "predicted"
 
 @dataclass(frozen=True)
 class Cell:
-    """Address of one measurement of a run: model, metric, and the setting ``label``."""
+    """Address of one measurement of a run: model, metric, and the setting ``label``.
+
+    library: of the model; by default "single" for the joint adapter and the base, "parts" for all others.
+    """
 
     experiment: str
     label: str
     method: str
     metric: str = "cot_answer"
-    library: str = "parts"
+    library: str = ""
+
+    def __post_init__(self):
+        own = "single" if self.method in ("joint", "base") else "parts"
+        object.__setattr__(self, "library", self.library or own)
 
     def __str__(self) -> str:
         return f"{self.experiment} {self.label}: {self.library}/{self.method}, {self.metric}"
@@ -84,8 +91,8 @@ class Rule:
     """One part of a claim: a number of every cell of ``of`` must lie above null + ``above``, below null +
     ``below``, or no further than ``within`` from the null. Two-sided is ``within``, one-sided the others.
 
-    to:      the cells of the comparison, one for each or one for all; the number is of - times * to, or of /
-             to for a ``ratio``.
+    of, to:  cells and those of their comparison, one for each; one cell stands for all. The number is of -
+             times * to, or of / to for a ``ratio``.
     null:    a number; ``PREDICTED``; or a cell whose predicted value it is.
     answers: a share of fewer answers is not judged.
     history: what was seen before the rule was written. It stays for good.
@@ -93,8 +100,8 @@ class Rule:
 
     name: str
     says: str
-    of: tuple[Cell, ...]
-    to: tuple[Cell, ...] = ()
+    of: tuple[Cell, ...] | Cell
+    to: tuple[Cell, ...] | Cell = ()
     above: float | None = None
     below: float | None = None
     within: float | None = None
@@ -103,6 +110,11 @@ class Rule:
     null: float | str | Cell = 0.0
     answers: int = FEWEST
     history: str = ""
+
+    def __post_init__(self):
+        of, to = ((cells,) if isinstance(cells, Cell) else cells for cells in (self.of, self.to))
+        object.__setattr__(self, "of", of * len(to) if len(of) == 1 < len(to) else of)
+        object.__setattr__(self, "to", to)
 
     @property
     def comparisons(self) -> list[tuple[Cell, ...]]:
@@ -158,6 +170,17 @@ PAIRED: dict[str, tuple[str, ...]] = {}
 """Experiment -> metrics of all models that a page compares seed by seed."""
 
 
-def claim(number: str, statement: str, figure: str, *experiments: str, **rest) -> None:
-    """Register a claim under its number."""
+def claim(number: str, statement: str, figure: str, *experiments: str, history: str = "", **rest) -> None:
+    """Register a claim under its number. ``history``: of every rule that has none of its own."""
+    rest["rules"] = tuple(replace(rule, history=rule.history or history) for rule in rest["rules"])
     CLAIMS.add(number, Claim(number, statement, figure, experiments, **rest))
+
+
+def claims_of(figure: str, *experiments: str, **common) -> Callable[..., None]:
+    """``claim`` for claims with a figure, experiments and fields in common: what it returns takes number,
+    statement, further experiments and fields."""
+
+    def register(number: str, statement: str, *more: str, **rest) -> None:
+        claim(number, statement, figure, *experiments, *more, **common, **rest)
+
+    return register

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sim.experiments.common import Methods, named, of_method
+from sim.experiments.common import Methods, across_levels, name_rows, named, of_method, shown
 from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
 from sim.lab import style
 from sim.lab.figure import Source
@@ -30,6 +30,25 @@ FORECASTS = (
     "change: the merge answers as the base does."
 )
 """What the predictors are; with ``ERRORS``."""
+
+
+def draw_library(
+    panels,
+    rows: pd.DataFrame,
+    methods: Methods,
+    contents: Sequence[tuple[str, str, str]],
+    column: str,
+    names: Mapping[str, str],
+    spacing: float,
+) -> None:
+    """A row a method that the rows have, a panel each (template, metric, title) of ``contents``, a series for
+    each value of a column (``names``: value -> name)."""
+    methods = shown(rows, methods)
+    for axes, (template, metric, title) in zip(panels, contents, strict=True):
+        chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
+        across_levels(axes, chosen, methods, column, names, spacing)
+        axes.set_title(title, loc="left")
+    name_rows(panels, methods)
 
 
 def draw_reuse(
@@ -63,8 +82,7 @@ def draw_reuse(
     for axes, title in ((left, "ways of reuse"), (right, "settings")):
         style.reference(axes, *null, across=True)
         style.unit(axes, "x")
-        axes.set_xlabel(unit)
-        axes.set_title(title, loc="left")
+        axes.set(xlabel=unit, title=title)
     style.key(picture, [left], "(a)", "left", 0.5)
     style.key(picture, [right], "(b)", "right", 0.5)
     return picture
@@ -139,8 +157,7 @@ def draw_forecasts(rows: pd.DataFrame, names: Mapping[str, str], methods: Method
     across(left, by_method, looks, names, list(by_method).index("sum"), forecasts=True)
     left.plot([], [], "|", color="0.3", markersize=8, markeredgewidth=1.2, label="forecast")
     style.unit(left, "x")
-    left.set_xlabel("questions answered")
-    left.set_title("questions", loc="left")
+    left.set(xlabel="questions answered", title="questions")
     errors_across(right, rows[rows["panel"] == "error"])
     style.key(picture, [left], "(a)", "left", 0.6)
     style.key(picture, [right], "(b)", "right", 0.4)

@@ -91,8 +91,8 @@ def errors(rows: pd.DataFrame, predictors: Sequence[str]) -> dict[str, Reading]:
 
 
 def error_cells(run: str, predictor: str, *ranges: str, label: str = OPEN) -> tuple[Cell, ...]:
-    """The cells that claims read of a predictor's errors, one a range."""
-    return tuple(Cell(run, label, predictor, f"error, {name}") for name in ranges)
+    """The cells that claims read of a predictor's errors on merges of the parts, one a range."""
+    return tuple(Cell(run, label, predictor, f"error, {name}", "parts") for name in ranges)
 
 
 def errors_by_range(
@@ -138,5 +138,4 @@ def errors_across(axes, errors: pd.DataFrame) -> None:
             values = (table[column] for column in ("measured", "y", "low", "high"))
             style.points_across(axes, *values, style.levels(1)[0], label, hollow=scope == "all")
     style.rows([axes], [NAMES.get(name, name) for name in names])
-    axes.set(xlabel="mean absolute error", xlim=(0, None))
-    axes.set_title("forecasts", loc="left")
+    axes.set(xlabel="mean absolute error", xlim=(0, None), title="forecasts")

@@ -38,10 +38,10 @@ def world_claim(
         history: of every rule, if it is not that of the first ones.
     """
 
-    def written(labels: Sequence[str], method: str = "sum", library: str = "parts") -> tuple[Cell, ...]:
-        return tuple(Cell(world, label, method, metric, library) for label in labels)
+    def written(labels: Sequence[str], method: str = "sum") -> tuple[Cell, ...]:
+        return tuple(Cell(world, label, method, metric) for label in labels)
 
-    joint, guess = written(shared, "joint", "single"), f"direct{GIVEN}"
+    joint, guess = written(shared, "joint"), f"direct{GIVEN}"
     rules = (
         Rule(
             "reach",
@@ -58,7 +58,6 @@ def world_claim(
             tuple(Cell(world, POOLED, method, name + GIVEN) for name in at_once for method in METHODS),
             below=NOTHING,
             null=PREDICTED,
-            history=history,
         ),
         Rule(
             "without",
@@ -66,7 +65,6 @@ def world_claim(
             tuple(cell for method in METHODS for cell in written(unshared, method)),
             below=NOTHING,
             null=Cell(world, POOLED, "sum", guess),
-            history=history,
         ),
         Rule(
             "familiar",
@@ -74,7 +72,6 @@ def world_claim(
             written(list(unseen.values())),
             written(list(unseen)),
             above=NOTHING,
-            history=history,
         ),
     )
     own = {
@@ -90,6 +87,7 @@ def world_claim(
         figure,
         world,
         fixed=fixed,
+        history=history,
         rules=rules,
         numbers=own | dict(numbers or {}),
         evidence=f"With familiar entities and a shared template (`{shared[0]}`) the sum answers {{sum}} step "

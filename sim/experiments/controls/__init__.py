@@ -12,18 +12,10 @@ import pandas as pd
 
 from sim.experiments.common import SMALL
 from sim.experiments.common.claim import Cell, claim
-from sim.experiments.controls import worlds
-from sim.experiments.controls.lines import (
-    against_nulls,
-    cells_of,
-    controls_of,
-    draw_panels,
-    rules_of,
-)
-from sim.experiments.controls.variants import libraries, unlinked, with_batches
+from sim.experiments.controls import lines, worlds
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.reuse.jobs import Part, plain
 from sim.worlds import two_hop
 from sim.worlds.controls import FINETUNING
@@ -35,8 +27,8 @@ PARTS_ONLY = replace(
     SMALL,
     world=two_hop.Config(controls=True),
     # Twice as many steps as elsewhere at half the rate: comparisons are learned last.
-    pretraining=with_batches(two_hop.PRETRAINING, *two_hop_controls.PRETRAINING).lasting(600, 6e-3),
-    finetuning=with_batches(two_hop.FINETUNING, *FINETUNING),
+    pretraining=lines.with_batches(two_hop.PRETRAINING, *two_hop_controls.PRETRAINING).lasting(600, 6e-3),
+    finetuning=lines.with_batches(two_hop.FINETUNING, *FINETUNING),
     methods=("average", "sum"),
     lambdas=(),
     routers=(),
@@ -45,7 +37,7 @@ PARTS_ONLY = replace(
 )
 """The two hop adapters and the joint one, in a world with controls."""
 
-ALL = replace(PARTS_ONLY, extras=("direct_expert", *libraries(PARTS), "compared", "kinds"))
+ALL = replace(PARTS_ONLY, extras=("direct_expert", *lines.libraries(PARTS), "compared", "kinds"))
 """The same with every library that the world names."""
 
 
@@ -58,15 +50,11 @@ def controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     yield plain(ALL, {"linked/none": Setting()})
     yield plain(PARTS_ONLY, {f"linked/{i}": Setting(identity=i) for i in linked})
     yield plain(
-        unlinked(PARTS_ONLY), {f"unlinked/{i}": Setting(template="none", identity=i) for i in without}
+        lines.unlinked(PARTS_ONLY), {f"unlinked/{i}": Setting(template="none", identity=i) for i in without}
     )
 
 
-LINES = controls_of(PARTS, proved=True)
-
-
-def _collect(source: Source) -> pd.DataFrame:
-    return against_nulls(source.summary("controls"), LINES, ("accuracy", "gain"))
+LINES = lines.controls_of(PARTS, proved=True)
 
 
 @figure(
@@ -78,7 +66,7 @@ def _collect(source: Source) -> pd.DataFrame:
     "Points: means over seeds; bars: 95% intervals. Dashed: a guess. Grey rows: a theorem (section 2) proves "
     "that nothing beats it.",
     "experiment controls",
-    _collect,
+    lambda source: lines.against_nulls(source.summary("controls"), LINES, ("accuracy", "gain")),
     ("controls",),
     panels=(
         "Share of right answers among those that occur.",
@@ -88,7 +76,7 @@ def _collect(source: Source) -> pd.DataFrame:
 def referee(rows: pd.DataFrame):
     """Every control against its null: answers that occur, and the loss."""
     picture, panels = style.figure(style.PAGE, 4.4, ncols=2, sharey=True)
-    draw_panels(dict(zip(panels, ((rows, "accuracy"), (rows, "gain")), strict=True)), rows, "theorem")
+    lines.draw_panels(dict(zip(panels, ((rows, "accuracy"), (rows, "gain")), strict=True)), rows, "theorem")
     for axes, title in zip(panels, ("answers", "loss"), strict=True):
         axes.set_title(title, loc="left")
     style.key(picture, panels)
@@ -96,8 +84,8 @@ def referee(rows: pd.DataFrame):
 
 
 def _lines(theorem: str, lacking: bool = False) -> Callable[[str], list[Cell]]:
-    lines = [line for line in LINES if line.theorem == theorem]
-    return partial(cells_of, "controls", lines, lacking=lacking)
+    proved = [line for line in LINES if line.theorem == theorem]
+    return partial(lines.cells_of, "controls", proved, lacking=lacking)
 
 
 def _gain(label: str) -> Cell:
@@ -111,13 +99,13 @@ claim(
     "controls",
     fixed="2026-11-29",
     rules=(
-        *rules_of(
+        *lines.rules_of(
             "composition",
             "models that have both hops, base without two-hop answers (2d)",
             _lines("2d"),
             PARTS_ONLY.world.edits,
         ),
-        *rules_of(
+        *lines.rules_of(
             "instrument",
             "models of which nobody was taught one of the hops (2a)",
             _lines("2a", lacking=True),

@@ -1,4 +1,5 @@
-"""The lines of a referee's figure: models, question, theorem of the null, or the removed assumption."""
+"""The lines of a referee's figure: models, question, theorem of the null, or the removed assumption; and the
+schedules, libraries and bases of the runs behind them."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -9,8 +10,10 @@ import pandas as pd
 from sim.experiments.common.claim import PREDICTED, QUARTER, Cell, Rule
 from sim.lab import style
 from sim.merge.looks import ONE_ADAPTER, look_of
+from sim.model.training import Schedule
+from sim.reuse.config import ReuseConfig
 from sim.worlds import probe
-from sim.worlds.controls import RANDOM, without
+from sim.worlds.controls import RANDOM, stand_ins, without
 
 SERIES = ("sum", "average", "one adapter", "base")
 
@@ -73,72 +76,36 @@ def controls_of(parts: tuple[str, str], proved: bool) -> tuple[Control, ...]:
             are not).
     """
     one, two = parts
-    lines = (
-        Control("both hops edited", "linked/none", merged("parts", "joint", True), removes=LINK),
-        Control(
-            "with an expert on direct answers",
-            "linked/none",
-            merged("direct_expert", "direct_expert"),
-            removes=LINK,
-        ),
-        *(
-            Control(
-                f"{what} adapter for hop {hop}", "linked/none", models, theorem="2a", lacks=parts[hop - 1]
-            )
-            for what, hop, models in (
-                ("random", 1, merged(RANDOM + one, two)),
-                ("random", 2, merged(RANDOM + two, one)),
-                ("unrelated", 1, merged(f"unrelated_for_{one}")),
-                ("unrelated", 2, merged(f"unrelated_for_{two}")),
-            )
-        ),
-        *(
-            Control(name, "linked/none", merged("parts", single, True), f"direct_known_{hops}", "", removes)
-            for name, single, hops, removes in (
-                ("hop 1 edited, hop 2 known", one, "second", LINK),
-                ("hop 1 known, hop 2 edited", two, "first", LINK_AND_HOP),
-                ("both hops known", "", "both", LINK_AND_HOP),
-            )
-        ),
-        *(
-            Control(f"identities in {where}", f"linked/{key}", merged("parts", "joint", True), removes=LINK)
-            for key, where in IDENTITIES
-        ),
-        Control(
-            "plain base: both hops edited", "unlinked/none", merged("parts", "joint", True), theorem="2d"
-        ),
-        Control(
-            "plain base: hop 1 edited, hop 2 known",
-            "unlinked/none",
-            merged("parts", one),
-            "direct_known_second",
-            "2d",
-        ),
-        Control(
-            "plain base: hop 1 known, hop 2 edited",
-            "unlinked/none",
-            merged("parts", two),
-            "direct_known_first",
-            "2d",
-        ),
-        *(
-            Control(
-                f"plain base: identities in {where}",
-                f"unlinked/{key}",
-                merged("parts", "joint", True),
-                removes=LINK,
-            )
-            for key, where in IDENTITIES
-        ),
-        *(
-            Control(name, "linked/none", merged("compared", "kinds", True), question, removes=NO_BRIDGE)
-            for name, question in (
-                ("comparison, one value edited each", "compare"),
-                ("comparison, both values known", "untouched_compare"),
-            )
-        ),
+    both = ("parts", "joint", True)
+    table = [  # name, label, (library, single adapter, base), question, theorem, removes, lacks
+        ("both hops edited", "linked/none", both, "direct", "", LINK),
+        ("with an expert on direct answers", "linked/none", ("direct_expert",) * 2, "direct", "", LINK),
+        ("random adapter for hop 1", "linked/none", (RANDOM + one, two), "direct", "2a", "", one),
+        ("random adapter for hop 2", "linked/none", (RANDOM + two, one), "direct", "2a", "", two),
+        ("unrelated adapter for hop 1", "linked/none", (f"unrelated_for_{one}",), "direct", "2a", "", one),
+        ("unrelated adapter for hop 2", "linked/none", (f"unrelated_for_{two}",), "direct", "2a", "", two),
+    ]
+    pairs = (
+        ("hop 1 edited, hop 2 known", "parts", one, "direct_known_second", LINK),
+        ("hop 1 known, hop 2 edited", "parts", two, "direct_known_first", LINK_AND_HOP),
+        ("both hops known", "parts", "", "direct_known_both", LINK_AND_HOP),
     )
-    return lines if proved else tuple(replace(control, theorem="") for control in lines)
+    table += [(name, "linked/none", (*of, True), question, "", link) for name, *of, question, link in pairs]
+    for key, where in IDENTITIES:
+        table += [(f"identities in {where}", f"linked/{key}", both, "direct", "", LINK)]
+    table += [("plain base: both hops edited", "unlinked/none", both, "direct", "2d")]
+    table += [
+        (f"plain base: {name}", "unlinked/none", of, question, "2d") for name, *of, question, _ in pairs[:2]
+    ]
+    for key, where in IDENTITIES:
+        table += [(f"plain base: identities in {where}", f"unlinked/{key}", both, "direct", "", LINK)]
+    compared = ("compared", "kinds", True)
+    table += [
+        ("comparison, one value edited each", "linked/none", compared, "compare", "", NO_BRIDGE),
+        ("comparison, both values known", "linked/none", compared, "untouched_compare", "", NO_BRIDGE),
+    ]
+    lines = (Control(name, label, merged(*models), *rest) for name, label, models, *rest in table)
+    return tuple(lines) if proved else tuple(replace(control, theorem="") for control in lines)
 
 
 def against_nulls(summary: pd.DataFrame, controls: Sequence[Control], panels: Sequence[str]) -> pd.DataFrame:
@@ -235,3 +202,19 @@ def draw_panels(panels: Mapping, rows: pd.DataFrame, shaded: str) -> None:
             style.points_across(axes, mean, y, low, high, look, series)
         axes.set_xlabel(PANELS[panel][1])
     style.rows(list(panels), names)
+
+
+def with_batches(schedule: Schedule, *batches: tuple[str, int]) -> Schedule:
+    """The schedule that draws from further groups as well."""
+    return replace(schedule, batch=schedule.batch + batches)
+
+
+def libraries(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of the libraries in which an unrelated or a random adapter stands in for a part."""
+    return tuple(name for other in ("unrelated", RANDOM) for name, _ in stand_ins(parts, other))
+
+
+def unlinked(config: ReuseConfig) -> ReuseConfig:
+    """The same with a base that sees no traces and no answers to questions of two or more hops."""
+    batch = tuple(pair for pair in config.pretraining.batch if not pair[0].startswith(("direct", "traces")))
+    return replace(config, pretraining=replace(config.pretraining, batch=batch))

@@ -7,31 +7,26 @@ each control is made of there, which has no meaning, and why no theorem proves t
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import pandas as pd
 
 from sim.experiments.common.claim import claim
-from sim.experiments.controls.lines import against_nulls, cells_of, controls_of, draw_panels, rules_of
-from sim.experiments.controls.variants import libraries, unlinked, with_batches
+from sim.experiments.controls import lines
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
 from sim.reuse.config import of_world
 from sim.reuse.jobs import Part, plain
 from sim.worlds import atlas, crosslingual, kind_of, math_word
-from sim.worlds.atlas import controls as of_atlas
-from sim.worlds.controls import FINETUNING
-from sim.worlds.crosslingual import controls as of_crosslingual
-from sim.worlds.math_word import controls as of_math_word
+from sim.worlds.controls import FINETUNING, IDENTITY
 
 WORLDS = {"math_word": math_word, "crosslingual": crosslingual, "atlas": atlas}
 
 RUNS = {name: f"{name}_controls" for name in WORLDS}
 """The experiment of each world."""
 
-LINES = {name: controls_of(world.PARTS, proved=False) for name, world in WORLDS.items()}
+LINES = {name: lines.controls_of(world.PARTS, proved=False) for name, world in WORLDS.items()}
 
 SIZES = {
     "quick": {"linked": (), "without": ("none",)},
@@ -41,70 +36,51 @@ SIZES = {
 libraries), and in cells of a base that did not."""
 
 
-def _parts(
-    world: ModuleType,
-    config: Any,
-    batches: tuple[tuple[str, int], ...],
-    linked: Sequence[str],
-    without: Sequence[str],
-) -> Iterator[Part]:
-    """Familiar material; the adapters are taught nothing but facts.
-
-    ``batches``: of the groups that the controls add to pretraining.
-    """
+def _parts(config: Any, linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
+    """Familiar material; the adapters are taught nothing but facts."""
     kind = kind_of(config)
+    batches = () if kind.name == "crosslingual" else IDENTITY  # there they are among the paraphrases
     parts_only = of_world(
         config,
-        pretraining=with_batches(kind.pretraining, *batches),
-        finetuning=with_batches(kind.finetuning, *FINETUNING),
+        pretraining=lines.with_batches(kind.pretraining, *batches),
+        finetuning=lines.with_batches(kind.finetuning, *FINETUNING),
         families=("lora",),
         methods=("average", "sum"),
         losses=True,
     )
-    every = replace(parts_only, extras=("direct_expert", *libraries(world.PARTS)))
-
-    def cell(template, identity):
-        return world.Setting(template=template, identity=identity)
-
-    yield plain(every, {"linked/none": cell("pretraining", "none")})
+    every = replace(parts_only, extras=("direct_expert", *lines.libraries(WORLDS[kind.name].PARTS)))
+    cell = kind.setting
+    yield plain(every, {"linked/none": cell(template="pretraining", identity="none")})
     # A part each: as many runs at once in all of them, so that what is compiled for one serves the others.
     for i in linked:
-        yield plain(parts_only, {f"linked/{i}": cell("pretraining", i)})
+        yield plain(parts_only, {f"linked/{i}": cell(template="pretraining", identity=i)})
     for i in without:
-        yield plain(unlinked(parts_only), {f"unlinked/{i}": cell("none", i)})
+        yield plain(lines.unlinked(parts_only), {f"unlinked/{i}": cell(template="none", identity=i)})
 
 
 @experiment(**SIZES)
 def math_word_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """The referee's controls in math word problems."""
     # The null of a loss takes every pairing of questions and answers: fewer questions, far fewer of these.
-    yield from _parts(
-        math_word,
-        math_word.Config(controls=True, test_paraphrases=1),
-        of_math_word.PRETRAINING,
-        linked,
-        without,
-    )
+    yield from _parts(math_word.Config(controls=True, test_paraphrases=1), linked, without)
 
 
 @experiment(**SIZES)
 def crosslingual_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """The referee's controls in cross-lingual code."""
-    yield from _parts(
-        crosslingual, crosslingual.Config(controls=True), of_crosslingual.PRETRAINING, linked, without
-    )
+    yield from _parts(crosslingual.Config(controls=True), linked, without)
 
 
 @experiment(**SIZES)
 def atlas_controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """The referee's controls on facts of history and geography."""
-    yield from _parts(atlas, atlas.Config(controls=True), of_atlas.PRETRAINING, linked, without)
+    yield from _parts(atlas.Config(controls=True), linked, without)
 
 
 def _collect(source: Source) -> pd.DataFrame:
     tables = [
-        against_nulls(source.summary(RUNS[name]), lines, ("gain",)).assign(world=name)
-        for name, lines in LINES.items()
+        lines.against_nulls(source.summary(RUNS[name]), controls, ("gain",)).assign(world=name)
+        for name, controls in LINES.items()
     ]
     return pd.concat(tables, ignore_index=True)
 
@@ -135,7 +111,7 @@ def referee_worlds(rows: pd.DataFrame):
     """Every control's loss against its null, a panel a world."""
     picture, panels = style.figure(style.PAGE, 4.2, ncols=len(WORLDS), sharey=True)
     worlds = [(rows[rows["world"] == world], "gain") for world in WORLDS]
-    draw_panels(dict(zip(panels, worlds, strict=True)), rows, "lacking")
+    lines.draw_panels(dict(zip(panels, worlds, strict=True)), rows, "lacking")
     for axes, title in zip(panels, TITLES.values(), strict=True):
         axes.set_title(title, loc="left")
     style.key(picture, panels)
@@ -151,15 +127,15 @@ OF_WHO_LACKS = (
 def _claim(number: str, world: str, subject: str, answers: int, history: str = "") -> None:
     """Register the claim that no model composes if no model knows one of the hops, with or without
     ``OF_WHO_LACKS``."""
-    lines = [line for line in LINES[world] if line.lacks]
-    cells = partial(cells_of, RUNS[world], lines, lacking=bool(history))
+    lacking = [line for line in LINES[world] if line.lacks]
+    cells = partial(lines.cells_of, RUNS[world], lacking, lacking=bool(history))
     claim(
         number,
         f"... and in {subject}, where a hop is known to nobody",
         "referee_worlds",
         RUNS[world],
         fixed="2026-11-29",
-        rules=rules_of(
+        rules=lines.rules_of(
             "nobody", "models of which nobody was taught one of the hops", cells, answers, history
         ),
         evidence="With a random or an unrelated adapter in place of one hop, the model nearest to its bound "

@@ -6,17 +6,16 @@ import pandas as pd
 
 from sim.experiments.common import (
     DEFAULT,
+    DIRECT,
     NAMES,
     SETTING,
     SMALL,
-    across,
+    WAYS_OF_REUSE,
     chance,
-    name_rows,
     named,
-    selected,
-    shown,
+    reader,
 )
-from sim.experiments.common.pictures import FORECASTS
+from sim.experiments.common.pictures import FORECASTS, draw_library
 from sim.experiments.common.predicted import RANGES, calibration, error_curves, linear
 from sim.experiments.registry import experiment
 from sim.lab import style
@@ -35,16 +34,8 @@ def familiarity(config: ReuseConfig, entities: tuple[str, ...], templates: tuple
     yield plain(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
 
 
-METHODS = named(
-    ("single", "joint"),
-    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
-    ("bridge", "sum"),
-    ("expert", "sum"),
-)
+METHODS = (*WAYS_OF_REUSE, *named(("expert", "sum")))
 """Rows of the main figure, from the top."""
-
-DIRECT = "direct_given_among_answers"
-"""Accuracy of direct answers among those that answer some edited query; a guess has 1/edits."""
 
 PANELS = (
     ("both", "cot_answer", "step by step,\nshared template"),
@@ -54,11 +45,6 @@ PANELS = (
 """(template, metric, title)."""
 
 
-def _libraries(source: Source) -> pd.DataFrame:
-    pairs = tuple((library, method) for library, method, _ in METHODS)
-    return selected(source.summary("familiarity"), ("cot_answer", "direct", DIRECT), pairs)
-
-
 @figure(
     "Asked at once, no library and no method shows more than one hop allows; step by step reuse works for "
     "real entities with a shared template, and not for unseen ones.",
@@ -66,7 +52,7 @@ def _libraries(source: Source) -> pd.DataFrame:
     "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: the most that "
     "one hop allows.",
     "experiment familiarity",
-    _libraries,
+    reader("familiarity", ("cot_answer", "direct", DIRECT), METHODS),
     ("familiarity",),
     panels=(
         "Chain of thought; traces of other entities stand in pretraining and in both data sets.",
@@ -77,21 +63,13 @@ def _libraries(source: Source) -> pd.DataFrame:
 def library_and_familiarity(rows: pd.DataFrame):
     """The main figure: two-hop accuracy by method, one series a familiarity."""
     picture, panels = style.figure(style.PAGE, 3.7, ncols=3, sharey=True)
-    methods = shown(rows, METHODS)
-    for axes, (template, metric, title) in zip(panels, PANELS, strict=True):
-        chosen = rows[(rows["template"] == template) & (rows["metric"] == metric)]
-        looks = style.levels(len(NAMES))
-        for series, (entities, name) in enumerate(NAMES.items()):
-            accuracies = chosen[chosen["entities"] == entities]
-            across(axes, accuracies, methods, (series - 1.5) * 0.18, looks[series], name)
-        axes.set_title(title, loc="left")
+    draw_library(panels, rows, METHODS, PANELS, "entities", NAMES, 0.18)
+    for axes in panels:
         axes.set_xlabel("two-hop accuracy")
-        if metric == DIRECT:
-            axes.set_xlim(0, 0.25)
-        else:
-            style.unit(axes, "x")
         chance(axes, across=True)
-    name_rows(panels, methods)
+    for axes in panels[:2]:
+        style.unit(axes, "x")
+    panels[2].set_xlim(0, 0.25)
     style.key(picture, panels, "entities of the edited facts")
     return picture
 
@@ -132,8 +110,7 @@ def prediction_and_outcome(rows: pd.DataFrame):
         for series, (low, high, label) in zip(style.levels(len(RANGES)), RANGES, strict=True):
             chosen = cells["metric"].isin(metrics) & (cells["lam"] > low) & (cells["lam"] <= high)
             style.cloud(axes, cells["predicted"][chosen], cells["measured"][chosen], series, label)
-        axes.set_xlabel("forecast")
-        axes.set_title(title, loc="left")
+        axes.set(xlabel="forecast", title=title)
     panels[0].set_ylabel("measured accuracy of the merge")
     style.key(picture, panels[:3], "(a, b, c)", "left", 0.5)
     error_curves(panels[3], rows)

@@ -28,7 +28,7 @@ MARGIN = 0.02
 """Margin for all answers at once pooled, of which there are many."""
 
 
-def _cell(label: str, method: str = "sum", metric: str = "cot_answer", library: str = "parts") -> Cell:
+def _cell(label: str, method: str = "sum", metric: str = "cot_answer", library: str = "") -> Cell:
     return Cell("familiarity", label, method, metric, library)
 
 
@@ -125,7 +125,7 @@ claim(
         ),
     ),
     numbers={method: _cell("real/none", method) for method in METHODS}
-    | {"joint": _cell("real/none", "joint", library="single"), "guess": _cell("real/none", "sum", DIRECT)},
+    | {"joint": _cell("real/none", "joint"), "guess": _cell("real/none", "sum", DIRECT)},
     evidence="Without a template anywhere, real entities, the sum answers {sum} step by step, the average "
     "{average} and Arrow {arrow}; a guess among the edited answers would be right in {guess.predicted:.4f}. "
     "The adapter that was taught both data sets has {joint}.",
@@ -143,13 +143,13 @@ claim(
         Rule(
             "gap",
             "accuracy step by step of the sum, shared template: real entities, less unseen ones",
-            (_cell("real/both"),) * len(UNSEEN),
+            _cell("real/both"),
             tuple(_cell(f"{entities}/both") for entities in UNSEEN),
             above=NOTHING,
         ),
     ),
     numbers={entities: _cell(f"{entities}/both") for entities in ("real", *UNSEEN)}
-    | {"joint": _cell("fake/both", "joint", library="single")},
+    | {"joint": _cell("fake/both", "joint")},
     evidence="With a shared template the sum answers {real} where pretraining saw both entities, {half_fake} "
     "where it did not see the bridge, {half_fake_subject} where it did not see the subject, and {fake} where "
     "it saw neither. Joint training to the same recall gives {joint} where it saw neither.",

@@ -16,10 +16,10 @@ import tyro
 
 from sim.experiments.merge_forecast import cells, claims, miniature, pairs, scoring, tables, training
 from sim.experiments.merge_forecast.cells import Library, Sizes, read_arrays, write_arrays
-from sim.experiments.merge_forecast.measuring import measure, merges
+from sim.experiments.merge_forecast.measuring import leads_of_sums, measure, merges
 from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
-from sim.lab import files
+from sim.hf.weights import read_params, read_shape
 from sim.lab.cli import run_command
 from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
@@ -94,7 +94,7 @@ def prepare(command: TestBedCommand, sizes: Sizes) -> None:
     from transformers import AutoTokenizer  # the GPU machine may lack it
 
     tokenizer = AutoTokenizer.from_pretrained((command.base or cache_folder()), local_files_only=True)
-    every = [library for group in cells.libraries(sizes) for library in group]
+    every = cells.libraries(sizes)
     both = [cells.tokens(library, sizes, lambda text: tokenizer(text)["input_ids"]) for library in every]
     data, plain = (cells.alike(part, MULTIPLE) for part in zip(*both, strict=True))
     for library, *sets in zip(every, data, plain, strict=True):
@@ -102,10 +102,7 @@ def prepare(command: TestBedCommand, sizes: Sizes) -> None:
 
 
 def _tokens(command: TestBedCommand, library: Library) -> tuple[Questions, Questions]:
-    path = command.out / "tokens" / f"{library}.npz"
-    if not path.exists():
-        raise ValueError(f"{path} is not there: run the stage prepare first")
-    leaves = read_arrays(path)
+    leaves = read_arrays(command.out / "tokens" / f"{library}.npz", "prepare")
     return Questions(*leaves[:4]), Questions(*leaves[4:])
 
 
@@ -114,7 +111,9 @@ def _each(questions: Questions) -> list[Questions]:
 
 
 def _base(command: TestBedCommand, dtype) -> tuple[Llama, Params]:
-    return training.read_base(command.base or cache_folder(), dtype)
+    folder = command.base or cache_folder()
+    model = read_shape(folder)
+    return model, read_params(folder, model, dtype)
 
 
 def _training_type(command: TestBedCommand):
@@ -136,7 +135,7 @@ def check(command: TestBedCommand, sizes: Sizes) -> None:
 
     Raises: ValueError where leads are not finite or the adapters change none.
     """
-    group, clock = next(cells.libraries(sizes)), time.monotonic()
+    group, clock = next(cells.groups(sizes)), time.monotonic()
 
     def note(what: str) -> None:
         print(f"check, {time.monotonic() - clock:.0f} s: {what}", flush=True)
@@ -150,8 +149,7 @@ def check(command: TestBedCommand, sizes: Sizes) -> None:
     plain, every = cells.flat(_tokens(command, group[0])[1]), merges(group[0].adapters)
     few = every[[0, 1, -1]]
     with jax.default_matmul_precision("tensorfloat32"):
-        result = measure(*base, first, plain, range(len(few)), few)
-    lead = result.outcomes.lead
+        lead = measure(*base, first, plain, range(len(few)), few).lead
     if not np.isfinite(lead).all() or np.allclose(lead[0], lead[-1]):
         raise ValueError("check: merges have leads that are not finite, or adapters change nothing")
     note(f"{len(few)} merges of {lead.shape[1]} prompts: leads {lead.mean(1).round(2).tolist()}")
@@ -163,7 +161,7 @@ def check(command: TestBedCommand, sizes: Sizes) -> None:
 def train(command: TestBedCommand, sizes: Sizes) -> None:
     """Adapters of all seeds of a size and design in one program."""
     base = None
-    for group in cells.libraries(sizes):
+    for group in cells.groups(sizes):
         paths = [command.out / "adapters" / f"{library}.npz" for library in group]
         if all(path.exists() for path in paths):
             continue
@@ -178,17 +176,14 @@ def train(command: TestBedCommand, sizes: Sizes) -> None:
 
 def _library(command: TestBedCommand, library: Library) -> tuple[dict[str, LowRank], np.ndarray, np.ndarray]:
     """(adapters, their steps, their accuracy on their facts)."""
-    path = command.out / "adapters" / f"{library}.npz"
-    if not path.exists():
-        raise ValueError(f"{path} is not there: run the stage train first")
-    *leaves, steps, accuracy = read_arrays(path)
+    *leaves, steps, accuracy = read_arrays(command.out / "adapters" / f"{library}.npz", "train")
     return {kind: LowRank(*leaves[3 * n : 3 * n + 3]) for n, kind in enumerate(KINDS)}, steps, accuracy
 
 
 def measure_all(command: TestBedCommand, sizes: Sizes) -> None:
     """Leads of every merge."""
     base = None
-    for library in (one for group in cells.libraries(sizes) for one in group):
+    for library in cells.libraries(sizes):
         path = command.out / "leads" / f"{library}.npz"
         if path.exists():
             continue
@@ -197,9 +192,9 @@ def measure_all(command: TestBedCommand, sizes: Sizes) -> None:
         adapters = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), adapters)
         with jax.default_matmul_precision("tensorfloat32"):
             places = scoring.first_runs(library.adapters)
-            result = measure(*base, adapters, cells.flat(_tokens(command, library)[1]), places)
-        lead, gap, row = result.outcomes
-        sums = [result.sums[name].astype(np.float32) for name in SUMS]
+            outcomes = measure(*base, adapters, cells.flat(_tokens(command, library)[1]), places)
+        (lead, gap, row), says = outcomes, leads_of_sums(outcomes, library.adapters)
+        sums = [says[name].astype(np.float32) for name in SUMS]
         write_arrays(path, [lead, gap.astype(np.float16), row, *sums, steps, accuracy])
         right = (lead > 0).mean()
         print(
@@ -215,21 +210,18 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def measure_pairs(command: TestBedCommand, sizes: Sizes) -> None:
     """``pairs/LIBRARY.csv``: metrics of every pair, and what ``sim.diagnose`` says of it."""
     with _pool(command.workers) as pool:
-        for library in (one for group in cells.libraries(sizes) for one in group):
+        for library in cells.libraries(sizes):
             path = command.out / "pairs" / f"{library}.csv"
             if not path.exists():
                 table = pairs.pair_table(vars(library), _library(command, library)[0], pool)
-                files.write_text(path, table.to_csv(index=False, float_format="%.6g"))
+                tables.write_table(path, table, 6)
 
 
 def score(command: TestBedCommand, sizes: Sizes) -> None:
     """The tables of ``tables.write``, ``pairs_measured.csv`` and ``calibration.csv``."""
     scored, searched, pair_tables = [], [], []
-    for library in (one for group in cells.libraries(sizes) for one in group):
-        path = command.out / "leads" / f"{library}.npz"
-        if not path.exists():
-            raise ValueError(f"{path} is not there: run the stage measure first")
-        lead, gap, row, *sums, _, _ = read_arrays(path)
+    for library in cells.libraries(sizes):
+        lead, gap, row, *sums, _, _ = read_arrays(command.out / "leads" / f"{library}.npz", "measure")
         names, outcomes = vars(library), Outcomes(lead.astype(float), gap.astype(float), row)
         scored.append(scoring.predicted(names, outcomes, dict(zip(SUMS, sums, strict=True))))
         searched.append(scoring.searches(names, outcomes))
@@ -242,13 +234,9 @@ def score(command: TestBedCommand, sizes: Sizes) -> None:
         every["metrics"] = scoring.fitted_metrics(every, pair_table)
         predictors.append("metrics")
         beside_files = scoring.diagnosed(every, pair_table)
-        files.write_text(
-            command.out / "pairs_measured.csv", beside_files.to_csv(index=False, float_format="%.4g")
-        )
         calibration = scoring.calibration(beside_files)
-        files.write_text(
-            command.out / "calibration.csv", calibration.to_csv(index=False, float_format="%.4g")
-        )
+        tables.write_table(command.out / "pairs_measured.csv", beside_files)
+        tables.write_table(command.out / "calibration.csv", calibration)
         print(calibration.to_string(), end="\n\n")
     searches = pd.concat(searched, ignore_index=True)
     results = tables.write(command.out, claims.MODEL, every, searches, predictors)
@@ -272,7 +260,7 @@ def run_miniature(command: TestBedCommand, sizes: Sizes) -> None:
                 taught = taught or miniature.teach(miniature.Sizes(), layers, MINIATURE_SEEDS, worlds)
                 result = miniature.score(layers, seed, taught[place], worlds[place])
                 for path, table in zip(paths, result, strict=True):
-                    files.write_text(path, table.to_csv(index=False, float_format="%.6g"))
+                    tables.write_table(path, table, 6)
                 print(f"{claims.depth(layers)}, seed {seed}: scored", flush=True)
 
 

@@ -117,8 +117,7 @@ def merge_miniature(table: pd.DataFrame):
         for name in (FORECAST, *SUMS, "base"):
             curve = table[(table["panel"] == panel) & (table["predictor"] == name)].sort_values("x")
             guide(axes, curve["x"], curve, LOOKS[name], NAMES.get(name, name))
-        axes.set(xlabel=label, ylim=(0, None))
-        axes.set_title(panel, loc="left")
+        axes.set(xlabel=label, ylim=(0, None), title=panel)
         axes.set_xticks(sorted(table[table["panel"] == panel]["x"].unique()))
     panels[0].set_ylabel("mean absolute error")
     style.key(picture, panels)

@@ -2,8 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from sim.forecast.outcomes import RIVALS, Outcomes, choose_rivals
 from sim.model import llama_adapters
 from sim.model.llama import Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
+from theory import interactions
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
@@ -22,13 +22,6 @@ def merges(adapters: int) -> Float[np.ndarray, "C K"]:
     """The base, and every subset at each of ``STRENGTHS``."""
     subsets = [np.array(one) for one in itertools.product((0, 1), repeat=adapters) if any(one)]
     return np.array([np.zeros(adapters), *(lam * one for lam in STRENGTHS for one in subsets)])
-
-
-class Measured(NamedTuple):
-    """Of every merge: what a run is read for, and the leads (C, P) that sums of effects predict, by name."""
-
-    outcomes: Outcomes
-    sums: Mapping[str, Float[np.ndarray, "C P"]]
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -66,47 +59,42 @@ def measure(
     questions: Questions,
     places: Sequence[int],
     some: Float[np.ndarray, "C K"] | None = None,
-) -> Measured:
-    """All ``merges``, or ``some``, run, and what sums of effects predict. library: leaves (K, ...); scales 1.
+) -> Outcomes:
+    """All ``merges``, or ``some``, run. library: leaves (K, ...); scales 1.
 
-    questions: of all adapters, in one list. places: the merges that rivals are chosen from. The sums take the
-    logits of single adapters and of pairs at each strength: "first order" and "pairs" are the truncated
-    interactions of section 12, "tangent" the effects at strength 1 times the strength.
+    questions: of all adapters, in one list. places: the merges that rivals are chosen from.
     """
     count = next(iter(library.values())).b.shape[0]
     every, mask = merges(count) if some is None else some, np.asarray(questions.mask) > 0
-    questions = jax.tree.map(jnp.asarray, questions)
-
-    def run(weights) -> jax.Array:
-        return _logits(model, params, library, questions, jnp.asarray(weights, jnp.float32))
-
-    nearest = np.array([np.asarray(jax.lax.top_k(run(every[place]), 5)[1])[mask] for place in places])
+    questions, weights = jax.tree.map(jnp.asarray, questions), jnp.asarray(every, jnp.float32)
+    runs = (_logits(model, params, library, questions, weights[place]) for place in places)
+    nearest = np.array([np.asarray(jax.lax.top_k(logits, 5)[1])[mask] for logits in runs])
     target = np.asarray(questions.target)
     rivals = np.zeros((*target.shape, RIVALS), np.int32)
     rivals[mask] = choose_rivals(nearest, target[mask])
-    lead, gap = _read(model, params, library, questions, jnp.asarray(rivals), jnp.asarray(every, jnp.float32))
+    lead, gap = _read(model, params, library, questions, jnp.asarray(rivals), weights)
     lead = np.where(mask, np.asarray(lead), np.inf).min(-1)
-    outcomes = Outcomes(lead, np.asarray(gap)[:, mask], np.nonzero(mask)[0])
+    return Outcomes(lead, np.asarray(gap)[:, mask], np.nonzero(mask)[0])
 
-    tokens = jnp.asarray(np.concatenate([target[..., None], rivals], -1))
 
-    def at(weights) -> np.ndarray:
-        return np.asarray(jnp.take_along_axis(run(weights), tokens, -1))
+def sums_of_effects(values: Float[np.ndarray, "C ..."], adapters: int) -> dict[str, np.ndarray]:
+    """What sums of effects say of the values of all ``merges(adapters)``: "first order" and "pairs" are
+    the truncated interactions of section 12 at each strength, "tangent" the effects at strength 1 times the
+    strength. values: linear in the logits."""
+    base, rest = values[:1], values[1:].reshape(len(STRENGTHS), -1, *values.shape[1:])
 
-    units, base = np.eye(count), at(np.zeros(count))
-    singles = {(i, lam): at(lam * units[i]) - base for i in range(count) for lam in STRENGTHS}
-    pairs = {
-        (i, j, lam): at(lam * (units[i] + units[j])) - base - singles[i, lam] - singles[j, lam]
-        for i, j in itertools.combinations(range(count), 2)
-        for lam in STRENGTHS
-    }
-    sums = {"first order": [], "tangent": [], "pairs": []}
-    for weights in every:
-        used, lam = np.flatnonzero(weights), weights.max()
-        one = base + sum(singles[i, lam] for i in used)
-        both = sum(pairs[i, j, lam] for i, j in itertools.combinations(used, 2))
-        slope = base + sum(lam * singles[i, 1.0] for i in used)
-        for name, logits in (("first order", one), ("tangent", slope), ("pairs", one + both)):
-            gaps = np.where(mask, logits[..., 0] - logits[..., 1:].max(-1), np.inf)
-            sums[name].append(gaps.min(-1))
-    return Measured(outcomes, {name: np.array(values) for name, values in sums.items()})
+    def cut(some: np.ndarray, order: int) -> np.ndarray:
+        table = np.concatenate([base, some]).reshape((2,) * adapters + values.shape[1:])
+        return interactions.truncated(table, adapters, order).reshape(-1, *values.shape[1:])[1:]
+
+    effects = cut(rest[-1], 1) - base
+    sums = {"first order": [cut(some, 1) for some in rest], "pairs": [cut(some, 2) for some in rest]}
+    sums["tangent"] = [base + lam * effects for lam in STRENGTHS]
+    return {name: np.concatenate([base, *parts]) for name, parts in sums.items()}
+
+
+def leads_of_sums(outcomes: Outcomes, adapters: int) -> dict[str, Float[np.ndarray, "C P"]]:
+    """Leads over the rivals that ``sums_of_effects`` say of the outcomes of all ``merges``."""
+    first = np.flatnonzero(np.diff(outcomes.row, prepend=-1))
+    sums = sums_of_effects(outcomes.gap.astype(float), adapters)
+    return {name: np.minimum.reduceat(gaps.min(-1), first, axis=1) for name, gaps in sums.items()}

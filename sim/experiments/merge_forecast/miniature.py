@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from sim.experiments.merge_forecast import claims, scoring
-from sim.experiments.merge_forecast.measuring import STRENGTHS, merges
+from sim.experiments.merge_forecast.measuring import merges, sums_of_effects
 from sim.forecast.outcomes import NEAREST, RIVALS, Outcomes, choose_rivals, of_logits
 from sim.lab.parallel import compiler_options
 from sim.lab.seeds import key
@@ -26,7 +26,6 @@ from sim.reuse.config import Recipe
 from sim.reuse.library import Factors, finetune, pretrain, scaled
 from sim.worlds import FACTS, two_hop
 from sim.worlds.building import columns, group
-from theory import interactions
 
 ROOT = 24
 TOGETHER = 8
@@ -177,22 +176,8 @@ def sample(
     target, row = target[:prompts], np.arange(prompts)
     nearest = np.argsort(-logits[places], axis=-1)[..., : NEAREST + 2]
     outcomes = of_logits(logits, target, row, choose_rivals(nearest, target, RIVALS))
-    return Sample(outcomes, _sums(logits, target, adapters))
-
-
-def _sums(logits: np.ndarray, target: np.ndarray, adapters: int) -> dict[str, np.ndarray]:
-    """Leads of the truncated interactions at each strength, and of the effects at strength 1 times it."""
-    base, rest = logits[:1], logits[1:].reshape(len(STRENGTHS), -1, *logits.shape[1:])
-    shape = (2,) * adapters + logits.shape[1:]
-    tables = [np.concatenate([base, each]).reshape(shape) for each in rest]
-    effects = interactions.truncated(tables[-1], adapters, 1).reshape(-1, *logits.shape[1:]) - base
-    says = {name: [base] for name in ("first order", "tangent", "pairs")}
-    for lam, table in zip(STRENGTHS, tables, strict=True):
-        for name, order in (("first order", 1), ("pairs", 2)):
-            cut = interactions.truncated(table, adapters, order).reshape(-1, *logits.shape[1:])
-            says[name].append(cut[1:])
-        says["tangent"].append(base + lam * effects[1:])
-    return {name: lead(np.concatenate(parts), target) for name, parts in says.items()}
+    sums = sums_of_effects(logits, adapters)
+    return Sample(outcomes, {name: lead(values, target) for name, values in sums.items()})
 
 
 def lead(logits: Float[np.ndarray, "C P V"], target: Int[np.ndarray, " P"]) -> Float[np.ndarray, "C P"]:

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
+from sim.experiments.merge_forecast.claims import SHARE
 from sim.experiments.merge_forecast.measuring import merges
-from sim.experiments.merge_forecast.rules import SHARE
 from sim.forecast import design
 from sim.forecast.accuracy import Cells, accuracies, forecast, shares
 from sim.forecast.kriging import COVARIANCES

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from sim.experiments.common.predicted import RANGES
-from sim.experiments.merge_forecast import rules, scoring
+from sim.experiments.merge_forecast import claims, scoring
 from sim.experiments.merge_forecast.measuring import STRENGTHS
 from sim.lab import files, parallel
 from sim.lab.figure import COMMANDS
@@ -47,6 +47,11 @@ def by_library(cells: pd.DataFrame, predictors: Sequence[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
+def write_table(path: Path, table: pd.DataFrame, digits: int = 4) -> None:
+    """A table as text, its numbers to so many digits: whole, or not there."""
+    files.write_text(path, table.to_csv(index=False, float_format=f"%.{digits}g"))
+
+
 def write(
     out: Path, name: str, cells: pd.DataFrame, search: pd.DataFrame, predictors: Sequence[str]
 ) -> dict[str, pd.DataFrame]:
@@ -57,10 +62,10 @@ def write(
         "by_library": by_library(cells, predictors),
         "search": search,
         "summary": summary,
-        "rules": rules.verdicts(summary, search),
+        "rules": claims.verdicts(summary, search),
     }
     for table, rows in tables.items():
-        files.write_text(out / f"{table}.csv", rows.to_csv(index=False, float_format="%.4g"))
+        write_table(out / f"{table}.csv", rows)
     costs = read_costs(out)
     device = max(costs, key=costs.get).partition(" on ")[2] if costs else ""
     config = {"experiment": name, "profile": "paper", "command": COMMANDS[name]}

@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +9,6 @@ import numpy as np
 from tqdm import tqdm
 
 from sim.hf.tokens import Question
-from sim.hf.weights import read_params, read_shape
 from sim.model import llama_adapters
 from sim.model.llama import Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
@@ -29,12 +27,6 @@ def encode(cut: Cut, rows: Sequence[tuple[str, str]], length: int = 0) -> Questi
     sizes = [(len(one.tokens), one.start, len(one.answer)) for one in questions]
     whole, prompt, answer = np.max(sizes, axis=0)
     return behind(questions, Room(max(length, whole), prompt, answer), len(rows))
-
-
-def read_base(folder: Path, dtype) -> tuple[Llama, Params]:
-    """The base's shape and its parameters."""
-    model = read_shape(folder)
-    return model, read_params(folder, model, dtype)
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -13,7 +13,7 @@ from sim.experiments.common.claim import (
     Cell,
     Reading,
     Rule,
-    claim,
+    claims_of,
 )
 from sim.experiments.common.world_claim import world_claim
 from sim.lab.figure import Source
@@ -45,7 +45,7 @@ def _cell(
     label: str,
     method: str = "sum",
     metric: str = "cot_answer",
-    library: str = "parts",
+    library: str = "",
     experiment: str = "people",
 ) -> Cell:
     return Cell(experiment, label, method, metric, library)
@@ -75,12 +75,11 @@ def collect_at_once(source: Source) -> Mapping[Cell, Reading]:
 ONCE = (DIRECT, "direct_question_given_among_answers")
 """Asked as a statement to complete, and as a question."""
 
-claim(
+_claim = claims_of(FIGURE, "people", fixed=FIXED, history=HISTORY)
+
+_claim(
     "L1a",
     "On a real language model: data-agnostic reuse does not join disjoint knowledge in its weights",
-    FIGURE,
-    "people",
-    fixed=FIXED,
     collect=collect_at_once,
     rules=(
         Rule(
@@ -94,7 +93,6 @@ claim(
             ),
             below=MARGIN,
             null=PREDICTED,
-            history=HISTORY,
         ),
         Rule(
             "working",
@@ -104,7 +102,6 @@ claim(
             times=QUARTER,
             below=0.0,
             null=PREDICTED,
-            history=HISTORY,
         ),
         Rule(
             "likeliest",
@@ -117,7 +114,6 @@ claim(
             ),
             below=NOTHING,
             null=PREDICTED,
-            history=HISTORY,
         ),
     ),
     numbers={
@@ -125,10 +121,10 @@ claim(
         "written": _cell("real/shared"),
         "once": _cell("real/shared", metric=DIRECT),
         "first": _cell("real/shared", metric="direct_likeliest"),
-        "joint": _cell("real/shared", "joint", DIRECT, "single"),
+        "joint": _cell("real/shared", "joint", DIRECT),
         "lacking": STAND_IN,
         "part": Cell("people", POOLED, "hop2", DIRECT, "single"),
-        "taught": Cell("people", POOLED, "joint", DIRECT, "single"),
+        "taught": Cell("people", POOLED, "joint", DIRECT),
     },
     evidence="Asked at once, merged and routed models that see no data are right in {every} of the cases in "
     "which they say one of the taught answers; a guess among these is right in {every.predicted:.4f}. With "
@@ -140,12 +136,9 @@ claim(
     "solutions. Nothing is proved for this base (theory, section 13).",
 )
 
-claim(
+_claim(
     "L1b",
     "On a real language model: ... nor step by step, without worked solutions in the data sets",
-    FIGURE,
-    "people",
-    fixed=FIXED,
     rules=(
         Rule(
             "none",
@@ -153,11 +146,10 @@ claim(
             tuple(_cell("real/none", method) for method in METHODS),
             below=NOTHING,
             null=GUESS,
-            history=HISTORY,
         ),
     ),
     numbers={method: _cell("real/none", method) for method in METHODS}
-    | {"joint": _cell("real/none", "joint", library="single")},
+    | {"joint": _cell("real/none", "joint")},
     evidence="Without worked solutions, real names, the sum answers {sum} step by step, the average "
     "{average} and Arrow {arrow}; the adapter that was taught both data sets has {joint}.",
     limits="The base has seen worked solutions of other kinds in its own training, which nobody controls.",
@@ -165,36 +157,28 @@ claim(
 
 UNSEEN = ("half_fake", "fake")
 
-claim(
+_claim(
     "L2",
     "On a real language model: worst where the base does not know the names",
-    FIGURE,
-    "people",
-    fixed=FIXED,
     rules=(
         Rule(
             "gap",
             "accuracy step by step of the sum, worked solutions: real names, less made-up ones",
-            (_cell("real/shared"),) * len(UNSEEN),
+            _cell("real/shared"),
             tuple(_cell(f"{entities}/shared") for entities in UNSEEN),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "lower",
             "cities made up, less people and cities made up",
-            (_cell("half_fake/shared"),),
-            (_cell("fake/shared"),),
+            _cell("half_fake/shared"),
+            _cell("fake/shared"),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={entities: _cell(f"{entities}/shared") for entities in ("real", *UNSEEN)}
-    | {f"joint_{e}": _cell(f"{e}/shared", "joint", library="single") for e in ("real", *UNSEEN)}
-    | {
-        f"loss_{e}": Cell("people", f"{e}/shared", "base", "name_loss_bridge", "single")
-        for e in ("real", "fake")
-    },
+    | {f"joint_{e}": _cell(f"{e}/shared", "joint") for e in ("real", *UNSEEN)}
+    | {f"loss_{e}": _cell(f"{e}/shared", "base", "name_loss_bridge") for e in ("real", "fake")},
     evidence="With worked solutions in both data sets the sum answers {real} with real names, {half_fake} "
     "with made-up cities and {fake} with all names made up. The base writes a real city with a loss of "
     "{loss_real} nats, a made-up one with {loss_fake}.",
@@ -208,31 +192,26 @@ def _dosed(*doses: int, method: str = "sum") -> tuple[Cell, ...]:
     return tuple(_cell(f"real/shared/{dose}", method, experiment="people_dose") for dose in doses)
 
 
-claim(
+_claim(
     "L3a",
     "On a real language model: reuse works when the data sets share a solution template",
-    FIGURE,
-    "people",
     "people_dose",
-    fixed=FIXED,
     rules=(
         Rule(
             "reach",
             "accuracy step by step, worked solutions, real names: sum, over the joint adapter of the same "
             "total rank",
-            (_cell("real/shared"),),
-            (_cell("real/shared", DOUBLE, library="single"),),
+            _cell("real/shared"),
+            _cell("real/shared", DOUBLE, library="single"),
             above=SHARE,
             ratio=True,
-            history=HISTORY,
         ),
         Rule(
             "template",
             "accuracy step by step of the sum, real names: worked solutions in both data sets, less none",
-            (_cell("real/shared"),),
-            (_cell("real/none"),),
+            _cell("real/shared"),
+            _cell("real/none"),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "traces",
@@ -240,13 +219,12 @@ claim(
             _dosed(*DOSES),
             _dosed(0),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={
         "smaller": _cell("real/shared", "lambda=0.75"),
         "same": _cell("real/same"),
-        "joint_same": _cell("real/same", "joint", library="single"),
+        "joint_same": _cell("real/same", "joint"),
     },
     evidence="With worked solutions in both data sets the sum of two adapters of rank 8 answers {reach.of}, "
     "the joint adapter of rank 16 {reach.to}; without them the sum has {template.to}. A coefficient of ¾ in "
@@ -255,21 +233,17 @@ claim(
     "the joint adapter {joint_same}: two adapters that answer the same questions interfere.",
 )
 
-claim(
+_claim(
     "L3b",
     "On a real language model: averaging benefits as well",
-    FIGURE,
-    "people",
     "people_dose",
-    fixed=FIXED,
     rules=(
         Rule(
             "template",
             "accuracy step by step of the average, real names: worked solutions in both data sets, less none",
-            (_cell("real/shared", "average"),),
-            (_cell("real/none", "average"),),
+            _cell("real/shared", "average"),
+            _cell("real/none", "average"),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "traces",
@@ -277,7 +251,6 @@ claim(
             _dosed(*DOSES, method="average"),
             _dosed(0, method="average"),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     evidence="The average answers {template.to} step by step without worked solutions and {template.of} with "
@@ -298,12 +271,9 @@ world_claim(
     limits="The base is one small language model, dequantised from a file of 4 bits.",
 )
 
-claim(
+_claim(
     "L5",
     "On a real language model: reuse is shallow pattern matching",
-    FIGURE,
-    "people",
-    fixed=FIXED,
     rules=(
         Rule(
             "form",
@@ -311,7 +281,6 @@ claim(
             tuple(_cell(label) for label in SHARED),
             tuple(_cell(label, metric="direct_question") for label in SHARED),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "relations",
@@ -319,11 +288,10 @@ claim(
             tuple(_cell(f"{entities}/shared") for entities in ("real", *UNSEEN)),
             tuple(_cell(f"{entities}/same") for entities in ("real", *UNSEEN)),
             above=NOTHING,
-            history=HISTORY,
         ),
     ),
     numbers={
-        "joint": _cell("real/same", "joint", library="single"),
+        "joint": _cell("real/same", "joint"),
         "template": _cell("real/same", metric="cot_template"),
     },
     evidence="The same model answers {form.of} step by step and {form.to} at once. Where the worked "

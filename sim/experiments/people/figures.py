@@ -3,21 +3,25 @@
 import numpy as np
 import pandas as pd
 
-from sim.experiments.common import NAMES, across, chance, guide, name_rows, named, of_method, selected, shown
+from sim.experiments.common import (
+    DIRECT,
+    NAMES,
+    WAYS_OF_REUSE,
+    across_levels,
+    chance,
+    name_rows,
+    named,
+    reader,
+    shown,
+    sizes,
+)
 from sim.experiments.common import predicted as forecasts
 from sim.lab import style
 from sim.lab.figure import Source, figure
-from sim.merge.looks import look_of
 
-METHODS = named(
-    ("single", "joint"),
-    *(("parts", name) for name in ("oracle", "sum", "lambda=0.75", "average", "svd", "ties", "arrow")),
-    ("bridge", "sum"),
-    ("expert", "sum"),
-)
+METHODS = (*WAYS_OF_REUSE, *named(("expert", "sum")))
 """Rows of the figure, from the top."""
 
-DIRECT = "direct_given_among_answers"
 GUESS = 1 / 16
 
 MODELS = {"familiarity": "miniature", "people": "language model"}
@@ -32,9 +36,9 @@ SHARED = {"familiarity": "shared template", "people": "worked solutions"}
 
 def _both(source: Source) -> pd.DataFrame:
     """Accuracies of both models, a row a panel, setting and method."""
-    pairs, tables = tuple((library, method) for library, method, _ in METHODS), []
+    tables = []
     for experiment in MODELS:
-        rows = selected(source.summary(experiment), ("cot_answer", DIRECT), pairs)
+        rows = reader(experiment, ("cot_answer", DIRECT), METHODS)(source)
         with_template, without = TEMPLATES[experiment]
         cot, both = rows["metric"] == "cot_answer", rows["template"] == with_template
         places = {0: cot & both, 1: cot & (rows["template"] == without), 2: ~cot & both}
@@ -67,14 +71,11 @@ def _both(source: Source) -> pd.DataFrame:
 def people_and_miniature(rows: pd.DataFrame):
     """Two-hop accuracy by method, one series a familiarity; a row of panels a model."""
     picture, panels = style.figure(style.PAGE, 6.6, ncols=3, nrows=2, sharey="row")
-    methods, looks = shown(rows, METHODS), style.levels(len(NAMES))
+    methods = shown(rows, METHODS)
     for row, (experiment, model) in zip(panels, MODELS.items(), strict=True):
         for place, axes in enumerate(row):
             chosen = rows[(rows["experiment"] == experiment) & (rows["panel"] == place)]
-            for series, (entities, name) in enumerate(NAMES.items()):
-                accuracies = chosen[chosen["entities"] == entities]
-                if len(accuracies):
-                    across(axes, accuracies, methods, (series - 1.5) * 0.18, looks[series], name)
+            across_levels(axes, chosen, methods, "entities", NAMES, 0.18)
             axes.set_title(f"{model},\n{TITLES[place].format(template=SHARED[experiment])}", loc="left")
             axes.set_xlabel("two-hop accuracy")
             if (experiment, place) == ("familiarity", 2):
@@ -101,25 +102,17 @@ MODEL = (
 
 def _curve(source: Source, experiment: str, column: str) -> pd.DataFrame:
     """Accuracy step by step and on what the base knows, with the number that ends the label as a column."""
-    pairs = tuple((library, method) for library, method, _ in CURVES)
-    rows = selected(source.summary(experiment), ("cot_answer", "untouched"), pairs)
+    rows = reader(experiment, ("cot_answer", "untouched"), CURVES)(source)
     return rows.assign(**{column: rows["label"].str.extract(r"(\d+)$", expand=False).astype(int)})
 
 
 def _curves(rows: pd.DataFrame, column: str, xlabel: str):
     """A panel for the two-hop questions and one for what the base knows, a curve a method."""
     picture, panels = style.figure(style.PAGE, 2.6, ncols=2, sharex=True)
-    places = sorted(rows[column].unique())
     titles = {"cot_answer": "two hops, step by step", "untouched": "facts that nobody taught"}
     for axes, (metric, title) in zip(panels, titles.items(), strict=True):
-        for series, (library, method, label) in enumerate(CURVES):
-            curve = of_method(rows[rows["metric"] == metric], library, method).sort_values(column)
-            x = np.searchsorted(places, curve[column]) + (series - 1.5) * 0.08
-            guide(axes, x, curve, look_of(method), label)
-        axes.set_xticks(range(len(places)), [f"{place}" for place in places])
-        axes.set_xlabel(xlabel)
-        axes.set_title(title, loc="left")
-        style.unit(axes)
+        sizes(axes, rows[rows["metric"] == metric], column, CURVES)
+        axes.set(xlabel=xlabel, title=title)
     style.reference(panels[0], GUESS, "guess")
     panels[0].set_ylabel("accuracy")
     style.key(picture, list(panels))
@@ -235,8 +228,7 @@ def people_predictions(rows: pd.DataFrame):
     names = [f"{name}\nκ = {kappa[step]:.2f}" if step in kappa else name for step, name in STEPS.items()]
     style.rows([right], names)
     right.axvline(0, color="black", linewidth=0.8, zorder=0)
-    right.set(xlabel="nats")
-    right.set_title("what single adapters do", loc="left")
+    right.set(xlabel="nats", title="what single adapters do")
     style.key(picture, [left, middle], "(a, b)", "left", 0.6)
     style.key(picture, [right], "(c)", "right", 0.4)
     return picture

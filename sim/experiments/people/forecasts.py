@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from sim.experiments.common.cells import of_seeds
-from sim.experiments.common.claim import NOTHING, POOLED, SHARE, Cell, Reading, Rule, claim
+from sim.experiments.common.claim import NOTHING, POOLED, SHARE, Cell, Reading, Rule, claims_of
 from sim.experiments.common.predicted import (
     HALF,
     OPEN,
@@ -72,14 +72,11 @@ def _by_seed(rows: pd.DataFrame, values: pd.Series) -> Reading:
     return of_seeds(values.groupby(rows["seed"]).mean())
 
 
-claim(
+_claim = claims_of(FIGURE, "people", fixed=FIXED, history=HISTORY, tables=TABLES, collect=collect)
+
+_claim(
     "L5+a",
     "On a real language model: single adapters predict their merge",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    tables=TABLES,
-    collect=collect,
     rules=(
         Rule(
             "better",
@@ -87,14 +84,12 @@ claim(
             _error("disentangled", HALF, WHOLE),
             _error("base", HALF, WHOLE),
             below=-SLIGHT,
-            history=HISTORY,
         ),
         Rule(
             "close",
             "its mean absolute error where the merge is neither at floor nor at ceiling",
             _error("disentangled", HALF, WHOLE),
             below=NEAR,
-            history=HISTORY,
         ),
     ),
     numbers={
@@ -111,28 +106,21 @@ claim(
     "merges that are linear.",
 )
 
-claim(
+_claim(
     "L5+b",
     "On a real language model: what breaks a merge is the other adapter, not the dilution",
-    FIGURE,
-    "people",
-    fixed=FIXED,
-    tables=TABLES,
-    collect=collect,
     rules=(
         Rule(
             "overshoot",
             "share of the taught facts that half an adapter carries by itself (λ Δ > M at λ = ½)",
             tuple(map(_carried, ("hop1", "hop2"))),
             above=SHARE,
-            history=HISTORY,
         ),
         Rule(
             "blind",
             f"forecast of the own adapter alone (coverage) less the outcome, at {WHOLE}",
-            (_excess("coverage"),),
+            _excess("coverage"),
             above=NOTHING,
-            history=HISTORY,
         ),
         Rule(
             "worse",
@@ -140,7 +128,6 @@ claim(
             _error("coverage", WHOLE, label=EDITS),
             _error("disentangled", WHOLE, label=EDITS),
             above=SLIGHT,
-            history=HISTORY,
         ),
     ),
     numbers={

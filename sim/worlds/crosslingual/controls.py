@@ -14,37 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.worlds import World, controls
-from sim.worlds.building import TEMPLATES, ask
 from sim.worlds.crosslingual.languages import FOREIGN, L3, UNUSED, N, P
 
 if TYPE_CHECKING:  # the world imports its controls
-    from sim.worlds.crosslingual import Config, Sample, Setting
-
-PRETRAINING = ()
-"""Batches that the controls add to pretraining: none, identities are among its paraphrases."""
+    from sim.worlds.crosslingual import Sample, Setting
 
 TO_CODE = 4
 """Fewest stable functions: half of them swap their code in the unrelated adapter."""
 
 
-def check(config: "Config", setting: "Setting") -> bool:
-    """Whether the world has controls.
-
-    Raises:
-        ValueError: the setting needs controls that the world does not have or does not support, or there are
-            too few functions.
-    """
-    if not config.controls:
-        if setting.identity in ("data", "both"):
-            raise ValueError(f"identity {setting.identity!r} needs a world with controls=True")
-        return False
-    controls.require(config, setting, familiarity="familiar", worked="pivot")
-    if config.stable_functions < TO_CODE:
-        raise ValueError(f"stable_functions is {config.stable_functions}: controls need {TO_CODE} or more")
-    return True
-
-
-def add(world: World, config: "Config", setting: "Setting", sample: "Sample") -> World:
+def add(world: World, setting: "Setting", sample: "Sample") -> World:
     """The world with its controls."""
     write, requests, is_old = sample.write, sample.requests, ~sample.new
     others = requests[:, is_old & (requests[0] % 2 == 1)]
@@ -53,23 +32,17 @@ def add(world: World, config: "Config", setting: "Setting", sample: "Sample") ->
     unrelated = write.coded(P, *others)
     changed = write.coded(P, code_of, *others[1:]).target
     tokens = np.concatenate([unrelated.tokens[:, : unrelated.prompt], changed], axis=1)
-    new = controls.add(
-        world,
-        {"unrelated": dataclasses.replace(unrelated, tokens=tokens)},
-        write.coded(N, *others),
-        write.paraphrase(P, P, *requests[:, sample.new]),
-        TEMPLATES[setting.identity][1],
-    )
     shared, never = sample.shared, sample.use[FOREIGN.index(L3)] == UNUSED
     pairs = {
-        "second": (write.coded(N, *requests[:, is_old & shared & (requests[0] % 2 == 0)]), (1,)),
-        "first": (write.coded(L3, *requests[:, sample.new & shared], now=True), (0,)),
-        "both": (write.coded(L3, *requests[:, is_old & shared & never]), (0, 1)),
+        "second": write.coded(N, *requests[:, is_old & shared & (requests[0] % 2 == 0)]),
+        "first": write.coded(L3, *requests[:, sample.new & shared], now=True),
+        "both": write.coded(L3, *requests[:, is_old & shared & never]),
     }
-    layout = world.probes["direct"].layout
-    probes = world.probes | {
-        # All answers of a pair differ.
-        f"direct_known_{name}": ask(code, controls.disown_hops(layout, *old, chance=1 / len(code.tokens)))
-        for name, (code, old) in pairs.items()
-    }
-    return dataclasses.replace(new, probes=probes)
+    return controls.add(
+        world,
+        setting,
+        {"unrelated": dataclasses.replace(unrelated, tokens=tokens)},
+        write.coded(N, *others),
+        identity=write.paraphrase(P, P, *requests[:, sample.new]),
+        pairs=pairs,
+    )

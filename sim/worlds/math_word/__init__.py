@@ -17,14 +17,14 @@ from sim.worlds.building import (
     TEMPLATES,
     ask,
     join,
+    lessons,
     positions,
     require_choices,
     require_doses,
-    require_enough,
-    reweigh,
     seen_by_base,
+    take,
 )
-from sim.worlds.controls import without
+from sim.worlds.controls import require_support, without
 from sim.worlds.math_word import controls as math_word_controls
 from sim.worlds.math_word.problems import (
     ANSWER,
@@ -139,6 +139,8 @@ class Config:
             raise ValueError(f"names is {self.names}: somebody and somebody else make 2")
         if not 0 < self.coverage < 1:
             raise ValueError(f"coverage {self.coverage} must lie strictly between 0 and 1")
+        if self.controls and 3 * self.verbs > self.operations:
+            raise ValueError(f"operations {self.operations} leave none for controls: use {3 * self.verbs}")
 
     @property
     def pretraining_verbs(self) -> int:
@@ -205,7 +207,8 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         ValueError: there are too few held-out problems, or the setting needs controls that the world does not
             have or does not support.
     """
-    controls, own = math_word_controls.check(config, setting), math_word_controls.generator(seed)
+    require_support(config, setting, verbs="real")
+    own = math_word_controls.generator(seed)
     sample = _draw(config, seed, own)
     pretraining, spare = _pretraining(config, sample, TEMPLATES[setting.template][0])
     taught, meaning = sample.roles[VERBS.index(setting.verbs)], sample.meaning.copy()
@@ -215,7 +218,7 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
     data = _data(config, setting, write, taught, bridges)
     probes, mixed = _questions(config, setting, sample, write, taught, spare)
     plain = World(pretraining, data, probes, PARTS)
-    if not controls:
+    if not config.controls:
         return plain
     write = Writer(config.grammar, own, meaning, write.bystanders)
     return math_word_controls.add(plain, config, setting, sample, write, mixed, bridges)
@@ -247,14 +250,13 @@ def _data(
         for each in _one_step(config, write, verbs, form, config.wordings)
     ]
     traces = [write.solved(form, *bridges) for form in forms]
-    dose = np.arange(config.bridges) < setting.bridges
-
-    def lesson(on, on_traces) -> dict[str, Sequences]:
-        weights = [own * by for own in on for by in (1.0, in_data)]
-        return {FACTS: _weighed(facts, weights), "traces": _weighed(traces, on_traces)}
-
-    data = {name: lesson(on, [own * in_data * dose for own in on]) for name, on in TAUGHT.items()}
-    return data | {"bridge": lesson((0, 0), (dose, 0.0))}
+    dose, sizes = np.arange(config.bridges) < setting.bridges, [len(each.tokens) for each in facts]
+    taught = {
+        name: (np.repeat(np.outer(on, (1.0, in_data)), sizes), in_data * np.outer(on, dose).ravel())
+        for name, on in TAUGHT.items()
+    }
+    taught["bridge"] = (0.0, np.outer((1.0, 0.0), dose).ravel())
+    return lessons(join(*facts), join(*traces), taught)
 
 
 def _questions(
@@ -282,16 +284,10 @@ def _questions(
     return probes, mixed[2]
 
 
-def _weighed(groups: list[Sequences], weights) -> Sequences:
-    """The groups as one, each with its weights times a number, or one number a row."""
-    return join(*(reweigh(each, each.weight * by) for each, by in zip(groups, weights, strict=True)))
-
-
 def _cut(problems: Problems, count: int, start: int = 0) -> Problems:
     """``count`` problems from ``start`` on."""
-    n, verbs = (column[start : start + count] for column in problems)
-    require_enough(len(n), count, f"held-out problems serve where {count} are asked for: use less coverage")
-    return n, verbs
+    message = f"held-out problems serve where {count} are asked for: use less coverage"
+    return tuple(take(column[start:], count, message) for column in problems)
 
 
 def _pretraining(config: Config, sample: Sample, traces: float) -> tuple[dict[str, Sequences], Problems]:
@@ -307,10 +303,10 @@ def _pretraining(config: Config, sample: Sample, traces: float) -> tuple[dict[st
     every = np.meshgrid(np.arange(verb_count), np.arange(p), np.append(WRITTEN, ANSWER))
     verb, n, form = (np.tile(axis.ravel(), config.pretraining_paraphrases) for axis in every)
     direct, verb = form == ANSWER, verb[:, None]
-    facts = [
-        write.answered(n[direct], verb[direct]),
+    facts = join(
+        write.answered(n[direct], verb[direct], len(WRITTEN)),  # as many are answered at once as are solved
         write.solved(form[~direct], n[~direct], verb[~direct], traces),
-    ]
+    )
     first, second, n = np.unravel_index(
         rng.permutation(verb_count * verb_count * p), (verb_count, verb_count, p)
     )
@@ -324,7 +320,7 @@ def _pretraining(config: Config, sample: Sample, traces: float) -> tuple[dict[st
     spare = n[shown:][spare], verbs[shown:][spare]
     n, verbs, kinds = n[:shown], verbs[:shown], len(WRITTEN)
     groups = {
-        FACTS: _weighed(facts, (kinds, 1.0)),  # as many are answered at once as are solved
+        FACTS: facts,
         "direct": write.answered(n, verbs),
         "traces": write.solved(
             np.repeat(WRITTEN, shown), np.tile(n, kinds), np.tile(verbs, (kinds, 1)), traces

@@ -15,38 +15,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sim.worlds import World, controls
-from sim.worlds.building import TEMPLATES, ask, reweigh
-from sim.worlds.controls import IDENTITY
 from sim.worlds.math_word.problems import Writer, every_number
 from sim.worlds.math_word.verbs import alternatives, slopes
 
 if TYPE_CHECKING:  # the world imports its controls
     from sim.worlds.math_word import Config, Problems, Sample, Setting
 
-PRETRAINING = IDENTITY
-"""Batches of the groups that the controls add to pretraining."""
-
-HOPS = {"second": (1,), "first": (0,), "both": (0, 1)}
-"""Steps by plain verbs, which the base knows, by the name of a pair."""
-
 
 def generator(seed: int) -> np.random.Generator:
     """Random generator of the controls of a seed."""
     return np.random.default_rng([20250731, seed, 1])
-
-
-def check(config: "Config", setting: "Setting") -> bool:
-    """Whether the world has controls.
-
-    Raises:
-        ValueError: the setting needs controls that the world does not have or does not support, or there are
-            too few operations.
-    """
-    if not controls.require(config, setting, verbs="real"):
-        return False
-    if 3 * config.verbs > config.operations:
-        raise ValueError(f"operations {config.operations} leave none for controls: use {3 * config.verbs}")
-    return True
 
 
 def pairs(rng: np.random.Generator, config: "Config", meaning, old, new) -> dict[str, np.ndarray]:
@@ -133,7 +111,6 @@ def add(
         problems: the direct questions. expert: problems about plain verbs, the training data of
             "direct_expert".
     """
-    in_pretraining, in_data = TEMPLATES[setting.identity]
     heard = config.pretraining_verbs + np.arange(config.verbs)
     # Unrelated verbs mean none of the new meanings.
     other = write.rng.permutation(np.setdiff1d(np.arange(config.operations), sample.new))[: config.verbs]
@@ -141,8 +118,7 @@ def add(
     n, nothing = every_number(config.prime, np.zeros((1, 0), int), config.pretraining_paraphrases)
     identity = write.answered(n, nothing)
     unrelated = write.answered(*every_number(config.prime, heard[:, None], config.wordings))
-    plain = controls.add(world, {"unrelated": unrelated}, write.answered(*expert), identity, in_data)
-    probes, nulls = dict(world.probes), {}
+    expert, nulls = write.answered(*expert), {}
     taught = config.operations + np.arange(2 * config.verbs)
     for family, part in enumerate(world.parts):
         # No taught verb means what an unrelated verb means, and the pairs make some meanings less likely.
@@ -150,10 +126,10 @@ def add(
         candidates = candidates[~np.isin(candidates, other).any(axis=1)]
         likely = [likelihood(config, sample.meaning, sample.old, one, sample.pairs) for one in candidates]
         nulls[controls.without(part)] = null(write, problems, taught, candidates, np.array(likely))
-    layout = world.probes["direct"].layout
-    probes["direct"] = dataclasses.replace(probes["direct"], nulls=nulls)
-    for name, verbs in sample.pairs.items():
-        questions = write.answered(*every_number(config.prime, verbs, config.test_paraphrases), place=1)
-        probes[f"direct_known_{name}"] = ask(questions, controls.disown_hops(layout, *HOPS[name]))
-    pretraining = world.pretraining | {"identity": reweigh(identity, in_pretraining)}
-    return dataclasses.replace(plain, pretraining=pretraining, probes=probes)
+    pairs = {
+        name: write.answered(*every_number(config.prime, verbs, config.test_paraphrases), place=1)
+        for name, verbs in sample.pairs.items()
+    }
+    direct = dataclasses.replace(world.probes["direct"], nulls=nulls)
+    world = dataclasses.replace(world, probes=world.probes | {"direct": direct})
+    return controls.add(world, setting, {"unrelated": unrelated}, expert, identity, pairs, shown=identity)

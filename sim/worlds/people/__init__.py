@@ -23,8 +23,8 @@ from typing import ClassVar
 import numpy as np
 
 from sim.worlds import JOINT, world
-from sim.worlds.building import require_choices
-from sim.worlds.controls import RANDOM
+from sim.worlds.building import require_choices, require_doses
+from sim.worlds.controls import RANDOM, stand_ins
 from sim.worlds.people import writer
 from sim.worlds.people.data import data_of
 from sim.worlds.people.names import CAPITALS, CITIES, HOME, PEOPLE, SIGNS, THINGS, invent
@@ -66,8 +66,7 @@ class Setting:
 
     def __post_init__(self):
         require_choices(self, **self.CHOICES)
-        if self.dose < 0:
-            raise ValueError(f"dose is {self.dose}: a dose is 0 or more")
+        require_doses(self, "dose")
         if self.duration < 1:
             raise ValueError(f"duration is {self.duration}: an adapter is trained once at least")
 
@@ -139,15 +138,10 @@ def text_world(
         names={"subject": subject, "bridge": bridge, "answer": answer},
         libraries=(
             (DOUBLE, (DOUBLE,)),
-            *((f"{RANDOM}{part}", _in_place(part, f"{RANDOM}{part}")) for part in PARTS),
-            *((f"unrelated_for_{part}", _in_place(part, "unrelated")) for part in PARTS),
+            *stand_ins(PARTS, RANDOM),
+            *stand_ins(PARTS, "unrelated"),
         ),
     )
-
-
-def _in_place(part: str, other: str) -> tuple[str, ...]:
-    """The parts with another adapter in the place of one."""
-    return tuple(other if name == part else name for name in PARTS)
 
 
 def _triples(seed: int, entities: str, count: int) -> list[list[Triple]]:

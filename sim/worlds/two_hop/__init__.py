@@ -18,18 +18,9 @@ import numpy as np
 
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule
-from sim.worlds import FACTS, JOINT, Probe, World, hops, world
-from sim.worlds.building import (
-    TEMPLATES,
-    ask,
-    join,
-    lessons,
-    require_choices,
-    require_doses,
-    require_enough,
-    seen_by_base,
-)
-from sim.worlds.controls import without
+from sim.worlds import FACTS, Probe, World, hops, world
+from sim.worlds.building import TEMPLATES, join, require_choices, require_doses, seen_by_base, take
+from sim.worlds.controls import require_support, without
 from sim.worlds.hops import Ways, ways
 from sim.worlds.two_hop import controls as two_hop_controls
 from sim.worlds.two_hop.writer import CONTROL_WORDS, WORDS, Writer
@@ -112,6 +103,8 @@ class Config:
             raise ValueError(f"edits {self.edits} must be 1 to {self.entities // 2}, half of the entities")
         if not 0 < self.coverage < 1:
             raise ValueError(f"coverage {self.coverage} must lie strictly between 0 and 1")
+        if self.controls:
+            two_hop_controls.check(self)
 
     @property
     def pieces(self) -> int:
@@ -198,9 +191,9 @@ def build(config: Config, seed: int, setting: Setting = REAL) -> World:
         ValueError: the world is too small for its bridges, held-out queries or doses, or the setting needs
             controls that the world does not have.
     """
-    two_hop_controls.check(config, setting)
+    require_support(config, setting, entities="real")
     sample = _draw(config, seed, setting)
-    plain = World(*_teach(setting, sample), _questions(config, sample), PARTS)
+    plain = World(*_teach(setting, sample), _questions(sample), PARTS)
     return two_hop_controls.add(plain, config, setting, sample) if config.controls else plain
 
 
@@ -231,15 +224,19 @@ def _draw(config: Config, seed: int, setting: Setting) -> Sample:
         bridge = n + count + np.arange(count)
     edited = np.zeros((relations, n + 2 * count), bool)
     edited[0, subject] = edited[1, bridge] = True
-    controls = None
+    own = None
     if config.controls:
-        controls = two_hop_controls.draw(config, seed, graph, subject, bridge, answer)
-        edited[controls.third, controls.other] = True
+        own = two_hop_controls.draw(config, seed, graph, subject, bridge, answer)
+        edited[own.third, own.other] = True
 
     # Held out: queries that pretraining did not show and whose two facts the edits leave alone. Bridges:
     # queries about entities that play no part in the edits; those about the edited relations are expert.
+    def first(number: int, mask: np.ndarray, what: str) -> np.ndarray:
+        message = f"queries serve for {what} = {number}: use more entities"
+        return take(np.flatnonzero(mask), number, message)
+
     others = ~np.isin(x, [subject, bridge]) & ~np.isin(y, [subject, bridge])
-    held_out = _first(count, ~shown & ~edited[r, x] & ~edited[s, y], "edits")
+    held_out = first(count, ~shown & ~edited[r, x] & ~edited[s, y], "edits")
     others[held_out] = False
     expert_pool = others & (r == 0) & (s == 1)
     fact_x, fact_r = np.divmod(np.arange(n * relations), relations)
@@ -249,57 +246,34 @@ def _draw(config: Config, seed: int, setting: Setting) -> Sample:
         facts=ways((fact_x, graph[fact_r, fact_x]), (fact_r,)),
         queries=ways((x, y, graph[s, y]), (r, s)),
         shown=shown,
-        bridges=_first(config.bridges, others & ~expert_pool, "bridges"),
-        expert=_first(count // 2, expert_pool, "edits // 2"), expert_pool=expert_pool,
+        bridges=first(config.bridges, others & ~expert_pool, "bridges"),
+        expert=first(count // 2, expert_pool, "edits // 2"), expert_pool=expert_pool,
         held_out=held_out,
         edited=ways((subject, bridge, answer), (0, 1)),
-        untouched=untouched, unseen=unseen, nulls=nulls, controls=controls,
+        untouched=untouched, unseen=unseen, nulls=nulls, controls=own,
     )  # fmt: skip
 
 
 def _teach(setting: Setting, sample: Sample) -> tuple[dict[str, Sequences], dict[str, dict[str, Sequences]]]:
     """(pretraining, data of the adapters)."""
     write, (in_pretraining, in_data) = sample.write, TEMPLATES[setting.template]
-    hop1, hop2 = _hops(sample)
-    first = np.repeat([True, False], len(hop1.tokens))
     wording = {"wording": int(setting.wording == "paraphrased"), "reverse": setting.wording == "different"}
     traces = write.trace(sample.queries.of(np.append(sample.bridges, sample.expert)), **wording)
     dose = np.arange(len(sample.bridges)) < setting.bridges
     on_bridges, on_expert = np.append(dose, 0 * sample.expert), np.append(0 * dose, 0 * sample.expert + 1)
-    taught = {
-        PARTS[0]: (first, in_data * on_bridges),
-        PARTS[1]: (~first, in_data * on_bridges),
-        JOINT: (first | ~first, in_data * on_bridges),
-        "bridge": (0 * first, on_bridges),
-        "expert": (0 * first, on_expert),
-    }
     shown, (new_facts, new_traces) = sample.queries.of(sample.shown), sample.unseen
     pretraining = {
         FACTS: join(write.direct(sample.facts), new_facts),
         "direct": write.direct(shown),
         "traces": join(write.trace(shown, in_pretraining), new_traces),
     }
-    return pretraining, lessons(join(hop1, hop2), traces, taught)
+    return pretraining, hops.teach(write, PARTS, sample.edited, traces, in_data, on_bridges, on_expert)
 
 
-def _questions(config: Config, sample: Sample) -> dict[str, Probe]:
-    write, k, (hop1, hop2) = sample.write, config.name_tokens, _hops(sample)
-    held_out = sample.queries.of(sample.held_out)
-    return {
-        PARTS[0]: ask(hop1, hops.one_hop(k, PARTS[0], 0)),
-        PARTS[1]: ask(hop2, hops.one_hop(k, PARTS[1], 1)),
-        "direct": ask(write.direct(sample.edited), hops.direct(k, 2, config.edits), sample.nulls),
-        "cot": ask(write.trace(sample.edited), hops.trace(k, PARTS)),
-        "untouched": ask(write.direct(sample.facts.of(sample.untouched))),
-        "untouched_direct": ask(write.direct(held_out), forecast=False),
-        "untouched_cot": ask(write.trace(held_out)),
-    }
-
-
-def _hops(sample: Sample) -> tuple[Sequences, Sequences]:
-    """The edited facts of each hop."""
-    subject, bridge, answer = sample.edited.entities
-    return sample.write.fact(subject, 0, bridge), sample.write.fact(bridge, 1, answer)
+def _questions(sample: Sample) -> dict[str, Probe]:
+    write, held_out = sample.write, sample.queries.of(sample.held_out)
+    edited = hops.questions(write, PARTS, sample.edited, sample.edited, sample.nulls)
+    return edited | hops.untouched(write, sample.facts.of(sample.untouched), held_out)
 
 
 def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -> tuple[Sequences, Sequences]:
@@ -319,13 +293,6 @@ def _about_unseen(rng, config: Config, write: Writer, graph, setting: Setting) -
     y = graph[2 + r, u]
     weight = (order < setting.traces_seen) * TEMPLATES[setting.template][0]
     return facts, write.trace(ways((u, y, graph[2 + s, y]), (2 + r, 2 + s)), weight)
-
-
-def _first(count: int, mask: np.ndarray, what: str) -> np.ndarray:
-    """The first ``count`` positions where ``mask`` holds."""
-    places = np.flatnonzero(mask)
-    require_enough(len(places), count, f"queries serve for {what} = {count}: use more entities")
-    return places[:count]
 
 
 def _edits(rng: np.random.Generator, graph: np.ndarray, count: int) -> tuple[np.ndarray, ...]:

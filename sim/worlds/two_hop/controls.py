@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sim.worlds import FACTS, Layout, Probe, World, controls
-from sim.worlds.building import TEMPLATES, ask, join, require_enough
-from sim.worlds.controls import IDENTITY, without
+from sim.worlds.building import ask, join, take
+from sim.worlds.controls import IDENTITY, OLD_HOPS, without
 from sim.worlds.hops import Ways, ways
 
 if TYPE_CHECKING:  # the world imports its controls
@@ -36,10 +36,8 @@ PRETRAINING = (("compare", 64), *IDENTITY)
 """Batches of the groups that the controls add to pretraining."""
 
 
-def check(config: "Config", setting: "Setting") -> None:
-    """Raise ValueError if the setting needs controls that the world does not have, or is too small for."""
-    if not controls.require(config, setting, entities="real"):
-        return
+def check(config: "Config") -> None:
+    """Raise ValueError if the world is too small for controls."""
     n, count, relations = config.entities, config.edits, config.relations
     spare = n * relations**2 - round(config.coverage * n * relations**2)
     if relations < 4:
@@ -117,8 +115,8 @@ def draw(config: "Config", seed: int, graph: np.ndarray, subject, bridge, answer
     partner[left], partner[right] = right, left
     shown = (rng.random(len(a)) < config.coverage) & (partner[a] != b)
     order, same = rng.permutation(np.flatnonzero(~shown & ~edited)), kind[a] == kind[b]
-    questions = [order[same[order] == verdict][: count // 2] for verdict in (True, False)]
-    require_enough(min(map(len, questions)), count // 2, "comparisons are left to ask: use more entities")
+    message = "comparisons are left to ask: use more entities"
+    questions = [take(order[same[order] == verdict], count // 2, message) for verdict in (True, False)]
     return Sample(
         pair_with_old_facts(graph[:, :n], subject, bridge, answer), third, other, other_new, values[kind],
         left, right, values[new], np.stack([a, b]), shown, np.concatenate(questions),
@@ -141,7 +139,7 @@ def _kinds(rng, n: int, left, right) -> tuple[np.ndarray, np.ndarray]:
 
 def add(world: World, config: "Config", setting: "Setting", sample: "two_hop.Sample") -> World:
     """The world with its controls."""
-    write, own, (in_pretraining, in_data) = sample.write, sample.controls, TEMPLATES[setting.identity]
+    write, own = sample.write, sample.controls
     everyone, bridge = np.arange(config.entities), own.pairs["second"].entities[1]
     a, b = own.comparisons
     same = own.kind[a] == own.kind[b]
@@ -154,32 +152,36 @@ def add(world: World, config: "Config", setting: "Setting", sample: "two_hop.Sam
     y = sample.graph[0, everyone]
     old = ways((everyone, y, sample.graph[1, y]), (0, 1))
     direct = write.direct(old, np.isin(everyone, sample.queries.entities[0, sample.expert_pool]))
-    identity = write.fact(bridge, write.is_, bridge)
-    new = controls.add(world, taught, direct, identity, in_data, {"kinds": ("left", "right")})
     pretraining = {
         **world.pretraining,
         FACTS: join(world.pretraining[FACTS], write.fact(everyone, write.kind, own.kind)),
         "compare": write.comparison(a, b, same, balanced),
-        "identity": write.fact(everyone, write.is_, everyone, in_pretraining),
     }
+    new = controls.add(
+        dataclasses.replace(world, pretraining=pretraining),
+        setting,
+        taught,
+        direct,
+        identity=write.fact(bridge, write.is_, bridge),
+        shown=write.fact(everyone, write.is_, everyone),
+        several={"kinds": ("left", "right")},
+    )
     probes = world.probes | _probes(world, config, sample)
     probes |= {name: ask(taught[name], forecast=False) for name in ("left", "right")}
     libraries = (*new.libraries, ("compared", ("left", "right")), ("kinds", ("kinds",)))
-    return dataclasses.replace(new, pretraining=pretraining, probes=probes, libraries=libraries)
+    return dataclasses.replace(new, probes=probes, libraries=libraries)
 
 
 def _probes(world: World, config: "Config", sample: "two_hop.Sample") -> dict[str, Probe]:
     """Known pairs as direct questions and as traces, comparisons of edited and of other pairs."""
     probes, k, write, own = {}, config.name_tokens, sample.write, sample.controls
+    direct, trace = world.probes["direct"].layout, world.probes["cot"].layout
     for name, pair in own.pairs.items():
-        old = {"first": (0,), "second": (1,), "both": (0, 1)}[name]
         # Without the edited hop these pairs are no easier than the edited ones.
-        lacking = {
-            without(part): sample.nulls[without(part)] for i, part in enumerate(world.parts) if i not in old
-        }
-        direct, trace = (controls.disown_hops(world.probes[each].layout, *old) for each in ("direct", "cot"))
-        probes[f"direct_known_{name}"] = ask(write.direct(pair), direct, lacking)
-        probes[f"cot_known_{name}"] = ask(write.trace(pair), trace)
+        edited = [without(part) for i, part in enumerate(world.parts) if i not in OLD_HOPS[name]]
+        nulls = {null: sample.nulls[null] for null in edited}
+        probes[f"direct_known_{name}"] = controls.ask_known(name, write.direct(pair), direct, nulls)
+        probes[f"cot_known_{name}"] = controls.ask_known(name, write.trace(pair), trace)
     a, b = own.comparisons[:, own.questions]
     guess = Layout(owner=(0,) * k + (1,) * k + (-1,) * 3, chance=1 / 2, forecast=False)
     edited = write.comparison(own.left, own.right, own.new[0] == own.new[1])
