@@ -9,7 +9,7 @@ from sim.bench.clock import benchmark, clocked, floor_columns, machine_speed, ra
 from sim.diagnose import diagnose as diagnosed
 from sim.diagnose.measure import measure_module
 from sim.merge import Adapter
-from theory.lowrank import LowRank
+from theory.lowrank import cast
 
 RANK, ADAPTERS = 16, 2
 SHAPES = {(4096, 4096): 64, (1024, 4096): 64, (14336, 4096): 64, (4096, 14336): 32}
@@ -26,8 +26,7 @@ def on_whole_factors(adapters: list[Adapter]) -> dict:
     """The baseline: the same measures of the first module, on its factors as they are."""
     name = next(iter(adapters[0].modules))
     updates = [adapter.modules[name] for adapter in adapters]
-    wide = [LowRank(u.b.astype(np.float64), u.a.astype(np.float64), u.scale) for u in updates]
-    return jax.tree.map(np.asarray, measure_module(wide))
+    return jax.tree.map(np.asarray, measure_module([cast(update, np.float64) for update in updates]))
 
 
 @benchmark

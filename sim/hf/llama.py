@@ -4,20 +4,15 @@ The two compute the same where the Llama's hidden activation is ReLU and the sec
 an up_proj of zeros with bias 1. Its gate_proj is then our "up". Both rotate pairs (k, k + K/2).
 """
 
+from sim.hf.weights import module_name
 from sim.model.lora import Adapter
 from theory.lowrank import LowRank
-
-MODULES = {kind: f"self_attn.{kind}_proj" for kind in "qkvo"} | {
-    "up": "mlp.gate_proj",
-    "down": "mlp.down_proj",
-}
-"""Our kinds of matrices, by the Llama's names."""
 
 
 def llama_name(module: str) -> str:
     """The Llama's name of "<layer>.<kind>"."""
     layer, kind = module.split(".")
-    return f"model.layers.{layer}.{MODULES[kind]}"
+    return module_name({"up": "gate"}.get(kind, kind), int(layer))
 
 
 def llama_adapter(adapter: Adapter) -> dict[str, LowRank]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from sim.merge.check.shards import read_tensor, shards
 from sim.model.llama import KINDS, NORMS, Llama, Params
 
 MODULES = {kind: f"self_attn.{kind}_proj" for kind in "qkvo"} | {
@@ -88,33 +88,25 @@ def read_params(folder: Path, model: Llama, dtype: Any = jnp.float32) -> Params:
     Raises: ValueError, one line that names tensors, for files that are missing or broken, tensors that are
     missing, unexpected, or of another shape.
     """
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise ValueError(f"{folder} has no safetensors file: save the model with save_pretrained")
-    tensors = {}
-    for shard in shards:
-        try:
-            with safe_open(shard, framework="flax") as file:
-                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{shard} cannot be read ({error}): fetch it again") from None
+    places = shards(folder, "--base")
     expected = {name: _expected(model, name) for name in _names(model)}
     spare = {"lm_head.weight"} if model.tied else set()
     unexpected = [
-        n for n in tensors if n not in expected and n not in spare and not n.endswith("rotary_emb.inv_freq")
+        n for n in places if n not in expected and n not in spare and not n.endswith("rotary_emb.inv_freq")
     ]
-    for names, what in (([n for n in expected if n not in tensors], "lacks"), (unexpected, "has unexpected")):
+    for names, what in (([n for n in expected if n not in places], "lacks"), (unexpected, "has unexpected")):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise ValueError(
                 f"{folder} {what} {', '.join(names[:3])}{more}: it is another model, or a part of one"
             )
+    tensors = {name: read_tensor(places, name) for name in expected}
     for name, shape in expected.items():
         if tensors[name].shape != shape:
             raise ValueError(f"{folder}: {name} is {tensors[name].shape}, config.json says {shape}")
 
     def cast(name: str) -> np.ndarray:
-        return np.asarray(tensors.pop(name)).astype(dtype)
+        return tensors.pop(name).astype(dtype)
 
     params = {name: jnp.asarray(cast(top)) for name, top in TOP_TENSORS.items() if top in expected}
     for kind in (*KINDS, *NORMS):
