@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.diagnose.base.fold import TOP
+from sim.diagnose.fold import TOP
 from sim.diagnose.warnings import SAME_START
 from sim.merge.peft.rounding import MOST
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sim.diagnose.base.fold import folded
+from sim.diagnose.fold import folded
 from sim.diagnose.measure import measure_features, measure_module, shared_cores
 from sim.diagnose.recommend import gathered, recommend
 from sim.diagnose.warnings import doubts, notes, start_cosines
