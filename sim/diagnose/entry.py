@@ -15,7 +15,7 @@ from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
 from sim.lab.entry.result import Result
 from sim.merge.layouts import read_adapters, refuse_repeats
-from sim.merge.peft.tensors import read_tensors
+from sim.merge.peft.contents import read_tensors
 
 
 @dataclass(frozen=True, repr=False)

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sim.hf.llama import llama_name, word
+from sim.hf.weights import llama_name, word
 from sim.model.transformer import Decoder, Params
 
 

@@ -1,6 +1,7 @@
 """A Llama-type model of Hugging Face's files as the arrays of ``sim.model.llama``."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from sim.merge.check.shards import read_tensor, shards
 from sim.model.llama import KINDS, NORMS, Llama, Params
+from theory.lowrank import LowRank
 
 MODULES = {kind: f"self_attn.{kind}_proj" for kind in "qkvo"} | {
     kind: f"mlp.{kind}_proj" for kind in ("gate", "up", "down")
@@ -31,6 +33,26 @@ UNSUPPORTED = {
 def module_name(kind: str, layer: int) -> str:
     """Hugging Face's name of a kind of matrix in a layer."""
     return f"model.layers.{layer}.{MODULES[kind]}"
+
+
+def llama_name(module: str) -> str:
+    """The name in a Llama of "<layer>.<kind>" of a decoder of ours.
+
+    The two compute the same where the Llama's hidden activation is ReLU and the second factor of its MLP 1:
+    an up_proj of zeros with bias 1. Its gate_proj is then our "up". Both rotate pairs (k, k + K/2).
+    """
+    layer, kind = module.split(".")
+    return module_name({"up": "gate"}.get(kind, kind), int(layer))
+
+
+def llama_adapter(adapter: Mapping[str, LowRank]) -> dict[str, LowRank]:
+    """An adapter with the Llama's names."""
+    return {llama_name(module): update for module, update in adapter.items()}
+
+
+def word(token: int) -> str:
+    """What stands for a token in a text; words are separated by spaces."""
+    return f"w{token}"
 
 
 def read_shape(folder: Path) -> Llama:

@@ -25,7 +25,7 @@ from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.reuse.language import jobs as language
 from sim.reuse.language.library import LibraryPart
-from sim.sweep import main_job, page, report, table
+from sim.sweep import main_job, report, table
 from sim.sweep.compare import compare
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
@@ -138,7 +138,7 @@ def _main_job(args: Sweep, command: str) -> None:
     if not outcome.summary.empty:
         picture = report.picture(outcome.summary)
         style.save(picture, folder / "sweep")
-        written = page.write(
+        written = report.write(
             outcome.summary, outcome.guesses, folder, {"Prediction and measurement": picture}
         )
         print(table.printed(outcome.summary))
@@ -176,7 +176,7 @@ def _experiments(args: Sweep, command: str) -> None:
         if not outcome.summary.empty:
             own = [item for item in drawn if name in item.experiments]
             figures = {item.claim: item.draw(pd.read_csv(parent / f"{item.name}.csv")) for item in own}
-            print(f"\nread {page.write(outcome.summary, outcome.guesses, outcome.folder, figures)}")
+            print(f"\nread {report.write(outcome.summary, outcome.guesses, outcome.folder, figures)}")
             print("\n".join(verdict(outcome.summary, outcome.guesses)))
     require_whole(outcomes)
 
