@@ -163,13 +163,14 @@ def quickstart() -> str:
 
 def recipes(root: Path = ROOT) -> dict[str, str]:
     """{benchmark of ``sim.bench.recipes``: its committed table}."""
-    return {name: _table(pd.read_csv(root / f"figures/bench/{name}.csv")) for name in ("steps", "bases")}
+    tables = {name: pd.read_csv(root / f"figures/bench/{name}.csv") for name in ("steps", "bases")}
+    return {name: markdown_table(rows, "`{}`") for name, rows in tables.items()}
 
 
-def _table(rows: pd.DataFrame) -> str:
-    """A table in Markdown, numbers in three digits, empty cells where there are none."""
+def markdown_table(rows: pd.DataFrame, head: str = "{}") -> str:
+    """A table in Markdown, numbers in three digits, no number an empty cell. head: the form of a name."""
     cells = [["" if pd.isna(value) else _digits(value) for value in row] for row in rows.to_numpy(object)]
-    lines = [[f"`{name}`" for name in rows], ["---"] * len(rows.columns), *cells]
+    lines = [[head.format(name) for name in rows], ["---"] * len(rows.columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
