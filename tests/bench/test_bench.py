@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.bench import BENCHMARKS, diagnose, language, merge, scale, strong, sweep, ties, train
+from sim.bench import BENCHMARKS, diagnose, language, merge, scale, sweep, ties, train
 from sim.bench.clock import random_adapters
 from theory.lowrank import LowRank
 
@@ -127,20 +127,22 @@ def test_scaling_counts_configurations_and_devices(monkeypatch):
 
     monkeypatch.setattr(scale, "timed", timed)
     monkeypatch.setattr(scale, "counts", lambda: (1, 10))
-    monkeypatch.setattr(scale, "on_devices", lambda devices, count: timed(count) | {"microseconds": 15.0})
+    monkeypatch.setattr(
+        scale, "on_devices", lambda devices, name, count: timed(count) | {"microseconds": 15.0}
+    )
     rows = scale.scale()
     assert calls == [("all", 1), ("all", 10), ("all", 10)]
     assert rows["devices"].tolist() == [2, 2, 1] and rows["ratio_to_ours"].tolist() == [10.0, 1.0, 1.5]
 
 
 def test_strong_scaling_is_against_one_device(monkeypatch):
-    def on_devices(devices, function, arguments):
-        return {"seconds": {1: 8.0, 2: 5.0}[devices], "process": 9.0}
+    def on_devices(devices, function, *arguments):
+        return {"seconds": {1: 8.0, 2: 5.0}[devices]}
 
-    monkeypatch.setattr(strong, "on_devices", on_devices)
-    monkeypatch.setattr(strong, "device_counts", lambda: [1, 2])
-    rows = strong.strong()
-    assert rows["devices"].tolist() == [1, 2] * len(strong.cases())
+    monkeypatch.setattr(scale, "on_devices", on_devices)
+    monkeypatch.setattr(scale, "device_counts", lambda: [1, 2])
+    rows = scale.strong()
+    assert rows["devices"].tolist() == [1, 2] * len(scale.cases())
     assert rows["speedup"].tolist()[:2] == [1.0, 1.6] and rows["efficiency"].tolist()[:2] == [1.0, 0.8]
 
 
