@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from sim.model import llama
+from sim.model import decoding, llama
 from sim.model.llama import KINDS, Llama, Params
 from theory.lowrank import LowRank
 
@@ -223,18 +223,12 @@ def write(
     project = project or (llama.plain if state is None else llama.adapted)
     batch, count = prompts.shape
 
-    def read(tokens, start, cache):
+    def read_on(tokens, start, cache):
         now = at(state, start, tokens.shape[1])
         x, cache = llama.hidden(
             model, params, tokens, now, project, padding_B=padding, cache=cache, start=start
         )  # fmt: skip
-        return jnp.argmax(llama.read_out(model, params, x[:, -1]), axis=-1).astype(prompts.dtype), cache
-
-    def step(carry, start):
-        token, cache = carry
-        return read(token[:, None], start, cache), token
+        return llama.read_out(model, params, x[:, -1]), cache
 
     cache = llama.empty_cache(model, batch, count + length, params["embed"].dtype)
-    first = read(prompts, jnp.int32(0), cache)
-    (last, _), written = jax.lax.scan(step, first, count + jnp.arange(length - 1, dtype=jnp.int32))
-    return jnp.concatenate([written, last[None]]).T
+    return decoding.greedy(read_on, prompts, length, cache)
