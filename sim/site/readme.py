@@ -110,10 +110,9 @@ def costs(root: Path = ROOT) -> str:
     rows = [_timed(json.loads(path.read_text())) for path in sorted((root / "figures/costs").glob("*.json"))]
     manifests = sorted((root / "figures" / "experiments").glob("*/manifest.json"))
     rows += [_ran(captions.of_run(path.parent)) for path in manifests]
-    head = ("Job", "On", "Seconds, cold", "Seconds, warm", "Seconds, as it was run", "Memory")
-    filled_columns = [column for column in range(len(head)) if any(row[column] for row in rows)]
-    lines = [[row[column] for column in filled_columns] for row in (head, ("---",) * len(head), *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head = ["Job", "On", "Seconds, cold", "Seconds, warm", "Seconds, as it was run", "Memory"]
+    table = pd.DataFrame(rows, columns=head)
+    return markdown_table(table.loc[:, table.ne("").any()])
 
 
 def _timed(record: Mapping) -> tuple[str, ...]:
