@@ -213,22 +213,33 @@ def write(
     length: int,
     project: llama.Project | None = None,
     at: Callable[[Any, Array, int], Any] = as_it_is,
+    weights: Float[Array, " K"] | None = None,
 ) -> Int[Array, "B length"]:
     """What greedy decoding writes after prompts that are padded in front, keys and values stored.
 
     Args:
         state: what ``project`` gets, by default an adapter, or None for the base.
         at: (state, start, count) -> the state for ``count`` tokens from position ``start`` on.
+        weights: of the logits of K models, whose states carry one more axis in front: every token is the best
+        one of the weighted sum. None for one model.
     """
     project = project or (llama.plain if state is None else llama.adapted)
     batch, count = prompts.shape
 
-    def read_on(tokens, start, cache):
+    def logits(tokens, start, state, cache):
         now = at(state, start, tokens.shape[1])
         x, cache = llama.hidden(
             model, params, tokens, now, project, padding_B=padding, cache=cache, start=start
         )  # fmt: skip
         return llama.read_out(model, params, x[:, -1]), cache
 
+    def read_on(tokens, start, cache):
+        if weights is None:
+            return logits(tokens, start, state, cache)
+        each, cache = jax.vmap(functools.partial(logits, tokens, start))(state, cache)
+        return jnp.tensordot(weights, each, 1), cache
+
     cache = llama.empty_cache(model, batch, count + length, params["embed"].dtype)
+    if weights is not None:
+        cache = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(weights)), cache)
     return decoding.greedy(read_on, prompts, length, cache)
