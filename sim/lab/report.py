@@ -76,7 +76,10 @@ def page(title, verdict, figures, sections, manifest, doubts=()) -> str:
 
 
 def markdown(template: Path, **values: Any) -> str:
-    """Markdown from a jinja2 template, whose indented lines go on with the line before; a list is lines."""
+    """Markdown from a jinja2 template, whose indented lines go on with the line before; a list is lines.
+
+    Raises: jinja2.UndefinedError for a name that the template has and the values lack.
+    """
     text = re.sub(r"\n +(?=\S)", " ", template.read_text(encoding="utf-8"))
     lines = {name: "\n".join(value) if isinstance(value, list) else value for name, value in values.items()}
     environment = jinja2.Environment(
