@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 
@@ -25,6 +26,11 @@ def absorbed(update: LowRank) -> LowRank:
     """The same Delta W with scale 1, the scale multiplied into B."""
     scale = jnp.asarray(update.scale, update.b.dtype)
     return LowRank(update.b * scale[..., None, None], update.a, 1.0)
+
+
+def cast(update: LowRank, dtype: DTypeLike) -> LowRank:
+    """The same factors in another type, of JAX or of NumPy as they are."""
+    return update._replace(b=update.b.astype(dtype), a=update.a.astype(dtype))
 
 
 def dense(update: LowRank) -> Float[Array, "*batch out in"]:

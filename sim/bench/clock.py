@@ -1,5 +1,6 @@
 """The registry of benchmarks, and the machine's own speed for comparison."""
 
+import importlib.util
 import inspect
 import json
 import os
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,7 +18,9 @@ import numpy as np
 import pandas as pd
 
 from sim.lab.registry import Registry
+from sim.merge import Adapter
 from sim.model.training import PRECISION
+from theory.lowrank import LowRank
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,24 @@ def seconds(call: Callable[[], object], repeats: int = 3) -> float:
     return min(times)
 
 
+def has_peers(*packages: str) -> bool:
+    """Whether the packages of a peer are installed."""
+    return all(importlib.util.find_spec(name) for name in packages)
+
+
+def random_adapters(out_dim: int, in_dim: int, rank: int, modules: int = 1) -> list[Adapter]:
+    """Two adapters with random factors in float32, scale 2."""
+    rng = np.random.default_rng(0)
+    sides = (out_dim, rank), (rank, in_dim)
+    return [
+        Adapter(Path(name), {}, {
+            f"layers.{index}": LowRank(*(rng.standard_normal(side, np.float32) for side in sides), 2.0)
+            for index in range(modules)
+        })
+        for name in "01"
+    ]  # fmt: skip
+
+
 def on_cpu() -> bool:
     """Whether JAX runs on a CPU."""
     return jax.default_backend() == "cpu"
@@ -76,7 +98,7 @@ def machine_speed() -> tuple[float, float]:
 
     Operations as training does them (``training.PRECISION``); on a CPU NumPy's, which use all cores.
     """
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         block = np.ones(1 << 26, np.float32)
         target = np.empty_like(block)
         bandwidth = 2 * block.nbytes / seconds(lambda: np.copyto(target, block))
@@ -95,3 +117,10 @@ def machine_speed() -> tuple[float, float]:
             2 * block.nbytes / min(clocked(lambda: plus_one(block))[0] for _ in range(5)),
             2 * side**3 / min(clocked(lambda: square(left))[0] for _ in range(5)),
         )
+
+
+def floor_columns(floor: tuple[float, float], machine: tuple[float, float]) -> dict[str, float]:
+    """Columns of the least (bytes, operations) of a case, and the time they take at ``machine_speed``."""
+    moved, operations = floor
+    columns = {"floor_bytes": moved, "floor_operations": operations}
+    return columns | {"floor_seconds": max(moved / machine[0], operations / machine[1])}

@@ -1,33 +1,19 @@
 """Diagnosis time a module, against the same measures on whole factors and against the floor."""
 
-from pathlib import Path
-
 import jax
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sim.bench.clock import benchmark, clocked, machine_speed, seconds
+from sim.bench.clock import benchmark, clocked, floor_columns, machine_speed, random_adapters, seconds
 from sim.diagnose import diagnose as diagnosed
 from sim.diagnose.measure import measure_module
 from sim.merge import Adapter
-from theory.lowrank import LowRank
+from theory.lowrank import cast
 
 RANK, ADAPTERS = 16, 2
 SHAPES = {(4096, 4096): 64, (1024, 4096): 64, (14336, 4096): 64, (4096, 14336): 32}
 """How many modules of each (out, in) a 7B model of 32 layers has: 224 in all."""
-
-
-def library(out_dim: int, in_dim: int, modules: int) -> list[Adapter]:
-    """Two adapters of rank 16 with random factors in float32, scale 2."""
-    rng = np.random.default_rng(0)
-
-    def update() -> LowRank:
-        sides = ((out_dim, RANK), (RANK, in_dim))
-        return LowRank(*(rng.standard_normal(side, np.float32) for side in sides), 2.0)
-
-    names = [f"layers.{index}" for index in range(modules)]
-    return [Adapter(Path(str(i)), {}, {name: update() for name in names}) for i in range(ADAPTERS)]
 
 
 def floor(out_dim: int, in_dim: int, modules: int) -> tuple[float, float]:
@@ -40,8 +26,7 @@ def on_whole_factors(adapters: list[Adapter]) -> dict:
     """The baseline: the same measures of the first module, on its factors as they are."""
     name = next(iter(adapters[0].modules))
     updates = [adapter.modules[name] for adapter in adapters]
-    wide = [LowRank(u.b.astype(np.float64), u.a.astype(np.float64), u.scale) for u in updates]
-    return jax.tree.map(np.asarray, measure_module(wide))
+    return jax.tree.map(np.asarray, measure_module([cast(update, np.float64) for update in updates]))
 
 
 @benchmark
@@ -52,14 +37,11 @@ def diagnose() -> pd.DataFrame:
     and multiplied. ``first`` is with compilation, which ours needs once for all shapes. ``error`` is the
     largest relative difference of the two in the first module's inner products.
     """
-    bandwidth, speed = machine_speed()
-    rows = []
+    machine, rows = machine_speed(), []
     for (out_dim, in_dim), modules in tqdm(SHAPES.items(), desc="diagnose benchmark", unit="shape"):
-        adapters = library(out_dim, in_dim, modules)
-        moved, operations = floor(out_dim, in_dim, modules)
+        adapters = random_adapters(out_dim, in_dim, RANK, modules)
         case = {"out": out_dim, "in": in_dim, "modules": modules, "rank": RANK, "adapters": ADAPTERS}
-        case |= {"floor_bytes": moved, "floor_operations": operations}
-        case |= {"floor_seconds": max(moved / bandwidth, operations / speed)}
+        case |= floor_columns(floor(out_dim, in_dim, modules), machine)
         first, report = clocked(lambda: diagnosed(adapters))  # noqa: B023
         ours = seconds(lambda: diagnosed(adapters), 1)  # noqa: B023
         inner = np.array(next(iter(report["modules"].values()))["inner"])

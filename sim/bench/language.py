@@ -1,14 +1,12 @@
 """Time of an adapter step on a real language model's sizes, against PyTorch + PEFT, one adapter at a time."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sim.bench.clock import benchmark, clocked, machine_speed
+from sim.bench.clock import benchmark, clocked, has_peers, machine_speed, on_cpu
 from sim.model import llama_adapters
 from sim.model.llama import KINDS, NORMS, Llama, Params
 from sim.model.llama_adapters import Questions, Training
@@ -56,7 +54,7 @@ def ours(
     model: Llama, adapters: int, remat: bool = False, steps: int = STEPS, repeats: int = REPEATS
 ) -> tuple[float, float, float]:
     """(milliseconds of a step of one of the adapters, seconds of the first call, loss of fresh adapters)."""
-    params = random_params(model, jnp.float32 if jax.default_backend() == "cpu" else jnp.bfloat16)
+    params = random_params(model, jnp.float32 if on_cpu() else jnp.bfloat16)
     keys = jax.random.split(jax.random.key(1), adapters)
     training = llama_adapters.begin(jax.vmap(lambda key: llama_adapters.init(model, RANK, key))(keys))
     questions = random_questions(model, adapters)
@@ -119,16 +117,15 @@ def language() -> pd.DataFrame:
     devices, weights random, activations stored or (remat) computed again. On a CPU a tiny Llama. PyTorch +
     PEFT (extra ``bench``) trains one after the other on one device.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    model, devices = (TINY if on_cpu else SMOLLM2), jax.device_count()
-    cases = [(2, False)] if on_cpu else [(1, False), (16, True), (16, False), (32, False)]
+    model, devices = (TINY if on_cpu() else SMOLLM2), jax.device_count()
+    cases = [(2, False)] if on_cpu() else [(1, False), (16, True), (16, False), (32, False)]
     operations, rows = floor(model), []
     floor_milliseconds = 1e3 * operations / machine_speed()[1]
     for each, remat in tqdm(cases, desc="language model benchmark", unit="case"):
         milliseconds, first, loss = ours(model, each * devices, remat)
         tool = "ours, remat" if remat else "ours"
         rows.append([tool, each * devices, devices, milliseconds, first, loss])
-    if all(importlib.util.find_spec(name) for name in ("torch", "peft", "transformers")):
+    if has_peers("torch", "peft", "transformers"):
         rows.append(["torch + peft", 1, 1, *peft_step(model)])
     columns = ["tool", "adapters", "devices", "milliseconds", "first", "loss"]
     table = pd.DataFrame(rows, columns=columns)

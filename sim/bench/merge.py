@@ -1,15 +1,20 @@
 """Merge time against PEFT's on the same adapters, and against the floor in bytes and operations."""
 
 import functools
-import importlib.util
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from sim.bench.clock import benchmark, machine_speed, seconds
+from sim.bench.clock import (
+    benchmark,
+    floor_columns,
+    has_peers,
+    machine_speed,
+    random_adapters,
+    seconds,
+)
 from sim.merge import Adapter, merge_adapters
 from theory.lowrank import LowRank
 
@@ -18,18 +23,6 @@ SIZES = {512: 1, 1024: 1, 2048: 1, 4096: 32 * 7}
 """Modules merged at each width; 224 is a model of 32 layers with 7 adapted matrices each."""
 
 PEFT_NAMES = {"sum": "cat", "svd": "svd", "linear_factors": "linear"}
-
-
-def library(width: int, modules: int) -> list[Adapter]:
-    """Adapters with random factors, two of rank 16 in float32 on square modules, scale 2."""
-    rng = np.random.default_rng(0)
-
-    def update() -> LowRank:
-        b, a = (rng.standard_normal(shape, np.float32) for shape in ((width, RANK), (RANK, width)))
-        return LowRank(b, a, 2.0)
-
-    names = [f"layers.{index}" for index in range(modules)]
-    return [Adapter(Path(str(i)), {}, {name: update() for name in names}) for i in range(ADAPTERS)]
 
 
 def floor(method: str, width: int, modules: int) -> tuple[float, float]:
@@ -104,21 +97,18 @@ def merge() -> pd.DataFrame:
     modules), ``first`` ours with compilation. PEFT's SVD at width 4096 is timed on one module (column
     ``timed``) and multiplied. ``error`` is relative, against dense float64, on the first module.
     """
-    has_peft = importlib.util.find_spec("peft") is not None
-    bandwidth, speed = machine_speed()
+    has_peft, machine = has_peers("peft"), machine_speed()
     cases = [(method, width, modules) for width, modules in SIZES.items() for method in PEFT_NAMES]
     rows = []
     for method, width, modules in tqdm(cases, desc="merge benchmark", unit="case"):
-        adapters = library(width, modules)
+        adapters = random_adapters(width, width, RANK, modules)
         rank = RANK if method == "svd" else None
         repeats = 3 if modules == 1 else 1
         run = functools.partial(merge_adapters, adapters, method, rank=rank, progress=False)
         first = seconds(run, 1)
         warm = seconds(run, repeats)
-        moved, operations = floor(method, width, modules)
         case = {"method": method, "width": width, "modules": modules, "rank": RANK, "adapters": ADAPTERS}
-        case |= {"floor_bytes": moved, "floor_operations": operations}
-        case |= {"floor_seconds": max(moved / bandwidth, operations / speed)}
+        case |= floor_columns(floor(method, width, modules), machine)
         update = next(iter(run()[0].values()))
         checked = method != "linear_factors" and width <= 1024
         ours = error(adapters, method, float(update.scale) * update.b @ update.a) if checked else np.nan
@@ -126,7 +116,7 @@ def merge() -> pd.DataFrame:
         rows.append({**case, **row, "ratio_to_ours": 1.0})
         if has_peft:
             timed = 1 if method == "svd" else modules
-            elapsed, delta = peft_seconds(library(width, timed), method, repeats)
+            elapsed, delta = peft_seconds(random_adapters(width, width, RANK, timed), method, repeats)
             theirs = error(adapters, method, delta) if checked else np.nan
             whole = elapsed * modules / timed
             row = {"tool": "peft", "timed": timed, "seconds": whole, "first": np.nan, "error": theirs}

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse.linalg
 
-from sim.bench.clock import benchmark, clocked, machine_speed, seconds
+from sim.bench.clock import benchmark, clocked, floor_columns, machine_speed, random_adapters, seconds
 from sim.merge import merge
 from sim.merge.truncation import truncated_dense
 from theory.lowrank import LowRank
@@ -17,13 +17,6 @@ OUT, IN, RANK = 4096, 14336, 64
 """The MLP matrix of a 7B model."""
 
 DENSITY = 0.2
-
-
-def pair(out_dim: int, in_dim: int, rank: int) -> list[LowRank]:
-    """Two updates with random factors in float32, scale 2."""
-    rng = np.random.default_rng(0)
-    sides = [(out_dim, rank), (rank, in_dim)]
-    return [LowRank(*(rng.standard_normal(side, np.float32) for side in sides), 2.0) for _ in range(2)]
 
 
 def dense_ties(updates: Sequence[LowRank]) -> np.ndarray:
@@ -57,14 +50,12 @@ def ties() -> pd.DataFrame:
     the relative excess of the truncation's residual.
     """
     size = {"out_dim": OUT, "in_dim": IN, "rank": RANK}
-    updates = pair(**size)
-    bandwidth, speed = machine_speed()
+    updates = [adapter.modules["layers.0"] for adapter in random_adapters(OUT, IN, RANK)]
+    machine = machine_speed()
 
     def row(step: str, tool: str, elapsed: float, ours: float, **columns: float) -> dict[str, Any]:
-        moved, operations = floor(step, **size)
         case = {"tool": tool, "step": step, **size, "seconds": elapsed, "first": np.nan, "error": np.nan}
-        case |= {"floor_bytes": moved, "floor_operations": operations}
-        case |= {"floor_seconds": max(moved / bandwidth, operations / speed)}
+        case |= floor_columns(floor(step, **size), machine)
         return case | {"ratio_to_ours": elapsed / ours} | columns
 
     def merged() -> jax.Array:

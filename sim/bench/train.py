@@ -1,7 +1,5 @@
 """Time of an adapter step, against PyTorch: PEFT one adapter at a time, and ``torch.func.vmap``."""
 
-import importlib.util
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +7,7 @@ import pandas as pd
 from jaxtyping import Array, Int
 from tqdm import tqdm
 
-from sim.bench.clock import benchmark, machine_speed, seconds
+from sim.bench.clock import benchmark, floor_columns, has_peers, machine_speed, on_cpu, seconds
 from sim.lab import parallel
 from sim.model import lora
 from sim.model.sequences import Sequences
@@ -24,7 +22,7 @@ RATE = 2e-3
 
 def sizes() -> tuple[int, int]:
     """(adapters trained at once, steps): as many as a GPU has room for, or two a core."""
-    return (2 * jax.device_count(), 100) if jax.default_backend() == "cpu" else (512, 200)
+    return (2 * jax.device_count(), 100) if on_cpu() else (512, 200)
 
 
 def material(width: int) -> tuple[Decoder, Params, Int[Array, "B T"]]:
@@ -94,24 +92,20 @@ def train() -> pd.DataFrame:
     compilation, with tuned products in the row "ours, tuned". ``loss`` is a fresh adapter's, the same for
     all: it adds nothing yet.
     """
-    has_peers = all(importlib.util.find_spec(name) for name in ("torch", "peft"))
-    bandwidth, speed = machine_speed()
-    adapters, steps = sizes()
-    rows = []
+    machine, (adapters, steps), rows = machine_speed(), sizes(), []
     for width in tqdm(WIDTHS, desc="training benchmark", unit="width"):
-        moved, operations = floor(width)
         case = {"width": width, "adapters": adapters, "steps": steps}
-        case |= {"floor_bytes": moved, "floor_operations": operations}
-        case["floor_microseconds"] = 1e6 * max(moved / bandwidth, operations / speed)
+        case |= floor_columns(floor(width), machine)
+        case["floor_microseconds"] = 1e6 * case.pop("floor_seconds")
         elapsed, first, loss = ours(width, adapters, steps)
         each = 1e6 / (adapters * steps)
         mine = elapsed * each
         rows.append({**case, "tool": "ours", "microseconds": mine, "first": first, "loss": loss})
-        if jax.default_backend() != "cpu":
+        if not on_cpu():
             elapsed, first, _ = ours(width, adapters, steps, effort=2)
             tuned = {"microseconds": elapsed * each, "first": first, "loss": loss}
             rows.append({**case, "tool": "ours, tuned", **tuned})
-        if has_peers:
+        if has_peers("torch", "peft"):
             rows += [{**case, **row} for row in peers(width, adapters, steps)]
         for row in rows:
             if row["width"] == width:

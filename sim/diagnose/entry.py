@@ -9,14 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.diagnose.draw import draw
-from sim.diagnose.page import as_text
+from sim.diagnose.page import as_text, write
 from sim.diagnose.report import diagnose
 from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
-from sim.diagnose.write import write
 from sim.lab.entry.result import Result
 from sim.merge.layouts import read_adapters, refuse_repeats
-from sim.merge.peft.tensors import read_tensors
+from sim.merge.peft.contents import read_tensors
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sim.diagnose.base.fold import TOP
+from sim.diagnose.fold import TOP
+from sim.diagnose.tables import most
 from sim.diagnose.warnings import SAME_START
 from sim.merge.peft.rounding import MOST
 
@@ -38,9 +39,7 @@ def _worst(key: str) -> Callable[[Mapping[str, Any]], float]:
 
     def value(total: Mapping[str, Any]) -> float:
         table = np.abs(np.array(total[key], float))
-        entries = table[~np.eye(len(table), dtype=bool)]
-        entries = entries[~np.isnan(entries)]
-        return float(entries.max()) if entries.size else np.nan
+        return most(table[~np.eye(len(table), dtype=bool)])
 
     return value
 

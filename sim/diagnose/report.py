@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from sim.diagnose.base.fold import folded
+from sim.diagnose.fold import folded
 from sim.diagnose.measure import measure_features, measure_module, shared_cores
 from sim.diagnose.recommend import gathered, recommend
 from sim.diagnose.warnings import doubts, notes, start_cosines
@@ -22,7 +22,7 @@ from sim.merge import Adapter, aligned
 from sim.merge.layouts import disjoint_pairs
 from sim.merge.peft.rounding import round_factors
 from theory import coverage
-from theory.lowrank import LowRank
+from theory.lowrank import LowRank, cast
 
 
 def diagnose(
@@ -53,7 +53,7 @@ def diagnose(
     modules = {}
     names = sorted(adapters[0].modules, key=natural)
     for name in tqdm(names, desc="diagnosing", unit="module", leave=False, delay=1):
-        updates = [_double(adapter.modules[name]) for adapter in adapters]
+        updates = [cast(adapter.modules[name], np.float64) for adapter in adapters]
         measures = measure_module(shared_cores(updates))
         if name in features:
             own = [features.get(f"{name}@{i}") for i in range(len(adapters))]
@@ -88,10 +88,6 @@ def diagnose(
     return _plain(report)
 
 
-def _double(update: LowRank) -> LowRank:
-    return LowRank(update.b.astype(np.float64), update.a.astype(np.float64), float(update.scale))
-
-
 def _base(adapters: Sequence[Adapter]) -> str:
     """The base that the adapters name, if it is a folder here."""
     path = str(adapters[0].config.get("base_model_name_or_path") or "")
@@ -102,7 +98,7 @@ def _rounding(adapters: Sequence[Adapter]) -> float:
     """The largest share of a module that the sum of the adapters loses in bfloat16."""
     losses = [0.0]
     for name in adapters[0].modules:
-        updates = [_double(adapter.modules[name]) for adapter in adapters]
+        updates = [cast(adapter.modules[name], np.float64) for adapter in adapters]
         b = np.concatenate([update.b * update.scale for update in updates], axis=1)
         losses.append(round_factors(LowRank(b, np.concatenate([u.a for u in updates])), "bfloat16")[2])
     return max(losses)

@@ -84,9 +84,7 @@ def printed(table: pd.DataFrame) -> str:
 
 def most(values: Sequence[float] | np.ndarray) -> float:
     """The largest of the values that are known; NaN if none is."""
-    values = np.asarray(values, float)
-    values = values[~np.isnan(values)]
-    return float(values.max()) if values.size else np.nan
+    return float(pd.Series(np.ravel(values), dtype=float).max())
 
 
 def _shared(names: Sequence[Sequence[str]]) -> int:

@@ -13,34 +13,14 @@ from sim.experiments.people import WHOLE as LANGUAGE
 from sim.figures import captions
 from sim.figures.claims import HOLDS, UNDECIDED, Judgement, Line, Part, judge
 from sim.figures.fidelity import summary
+from sim.lab import report
 from sim.lab.figure import COMMANDS, Source, command_of
 from sim.lab.store import table_path
 from sim.reuse.config import MASTERY
 from sim.reuse.language.base import NOTE
 from sim.worlds import JOINT
 
-GLOSSARY = {
-    "edit": "a fact that an adapter is taught over what pretraining said, or as a new one",
-    "hop, bridge": "a two-hop question goes by one fact to the bridge entity and by another to the answer; "
-    "the two adapters know one hop each",
-    "trace, template": "a solution written step by step, and the form in which it is written",
-    "at once, step by step": "the answer directly after the question, or after a trace (chain of thought)",
-    "real, unseen (fake)": "whether pretraining saw the entities of the edited facts",
-    "parts": "the library of the two adapters; `bridge` and `expert` add one on other traces or facts",
-    "sum, average, λ": "the two updates added with coefficient 1, ½, or λ each",
-    "Arrow, oracle": "a router by the adapters' own directions, and one that knows whose step it is",
-    "joint": "one adapter that is taught both data sets: the ceiling",
-    "base": "the model before any adapter",
-    "null": "what is reached without composing: a guess among the answers, unless a rule says otherwise",
-    "κ": "how strongly an edit acts inside a trace, relative to its own prompt",
-    "setting": "one variant of the data, named by entities/template: `real/both` has real entities and the "
-    "template in pretraining and in both data sets",
-    "shared, same": "templates on the language model: `real/shared` has worked solutions with one step of an "
-    "adapter's own facts and one about another relation, `real/same` solutions of both relations about other "
-    "people",
-    "familiar, doubtful, obscure": "countries of `capitals` whose capital is the language model's own "
-    "answer, and others whose capital is likely or unlikely to it",
-}
+TEMPLATE = Path(__file__).parent / "claims.md"
 
 CEILING = 0.9
 """Share of questions from which on the joint adapter counts as a ceiling."""
@@ -53,31 +33,33 @@ def page(source: Source, folder: Path) -> str:
         ValueError: a cell that a claim reads is missing.
     """
     judgements = judged(source)
-    lines = ["# The paper's claims, measured in miniature", ""]
-    lines += ["Written by `python -m sim.figures` from the tables beside it; no number is typed by hand.", ""]
-    lines += ["## Setting", "", *_setting(source), "", "## Words", ""]
-    lines += [f"* **{word}**: {meaning}." for word, meaning in GLOSSARY.items()]
-    lines += ["", "## How a claim is judged", "", *_judging(), "", "## A line a claim", ""]
-    lines += [
-        "| # | Claim | Verdict | Number that decides the first part | Figure |",
-        "|---|---|---|---|---|",
-    ]
-    for item, judgement in judgements:
-        first = judgement.parts[0] if judgement else None
-        number = f"{first.deciding}, {bound(first.rule, first.deciding)}" if first else ""
-        row = (
-            f"[{item.number}](#{anchor(item)})",
-            item.statement,
-            _verdict(judgement),
-            number,
-            _figure(item) if judgement or (folder / f"{item.figure}.pdf").exists() else "",
-        )
-        lines.append(f"| {' | '.join(row)} |")
-    lines += ["", "## Evidence", ""]
-    for item, judgement in judgements:
-        lines += _section(item, judgement, source)
-    lines += [*_theory(folder), "## Adapters that do not know what they were taught", "", *unlearned(source)]
-    return "\n".join([*lines, "", "## Low ceilings", "", *ceilings(source), ""])
+    return report.markdown(
+        TEMPLATE,
+        miniature=DEFAULT,
+        language=LANGUAGE,
+        note=NOTE,
+        seeds=int(source.summary("familiarity")["seeds"].max()),
+        mastery=f"{MASTERY:.0%}",
+        level=f"{LEVEL:g}",
+        nothing=f"{NOTHING:g}",
+        fewest=FEWEST,
+        rows=[f"| {' | '.join(_row(item, judgement, folder))} |" for item, judgement in judgements],
+        evidence=[line for item, judgement in judgements for line in _section(item, judgement, source)],
+        theory=_theory(folder),
+        unlearned=unlearned(source),
+        ceilings=ceilings(source),
+    )
+
+
+def _row(item: Claim, judgement: Judgement | None, folder: Path) -> tuple[str, ...]:
+    """A claim in a line: number, statement, verdict, the number that decides its first part, figure."""
+    number = f"[{item.number}](#{anchor(item)})"
+    if judgement is None:
+        drawn = (folder / f"{item.figure}.pdf").exists()
+        return number, item.statement, _verdict(None), "", _figure(item) if drawn else ""
+    first = judgement.parts[0]
+    decided = f"{first.deciding}, {bound(first.rule, first.deciding)}"
+    return number, item.statement, _verdict(judgement), decided, _figure(item)
 
 
 def ordered() -> list[Claim]:
@@ -102,45 +84,6 @@ def _verdict(judgement: Judgement | None) -> str:
 def anchor(item: Claim) -> str:
     """Anchor of a claim's section on the page."""
     return f"claim-{item.number.replace('+', '-plus')}"
-
-
-def _setting(source: Source) -> list[str]:
-    seeds, world = int(source.summary("familiarity")["seeds"].max()), DEFAULT.world
-    return [
-        f"1. A decoder of {DEFAULT.layers} layers and width {DEFAULT.width} is pretrained on facts about "
-        f"{world.entities} entities, on answers to some two-hop questions, and on solutions of others.",
-        f"2. Two adapters (LoRA of rank {DEFAULT.rank} on every matrix) are taught {world.edits} edited "
-        f"facts each, one the first hops and one the second, until each answers {MASTERY:.0%} of its own.",
-        "3. They are merged or routed without any data, and asked the two-hop questions that need both.",
-        "4. What stands for reuse is fixed: the sum of the two updates, beside it the average and a router.",
-        f"5. Numbers are means with 95% intervals over {seeds} seeds. Claims 4 and 1+b to 1+d are about "
-        f"other worlds, L1a to L5+b about a real language model ({NOTE}; adapters of rank "
-        f"{LANGUAGE.rank}) with made-up and well-known names, and with capitals that it knows or does not.",
-    ]
-
-
-def _judging() -> list[str]:
-    return [
-        "A claim has parts. A part is a rule, written down as data beside its experiment: a number of every "
-        "cell named in it must lie above a bound, below it, or within two.",
-        "",
-        "* A part **holds** if the whole 95% interval of every cell lies on the right side, **does not "
-        "hold** if that of one lies wholly on the wrong side, and is **undecided** otherwise. Rules with one "
-        "bound are "
-        f"one-sided, at {LEVEL:g}.",
-        "* That nothing is there is shown by an upper end below a null plus a margin, not by an interval "
-        "that "
-        f"reaches the null. An effect must exceed {NOTHING:g} of the questions.",
-        "* A claim **holds** if all its parts do, and **holds in part** if some do. It **does not hold** if "
-        "none does and one fails; with neither it is **undecided**.",
-        f"* Shares of fewer than {FEWEST} answers are not judged. Models of one seed are one trial: "
-        f"intervals are "
-        "over seeds. Two models are compared seed by seed where the run kept counts by seed (`counts.csv`), "
-        "and otherwise as if independent, which is wider.",
-        "* Each rule has a date. The rules of 2026-11-29 were written when earlier runs, by another "
-        "rule of training, were seen; the runs on this page are later. The rules of 2026-11-30 (L1a to "
-        "L5+b, 5+b, 5+e) were committed before their runs; those of 5+a that are new were not.",
-    ]
 
 
 def _figure(item: Claim) -> str:
@@ -246,7 +189,7 @@ def _theory(folder: Path) -> list[str]:
     for row in results.itertuples():
         error = f"{1 - row.r2:.1e}" if 1 - row.r2 > 1e-8 else "below 1e-8"
         lines.append(f"| {row.result} | {row.section} | {row.tag} | {row.inside}/{row.rows} | {error} |")
-    return [*lines, ""]
+    return lines
 
 
 def unlearned(source: Source) -> list[str]:

@@ -10,7 +10,10 @@ from sim.experiments.common.claim import Claim
 from sim.figures import claims_page
 from sim.figures.claims import FAILS, HOLDS, UNDECIDED, Judgement
 from sim.figures.guide_page import THEORY
+from sim.lab import report
 from sim.lab.figure import Source
+
+TEMPLATE = Path(__file__).parent / "exceptions.md"
 
 GAP = re.compile(r"^(?:\d+\. )?(\*Open: .*?|Not covered: .*?)(?=\n\n|\n\d+\. |\Z)", re.M | re.S)
 """A paragraph or point of the theory about what it leaves open."""
@@ -26,49 +29,26 @@ def page(source: Source, folder: Path) -> str:
     """
     judged = claims_page.judged(source)
     whole = [judgement.verdict if judgement else "not run" for _, judgement in judged]
-    counts = ", ".join(f"{verdict} {whole.count(verdict)}" for verdict in dict.fromkeys(whole))
-    lines = [
-        "# What does not hold",
-        "",
-        "Written by `python -m sim.figures` from the tables and the rules of [CLAIMS.md](CLAIMS.md); no "
-        f"number is typed by hand. The {len(judged)} claims: {counts}. A claim has parts, and each part a "
-        "rule with a date before its run or a history after it; below stands every part that does not hold, "
-        "with the cell that decides it and how many of its lines are alike.",
-        "",
-        "## Refuted",
-        "",
-        "The whole 95% interval of a number lies on the wrong side of its bound.",
-        "",
-        *_parts(judged, FAILS),
-        "## Open",
-        "",
-        "The interval reaches across the bound, or the answers are too few: more seeds would decide it.",
-        "",
-        *_parts(judged, UNDECIDED),
-        "## Not run",
-        "",
-        *_unrun(judged, source),
-        "## Limits of claims that hold, in whole or in part",
-        "",
-        *_limits(judged),
-        *_theory(folder),
-        *_gaps(THEORY.read_text(encoding="utf-8")),
-        "## Adapters and ceilings",
-        "",
-        "[CLAIMS.md](CLAIMS.md) lists settings in which an adapter does not know what it was taught, and "
-        "those in which the joint adapter is no ceiling. [GUIDE.md](GUIDE.md) says of each of its rules "
-        "where it fails.",
-    ]
-    return "\n".join(lines) + "\n"
+    return report.markdown(
+        TEMPLATE,
+        count=len(judged),
+        verdicts=", ".join(f"{verdict} {whole.count(verdict)}" for verdict in dict.fromkeys(whole)),
+        refuted=_parts(judged, FAILS),
+        open=_parts(judged, UNDECIDED),
+        unrun=_unrun(judged, source),
+        limits=_limits(judged),
+        theory=_theory(folder),
+        gaps=_gaps(THEORY.read_text(encoding="utf-8")),
+    )
 
 
 def _parts(judged: Judged, verdict: str) -> list[str]:
     """A table with a row for each part of this verdict: the number that decides it, and its bound."""
     rows = list(_rows(judged, verdict))
     if not rows:
-        return ["Nothing.", ""]
+        return ["Nothing."]
     head = ["| Claim | Part | Number that decides it | Cell | Lines |", "|---|---|---|---|---|"]
-    return [*head, *(f"| {' | '.join(row)} |" for row in rows), ""]
+    return [*head, *(f"| {' | '.join(row)} |" for row in rows)]
 
 
 def _rows(judged: Judged, verdict: str) -> Iterator[tuple[str, ...]]:
@@ -92,7 +72,7 @@ def _unrun(judged: Judged, source: Source) -> list[str]:
         for item, judgement in judged
         if judgement is None
     ]
-    return [*(lines or ["Nothing."]), ""]
+    return lines or ["Nothing."]
 
 
 def _limits(judged: Judged) -> list[str]:
@@ -102,7 +82,7 @@ def _limits(judged: Judged) -> list[str]:
         for item, judgement in judged
         if judgement and judgement.limits and HOLDS in {part.verdict for part in judgement.parts}
     ]
-    return [*(lines or ["None."]), ""]
+    return lines or ["None."]
 
 
 def _gaps(theory: str) -> list[str]:
@@ -126,12 +106,12 @@ def _theory(folder: Path) -> list[str]:
     table = pd.read_csv(path, dtype={"section": str})
     off = table[~table["inside"].astype(bool)]
     lines = ["## Predictions of the theory outside their intervals", ""]
-    lines += [f"{len(off)} of {len(table)}; luck alone puts one in 20 of the laws outside.", ""]
+    lines += [f"{len(off)} of {len(table)}; luck alone puts one in 20 of the laws outside."]
     if off.empty:
         return lines
-    lines += ["| Result | Section | Kind | Setting | Predicted | Measured |", "|---|---|---|---|---|---|"]
+    lines += ["", "| Result | Section | Kind | Setting | Predicted | Measured |", "|---|---|---|---|---|---|"]
     for row in off.itertuples():
         measured = f"{row.measured:.3f} [{row.low:.3f}, {row.high:.3f}]"
         cells = (row.result, row.section, row.tag, row.setting, f"{row.predicted:.3f}", measured)
         lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    return lines

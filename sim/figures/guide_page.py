@@ -8,6 +8,7 @@ from sim.experiments.common.claim import Cell, Rule
 from sim.figures import captions
 from sim.figures.advice import ADVICE, PLACES, Advice, Pair, cells_of
 from sim.figures.claims import FAILS, HOLDS, UNDECIDED, Line, Part, line
+from sim.lab import report
 from sim.lab.figure import COMMANDS, Source
 from sim.lab.store import table_path
 from sim.reuse.language.base import NOTE
@@ -27,31 +28,22 @@ def page(source: Source, folder: Path) -> str:
         ValueError: a cell that a rule reads is missing.
     """
     titles = _titles(THEORY.read_text(encoding="utf-8"))
-    lines = [
-        "# Ten rules for data whose adapters are to be reused",
-        "",
-        "Written by `python -m sim.figures` from the tables of `experiments/`; no number is typed by hand.",
-        "",
-        f"* The miniature is a decoder that is trained here; the language model is {NOTE}.",
-        "* An effect is a difference of two shares of two-hop questions answered step by step, with its 95% "
-        "interval over seeds, and the two shares after it.",
-        f"* *{WORDS[HOLDS]}*: the whole interval lies on the side of 0 that the rule expects; "
-        f"*{WORDS[FAILS]}*: on the other; *{WORDS[UNDECIDED]}*: it holds 0. With several methods the weakest "
-        "decides.",
-        "* The comparisons were chosen when the runs were known. They show sizes and test nothing; "
-        "[CLAIMS.md](CLAIMS.md) tests, by rules of an earlier date, and [EXCEPTIONS.md](EXCEPTIONS.md) has "
-        "what does not hold.",
-        "",
-        f"| Rule | {' | '.join(PLACES)} | Theory |",
-        "|---|---|---|---|",
-    ]
+    rows, sections = [], []
     for number, advice in enumerate(ADVICE, 1):
         cells = [_short(advice.effects.get(place), source) for place in PLACES]
         rule = f"[{number}](#rule-{number}) {advice.text}"
-        lines.append(f"| {' | '.join([rule, *cells, advice.section])} |")
-    for number, advice in enumerate(ADVICE, 1):
-        lines += ["", f'<a id="rule-{number}"></a>', "", *_section(number, advice, titles, source)]
-    return "\n".join(lines) + "\n"
+        rows.append(f"| {' | '.join([rule, *cells, advice.section])} |")
+        sections += ["", f'<a id="rule-{number}"></a>', "", *_section(number, advice, titles, source)]
+    return report.markdown(
+        Path(__file__).parent / "guide.md",
+        note=NOTE,
+        places=PLACES,
+        holds=WORDS[HOLDS],
+        fails=WORDS[FAILS],
+        undecided=WORDS[UNDECIDED],
+        rows=rows,
+        sections=sections,
+    )
 
 
 def _titles(theory: str) -> dict[str, str]:

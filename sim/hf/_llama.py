@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from sim.hf.llama import MODULES, llama_name, word
+from sim.hf.weights import llama_name, word
 from sim.model.transformer import Decoder, Params
 
 
@@ -37,9 +37,8 @@ def write_base(folder: Path, decoder: Decoder, params: Params) -> None:
         "lm_head.weight": weights["unembed"],
         "model.norm.weight": weights["final_norm"],
     }
+    state |= {f"{llama_name(name)}.weight": weights[name] for name in decoder.modules()}
     for layer in range(decoder.layers):
-        names = {f"{layer}.{kind}" for kind in MODULES}
-        state |= {f"{llama_name(name)}.weight": weights[name] for name in names}
         at = f"model.layers.{layer}."
         state[f"{at}input_layernorm.weight"] = weights[f"{layer}.attention_norm"]
         state[f"{at}post_attention_layernorm.weight"] = weights[f"{layer}.mlp_norm"]

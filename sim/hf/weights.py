@@ -1,14 +1,16 @@
 """A Llama-type model of Hugging Face's files as the arrays of ``sim.model.llama``."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
+from sim.merge.check.shards import read_tensor, shards
 from sim.model.llama import KINDS, NORMS, Llama, Params
+from theory.lowrank import LowRank
 
 MODULES = {kind: f"self_attn.{kind}_proj" for kind in "qkvo"} | {
     kind: f"mlp.{kind}_proj" for kind in ("gate", "up", "down")
@@ -31,6 +33,26 @@ UNSUPPORTED = {
 def module_name(kind: str, layer: int) -> str:
     """Hugging Face's name of a kind of matrix in a layer."""
     return f"model.layers.{layer}.{MODULES[kind]}"
+
+
+def llama_name(module: str) -> str:
+    """The name in a Llama of "<layer>.<kind>" of a decoder of ours.
+
+    The two compute the same where the Llama's hidden activation is ReLU and the second factor of its MLP 1:
+    an up_proj of zeros with bias 1. Its gate_proj is then our "up". Both rotate pairs (k, k + K/2).
+    """
+    layer, kind = module.split(".")
+    return module_name({"up": "gate"}.get(kind, kind), int(layer))
+
+
+def llama_adapter(adapter: Mapping[str, LowRank]) -> dict[str, LowRank]:
+    """An adapter with the Llama's names."""
+    return {llama_name(module): update for module, update in adapter.items()}
+
+
+def word(token: int) -> str:
+    """What stands for a token in a text; words are separated by spaces."""
+    return f"w{token}"
 
 
 def read_shape(folder: Path) -> Llama:
@@ -88,33 +110,25 @@ def read_params(folder: Path, model: Llama, dtype: Any = jnp.float32) -> Params:
     Raises: ValueError, one line that names tensors, for files that are missing or broken, tensors that are
     missing, unexpected, or of another shape.
     """
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise ValueError(f"{folder} has no safetensors file: save the model with save_pretrained")
-    tensors = {}
-    for shard in shards:
-        try:
-            with safe_open(shard, framework="flax") as file:
-                tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        except (SafetensorError, OSError) as error:
-            raise ValueError(f"{shard} cannot be read ({error}): fetch it again") from None
+    places = shards(folder, "--base")
     expected = {name: _expected(model, name) for name in _names(model)}
     spare = {"lm_head.weight"} if model.tied else set()
     unexpected = [
-        n for n in tensors if n not in expected and n not in spare and not n.endswith("rotary_emb.inv_freq")
+        n for n in places if n not in expected and n not in spare and not n.endswith("rotary_emb.inv_freq")
     ]
-    for names, what in (([n for n in expected if n not in tensors], "lacks"), (unexpected, "has unexpected")):
+    for names, what in (([n for n in expected if n not in places], "lacks"), (unexpected, "has unexpected")):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             raise ValueError(
                 f"{folder} {what} {', '.join(names[:3])}{more}: it is another model, or a part of one"
             )
+    tensors = {name: read_tensor(places, name) for name in expected}
     for name, shape in expected.items():
         if tensors[name].shape != shape:
             raise ValueError(f"{folder}: {name} is {tensors[name].shape}, config.json says {shape}")
 
     def cast(name: str) -> np.ndarray:
-        return np.asarray(tensors.pop(name)).astype(dtype)
+        return tensors.pop(name).astype(dtype)
 
     params = {name: jnp.asarray(cast(top)) for name, top in TOP_TENSORS.items() if top in expected}
     for kind in (*KINDS, *NORMS):

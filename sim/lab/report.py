@@ -75,6 +75,19 @@ def page(title, verdict, figures, sections, manifest, doubts=()) -> str:
     )
 
 
+def markdown(template: Path, **values: Any) -> str:
+    """Markdown from a jinja2 template, whose indented lines go on with the line before; a list is lines.
+
+    Raises: jinja2.UndefinedError for a name that the template has and the values lack.
+    """
+    text = re.sub(r"\n +(?=\S)", " ", template.read_text(encoding="utf-8"))
+    lines = {name: "\n".join(value) if isinstance(value, list) else value for name, value in values.items()}
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.from_string(text).render(lines)
+
+
 def natural(name: str) -> list[str | int]:
     """Sort key of names that puts layer 2 before layer 10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]

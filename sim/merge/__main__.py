@@ -2,7 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from sim.merge.entry import check_weights, cut_off, merged, notes_on
 from sim.merge.layouts import parse_renames, read_adapters
 from sim.merge.peft.rounding import MOST, share
 from sim.merge.peft.write import new_folder
-from sim.merge.recipe import read_recipe
+from sim.merge.recipe import Recipe, read_recipe
 
 
 def _method_table() -> str:
@@ -96,94 +96,97 @@ def parsed_options(method: str, texts: Sequence[str]) -> dict[str, Any]:
 
 def main(command: MergeCommand) -> None:
     """Read, merge, write; prints what was done. Raises ValueError with one line for anything wrong."""
-    if command.recipe is not None:
-        command = followed(command)
+    recipe = described(command)
     if command.check is not None:
-        print(verify(command))
+        print(verify(command, recipe))
         return
-    if not command.method:
+    if not recipe.method:
         raise ValueError("give --method NAME, or --recipe FILE; python -m sim.merge --help has two examples")
-    if not command.adapters:
+    if not recipe.adapters:
         raise ValueError("give at least one adapter folder to merge")
     if command.out is None:
         raise ValueError("give --out DIR, the folder to write, or --check MERGED")
-    options = parsed_options(command.method, command.option)
-    check_weights(command.weight, len(command.adapters))
-    adapters = read_adapters(command.adapters, parse_renames(command.rename))
+    check_weights(recipe.weights, len(recipe.adapters))
+    adapters = read_adapters(recipe.adapters, recipe.rename)
     for note in notes_on(adapters):
         print(f"note: {note}")
-    loss = truncation_loss(adapters, command.method, command.weight, command.rank)
+    loss = truncation_loss(adapters, recipe.method, recipe.weights, recipe.rank)
     if loss:
         print(f"the rank will cut off {100 * loss:.3g}% of the squared norm", flush=True)
     with new_folder(command.out) as folder:
-        result = merged(adapters, command.method, command.weight, command.rank, command.seed, options, loss)
-        result = dataclasses.replace(
-            result, rename=parse_renames(command.rename), folders=tuple(map(str, command.adapters))
-        )
-        words = shlex.join(_typed(command))
-        rounding = result.write_into(folder, command.dtype, command.allow_rounding, words)
+        result = merged(adapters, recipe, loss)
+        rounding = result.write_into(folder, shlex.join(_typed(recipe, command.out)))
     if rounding.loss > MOST:
         print(f"warning: rounding to {rounding.dtype} lost {share(rounding.loss)} of {rounding.module}")
     print(
-        f"{command.out}: {command.method} of {len(adapters)} adapters, {len(result.updates)} modules, "
+        f"{command.out}: {recipe.method} of {len(adapters)} adapters, {len(result.updates)} modules, "
         f"rank {result.rank}, {rounding.dtype}{cut_off(result.lost)}"
     )
 
 
-def verify(command: MergeCommand) -> Check:
-    """Whether ``--check`` is the merge that the command describes. Raises ValueError as ``check_merge``."""
+def verify(command: MergeCommand, recipe: Recipe) -> Check:
+    """Whether ``--check`` is the merge of a recipe. Raises ValueError as ``check_merge``."""
     if command.out is not None:
         raise ValueError("--check writes nothing: leave --out away")
-    if not command.adapters:
+    if not recipe.adapters:
         raise ValueError("give at least one adapter folder to check a merge of")
     return check_merge(
-        *command.adapters,
+        *recipe.adapters,
         candidate=command.check,
         base=command.base,
-        method=command.method,
-        weights=command.weight,
-        rename=parse_renames(command.rename),
-        rank=command.rank,
-        seed=command.seed,
-        options=parsed_options(command.method, command.option) if command.method else {},
+        method=recipe.method,
+        weights=recipe.weights,
+        rename=recipe.rename,
+        rank=recipe.rank,
+        seed=recipe.seed,
+        options=recipe.options,
     )
 
 
-def followed(command: MergeCommand) -> MergeCommand:
-    """The command that a recipe stands for. Raises ValueError if anything but --out is given beside it."""
+def described(command: MergeCommand) -> Recipe:
+    """The merge of a command: that of its recipe, or of its options.
+
+    Raises: ValueError if more than what to do with the merge is given beside a recipe.
+    """
+    if command.recipe is None:
+        options = parsed_options(command.method, command.option) if command.method else {}
+        return Recipe(
+            tuple(map(str, command.adapters)),
+            command.method,
+            command.weight,
+            command.rank,
+            command.seed,
+            options,
+            command.dtype,
+            command.allow_rounding,
+            parse_renames(command.rename),
+        )
     recipe = read_recipe(command.recipe)
     goal = {"out": command.out, "check": command.check, "base": command.base}
     if command != MergeCommand((), **goal, recipe=command.recipe):
         raise ValueError("--recipe says adapters, method and options itself: give it with --out and no other")
-    return MergeCommand(
-        tuple(map(Path, recipe.adapters)),
-        **goal,
-        method=recipe.method,
-        weight=recipe.weights,
-        rank=recipe.rank,
-        option=tuple(f"{name}={value}" for name, value in recipe.options.items()),
-        dtype=recipe.dtype,
-        allow_rounding=recipe.allow_rounding,
-        rename=tuple(f"{old}={new}" for old, new in recipe.rename.items()),
-        seed=recipe.seed,
-    )
+    return dataclasses.replace(recipe, options=parsed_options(recipe.method, _pairs(recipe.options)))
 
 
-def _typed(command: MergeCommand) -> list[str]:
+def _pairs(table: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in table.items()]
+
+
+def _typed(recipe: Recipe, out: Path) -> list[str]:
     """The command in words, whatever way it was given."""
-    words = ["python", "-m", "sim.merge", *map(str, command.adapters), "--method", command.method]
+    words = ["python", "-m", "sim.merge", *recipe.adapters, "--method", recipe.method]
     for flag, values in (
-        ("--weight", command.weight),
-        ("--option", command.option),
-        ("--rename", command.rename),
+        ("--weight", map(str, recipe.weights)),
+        ("--option", _pairs(recipe.options)),
+        ("--rename", _pairs(recipe.rename)),
     ):
-        words += [flag, *map(str, values)] if values else []
-    for flag, value in (("--rank", command.rank), ("--dtype", command.dtype)):
+        words += [flag, *given] if (given := list(values)) else []
+    for flag, value in (("--rank", recipe.rank), ("--dtype", recipe.dtype)):
         words += [flag, str(value)] if value is not None else []
-    words += ["--allow-rounding"] if command.allow_rounding else []
-    if METHODS[command.method].uses_key:
-        words += ["--seed", str(command.seed)]
-    return [*words, "--out", str(command.out)]
+    words += ["--allow-rounding"] if recipe.allow_rounding else []
+    if METHODS[recipe.method].uses_key:
+        words += ["--seed", str(recipe.seed)]
+    return [*words, "--out", str(out)]
 
 
 if __name__ == "__main__":

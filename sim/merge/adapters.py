@@ -15,7 +15,7 @@ from sim.merge.module import merge, refuse_zero_sum
 from sim.merge.peft.files import Adapter
 from sim.merge.registry import METHODS
 from sim.merge.truncation import truncated_dense
-from theory.lowrank import LowRank, concatenated, norm, scaled, singular, truncated
+from theory.lowrank import LowRank, cast, concatenated, norm, scaled, singular, truncated
 
 
 def merge_module(
@@ -95,7 +95,7 @@ def merge_adapters(
         updates = [adapter.modules[name] for adapter in adapters]
         key = seeds.key(index, root=seed) if record.uses_key else None
         dtype = np.result_type(*(update.b.dtype for update in updates))
-        updates = [LowRank(u.b.astype(dtype), u.a.astype(dtype), u.scale) for u in updates]
+        updates = [cast(update, dtype) for update in updates]
         update, energy, cut = merge_module(
             method, updates, jnp.asarray(weights, jnp.float64) if weights else None, key, rank, given
         )
@@ -124,10 +124,8 @@ def truncation_loss(
         updates = [adapter.modules[name] for adapter in adapters]
         ranks = [update.a.shape[0] for update in updates]
         rank_limit = rank or (max(ranks) if method == "svd" else sum(ranks))
-        wide = [LowRank(u.b.astype(np.float64), u.a.astype(np.float64), u.scale) for u in updates]
-        energy = jnp.square(
-            singular(concatenated([scaled(u, w) for u, w in zip(wide, weights, strict=True)]))[1]
-        )
+        wide = [scaled(cast(u, np.float64), weight) for u, weight in zip(updates, weights, strict=True)]
+        energy = jnp.square(singular(concatenated(wide))[1])
         total, lost = total + float(jnp.sum(energy)), lost + float(jnp.sum(energy[rank_limit:]))
     return lost / total if total else 0.0
 

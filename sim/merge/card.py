@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from sim.lab import report
 from sim.merge.peft.files import Adapter
 from sim.merge.registry import Method
 
@@ -15,25 +17,19 @@ def card(
 
     ``facts``: rows of the table, name and value. ``notes``: what the command said besides.
     """
-    base = sources[0].config.get("base_model_name_or_path")
-    head = [f"base_model: {json.dumps(base)}"] if base else []
-    library = "diffusers" if sources[0].config.get("format") else "peft"
-    head += [f"library_name: {library}", "tags:", "- lora", "- merge"]
-    rows = [f"| {name} | {_cell(value)} |" for name, value in facts.items()]
-    parts = [
-        "---\n" + "\n".join(head) + "\n---",
-        f"# {record.name} of {len(sources)} LoRA adapters",
-        f"{record.summary}",
-        f"```sh\n{command}\n```",
-        "| | |\n|---|---|\n" + "\n".join(rows),
-        f"To load it:\n\n```python\n{loading(sources[0].config)}\n```",
-        "`python -m sim.merge --recipe recipe.yaml --out DIR` makes it again.",
-        "\n".join(f"{i + 1}. `{source.path}`" for i, source in enumerate(sources)),
-        *(["\n".join(f"* {note}" for note in notes)] if notes else []),
-        "Nobody has tested this merge. `python -m sim.diagnose` on the same folders says what theory "
-        "expects of it.",
-    ]
-    return "\n\n".join(parts) + "\n"
+    config = sources[0].config
+    base = config.get("base_model_name_or_path")
+    return report.markdown(
+        Path(__file__).parent / "card.md",
+        base=base and json.dumps(base),
+        library="diffusers" if config.get("format") else "peft",
+        method=record,
+        command=command,
+        facts=facts,
+        loading=loading(config),
+        sources=tuple(sources),
+        notes=tuple(notes),
+    )
 
 
 def loading(config: Mapping[str, Any]) -> str:
@@ -51,7 +47,3 @@ def loading(config: Mapping[str, Any]) -> str:
         f"base = {kind}.from_pretrained({json.dumps(base)})\n"
         'model = PeftModel.from_pretrained(base, ".")'
     )
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|")

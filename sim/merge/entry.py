@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -22,7 +21,7 @@ from sim.merge.peft.rounding import Rounding, share
 from sim.merge.peft.write import new_folder, write_files
 from sim.merge.recipe import RECIPE, Recipe, source_files
 from sim.merge.registry import METHODS
-from theory.lowrank import LowRank, inner, norm
+from theory.lowrank import LowRank, cast, inner, norm
 
 
 @dataclass(frozen=True, repr=False)
@@ -30,21 +29,14 @@ class Merged(Result):
     """K adapters merged into one update a module.
 
     lost: the share of the squared norm that the rank cut off; None where it is not known. notes: what was
-    read otherwise than it stands, filled in, or does not fit together. rename: prefixes of module names that
-    were replaced, {old: new}. limit: the rank that was given. folders: the adapters' paths as given.
+    read otherwise than it stands, filled in, or does not fit together.
     """
 
-    method: str
+    recipe: Recipe
     sources: tuple[Adapter, ...]
-    weights: tuple[float, ...]
-    options: Mapping[str, Any]
-    seed: int
     updates: Mapping[str, LowRank]
     lost: float | None
     notes: tuple[str, ...]
-    rename: Mapping[str, str] = field(default_factory=dict)
-    limit: int | None = None
-    folders: tuple[str, ...] = ()
 
     @property
     def rank(self) -> int:
@@ -54,69 +46,50 @@ class Merged(Result):
     @property
     def verdict(self) -> list[str]:
         """What was merged by what, and the notes."""
+        size = f"{len(self.updates)} modules, rank {self.rank}{cut_off(self.lost)}"
         return [
-            f"{self.method} of {len(self.sources)} adapters: {len(self.updates)} modules, rank {self.rank}"
-            + cut_off(self.lost),
+            f"{self.recipe.method} of {len(self.sources)} adapters: {size}",
             *(f"note: {note}" for note in self.notes),
         ]
 
     def table(self) -> pd.DataFrame:
         """|Delta W|_F over all modules and the cosine with the merge, of each adapter and of the merge."""
-        rows = {}
-        for label, modules in self._series().items():
-            shared = [inner(_wide(modules[name]), _wide(self.updates[name])) for name in self.updates]
-            rows[label] = {"norm": _size(modules), "cosine": float(sum(shared)) / _positive(_size(modules))}
+        series, rows = self._series(), {}
+        for label, modules in series.items():
+            shared = sum(inner(modules[name], update) for name, update in series["merge"].items())
+            rows[label] = {"norm": _size(modules), "cosine": float(shared) / (_size(modules) or 1.0)}
         table = pd.DataFrame.from_dict(rows, orient="index")
-        table["cosine"] /= _positive(_size(self.updates))
+        table["cosine"] /= _size(series["merge"]) or 1.0
         return table
 
     def figure(self) -> Figure:
         """|Delta W|_F of each adapter and of the merge, module by module."""
-        return _draw(
-            {
-                label: [float(norm(_wide(each[name]))) for name in self.updates]
-                for label, each in self._series().items()
-            }
-        )
+        series = self._series()
+        return _draw({n: [float(norm(each[m])) for m in series["merge"]] for n, each in series.items()})
 
     def facts(self, rounding: Rounding) -> dict[str, Any]:
         """The table of the model card of a merge written with this loss by rounding."""
+        options = [f"{key}={value}" for key, value in self.recipe.options.items()]
+        lost = "unknown" if self.lost is None else f"{100 * self.lost:.3g}% of the squared norm"
         return {
-            "weights": ", ".join(map(str, self.weights)) or "the method's own",
-            "options": ", ".join(f"{key}={value}" for key, value in self.options.items())
-            or "the method's own",
+            "weights": ", ".join(map(str, self.recipe.weights)) or "the method's own",
+            "options": ", ".join(options) or "the method's own",
             "modules": len(self.updates),
             "rank": self.rank,
-            "cut off by the rank": "unknown"
-            if self.lost is None
-            else f"{100 * self.lost:.3g}% of the squared norm",
+            "cut off by the rank": lost,
             "dtype": rounding.dtype,
             "lost by rounding": f"at most {share(rounding.loss)} of an update, that of {rounding.module}",
         }
 
-    def write_into(self, folder: Path, dtype: str | None, allow_rounding: bool, command: str) -> Rounding:
-        """The PEFT files and the model card, in a folder that exists; the largest loss by rounding."""
-        rounding = write_files(folder, self.updates, self.sources, dtype or "", allow_rounding)
-        text = card(command, METHODS[self.method], self.sources, self.facts(rounding), self.notes)
+    def write_into(self, folder: Path, command: str) -> Rounding:
+        """PEFT files, model card and recipe, in a folder that exists; the largest loss by rounding."""
+        recipe = self.recipe
+        rounding = write_files(folder, self.updates, self.sources, recipe.dtype or "", recipe.allow_rounding)
+        text = card(command, METHODS[recipe.method], self.sources, self.facts(rounding), self.notes)
         (folder / "README.md").write_text(text)
-        (folder / RECIPE).write_text(self.recipe(dtype, allow_rounding).text())
+        sources = source_files([source.path for source in self.sources])
+        (folder / RECIPE).write_text(dataclasses.replace(recipe, files=sources).text())
         return rounding
-
-    def recipe(self, dtype: str | None, allow_rounding: bool) -> Recipe:
-        """What makes this merge again, byte for byte."""
-        paths = self.folders or tuple(str(source.path) for source in self.sources)
-        return Recipe(
-            paths,
-            self.method,
-            self.weights,
-            self.limit,
-            self.seed,
-            self.options,
-            dtype,
-            allow_rounding,
-            self.rename,
-            source_files([source.path for source in self.sources]),
-        )
 
     def write(self, out: str | Path, dtype: str | None = None, allow_rounding: bool = False) -> Rounding:
         """Write the merge as a PEFT adapter, whole or not at all, in the sources' type or ``dtype``.
@@ -125,17 +98,19 @@ class Merged(Result):
         Raises: ValueError if ``out`` holds something already or cannot be created, a number is too large for
             the type, or rounding loses more than 1% of a module's update unless ``allow_rounding``.
         """
-        rest = {"weights": self.weights, "seed": self.seed}
-        rest |= {"options": dict(self.options), "rename": dict(self.rename)}
-        words = [repr(str(source.path)) for source in self.sources] + [f"method={self.method!r}"]
-        words += [f"{name}={value!r}" for name, value in rest.items() if value]
+        recipe = dataclasses.replace(self.recipe, dtype=dtype, allow_rounding=allow_rounding)
+        words = [repr(str(source.path)) for source in self.sources]
+        for name in ("method", "weights", "seed", "options", "rename"):
+            words += [f"{name}={value!r}"] if (value := getattr(recipe, name)) else []
         call = f"sim.merge.merge_folders({', '.join(words)})"
         with new_folder(Path(out)) as folder:
-            return self.write_into(folder, dtype, allow_rounding, call)
+            return dataclasses.replace(self, recipe=recipe).write_into(folder, call)
 
-    def _series(self) -> dict[str, Mapping[str, LowRank]]:
+    def _series(self) -> dict[str, dict[str, LowRank]]:
+        """The updates of each adapter and of the merge, in float64."""
         each = {f"adapter {i + 1}": adapter.modules for i, adapter in enumerate(aligned(self.sources))}
-        return {**each, "merge": self.updates}
+        each["merge"] = self.updates
+        return {n: {m: cast(u, np.float64) for m, u in modules.items()} for n, modules in each.items()}
 
 
 def merge_folders(
@@ -160,37 +135,19 @@ def merge_folders(
     if not adapters:
         raise ValueError("give at least one adapter folder to merge")
     check_weights(weights, len(adapters))
-    read = read_adapters(adapters, rename)
-    loss = truncation_loss(read, method, weights, rank)
-    return dataclasses.replace(
-        merged(read, method, weights, rank, seed, options or {}, loss),
-        rename=dict(rename or {}),
-        folders=tuple(map(str, adapters)),
-    )
+    names, options, rename = tuple(map(str, adapters)), dict(options or {}), dict(rename or {})
+    recipe = Recipe(names, method, tuple(weights), rank, seed, options, rename=rename)
+    sources = read_adapters(adapters, rename)
+    return merged(sources, recipe, truncation_loss(sources, method, weights, rank))
 
 
-def merged(
-    adapters: Sequence[Adapter],
-    method: str,
-    weights: Sequence[float],
-    rank: int | None,
-    seed: int,
-    options: Mapping[str, Any],
-    loss: float | None,
-) -> Merged:
-    """``merge_folders`` of adapters that are read, with the ``truncation_loss`` that was foreseen."""
-    updates, lost = merge_adapters(adapters, method, weights, rank=rank, seed=seed, options=options)
-    return Merged(
-        method,
-        tuple(adapters),
-        tuple(weights),
-        dict(options),
-        seed,
-        updates,
-        loss if np.isnan(lost) else lost,
-        tuple(notes_on(adapters)),
-        limit=rank,
+def merged(sources: Sequence[Adapter], recipe: Recipe, loss: float | None) -> Merged:
+    """The merge of adapters that are read, with the ``truncation_loss`` that was foreseen."""
+    updates, lost = merge_adapters(
+        sources, recipe.method, recipe.weights, rank=recipe.rank, seed=recipe.seed, options=recipe.options
     )
+    lost = loss if np.isnan(lost) else lost
+    return Merged(recipe, tuple(sources), updates, lost, tuple(notes_on(sources)))
 
 
 def check_weights(weights: Sequence[float], count: int) -> None:
@@ -217,18 +174,9 @@ def cut_off(lost: float | None) -> str:
     return "" if lost is None else f"; the rank cut off {100 * lost:.3g}% of the squared norm"
 
 
-def _wide(update: LowRank) -> LowRank:
-    return LowRank(jnp.asarray(update.b, jnp.float64), jnp.asarray(update.a, jnp.float64), update.scale)
-
-
 def _size(modules: Mapping[str, LowRank]) -> float:
     """|Delta W|_F over all modules."""
-    return float(np.sqrt(sum(float(norm(_wide(update))) ** 2 for update in modules.values())))
-
-
-def _positive(size: float) -> float:
-    """The size, or 1 where it is 0."""
-    return size or 1.0
+    return float(np.sqrt(sum(float(norm(update)) ** 2 for update in modules.values())))
 
 
 @style.styled

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from sim.merge.registry import METHODS, Method
 from sim.merge.truncation import truncated_dense
-from theory.lowrank import LowRank, truncated
+from theory.lowrank import LowRank, cast, truncated
 
 SMALLEST_SUM = 1e-6
 """Weights whose sum is below this share of sum |w| sum to zero but for the rounding of their decimals."""
@@ -72,19 +72,15 @@ def merge(
     if record.uses_eps:
         options["eps"] = float(jnp.finfo(dtype).eps)
     if record.float64:
-        updates = [_cast(update, jnp.float64) for update in updates]
+        updates = [cast(update, jnp.float64) for update in updates]
     else:
         weights = weights.astype(dtype)
     result = record.function(updates, weights, **options)
     if rank is not None and not isinstance(result, LowRank):
         result = truncated_dense(result, rank)
     elif rank is not None and result.a.shape[-2] > rank:
-        result = truncated(_cast(result, jnp.float64), rank)  # singular values may be close: see ``float64``
-    return _cast(result, dtype) if isinstance(result, LowRank) else result.astype(dtype)
-
-
-def _cast(update: LowRank, dtype: Any) -> LowRank:
-    return update._replace(b=update.b.astype(dtype), a=update.a.astype(dtype))
+        result = truncated(cast(result, jnp.float64), rank)  # singular values may be close: see ``float64``
+    return cast(result, dtype) if isinstance(result, LowRank) else result.astype(dtype)
 
 
 def _check(record: Method, updates: Sequence[LowRank], rank: int | None, key: Any, options: Mapping) -> None:

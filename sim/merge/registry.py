@@ -8,7 +8,7 @@ tests read the registry, so a new method needs no other edit.
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
@@ -33,58 +33,39 @@ class Method:
     function: Callable[..., Any]
     family: str
     summary: str
-    coefficient: Callable[[int], float] | None
-    data_free: bool
-    dense: bool
-    normalises: bool
-    float64: bool
-    identity: Mapping[str, Any] | None
     options: Mapping[str, Any]
     needs: tuple[str, ...]
     uses_key: bool
     uses_rank: bool
     uses_eps: bool
+    coefficient: Callable[[int], float] | None = None
+    data_free: bool = True
+    dense: bool = False
+    normalises: bool = False
+    float64: bool = False
+    identity: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 METHODS: Registry[Method] = Registry("merge method")
 
+GIVEN = ("key", "rank", "eps")
+"""Parameters that ``merge`` gives: no options."""
 
-def method(
-    family: str,
-    *,
-    name: str | None = None,
-    coefficient: Callable[[int], float] | None = None,
-    dense: bool = False,
-    data_free: bool = True,
-    normalises: bool = False,
-    float64: bool = False,
-    identity: Mapping[str, Any] | None = MappingProxyType({}),
-) -> Callable[[Callable], Callable]:
-    """Register a merge function under its own name; the first line of its docstring is its summary."""
+
+def method(family: str, *, name: str | None = None, **fields: Any) -> Callable[[Callable], Callable]:
+    """Register a merge function under its own name, with the other fields of its ``Method``; the first line
+    of its docstring is its summary."""
 
     def register(function: Callable) -> Callable:
         parameters = inspect.signature(function).parameters.values()
         keywords = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-        options = {k: v for k, v in keywords.items() if k not in ("key", "rank", "eps")}
+        uses = {f"uses_{given}": given in keywords for given in GIVEN}
+        options = {k: v for k, v in keywords.items() if k not in GIVEN}
         needs = tuple(k for k, v in options.items() if v is inspect.Parameter.empty)
-        record = Method(
-            name=name or function.__name__,
-            function=function,
-            family=family,
-            summary=(inspect.getdoc(function) or "").split("\n")[0],
-            coefficient=coefficient,
-            data_free=data_free,
-            dense=dense,
-            normalises=normalises,
-            float64=float64,
-            identity=identity,
-            options=MappingProxyType({k: v for k, v in options.items() if k not in needs}),
-            needs=needs,
-            uses_key="key" in keywords,
-            uses_rank="rank" in keywords,
-            uses_eps="eps" in keywords,
-        )
-        METHODS.add(record.name, record)
+        defaults = MappingProxyType({k: v for k, v in options.items() if k not in needs})
+        summary = (inspect.getdoc(function) or "").split("\n")[0]
+        title = name or function.__name__
+        METHODS.add(title, Method(title, function, family, summary, defaults, needs, **uses, **fields))
         return function
 
     return register

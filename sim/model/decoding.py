@@ -1,13 +1,16 @@
 """Greedy decoding: what a model writes after a prompt."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from sim.model.sequences import Sequences
-from sim.model.transformer import Cache
+
+Cache = TypeVar("Cache")
+"""Keys and values of the tokens read so far, as a decoder keeps them."""
 
 ReadOn = Callable[[Array, Array, Cache], tuple[Array, Cache]]
 """(new tokens (B, T), position of the first, cache) -> (logits (B, V) after the last, cache with them)."""

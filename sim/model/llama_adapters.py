@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from sim.model import llama
+from sim.model import decoding, llama
 from sim.model.llama import KINDS, Llama, Params
 from theory.lowrank import LowRank
 
@@ -233,21 +233,13 @@ def write(
         )  # fmt: skip
         return llama.read_out(model, params, x[:, -1]), cache
 
-    def read(tokens, start, cache):
+    def read_on(tokens, start, cache):
         if weights is None:
-            scores, cache = logits(tokens, start, state, cache)
-        else:
-            each, cache = jax.vmap(functools.partial(logits, tokens, start))(state, cache)
-            scores = jnp.tensordot(weights, each, 1)
-        return jnp.argmax(scores, axis=-1).astype(prompts.dtype), cache
-
-    def step(carry, start):
-        token, cache = carry
-        return read(token[:, None], start, cache), token
+            return logits(tokens, start, state, cache)
+        each, cache = jax.vmap(functools.partial(logits, tokens, start))(state, cache)
+        return jnp.tensordot(weights, each, 1), cache
 
     cache = llama.empty_cache(model, batch, count + length, params["embed"].dtype)
     if weights is not None:
         cache = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(weights)), cache)
-    first = read(prompts, jnp.int32(0), cache)
-    (last, _), written = jax.lax.scan(step, first, count + jnp.arange(length - 1, dtype=jnp.int32))
-    return jnp.concatenate([written, last[None]]).T
+    return decoding.greedy(read_on, prompts, length, cache)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from sim.lab.registry import Registry
 from sim.model.transformer import Project, plain
-from theory.lowrank import LowRank, apply, concatenated, directions, scaled
+from theory.lowrank import LowRank, apply, directions
 
 
 @dataclass(frozen=True)
@@ -124,16 +124,6 @@ def route(
 ) -> Float[Array, "*tokens out"]:
     """sum_i g_i(x) Delta W_i x in factors: O(K (out + in) r) a token."""
     return sum(gates[..., i : i + 1] * apply(update, x) for i, update in enumerate(updates))
-
-
-def general_subtracted(updates: Sequence[LowRank], general: Sequence[LowRank]) -> list[LowRank]:
-    """GenKnowSub: each Delta W_i minus the mean Delta W of the general adapters, in factors. Exact.
-
-    Bagherifard et al. 2025 (arXiv 2505.10939). On Delta W: subtracting the means of A and of B apart, as PEFT
-    does, leaves cross terms. Ranks add up.
-    """
-    mean = [scaled(update, -1.0 / len(general)) for update in general]
-    return [concatenated([update, *mean]) for update in updates]
 
 
 def routed(

@@ -27,6 +27,7 @@ from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.entry import merged
 from sim.merge.layouts import read_adapters, refuse_repeats
+from sim.merge.recipe import Recipe
 from sim.merge.registry import METHODS
 from sim.predict.draw import draw
 from sim.predict.run import Runner, require_own
@@ -224,7 +225,8 @@ def _method(library: Sequence[Adapter], name: str, out: Path) -> Adapter:
     """The merge of a method, with its defaults, written beside the results and read like an adapter."""
     folder = out / "methods" / name
     if not folder.exists():
-        merged(library, name, (), None, 0, {}, None).write(folder, allow_rounding=True)
+        recipe = Recipe(tuple(str(adapter.path) for adapter in library), name)
+        merged(library, recipe, None).write(folder, allow_rounding=True)
     return read_adapters([folder], None)[0]
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sim.hf.extra import installed, with_extra
-from sim.hf.llama import llama_adapter, word
+from sim.hf.weights import llama_adapter, word
 from sim.lab import files
 from sim.merge import Adapter, write_adapter
 from sim.model.lora import Adapter as Updates

@@ -10,7 +10,7 @@ import pandas as pd
 from sim.hf.prompts import UNTOUCHED
 from sim.lab import intervals
 from sim.merge.peft.rounding import share
-from sim.predict.tables import Results, sampled
+from sim.predict.tables import Results, accuracy_cells
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,13 @@ def table_of_one(results: Results, fold: Fold | None) -> pd.DataFrame:
     leads = {f"at {results.weights[run, 0]:.3g}": results.outcomes.lead[run] for run in order}
     leads = {"base" if name == "at 0" else name: lead for name, lead in leads.items()}
     leads |= {"folded": fold.lead} if fold is not None else {}
-    cells = {name: _accuracies(results, lead) for name, lead in leads.items()}
+    cells = {name: accuracy_cells(results, lead) for name, lead in leads.items()}
     return pd.DataFrame(cells, index=pd.Index(results.groups, name="group"))
 
 
 def _spelled(results: Results, lead: np.ndarray) -> str:
-    pairs = zip(results.groups, _accuracies(results, lead), strict=True)
+    pairs = zip(results.groups, accuracy_cells(results, lead), strict=True)
     return ", ".join(f"{name} {cell}" for name, cell in pairs)
-
-
-def _accuracies(results: Results, lead: np.ndarray) -> list[str]:
-    """Of each group, "0.50 [0.25, 0.75]"."""
-    cells = np.array([(lead[results.of == group] > 0).mean() for group in results.groups])
-    low, high = (bound[0] for bound in sampled(cells[None], results.counts()))
-    rows = zip(cells, low, high, strict=True)
-    return [f"{mean:.2f} [{least:.2f}, {most:.2f}]" for mean, least, most in rows]
 
 
 def _lost(results: Results, before: np.ndarray, after: np.ndarray) -> str:
@@ -95,7 +87,7 @@ def _folded(results: Results, fold: Fold, lead: np.ndarray) -> str:
 
 def _best(results: Results) -> str:
     lam = float(results.candidates[results.best][0])
-    score = float(results.score(results.measured()[results.run_of(np.array([lam]))]))
+    score = float(results.score(results.measured()[results.run_of([lam])]))
     protection = f", protecting {', '.join(results.objective.protect)}" if results.objective.protect else ""
     what = "leave the adapter away" if lam == 0 else f"strength {lam:.3g}"
     return f"Recommendation: {what}: score {score:.2f} ({results.objective.aim}{protection}), measured"

@@ -11,9 +11,9 @@ from sim.forecast.accuracy import Forecast, accuracies, shares, undecided
 from sim.forecast.kriging import owners
 from sim.forecast.outcomes import Outcomes
 from sim.forecast.search import MEAN, Objective
-from sim.hf.prompts import UNTOUCHED, Prompt, groups
+from sim.hf.prompts import Prompt, groups
 from sim.hf.tokens import Question
-from sim.lab import intervals
+from sim.lab import intervals, report
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,13 @@ def sampled(accuracy: Float[np.ndarray, "m G"], counts: np.ndarray) -> tuple[np.
         (accuracy * counts)[..., None], np.broadcast_to(counts, accuracy.shape)[..., None]
     )
     return low, high
+
+
+def accuracy_cells(results: Results, lead: Float[np.ndarray, " P"]) -> list[str]:
+    """The accuracy of each group under a merge with these leads, "0.50 [0.25, 0.75]"."""
+    accuracy = shares(lead[None] > 0, results.of, results.groups)
+    three = np.stack([accuracy, *sampled(accuracy, results.counts())], axis=-1)
+    return [report.cell(*each) for each in three[0]]
 
 
 def every_accuracy(results: Results) -> dict[str, np.ndarray]:
@@ -193,8 +200,3 @@ def prompt_table(results: Results) -> pd.DataFrame:
         ends = crossings(lams[places], results.outcomes.lead[places].T)
         table[f"critical_lambda{suffix}"], table[f"lost_lambda{suffix}"] = ends
     return table
-
-
-def damaged(results: Results) -> bool:
-    """Whether there are prompts of what no adapter was to change."""
-    return UNTOUCHED in results.groups

@@ -8,10 +8,11 @@ import numpy as np
 import pandas as pd
 
 from sim.forecast import kriging
+from sim.forecast.accuracy import shares
 from sim.forecast.search import MEAN, WORST
 from sim.hf.prompts import UNTOUCHED
-from sim.lab import intervals
-from sim.predict.tables import Results, score_interval
+from sim.lab import intervals, report
+from sim.predict.tables import Results, accuracy_cells, score_interval
 
 EXCLUSION = 0.25
 """Share of an adapter's answers that another one takes from it before the pair is named."""
@@ -43,8 +44,7 @@ def _measured_score(results: Results, run: int) -> str:
     score = float(results.score(cells))
     if score < 0:
         return f"breaks the protection of {', '.join(results.objective.protect)}"
-    low, high = score_interval(results, cells)
-    return f"{score:.2f} [{low:.2f}, {high:.2f}]"
+    return report.cell(score, *score_interval(results, cells))
 
 
 def _aim(results: Results) -> str:
@@ -75,8 +75,7 @@ def _best(results: Results) -> str:
 
 
 def _method_score(results: Results, lead: np.ndarray) -> str:
-    cells = np.array([(lead > 0)[results.of == group].mean() for group in results.groups])
-    score = float(results.score(cells))
+    score = float(results.score(shares(lead[None] > 0, results.of, results.groups)[0]))
     return "breaks the protection" if score < 0 else f"{score:.2f}"
 
 
@@ -99,8 +98,7 @@ def _lost(results: Results) -> str:
     if UNTOUCHED in results.groups:
         some, base = results.of == UNTOUCHED, results.run_of(np.zeros(results.candidates.shape[1]))
         change = (lead[base, some] > 0).astype(float) - (lead[best, some] > 0)
-        damage, low, high = intervals.bootstrap(change)
-        parts.append(f"damage to {UNTOUCHED} {damage:.2f} [{low:.2f}, {high:.2f}]")
+        parts.append(f"damage to {UNTOUCHED} {report.cell(*intervals.bootstrap(change))}")
     else:
         parts.append(f"damage unknown: no prompts of group {UNTOUCHED!r}")
     return f"Lost: {'; '.join(parts)}"
@@ -169,10 +167,5 @@ def table(results: Results) -> pd.DataFrame:
     for label, weights in wanted.items():
         run = results.run_of(weights)
         if run is not None:
-            cells = results.measured()[run]
-            counts = results.counts()
-            columns[label] = [
-                "{:.2f} [{:.2f}, {:.2f}]".format(*intervals.proportion(cells[at] * counts[at], counts[at]))
-                for at in range(len(cells))
-            ]
+            columns[label] = accuracy_cells(results, results.outcomes.lead[run])
     return pd.DataFrame(columns, index=pd.Index(results.groups, name="group"))

@@ -1,6 +1,7 @@
 """The cells of a configuration as batched, resumable work."""
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,8 +41,8 @@ class Part:
         ready: dict[Base, Params | Failure] = {}
         wanted = len({base_of(cell) for cell in todo})
         yield "pretraining", wanted, train_bases(context, self.config, todo, ready)
-        whole = count * len(self.cells)
-        yield "cells", whole, run(context, self.config, todo, ready, whole - len(todo))
+        total = count * len(self.cells)
+        yield "cells", total, run(context, self.config, todo, ready, total - len(todo))
 
     def precompile(self, context: RunContext, experiment: str, count: int, done: set[str]) -> None:
         """Begin to compile what ``stages`` will run."""
@@ -50,13 +51,17 @@ class Part:
             job = _job(self.config, todo[0], like_base(self.config.decoder), any(cell.ranks for cell in todo))
             context.precompile(functools.partial(chunk_of_cells, self.config), job, len(todo))
 
+    def seeds(self, count: int) -> Sequence[int]:
+        """The seeds of every cell."""
+        return range(count)
+
+    def whole(self, experiment: str, count: int) -> list[Cell]:
+        """All cells, seed by seed."""
+        pairs = itertools.product(self.seeds(count), self.cells)
+        return [Cell(experiment, label, setting, seed, ranks) for seed, (label, setting, ranks) in pairs]
+
     def _todo(self, experiment: str, count: int, done: set[str]) -> list[Cell]:
-        cells = [
-            Cell(experiment, label, setting, seed, ranks)
-            for seed in range(count)
-            for label, setting, ranks in self.cells
-        ]
-        return [cell for cell in cells if cell.unit not in done]
+        return [cell for cell in self.whole(experiment, count) if cell.unit not in done]
 
 
 def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:

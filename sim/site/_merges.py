@@ -8,8 +8,10 @@ import pandas as pd
 from sim.experiments.merge_forecast.claims import FORECAST, MODEL, SUMS
 from sim.experiments.merge_forecast.figures import unrun
 from sim.figures import captions
+from sim.lab import report
 from sim.lab.figure import Source, committed
 from sim.lab.store import table_path
+from sim.site.readme import markdown_table
 
 WORST = 12
 """Misses that the page lists."""
@@ -22,38 +24,21 @@ def page(folder: Path | None = None, run: str = MODEL) -> str | None:
         return None
     cells, summary = source.summary(run, "cells"), source.summary(run, "summary")
     search, rules = source.summary(run, "search"), source.summary(run, "rules")
-    origin = captions.of_run(source.runs / run)
     predictors = [name for name in (FORECAST, *SUMS, "metrics", "base") if name in summary]
-    lines = [
-        "# Predicted against measured on a real model",
-        f"Every merge of every library was run; `sim.predict` saw {_shares(cells)} of them. Written from the "
-        f"tables of `{origin.command}` ({origin.cost}).",
-        f"[![predicted and measured]({MODEL}.png)]({MODEL}.pdf)",
-        "## Mean error",
-        "Mean absolute error of the accuracy on an adapter's facts, over merges that were not run and that "
-        "are neither at floor nor at ceiling; how often the 90% interval covers, over all that were not run.",
-        _table(summary[["adapters", "design", "undecided", *predictors, "coverage", "width"]]),
-        "## Bounds that were fixed before the run",
-        f"{rules['holds'].sum()} of {len(rules)} hold.",
-        _table(rules.assign(holds=np.where(rules["holds"], "yes", "**no**"))),
-        "## Searches",
-        "The score of the merge that a search returns, beside the best of all; `open`: how many may be "
-        "better, as it says.",
-        _table(search),
-        "## The largest misses",
-        f"The {WORST} cells that the forecast misses most. `run` ones are not among them; `inside`: whether "
-        "the interval covers them all the same.",
-        _table(_misses(cells)),
-    ]
-    if table_path(source.runs / run, "calibration").exists():
-        lines += [
-            "## What the files alone say",
-            "Rank correlation of the share of an adapter's answers that the merge of two keeps with numbers "
-            "that `sim.diagnose` reads from the weights, over adapters in pairs, with 95% intervals; and the "
-            "mean share of answers and of energy that is kept.",
-            _table(source.summary(run, "calibration")),
-        ]
-    return "\n\n".join(lines) + "\n"
+    calibrated = table_path(source.runs / run, "calibration").exists()
+    return report.markdown(
+        Path(__file__).parent / "merges.md",
+        shares=_shares(cells),
+        origin=captions.of_run(source.runs / run),
+        figure=MODEL,
+        errors=markdown_table(summary[["adapters", "design", "undecided", *predictors, "coverage", "width"]]),
+        holding=f"{rules['holds'].sum()} of {len(rules)}",
+        rules=markdown_table(rules.assign(holds=np.where(rules["holds"], "yes", "**no**"))),
+        search=markdown_table(search),
+        worst=WORST,
+        misses=markdown_table(_misses(cells)),
+        calibration=markdown_table(source.summary(run, "calibration")) if calibrated else "",
+    )
 
 
 def _shares(cells: pd.DataFrame) -> str:
@@ -73,14 +58,3 @@ def _misses(cells: pd.DataFrame) -> pd.DataFrame:
     some = some.sort_values("miss", ascending=False, kind="stable").head(WORST)
     names = ["adapters", "design", "seed", "subset", "strength", "group", "measured", FORECAST, "low", "high"]
     return some[[*names, "inside"]]
-
-
-def _table(rows: pd.DataFrame) -> str:
-    """A table in Markdown, numbers to three digits."""
-
-    def cell(value: object) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    body = [[cell(value) for value in row] for row in rows.itertuples(index=False)]
-    lines = [list(map(str, rows.columns)), ["---"] * rows.shape[1], *body]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

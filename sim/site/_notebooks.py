@@ -1,4 +1,7 @@
-"""Notebooks run from top to bottom in a fresh kernel of this interpreter (extra ``docs`` or ``test``)."""
+"""Notebooks run from top to bottom in a fresh kernel of this interpreter (extra ``docs`` or ``test``).
+
+mkdocs-jupyter would run the copies that gen-files makes, away from their data, and keep their widgets.
+"""
 
 from pathlib import Path
 

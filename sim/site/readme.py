@@ -110,10 +110,9 @@ def costs(root: Path = ROOT) -> str:
     rows = [_timed(json.loads(path.read_text())) for path in sorted((root / "figures/costs").glob("*.json"))]
     manifests = sorted((root / "figures" / "experiments").glob("*/manifest.json"))
     rows += [_ran(captions.of_run(path.parent)) for path in manifests]
-    head = ("Job", "On", "Seconds, cold", "Seconds, warm", "Seconds, as it was run", "Memory")
-    filled_columns = [column for column in range(len(head)) if any(row[column] for row in rows)]
-    lines = [[row[column] for column in filled_columns] for row in (head, ("---",) * len(head), *rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head = ["Job", "On", "Seconds, cold", "Seconds, warm", "Seconds, as it was run", "Memory"]
+    table = pd.DataFrame(rows, columns=head)
+    return markdown_table(table.loc[:, table.ne("").any()])
 
 
 def _timed(record: Mapping) -> tuple[str, ...]:
@@ -163,13 +162,14 @@ def quickstart() -> str:
 
 def recipes(root: Path = ROOT) -> dict[str, str]:
     """{benchmark of ``sim.bench.recipes``: its committed table}."""
-    return {name: _table(pd.read_csv(root / f"figures/bench/{name}.csv")) for name in ("steps", "bases")}
+    tables = {name: pd.read_csv(root / f"figures/bench/{name}.csv") for name in ("steps", "bases")}
+    return {name: markdown_table(rows, "`{}`") for name, rows in tables.items()}
 
 
-def _table(rows: pd.DataFrame) -> str:
-    """A table in Markdown, numbers in three digits, empty cells where there are none."""
+def markdown_table(rows: pd.DataFrame, head: str = "{}") -> str:
+    """A table in Markdown, numbers in three digits, no number an empty cell. head: the form of a name."""
     cells = [["" if pd.isna(value) else _digits(value) for value in row] for row in rows.to_numpy(object)]
-    lines = [[f"`{name}`" for name in rows], ["---"] * len(rows.columns), *cells]
+    lines = [[head.format(name) for name in rows], ["---"] * len(rows.columns), *cells]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

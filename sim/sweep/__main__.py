@@ -25,7 +25,7 @@ from sim.lab.store import digest, plain
 from sim.merge import METHODS
 from sim.reuse.language import jobs as language
 from sim.reuse.language.library import LibraryPart
-from sim.sweep import main_job, page, report, table
+from sim.sweep import main_job, report, table
 from sim.sweep.compare import compare
 from sim.sweep.run import require_whole, run
 from sim.sweep.verdict import verdict
@@ -129,16 +129,13 @@ def _main_job(args: Sweep, command: str) -> None:
     config = {"profile": args.profile, "seeds": args.seeds, "rank": args.rank, "world": args.world}
     identity = digest([config, plain([part.config for part in parts])], 8)
     folder = args.out or Path("runs") / f"sweep-{args.profile}-{identity}"
-
-    def seeds(part):
-        return main_job.seeds(part, args.profile, args.seeds)
-
+    counts = [main_job.seeds(part, args.profile, args.seeds) for part in parts]
     with _context(args) as context:
-        outcome = run(main_job.NAME, parts, seeds, config, folder, command, context)
+        outcome = run(main_job.NAME, parts, counts, config, folder, command, context)
     if not outcome.summary.empty:
         picture = report.picture(outcome.summary)
         style.save(picture, folder / "sweep")
-        written = page.write(
+        written = report.write(
             outcome.summary, outcome.guesses, folder, {"Prediction and measurement": picture}
         )
         print(table.printed(outcome.summary))
@@ -162,8 +159,8 @@ def _experiments(args: Sweep, command: str) -> None:
 
         for index, name in enumerate(args.names):
             config = {"experiment": name, "profile": args.profile, "seeds": counts[name]}
-            seeds = functools.partial(_same, counts[name])
-            arguments = name, parts[name], seeds, config, parent / name, command, context
+            each = [counts[name]] * len(parts[name])
+            arguments = name, parts[name], each, config, parent / name, command, context
             outcome = run(*arguments, functools.partial(precompile, args.names[index + 1 :]))
             outcomes.append(outcome)
             most = outcome.summary["seeds"].max() if len(outcome.summary) else 0
@@ -176,14 +173,9 @@ def _experiments(args: Sweep, command: str) -> None:
         if not outcome.summary.empty:
             own = [item for item in drawn if name in item.experiments]
             figures = {item.claim: item.draw(pd.read_csv(parent / f"{item.name}.csv")) for item in own}
-            print(f"\nread {page.write(outcome.summary, outcome.guesses, outcome.folder, figures)}")
+            print(f"\nread {report.write(outcome.summary, outcome.guesses, outcome.folder, figures)}")
             print("\n".join(verdict(outcome.summary, outcome.guesses)))
     require_whole(outcomes)
-
-
-def _same(count: int, part: object) -> int:
-    """How many seeds a part of an experiment runs: as many as the others."""
-    return count
 
 
 def _on_base(args: Sweep, parts: Sequence[Part]) -> list[Part]:

@@ -44,7 +44,7 @@ def columns(parts: Sequence[Part]) -> tuple[str, ...]:
 def run(
     name: str,
     parts: Sequence[Part],
-    seeds: Callable[[Part], int],
+    seeds: Sequence[int],
     config: dict,
     folder: Path,
     command: str,
@@ -55,25 +55,24 @@ def run(
 
     Args:
         name: of the experiment, a column of the results and the beginning of every unit.
-        seeds: how many seeds a part runs.
+        seeds: how many each part runs.
         config: what identifies the run besides its parts. Another one is refused in the same folder.
         folder, command: see ``Store``.
         context: who computes.
         precompile_next: begins to compile what comes after the last part, while that part runs.
     """
-    identity = config | {"parts": [part.config for part in parts], "cells": [_cells(part) for part in parts]}
+    cells = [getattr(part, "cells", ()) for part in parts]
+    identity = config | {"parts": [part.config for part in parts], "cells": cells}
     device = "{} x {}".format(*context.devices)
     with Store(folder, identity, columns(parts), command, device) as store:
-
-        def precompile(part: Part) -> None:
-            part.precompile(context, name, seeds(part), store.done)
-
-        precompile(parts[0])
-        coming = [*(functools.partial(precompile, part) for part in parts[1:]), precompile_next]
-        for index, part in enumerate(parts):
-            coming[index]()
+        work_of = list(zip(parts, seeds, strict=True))
+        own = [functools.partial(part.precompile, context, name, n, store.done) for part, n in work_of]
+        coming = [*own, precompile_next]
+        coming[0]()
+        for index, (part, count) in enumerate(work_of):
+            coming[index + 1]()
             place = f" {index + 1}/{len(parts)}" if len(parts) > 1 else ""
-            for label, total, work in part.stages(context, name, seeds(part), store.done):
+            for label, total, work in part.stages(context, name, count, store.done):
                 with tqdm(total=total, desc=f"{name}{place}: {label}", unit="unit", disable=not total) as bar:
                     for step, (finished, advance) in enumerate(work):
                         if finished:
@@ -139,10 +138,6 @@ def counts(rows: pd.DataFrame) -> pd.DataFrame:
     right = (shares["measured"].astype(float) * shares["trials"].astype(float)).round()
     shares = shares.assign(right=right)[[*keys[1:], "seed", "right", "trials"]]
     return shares.astype({"right": int, "trials": int})
-
-
-def _cells(part: Part) -> object:
-    return getattr(part, "cells", ())
 
 
 def guesses(rows: pd.DataFrame) -> pd.DataFrame:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from sim.experiments.common.cells import pooled
 from sim.experiments.common.claim import METHODS, NOTHING
+from sim.lab import report
 from sim.sweep.table import agreement, measurements
 from sim.worlds import WORLDS
 
@@ -101,4 +102,4 @@ def _of_world(rows: pd.DataFrame) -> str:
 
 
 def _number(row) -> str:
-    return f"{row['measured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
+    return report.cell(row["measured"], row["low"], row["high"])

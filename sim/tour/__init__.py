@@ -5,7 +5,6 @@ call them, and say what to look at.
 """
 
 from sim.tour.curves import Curve, curves, tabulate
-from sim.tour.sliders import slide
-from sim.tour.start import start
+from sim.tour.sliders import slide, start
 
 __all__ = ["Curve", "curves", "slide", "start", "tabulate"]

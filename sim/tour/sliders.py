@@ -1,13 +1,27 @@
-"""Sliders that teach: a picture drawn anew as they move, and drawn once where nothing can move."""
+"""What every notebook begins with, and sliders that teach: a picture drawn anew as they move."""
 
 import base64
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from sim.lab import figure, style
+
 Span = tuple[float, float, float, float]
 """(smallest, largest, step, start) of a slider; whole numbers give a slider of whole numbers."""
+
+
+def start() -> Path:
+    """House style, sharp pictures; returns the folder of the committed tables (``figure.committed``)."""
+    from IPython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    if shell := get_ipython():
+        select_figure_formats(shell, {"retina"})
+    style.use()
+    return figure.committed()
 
 
 def slide(draw: Callable[..., Figure], **spans: Span) -> None:

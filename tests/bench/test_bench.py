@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sim.bench import BENCHMARKS, diagnose, language, merge, scale, store, strong, sweep, ties, train
+from sim.bench import BENCHMARKS, diagnose, language, merge, scale, sweep, ties, train
+from sim.bench.clock import random_adapters
 from theory.lowrank import LowRank
 
 
@@ -36,27 +37,12 @@ def test_the_floor_counts_every_factor_once():
 
 
 def test_error_is_zero_for_the_exact_answer_and_one_for_nothing():
-    adapters = merge.library(20, 1)
+    adapters = random_adapters(20, 20, merge.RANK)
     exact = sum(
         2.0 * u.b.astype(float) @ u.a.astype(float) for u in (a.modules["layers.0"] for a in adapters)
     )
     assert merge.error(adapters, "sum", exact) == 0
     assert merge.error(adapters, "sum", np.zeros((20, 20))) == 1
-
-
-def test_a_chunk_costs_the_store_the_same_however_much_is_there(monkeypatch, tmp_path, command):
-    monkeypatch.setattr(store, "SIZES", (0, 3200))
-    code, _, err = command("sim.bench", "store", "--out", tmp_path)
-    assert code == 0, err
-    rows = pd.read_csv(tmp_path / "store.csv").set_index(["tool", "rows_there"])
-    assert len(rows) == 4 and (rows["chunk"] == 1600).all()
-    assert (rows["seconds"] > 0).all() and (rows["floor_seconds"] > 0).all()
-    written, floor = rows["written"], rows["floor_bytes"].iloc[0]
-    assert written["store", 3200] == pytest.approx(written["store", 0], rel=0.1)
-    assert 0.5 * floor < written["store", 0] < 2 * floor
-    # The median of five chunks finds two others there, and writes itself.
-    assert written["rewritten table", 0] == pytest.approx(3 * floor, rel=0.01)
-    assert written["rewritten table", 3200] == pytest.approx(5 * floor, rel=0.01)
 
 
 def test_ties_against_plain_numpy(monkeypatch, tmp_path, command):
@@ -105,7 +91,7 @@ def test_list_and_unknown_name(tmp_path, command):
 
 def test_peft_agrees_where_it_is_installed():
     pytest.importorskip("peft", reason="needs the extra bench (torch, peft): pip install -e '.[bench]'")
-    adapters = merge.library(40, 2)
+    adapters = random_adapters(40, 40, merge.RANK, 2)
     for method in ("sum", "svd"):
         elapsed, delta = merge.peft_seconds(adapters, method, 1)
         assert elapsed > 0 and merge.error(adapters, method, delta) < 1e-5
@@ -141,20 +127,22 @@ def test_scaling_counts_configurations_and_devices(monkeypatch):
 
     monkeypatch.setattr(scale, "timed", timed)
     monkeypatch.setattr(scale, "counts", lambda: (1, 10))
-    monkeypatch.setattr(scale, "on_devices", lambda devices, count: timed(count) | {"microseconds": 15.0})
+    monkeypatch.setattr(
+        scale, "on_devices", lambda devices, name, count: timed(count) | {"microseconds": 15.0}
+    )
     rows = scale.scale()
     assert calls == [("all", 1), ("all", 10), ("all", 10)]
     assert rows["devices"].tolist() == [2, 2, 1] and rows["ratio_to_ours"].tolist() == [10.0, 1.0, 1.5]
 
 
 def test_strong_scaling_is_against_one_device(monkeypatch):
-    def on_devices(devices, function, arguments):
-        return {"seconds": {1: 8.0, 2: 5.0}[devices], "process": 9.0}
+    def on_devices(devices, function, *arguments):
+        return {"seconds": {1: 8.0, 2: 5.0}[devices]}
 
-    monkeypatch.setattr(strong, "on_devices", on_devices)
-    monkeypatch.setattr(strong, "device_counts", lambda: [1, 2])
-    rows = strong.strong()
-    assert rows["devices"].tolist() == [1, 2] * len(strong.cases())
+    monkeypatch.setattr(scale, "on_devices", on_devices)
+    monkeypatch.setattr(scale, "device_counts", lambda: [1, 2])
+    rows = scale.strong()
+    assert rows["devices"].tolist() == [1, 2] * len(scale.cases())
     assert rows["speedup"].tolist()[:2] == [1.0, 1.6] and rows["efficiency"].tolist()[:2] == [1.0, 0.8]
 
 

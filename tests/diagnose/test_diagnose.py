@@ -12,9 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from sim.diagnose import diagnose
 from sim.diagnose.measure import shared_cores
+from sim.diagnose.page import as_json
 from sim.diagnose.tables import module_table
 from sim.diagnose.verdict import verdict
-from sim.diagnose.write import as_json
 from sim.lab.report import natural
 from sim.merge import Adapter, read_adapter, write_adapter
 from theory import interference

@@ -9,10 +9,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from sim.diagnose import diagnose
-from sim.diagnose.base.fold import folded, intruders, rounding_loss
+from sim.diagnose.fold import folded, intruders, rounding_loss
 from sim.diagnose.marks import alarms, marks, next_command
+from sim.diagnose.page import begun, write
 from sim.diagnose.verdict import verdict
-from sim.diagnose.write import begun, write
 from sim.hf.prompts import groups, read_prompts
 from sim.merge import Adapter
 from theory.lowrank import LowRank, dense

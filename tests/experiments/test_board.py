@@ -68,7 +68,7 @@ def test_every_way_is_asked_of_a_language_model(tiny_llama, tmp_path, monkeypatc
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (part,) = EXPERIMENTS["board_people"].parts("quick")
     part = dataclasses.replace(part, cells=part.cells[:1]).on(tiny_llama)
-    run("board_people", [part], lambda part: 1, {"experiment": "board_people"}, tmp_path / "board_people",
+    run("board_people", [part], [1], {"experiment": "board_people"}, tmp_path / "board_people",
         "a test", THIS_PROCESS)  # fmt: skip
     counts = pd.read_csv(tmp_path / "board_people" / "counts.csv")
     asked = set(zip(counts["library"], counts["method"], strict=True))

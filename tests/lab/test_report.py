@@ -2,6 +2,7 @@
 
 import re
 
+import jinja2
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,3 +148,13 @@ def test_tables_are_grouped_sorted_and_filtered(page, tmp_path, width):
     ]
     assert seen["none"] == [[], []] and sum(map(len, seen["all"])) == 10
     assert seen["letters"] >= 13 and seen["first"] >= 60
+
+
+def test_a_markdown_template_has_lines_that_go_on_and_nothing_undefined(tmp_path):
+    path = tmp_path / "page.md"
+    path.write_text("# {{ title }}\n\n* one\n  and more\n{% if rows %}\n{{ rows }}\n{% endif %}\nend\n")
+    page = report.markdown(path, title="<A>", rows=["| a |", "  b"])
+    assert page == "# <A>\n\n* one and more\n| a |\n  b\nend\n"
+    assert report.markdown(path, title="A", rows=[]) == "# A\n\n* one and more\nend\n"
+    with pytest.raises(jinja2.UndefinedError, match="rows"):
+        report.markdown(path, title="A")

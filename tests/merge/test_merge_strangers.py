@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 from sim.merge import read_adapter
 from sim.merge.peft import patterns
 from sim.merge.peft.config import CONFIG
+from sim.merge.peft.contents import DEEPEST, parse_json
 from sim.merge.peft.files import WEIGHTS
-from sim.merge.peft.jsontext import DEEPEST, parse_json
 from sim.merge.peft.keys import PREFIX, is_vocabulary, parsed
 
 FIRST, SECOND = (DATA / "plain" / name for name in ("first", "second"))

@@ -64,7 +64,7 @@ def bars(monkeypatch):
 
 def go(folder, count):
     # The seeds are no part of what identifies this run, so that it can be taken further.
-    runner.run("toy", [Part()], lambda part: count, {"experiment": "toy"}, folder, "toy", THIS_PROCESS)
+    runner.run("toy", [Part()], [count], {"experiment": "toy"}, folder, "toy", THIS_PROCESS)
 
 
 def test_resumed_units_are_counted_and_do_not_make_the_rest_look_fast(tmp_path, bars):
@@ -79,7 +79,7 @@ def test_resumed_units_are_counted_and_do_not_make_the_rest_look_fast(tmp_path, 
 def test_the_next_part_is_precompiled_before_a_part_works(tmp_path):
     events.clear()
     parts = [Part("first"), Part("second"), Part("third")]
-    arguments = "toy", parts, lambda part: 1, {"experiment": "toy"}, tmp_path, "toy", THIS_PROCESS
+    arguments = "toy", parts, [1, 1, 1], {"experiment": "toy"}, tmp_path, "toy", THIS_PROCESS
     runner.run(*arguments, precompile_next=lambda: events.append("precompile what is next"))
     assert events == [
         *("precompile first", "precompile second", "stages of first", "work of first"),

@@ -8,7 +8,6 @@ from browser import needs_browser, run_script
 
 from sim.experiments.common.claim import NOTHING
 from sim.lab import intervals
-from sim.sweep import page as page_of_a_run
 from sim.sweep import report, table
 from sim.sweep.verdict import verdict
 
@@ -181,7 +180,7 @@ def test_a_run_of_the_one_layer_model_has_a_verdict_too():
 def page(tmp_path):
     manifest = {"command": "python -m sim.sweep", "failed": {"main/real/seed000": "NaN <here>"}}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    return page_of_a_run.write(
+    return report.write(
         SUMMARY,
         GUESSES,
         tmp_path,
@@ -220,10 +219,10 @@ def test_a_browser_shows_the_page(page, tmp_path):
 def test_settings_stand_in_the_order_of_their_numbers():
     labels = ["rank16", "rank2", "rank2", "mlp", "a/4/rank8", "a/16/rank1"]
     keys = pd.MultiIndex.from_arrays([labels, list("fedcba")], names=["label", "model"])
-    ordered = page_of_a_run._in_order(pd.DataFrame({"x": range(6)}, index=keys))
+    ordered = report._in_order(pd.DataFrame({"x": range(6)}, index=keys))
     assert list(ordered.index.get_level_values("model")) == ["b", "a", "c", "e", "d", "f"]
 
 
 def test_a_page_opens_with_what_the_run_has_something_on():
     lines = ["Predicted: a.", "At once: b.", "Step by step: not asked in this run."]
-    assert page_of_a_run.opening(lines) == ["At once: b.", "Predicted: a.", lines[2]]
+    assert report.opening(lines) == ["At once: b.", "Predicted: a.", lines[2]]

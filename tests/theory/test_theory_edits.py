@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sim.twins import edits as twin
 from theory import edits
-from theory.lowrank import LowRank, apply, dense
+from theory.lowrank import LowRank, apply, cast, dense
 from theory.model import gaussian
 
 EXACT = 1e-10
@@ -175,3 +175,12 @@ def test_starved_adapter_refuses_more_rank_than_facts(key):
     keys, residual = _facts(0, 4, 9, 5)
     with pytest.raises(ValueError, match="start has rank 5 for 4 facts; use exact_adapter"):
         edits.starved_adapter(edits.exact_adapter(keys, residual), gaussian(key, (5, 4)))
+
+
+def test_factors_are_cast_where_they_are():
+    update = LowRank(np.full((3, 1), 1 / 3, np.float32), np.full((1, 2), 0.1), 2.0)
+    narrow, wide = cast(update, np.float32), cast(update, jnp.float64)
+    assert isinstance(narrow.a, np.ndarray) and narrow.a.dtype == narrow.b.dtype == np.float32
+    assert wide.b.dtype == np.float64 and wide.scale == narrow.scale == 2.0
+    np.testing.assert_array_equal(wide.b, np.float64(np.float32(1 / 3)))
+    np.testing.assert_array_equal(narrow.a, np.float32(0.1))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sim.merge import merge
-from sim.merge.methods.core import in_core
+from sim.merge.methods.core import cores
 from sim.twins import merges as twin
 from theory import coverage, merges
 from theory.lowrank import LowRank, dense
@@ -174,6 +174,16 @@ SAME = (
     *("average", "sum", "svd", "tsv_merge", "iso_c", "iso_cts", "wudi", "svc"),
     *("slerp", "multislerp", "karcher", "model_stock"),
 )
+
+
+def in_core(name, updates, **options):
+    """Any data-free merge of the coordinates in the shared basis, put back: U M V^T."""
+    u, stack, vt, _, _ = cores(updates)
+    eye = jnp.eye(stack.shape[-1], dtype=stack.dtype)
+    merged = merge(name, [LowRank(core, eye) for core in stack], **options)
+    if isinstance(merged, LowRank):
+        return LowRank(u @ merged.b, merged.a @ vt, merged.scale)
+    return LowRank(u @ merged, vt, 1.0)
 
 
 @pytest.mark.parametrize("name", SAME)

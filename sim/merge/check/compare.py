@@ -14,7 +14,7 @@ from sim.merge.check.parts import Parts, read_parts
 from sim.merge.entry import merge_folders
 from sim.merge.peft.config import CONFIG
 from sim.merge.peft.rounding import MOST, round_factors, share
-from theory.lowrank import LowRank, inner
+from theory.lowrank import LowRank, cast, inner
 
 SLACK = 1e-4
 """Share of a change up to which a difference is that of the order in which numbers were added."""
@@ -152,18 +152,11 @@ def check_merge(
 def _row(name: str, part: str, start: np.ndarray, exact: np.ndarray, merged: np.ndarray) -> Row:
     start, wide = start.astype(np.float64), exact.astype(np.float64)
     change, off = wide - start, merged.astype(np.float64) - wide
-    size = float(np.linalg.norm(change))
-    if not size:
-        scale = float(np.linalg.norm(wide)) or 1.0
-        rounded = wide.astype(merged.dtype).astype(np.float64) - wide
-        return Row(name, part, _size(off) / scale, np.nan, _size(rounded) / scale)
     rounded = wide.astype(merged.dtype).astype(np.float64) - wide
-    factor = 1 + float(np.sum(off * change)) / size**2
-    return Row(name, part, _size(off) / size, factor, _size(rounded) / size)
-
-
-def _size(values: np.ndarray) -> float:
-    return float(np.linalg.norm(values))
+    size = float(np.linalg.norm(change))
+    factor = 1 + float(np.sum(off * change)) / size**2 if size else np.nan
+    scale = size or float(np.linalg.norm(wide)) or 1.0
+    return Row(name, part, float(np.linalg.norm(off)) / scale, factor, float(np.linalg.norm(rounded)) / scale)
 
 
 def _adapter_rows(exact: Parts, candidate: Parts) -> Iterator[Row]:
@@ -182,7 +175,7 @@ def _adapter_rows(exact: Parts, candidate: Parts) -> Iterator[Row]:
 
 def _update_row(name: str, exact: LowRank | None, candidate: LowRank | None, dtype: str) -> Row:
     """``Row`` of two updates in factors, at least one of which is there: nothing is formed densely."""
-    one, other = (None if side is None else _wide(side) for side in (exact, candidate))
+    one, other = (None if side is None else cast(side, np.float64) for side in (exact, candidate))
     if one is None or not (square := float(inner(one, one))):
         return Row(name, "update", np.inf if other is not None and inner(other, other) else 0.0, np.nan, 0.0)
     if other is None:
@@ -191,10 +184,6 @@ def _update_row(name: str, exact: LowRank | None, candidate: LowRank | None, dty
     error = np.sqrt(max(own + square - 2 * product, 0.0) / square)
     rounding = round_factors(exact, dtype)[2]
     return Row(name, "update", float(error), product / square, rounding, other.a.shape[0])
-
-
-def _wide(update: LowRank) -> LowRank:
-    return LowRank(update.b.astype(np.float64), update.a.astype(np.float64), float(update.scale))
 
 
 def _cause(row: Row) -> str:

@@ -12,13 +12,12 @@ import numpy as np
 from sim.merge.check.parts import Parts
 from sim.merge.check.shards import read_tensor, shards, spelled
 from sim.merge.peft.keys import is_vocabulary
-from theory.lowrank import LowRank, dense
+from theory.lowrank import LowRank, cast, dense
 
 
 def fold(weight: np.ndarray, update: LowRank, magnitude: np.ndarray | None, transposed: bool) -> np.ndarray:
     """W' of one module. Raises ValueError for a base of another shape."""
-    wide = LowRank(update.b.astype(np.float64), update.a.astype(np.float64), float(update.scale))
-    delta = np.asarray(dense(wide))
+    delta = np.asarray(dense(cast(update, np.float64)))
     matrix = weight.astype(np.float64).T if transposed else weight.astype(np.float64)
     if delta.shape != matrix.shape:
         raise ValueError(f"it is {matrix.shape} (out, in) there, the adapter has {delta.shape}")

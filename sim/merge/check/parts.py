@@ -65,16 +65,12 @@ def read_parts(path: Path) -> Parts:
             wholes[re.sub(r"\.(original_module|modules_to_save\.[^.]+)\.", ".", name)] = tensor
     plain = {key: value for key, value in config.items() if key not in MORE}
     adapter = adapter_of(path, plain, factors)
-    shifts = {name: _wide(bias) * adapter.modules[name].scale for name, bias in biases.items()}
+    shifts = {name: bias.astype(np.float64) * adapter.modules[name].scale for name, bias in biases.items()}
     return Parts(
         adapter.modules,
-        {name: _wide(vector).ravel() for name, vector in magnitudes.items()},
+        {name: vector.astype(np.float64).ravel() for name, vector in magnitudes.items()},
         shifts,
         wholes,
         adapter.dtype,
         bool(config.get("fan_in_fan_out")),
     )
-
-
-def _wide(tensor: np.ndarray) -> np.ndarray:
-    return tensor.astype(np.float64)

@@ -3,18 +3,16 @@
 Every update is M_i = U^T Delta W_i V in orthonormal bases U, V of what all columns and all rows span, and
 sum_i w_i Delta W_i = U (sum_i w_i M_i) V^T: nothing is lost. A merge that commutes with rotations (every
 linear, spherical and spectral one here) is therefore the same merge in these coordinates, only cheaper;
-``in_core`` of a test shows it. What changes are the merges by entries, which see another basis.
+a test shows it. What changes are the merges by entries, which see another basis.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sim.merge.elementwise import check_density, threshold_of
 from sim.merge.methods.sign import elected_mean, trimmed
-from sim.merge.module import merge
 from sim.merge.registry import method
 from theory.lowrank import LowRank, directions, supported
 
@@ -43,19 +41,6 @@ def _basis(columns: Float[Array, "n k"], eps: float | None) -> tuple[Float[Array
     p, s, _ = jnp.linalg.svd(r, full_matrices=False)
     alive = supported(s, eps=eps)
     return jnp.where(alive[None, :], q @ p, 0), alive
-
-
-def in_core(name: str, updates: Sequence[LowRank], weights: Any = None, **options: Any) -> LowRank:
-    """Any registered data-free merge, of the coordinates in the shared basis, put back: U M V^T.
-
-    Raises: what ``merge`` raises.
-    """
-    u, stack, vt, _, _ = cores(updates)
-    eye = jnp.eye(stack.shape[-1], dtype=stack.dtype)
-    merged = merge(name, [LowRank(core, eye) for core in stack], weights, **options)
-    if isinstance(merged, LowRank):
-        return LowRank(u @ merged.b, merged.a @ vt, merged.scale)
-    return LowRank(u @ merged, vt, 1.0)
 
 
 def _voted(

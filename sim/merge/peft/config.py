@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sim.merge.peft.contents import BEGINNING, identify
-from sim.merge.peft.jsontext import parse_json
+from sim.merge.peft.contents import BEGINNING, identify, parse_json
 from sim.merge.peft.keys import FOLD
 
 CONFIG = "adapter_config.json"

@@ -17,11 +17,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from sim.merge.peft.config import CONFIG, CONVERTIBLE, LORA, read_config, refuse_more_than_low_rank
+from sim.merge.peft.contents import read_tensors
 from sim.merge.peft.experts import experts
 from sim.merge.peft.images import FORMATS, alphas, factors_of, linear, update_of
 from sim.merge.peft.keys import foreign, parsed
 from sim.merge.peft.scales import ranks_and_scales
-from sim.merge.peft.tensors import read_tensors
 from sim.merge.sources.hub import local
 from theory.lowrank import LowRank
 

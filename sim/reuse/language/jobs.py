@@ -13,6 +13,7 @@ from sim.lab import parallel
 from sim.lab.parallel import RunContext
 from sim.lab.store import Failure
 from sim.model.llama_adapters import Questions
+from sim.reuse import jobs
 from sim.reuse.bases import Work
 from sim.reuse.config import Cell
 from sim.reuse.language import ask, base, training
@@ -22,7 +23,7 @@ from sim.reuse.language.cell import run as ask_cell
 from sim.reuse.language.config import LanguageConfig
 from sim.reuse.language.training import CONTEXT, FACTS, TRACES, Task, Trained
 from sim.reuse.rows import rows_of
-from sim.worlds import build, kind_of
+from sim.worlds import build
 from sim.worlds.text import Text, TextWorld
 
 GROUPS = {"facts": FACTS, "traces": TRACES, "context": CONTEXT}
@@ -33,21 +34,11 @@ ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Part:
-    """Cells that share one configuration (``sim.experiments.registry.Part``).
-
-    cells:  (label, setting, ()) of each; every seed runs all of them.
-    folder: of the base, None until one is given (``on``).
-    """
+class Part(jobs.Part):
+    """Cells on a language model. folder: of the base, None until one is given (``on``)."""
 
     config: LanguageConfig
-    cells: tuple[tuple[str, Any, tuple], ...]
     folder: Path | None = None
-
-    @property
-    def setting(self) -> type:
-        """The Setting whose fields are columns of the results."""
-        return kind_of(self.config.world).setting
 
     def on(self, folder: Path | None) -> "Part":
         """The same part on a base, by default the one that ``python -m sim.lm fetch`` wrote.
@@ -70,14 +61,8 @@ class Part:
         """(label, number of units, work) of the one stage: adapters are trained, and cells asked, in turn."""
         if type(context) is not RunContext:
             raise ValueError("a language model is run by this process: leave out --cluster")
-        pairs = [(seed, cell) for seed in self.seeds(count) for cell in self.cells]
-        whole = [Cell(experiment, label, setting, seed) for seed, (label, setting, _) in pairs]
-        todo = [cell for cell in whole if cell.unit not in done]
+        whole, todo = self.whole(experiment, count), self._todo(experiment, count, done)
         yield f"adapters on {self.config.base.split()[0]}", len(whole), self._work(whole, todo)
-
-    def seeds(self, count: int) -> Sequence[int]:
-        """The seeds of every cell."""
-        return range(count)
 
     def precompile(self, context: RunContext, experiment: str, count: int, done: set[str]) -> None:
         """Nothing: ``stages`` compiles merges while it trains."""

@@ -17,8 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from sim.hf._base import quiet
 from sim.hf._llama import write_tokenizer
-from sim.hf.llama import word
 from sim.hf.prompts import UNTOUCHED
+from sim.hf.weights import word
 
 VOCAB, FACTS = 48, 12
 SHAPE = {

@@ -1,1 +1,0 @@
-"""What the base model adds to a diagnosis."""
