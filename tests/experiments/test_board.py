@@ -8,6 +8,7 @@ import pytest
 
 from sim.experiments import EXPERIMENTS, board
 from sim.experiments.board import PLACES, WAYS
+from sim.lab import intervals
 from sim.lab.figure import Source
 from sim.lab.parallel import THIS_PROCESS
 from sim.sweep.run import run
@@ -46,13 +47,14 @@ def test_a_gain_is_paired_with_the_best_reference(source):
     ]
     gain = table[table["panel"] == "gain"].iloc[0]
     assert gain["reference"] == "random adapters" and gain["seeds"] == 3
-    values = np.array([0.25, 0.5, 0.5])  # seed by seed, less those of the random adapters
-    half = 4.302653 * values.std(ddof=1) / 3**0.5
-    np.testing.assert_allclose(
-        [gain["measured"], gain["low"], gain["high"]],
-        [values.mean(), values.mean() - half, values.mean() + half],
-        rtol=1e-5,
-    )
+    own, other = np.array(SHARES["parts", "sum"]), np.array(SHARES["random", "sum"])
+    first, second = (intervals.proportion(shares * 4, [4] * 3) for shares in (own, other))
+    r = np.corrcoef(own, other)[0, 1]
+    below, above = first[0] - first[1], second[2] - second[0]
+    low = (first[0] - second[0]) - (below**2 + above**2 - 2 * r * below * above) ** 0.5
+    np.testing.assert_allclose([gain["measured"], gain["low"]], [0.75 - 1 / 3, low], rtol=1e-6)
+    questions = table[table["panel"] == "questions"].iloc[0]
+    np.testing.assert_allclose(questions[["measured", "low", "high"]].astype(float), first)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Margins of merges against sums over facts by hand, and the first steps of training."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,8 +57,13 @@ def test_early_adapters_are_the_first_steps_of_the_training_that_ends(key):
     assert recipe.finetuning.steps == margins.EARLY == 5
     whole, early = (
         library.make(each, "lora", params, world.data["hop1"], data, jnp.int32(0))
-        for each in (dataclasses.replace(config.recipe), recipe)
+        for each in (config.recipe, recipe)
     )
     assert early.steps == 5 < whole.steps
+    rates = [
+        [float(schedule.rate_at(jnp.int32(step), jnp.int32(schedule.steps))) for step in range(5)]
+        for schedule in (recipe.finetuning, config.finetuning)
+    ]
+    assert rates[0] == rates[1]
     np.testing.assert_allclose(early.losses, whole.losses[:5], rtol=1e-4)
     assert np.abs(early.factors["0.up"][0]).max() > 0
