@@ -15,11 +15,12 @@ from typing import Any
 
 import pandas as pd
 
-from sim.experiments.common import named
+from sim.experiments.common import paired
 from sim.experiments.common.claim import NOTHING, PAIRED
 from sim.experiments.registry import experiment
-from sim.lab import intervals, paired, style
+from sim.lab import intervals, style
 from sim.lab.figure import Source, figure
+from sim.merge.looks import spelled
 from sim.reuse.config import LOGITS, of_world
 from sim.reuse.jobs import Part, plain
 from sim.reuse.language import jobs as language
@@ -58,6 +59,11 @@ class Way:
         """Whether it needs nothing but the adapters."""
         return self.needs == "nothing"
 
+    @property
+    def label(self) -> str:
+        """Its name in words."""
+        return spelled(self.method)
+
 
 WAYS = (
     *(Way(name, "nothing", "nothing", "1") for name in ("sum", "average", "ties", "svd")),
@@ -76,14 +82,14 @@ WORLDS: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
 }
 """World -> its configuration, its base setting, its parts."""
 
-ENTITIES = ("real", "fake")
-"""Names in the language model's questions."""
+ENTITIES = {"real": "real", "fake": "made-up"}
+"""Names in the language model's questions: setting -> word."""
 
 PLACES = (
     *(Place(name.replace("_", "-"), "board", name, parts) for name, (_, _, parts) in WORLDS.items()),
     *(
-        Place(f"language model, {entities} names", "board_people", f"{entities}/shared", people.PARTS)
-        for entities in ENTITIES
+        Place(f"language model, {words} names", "board_people", f"{entities}/shared", people.PARTS)
+        for entities, words in ENTITIES.items()
     ),
 )
 
@@ -214,7 +220,7 @@ def board_of_ways(rows: pd.DataFrame):
     panels[0].set_xlabel("questions answered")
     panels[1].set_xlabel("gain over the reference")
     style.reference(panels[1], NOTHING, "margin", across=True)
-    style.rows(panels, [label for _, _, label in named(*((way.library, way.method) for way in ways))])
+    style.rows(panels, [way.label for way in ways])
     for axes, title in zip(panels, ("step by step", "gain"), strict=True):
         axes.set_title(title, loc="left")
     style.key(picture, panels)

@@ -9,10 +9,14 @@ from sim.experiments.board import BETTER, FIXED, NO_BETTER, OPEN, PLACES, WAYS, 
 from sim.experiments.common.claim import NOTHING
 from sim.figures import captions
 from sim.lab.figure import Source, command_of
-from sim.merge.looks import spelled
+from sim.reuse.margins import EARLY, PREDICTORS
+from sim.worlds import JOINT
 
 TIMES = Path("bench") / "reuse.csv"
 """Table of ``python -m sim.bench reuse``, in the folder of figures."""
+
+
+LABELS = {way.method: way.label for way in WAYS}
 
 
 def page(source: Source, folder: Path) -> str:
@@ -40,6 +44,8 @@ def page(source: Source, folder: Path) -> str:
     ]
     for name in dict.fromkeys(table["place"]) if len(table) else ():
         lines += ["", f"## {name[0].upper()}{name[1:]}", "", *_place(table[table["place"] == name])]
+    if "board" not in missing:
+        lines += ["", "## What the base and the first steps foretell", "", *_foretold(source)]
     lines += ["", "## Runs", ""]
     for run in runs:
         if run in missing:
@@ -69,11 +75,11 @@ def _best(gains: pd.DataFrame) -> str:
     free = gains[gains.index.isin([way.method for way in WAYS if way.data_free])]
     better = free[[verdict(row) == BETTER for row in free.itertuples()]]
     names = better.sort_values("measured", ascending=False).index
-    return ", ".join(spelled(name) for name in names) or "none"
+    return ", ".join(LABELS[name] for name in names) or "none"
 
 
 def _name(way: board.Way) -> str:
-    return spelled(way.method) + ("" if way.data_free else " (needs data)")
+    return way.label + ("" if way.data_free else " (needs data)")
 
 
 def _gain(row: pd.Series) -> str:
@@ -113,4 +119,28 @@ def _place(table: pd.DataFrame) -> list[str]:
         gain = rows.loc["gain"]
         reference = f"{gain['reference']}"
         lines.append(f"| {' | '.join([_name(way), *cells, _gain(gain), reference])} |")
+    return lines
+
+
+def _foretold(source: Source) -> list[str]:
+    """The metrics of ``sim.reuse.margins``, measured beside their predictions, a row a world and merge."""
+    rows = source.summary("board")
+    steps = rows[(rows["metric"] == "training_steps") & (rows["method"] != JOINT)]["measured"]
+    lines = [
+        "*Knowledge*: correlation over facts of the base's lead of the right answer with the merge's; the "
+        "law is section 12's, without interactions. *Retention*: taught facts that the merge keeps; foretold "
+        f"from the first {EARLY} steps of training, of {steps.min():.0f} to {steps.max():.0f} in the mean of "
+        "an adapter. Both metrics are ours.",
+        "",
+        "| World | Merge | knowledge | by the law | retention | from the first steps |",
+        "|---" * 6 + "|",
+    ]
+    for world, group in rows[rows["metric"].isin(PREDICTORS)].groupby("label", sort=False):
+        for merge, each in group.groupby("method", sort=False):
+            cells = [world, LABELS[merge]]
+            for metric in PREDICTORS:
+                row = each[each["metric"] == metric].iloc[0]
+                cells += [f"{row['measured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"]
+                cells += [f"{row['predicted']:.2f}"]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from sim.experiments.common.cells import readings
 from sim.experiments.common.claim import PREDICTED, Cell, Claim, Reading, Rule
+from sim.experiments.common.paired import correlation, difference
 from sim.lab.figure import Source
 from sim.lab.intervals import Interval
-from sim.lab.paired import correlation, difference
 
 HOLDS, IN_PART, FAILS, UNDECIDED = "holds", "holds in part", "does not hold", "undecided"
 

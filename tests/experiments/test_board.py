@@ -8,10 +8,13 @@ import pytest
 
 from sim.experiments import EXPERIMENTS, board
 from sim.experiments.board import PLACES, WAYS
+from sim.figures import board_page
 from sim.lab import intervals
-from sim.lab.figure import Source
+from sim.lab.figure import Source, committed
 from sim.lab.parallel import THIS_PROCESS
 from sim.sweep.run import run
+
+RUNS = Source(committed() / "experiments")
 
 SHARES = {
     ("parts", "sum"): (0.5, 0.75, 1.0),
@@ -73,8 +76,26 @@ def test_every_way_is_asked_of_a_language_model(tiny_llama, tmp_path, monkeypatc
     run("board_people", [part], lambda part: 1, {"experiment": "board_people"}, tmp_path / "board_people",
         "a test", THIS_PROCESS)  # fmt: skip
     counts = pd.read_csv(tmp_path / "board_people" / "counts.csv")
-    asked = set(zip(counts["library"], counts["method"], strict=True))
-    assert asked >= {(way.library, way.method) for way in WAYS}
-    assert asked >= {("random", way.method) for way in WAYS if way.data_free}
+    models = set(zip(counts["library"], counts["method"], strict=True))
+    assert models >= {(way.library, way.method) for way in WAYS}
+    assert models >= {("random", way.method) for way in WAYS if way.data_free}
     table = board.collect(Source(tmp_path))
     assert set(table["place"]) == {PLACES[4].name} and set(table["method"]) == {way.method for way in WAYS}
+
+
+def test_the_committed_page_is_written_by_the_script():
+    assert (committed() / "BOARD.md").read_text() == board_page.page(RUNS, committed())
+
+
+def test_the_page_names_the_ways_that_the_rule_finds_better():
+    rows = [
+        {"place": "here", "library": "parts", "method": method, "panel": panel, "reference": "hop1 alone",
+         "measured": value, "low": value - 0.1, "high": value + 0.1, "seeds": 3}
+        for method, value in (("sum", 0.3), ("average", -0.1), ("arrow", 0.4), ("joint", 0.9), ("svd", 0.1))
+        for panel in ("questions", "facts", "untouched", "gain")
+    ]  # fmt: skip
+    lines = board_page._verdicts(pd.DataFrame(rows))
+    assert lines[-2] == "| **best without data** | Arrow, sum |"
+    assert "| average | -0.10 [-0.20, +0.00] (no better) |" in lines
+    assert "| SVD | +0.10 [+0.00, +0.20] (open) |" in lines
+    assert "| joint adapter (needs data) | **+0.90 [+0.80, +1.00]** |" in lines

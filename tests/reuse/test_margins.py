@@ -33,8 +33,8 @@ def test_knowledge_and_retention_are_those_of_the_leads(key, tiny_world, lam):
         return np.stack(each)
 
     base, merged = leads({}), leads(library.linear(parts, (lam, lam)))
-    alone, first = ([leads(adapter) for adapter in each] for each in (parts, early))
-    own = np.stack([alone[0][0], alone[1][1]])
+    single, first = ([leads(adapter) for adapter in each] for each in (parts, early))
+    own = np.stack([single[0][0], single[1][1]])
     growth = [np.mean(1.0 - base[i]) / np.mean(first[i][i] - base[i]) for i in range(2)]
     grown = np.stack([growth[1 - i] * (first[1 - i][i] - base[i]) for i in range(2)])
     foretold = (1 - lam) * base + lam * (1.0 + grown)
