@@ -168,7 +168,6 @@ def fit(
     groups: Mapping[str, Sequences],
     schedule: Schedule,
     key: Array,
-    answers: Logits | None = None,
     optimiser: optax.GradientTransformation | None = None,
 ) -> Fit[Trainable]:
     """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
@@ -182,7 +181,6 @@ def fit(
     Args:
         groups: sequences to learn; a group whose weights are all zero costs nothing and teaches nothing.
         key: randomness of the order of sequences; group g of the schedule uses fold_in(key, g).
-        answers: as ``logits``, of the model whose answers count, if not ``logits`` itself.
         optimiser: of rate 1, if not ``schedule.optimiser()``.
 
     Returns:
@@ -211,7 +209,7 @@ def fit(
         each = {}
         for name, deck in decks.items():
             every = batches.all_of(deck, groups[name].weight)
-            of_value = functools.partial(answers or logits, value)
+            of_value = functools.partial(logits, value)
             each[name] = standing(of_value, groups[name], every, schedule.margin, schedule.tile)
         enough = [(decks[name].count == 0) | (of.enough >= MASTERY) for name, of in each.items()]
         shortfall = jnp.nansum(jnp.stack([of.shortfall for of in each.values()]))
