@@ -16,7 +16,8 @@ from typing import Any
 import pandas as pd
 
 from sim.experiments.common import paired
-from sim.experiments.common.claim import NOTHING, PAIRED
+from sim.experiments.common.cells import Run
+from sim.experiments.common.claim import NOTHING, PAIRED, Cell
 from sim.experiments.registry import experiment
 from sim.lab import intervals, style
 from sim.lab.figure import Source, figure
@@ -92,6 +93,19 @@ PLACES = (
         for entities, words in ENTITIES.items()
     ),
 )
+
+EARLIER = dict(
+    zip(
+        (place.name for place in PLACES),
+        (
+            *(("familiarity", "real/both"), ("math_word", "real/both/prose")),
+            *(("crosslingual", "familiar/both"), ("atlas", "head/both")),
+            *(("people", f"{entities}/shared") for entities in ENTITIES),
+        ),
+        strict=True,
+    )
+)
+"""Place -> (experiment, label) of an earlier run of it, without random adapters and composed logits."""
 
 QUESTION, UNTOUCHED = "cot_answer", "untouched"
 
@@ -181,6 +195,30 @@ def _of_place(place: Place, counts: pd.DataFrame) -> Iterator[dict]:
             row = {"place": place.name, "library": way.library, "method": way.method, "panel": panel}
             measured = dict(zip(("measured", "low", "high"), interval, strict=True))
             yield {**row, "reference": best, "predicted": float("nan"), **measured, "seeds": len(by_seed)}
+
+
+def earlier(source: Source) -> pd.DataFrame:
+    """The rows "gain" of the runs of ``EARLIER``, against the best of the parts alone: they were known when
+    the rule was written."""
+    rows = []
+    for place in PLACES:
+        experiment, label = EARLIER[place.name]
+        if source.missing((experiment,), ("summary",)):
+            continue
+        run = Run(source, experiment)
+        single = {
+            f"{part} alone": run.reading(Cell(experiment, label, part, library="single"))
+            for part in place.parts
+        }
+        best = max(single, key=lambda name: single[name].measured)
+        for way in WAYS:
+            if (label, way.library, way.method, QUESTION) in run.summary.index:
+                of = run.reading(Cell(experiment, label, way.method, library=way.library))
+                pair = [(each.measured, each.low, each.high) for each in (of, single[best])]
+                gain = paired.difference(*pair, paired.correlation(of.by_seed, single[best].by_seed))
+                row = {"place": place.name, "method": way.method, "panel": "gain", "reference": best}
+                rows.append(row | dict(zip(("measured", "low", "high"), gain, strict=True)))
+    return pd.DataFrame(rows)
 
 
 def verdict(row: Any) -> str:

@@ -38,6 +38,12 @@ def page(source: Source, folder: Path) -> str:
         "* Theory: [sections 2 and 12](../theory/README.md).",
         "",
         *_verdicts(table),
+        "## Earlier runs",
+        "",
+        "They were known when the rule was written and show sizes, with the same words for the same bounds. "
+        "The reference is the best adapter alone; no run has composed logits or libraries of random adapters.",
+        "",
+        *_verdicts(board.earlier(source)),
         "## What it costs",
         "",
         *_costs(folder / TIMES),

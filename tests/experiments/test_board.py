@@ -99,3 +99,15 @@ def test_the_page_names_the_ways_that_the_rule_finds_better():
     assert "| average | -0.10 [-0.20, +0.00] (no better) |" in lines
     assert "| SVD | +0.10 [+0.00, +0.20] (open) |" in lines
     assert "| joint adapter (needs data) | **+0.90 [+0.80, +1.00]** |" in lines
+
+
+def test_earlier_runs_are_held_against_the_best_adapter():
+    rows = pd.read_csv(committed() / "experiments" / "math_word" / "summary.csv.gz")
+    rows = rows[rows["label"].eq("real/both/prose") & rows["metric"].eq("cot_answer")]
+    shares = rows.drop_duplicates(["library", "method"]).set_index(["library", "method"])["measured"]
+    best = max("trade", "craft", key=lambda part: shares["single", part])
+    table = board.earlier(RUNS).set_index(["place", "method"])
+    gain = table.loc["math-word", "sum"]
+    assert gain["reference"] == f"{best} alone" and gain["low"] < gain["measured"] < gain["high"]
+    assert gain["measured"] == pytest.approx(shares["parts", "sum"] - shares["single", best])
+    assert len(table) == 7 * len(PLACES)
