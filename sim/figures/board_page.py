@@ -41,7 +41,7 @@ def page(source: Source, folder: Path) -> str:
         "## Earlier runs",
         "",
         "They were known when the rule was written and show sizes, with the same words for the same bounds. "
-        "The reference is the best adapter alone; no run has composed logits or libraries of random adapters.",
+        "The reference is the best adapter alone; none has composed logits or libraries of random adapters.",
         "",
         *_verdicts(board.earlier(source)),
         "## What it costs",
