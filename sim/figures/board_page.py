@@ -1,5 +1,6 @@
 """figures/BOARD.md: merge, route, compose logits, or retrain? By the rule of ``sim.experiments.board``."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,7 @@ def page(source: Source, folder: Path) -> str:
         "Reference: the best of each adapter alone and of the same method on random adapters of the same "
         f"norms or spectra. A way is *{BETTER}* if the interval lies above {NOTHING}, *{NO_BETTER}* if it "
         f"lies below, else *{OPEN}*.",
-        "* Random adapters have no joint adapter: that row is held against single adapters alone.",
+        "* Ways that need data are held against single adapters; the last row has the largest gain first.",
         "* Theory: [sections 2 and 12](../theory/README.md).",
         "",
         *_verdicts(table),
@@ -106,8 +107,11 @@ def _costs(times: Path) -> list[str]:
         if way.method == "joint":
             measured[0] = "training"
         lines.append(f"| {' | '.join([_name(way), way.needs, way.weights, way.passes, *measured])} |")
-    note = "K adapters. Seconds: one world's questions in the miniature, `python -m sim.bench reuse`."
-    return [*lines, "", note]
+    note = "K adapters. Seconds: one world's questions in the miniature, `python -m sim.bench reuse`"
+    if seconds is not None:
+        machine = json.loads(times.with_suffix(".json").read_text())["machine"]
+        note += f" on {machine['device']}; Arrow's hold its prototypes, an SVD of every matrix"
+    return [*lines, "", f"{note}."]
 
 
 def _place(table: pd.DataFrame) -> list[str]:

@@ -111,3 +111,17 @@ def test_earlier_runs_are_held_against_the_best_adapter():
     assert gain["reference"] == f"{best} alone" and gain["low"] < gain["measured"] < gain["high"]
     assert gain["measured"] == pytest.approx(shares["parts", "sum"] - shares["single", best])
     assert len(table) == 7 * len(PLACES)
+
+
+def test_the_sum_of_logits_is_the_one_way_without_data_that_is_better_everywhere():
+    """What the figure and theory/README.md, section 12, say of the committed runs."""
+    table = board.collect(RUNS)
+    gains = table[table["panel"] == "gain"]
+    words = pd.Series([board.verdict(row) for row in gains.itertuples()], index=gains["method"])
+    everywhere = {way.method for way in WAYS if way.data_free and words[way.method].eq("better").all()}
+    assert everywhere == {"logits_sum"} and len(words["logits_sum"]) == len(PLACES) == 6
+    real = gains["place"].str.startswith("language model") & (gains["library"] == "parts")
+    assert words[real.to_numpy()].eq("better").all() and real.sum() == 2 * 8
+    measured = table.set_index(["panel", "method", "place"])["measured"].sort_index()
+    for panel in ("facts", "questions"):
+        assert (measured[panel, "logits_sum"] > measured[panel, "sum"]).all()
