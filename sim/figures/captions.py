@@ -127,7 +127,8 @@ def page(items: list[Figure], folder: Path, runs: Path) -> str:
         lines += [
             "[CLAIMS.md](CLAIMS.md) sets the claims of the paper against them,",
             "[EXCEPTIONS.md](EXCEPTIONS.md)",
-            "lists what does not hold, [GUIDE.md](GUIDE.md) has ten rules for data sets; `experiments/`",
+            "lists what does not hold, [GUIDE.md](GUIDE.md) has ten rules for data sets,",
+            "[BOARD.md](BOARD.md) compares merges, routers, composed logits and training; `experiments/`",
             "holds the tables of `python -m sim.sweep NAME` that figures of experiments are drawn from.",
             "",
         ]

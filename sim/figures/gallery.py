@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from sim.figures import captions, claims_page, exceptions_page, guide_page
+from sim.figures import board_page, captions, claims_page, exceptions_page, guide_page
 from sim.lab import files, parallel, style
 from sim.lab.figure import FIGURES, TABLES, Figure, Source, command_of, committed
 from sim.lab.seeds import EFFORTS, Effort
 from sim.lab.store import compress_tables, is_unfinished, table_path
 
-PAGES = {"CLAIMS.md": claims_page.page, "GUIDE.md": guide_page.page, "EXCEPTIONS.md": exceptions_page.page}
+PAGES = {
+    "CLAIMS.md": claims_page.page,
+    "GUIDE.md": guide_page.page,
+    "BOARD.md": board_page.page,
+    "EXCEPTIONS.md": exceptions_page.page,
+}
 """Pages of the committed runs: file -> (source of runs, folder of tables) -> text."""
 
 

@@ -70,8 +70,8 @@ def measure(
         model = scaled(params, [*parts, *early], strengths)
         return [lead(completion_logits(decoder, model, one.tokens, one.prompt), one) for one in of]
 
-    alone = jnp.eye(2 * count, dtype=jnp.float32)
-    every = jnp.concatenate([0 * alone[:1], lam * jnp.sum(alone[:count], axis=0)[None], alone])
+    units = jnp.eye(2 * count, dtype=jnp.float32)
+    every = jnp.concatenate([0 * units[:1], lam * jnp.sum(units[:count], axis=0)[None], units])
     base, merged, *each = zip(*jax.vmap(leads)(every), strict=True)
     own, first = [each[i][i] for i in range(count)], each[count:]
     growth = [jnp.mean(margin - base[i]) / jnp.mean(first[i][i] - base[i]) for i in range(count)]

@@ -28,6 +28,7 @@ TEXTS = {
     "theory/README.md": "theory.md",
     "figures/CLAIMS.md": "figures/CLAIMS.md",
     "figures/GUIDE.md": "figures/GUIDE.md",
+    "figures/BOARD.md": "figures/BOARD.md",
     "figures/EXCEPTIONS.md": "figures/EXCEPTIONS.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changes.md",
@@ -44,6 +45,7 @@ NAVIGATION = """\
     * [Claims](figures/CLAIMS.md)
     * [What does not hold](figures/EXCEPTIONS.md)
     * [Ten rules for data](figures/GUIDE.md)
+    * [Merge, route or retrain](figures/BOARD.md)
     * [Gallery](figures/index.md)
 {merges}* [Explorer](explore.md)
 * Notebooks

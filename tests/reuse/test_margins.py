@@ -1,7 +1,5 @@
 """Margins of merges against sums over facts by hand, and the first steps of training."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,8 +33,8 @@ def test_knowledge_and_retention_are_those_of_the_leads(key, tiny_world, lam):
         return np.stack(each)
 
     base, merged = leads({}), leads(library.linear(parts, (lam, lam)))
-    alone, first = ([leads(adapter) for adapter in each] for each in (parts, early))
-    own = np.stack([alone[0][0], alone[1][1]])
+    single, first = ([leads(adapter) for adapter in each] for each in (parts, early))
+    own = np.stack([single[0][0], single[1][1]])
     growth = [np.mean(1.0 - base[i]) / np.mean(first[i][i] - base[i]) for i in range(2)]
     grown = np.stack([growth[1 - i] * (first[1 - i][i] - base[i]) for i in range(2)])
     foretold = (1 - lam) * base + lam * (1.0 + grown)
@@ -59,8 +57,13 @@ def test_early_adapters_are_the_first_steps_of_the_training_that_ends(key):
     assert recipe.finetuning.steps == margins.EARLY == 5
     whole, early = (
         library.make(each, "lora", params, world.data["hop1"], data, jnp.int32(0))
-        for each in (dataclasses.replace(config.recipe), recipe)
+        for each in (config.recipe, recipe)
     )
     assert early.steps == 5 < whole.steps
+    rates = [
+        [float(schedule.rate_at(jnp.int32(step), jnp.int32(schedule.steps))) for step in range(5)]
+        for schedule in (recipe.finetuning, config.finetuning)
+    ]
+    assert rates[0] == rates[1]
     np.testing.assert_allclose(early.losses, whole.losses[:5], rtol=1e-4)
     assert np.abs(early.factors["0.up"][0]).max() > 0
