@@ -1,5 +1,7 @@
 """A base by its id of the hub gives what its folder gives."""
 
+import shutil
+
 import pandas as pd
 import pytest
 from safetensors.numpy import load_file
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("llama")]
 def test_an_id_of_a_base_is_its_folder(tmp_path, command, monkeypatch):
     folder, calls = small.write(tmp_path / "files", "llama"), []
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "base", folder / "whole")
 
     def download(name, wanted):
         calls.append((name, wanted))
@@ -30,7 +33,7 @@ def test_an_id_of_a_base_is_its_folder(tmp_path, command, monkeypatch):
         for module, *words in (
             ("sim.predict", *both, "--base", base, *asks, "--out", f"{out}_predict"),
             ("sim.diagnose", *both, "--base", base, "--out", f"{out}_diagnose"),
-            ("sim.merge", folder / "a", "--check", folder / "base", "--base", base),
+            ("sim.merge", folder / "a", "--check", folder / "whole", "--base", base),
         ):
             code, text, err = command(module, *words)
             assert code == 0, err
