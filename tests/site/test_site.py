@@ -121,6 +121,12 @@ return { shown: pictures.filter(one => one.naturalWidth > 0).length, all: pictur
          zoomable: document.querySelectorAll("article a.glightbox img").length,
          enlarged: document.querySelector(large)?.src === pictures[0].src };
 """
+NARROW = """
+const code = document.querySelector(".jp-InputArea .highlight"), article = document.querySelector("article");
+const cells = [...document.querySelectorAll(".jp-InputArea")];
+return { wide: document.documentElement.scrollWidth - innerWidth, share: code.clientWidth / article.clientWidth,
+         cut: cells.filter(cell => cell.scrollWidth > cell.clientWidth).length };
+"""
 SEARCH = """
 const box = document.querySelector(".md-search__input"), links = ".md-search-result__link";
 box.focus();
@@ -155,6 +161,8 @@ def test_the_site_is_built_and_a_browser_shows_it(tmp_path):
     gallery = run_script(out / "figures" / "index.html", PICTURES, tmp_path)
     assert gallery["shown"] == gallery["all"] == gallery["zoomable"] >= len(FIGURES) - 3
     assert gallery["enlarged"]
+    narrow = run_script(out / "notebooks" / "4_routing.html", NARROW, tmp_path, 480)
+    assert narrow["wide"] <= 0 and narrow["share"] > 0.8 and narrow["cut"] == 0, narrow
     links = run_script(out / "speed.html", SEARCH, tmp_path)  # from disk, of a page with few formulas
     assert any("3_dilution_rank_template.html" in link for link in links), links
     explorer = run_script(out / "explore.html", "return frames[0] !== undefined;", tmp_path)
@@ -163,5 +171,6 @@ def test_the_site_is_built_and_a_browser_shows_it(tmp_path):
     assert 'id="theory.coverage.decides"' in reference
     assert {path.stem[0] for path in (out / "notebooks").glob("*.html")} >= set("123456789")
     for path in pages.numbered():
-        assert f'<a href="{path.name}" download' in (out / "notebooks" / f"{path.stem}.html").read_text()
+        page = (out / "notebooks" / f"{path.stem}.html").read_text()
+        assert f'href="{path.name}">Download this notebook</a>' in page
         assert (out / "notebooks" / path.name).is_file()
