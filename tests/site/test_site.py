@@ -124,7 +124,8 @@ return { shown: pictures.filter(one => one.naturalWidth > 0).length, all: pictur
 NARROW = """
 const code = document.querySelector(".jp-InputArea .highlight"), article = document.querySelector("article");
 const cells = [...document.querySelectorAll(".jp-InputArea")];
-return { wide: document.documentElement.scrollWidth - innerWidth, share: code.clientWidth / article.clientWidth,
+return { wide: document.documentElement.scrollWidth - innerWidth,
+         share: code.clientWidth / article.clientWidth,
          cut: cells.filter(cell => cell.scrollWidth > cell.clientWidth).length };
 """
 SEARCH = """
