@@ -122,7 +122,7 @@ return { shown: pictures.filter(one => one.naturalWidth > 0).length, all: pictur
          enlarged: document.querySelector(large)?.src === pictures[0].src };
 """
 NARROW = """
-const code = document.querySelector(".jp-InputArea .highlight"), article = document.querySelector("article");
+const code = document.querySelector(".jp-InputArea pre"), article = document.querySelector("article");
 const cells = [...document.querySelectorAll(".jp-InputArea")];
 return { wide: document.documentElement.scrollWidth - innerWidth,
          share: code.clientWidth / article.clientWidth,
