@@ -75,7 +75,7 @@ def factors_of(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndar
             raise ValueError(f"holds two {part} of {module}; save one adapter")
         factors[module][part] = tensor
     return {
-        module: parts if {"A", "B"} & parts.keys() else _low_rank(module, parts)
+        module: parts if {"A", "B"} & parts.keys() or parts.keys() == {"alpha"} else _low_rank(module, parts)
         for module, parts in factors.items()
     }
 
