@@ -17,7 +17,7 @@ from tqdm import tqdm
 from sim.forecast import candidates as merges
 from sim.forecast import design
 from sim.forecast.search import MEAN, Objective, require_objective, search
-from sim.hf.base import contents, require_base
+from sim.hf.base import contents
 from sim.hf.extra import releases, with_extra
 from sim.hf.prompts import UNTOUCHED, groups, read_prompts
 from sim.hf.tokens import questions
@@ -122,9 +122,7 @@ def predict_merges(
     if others := [name for name in methods if name not in METHODS]:
         raise unknown(METHODS.what, others[0], METHODS)
     refuse_repeats(adapters)
-    base = local_base(base)
-    require_base(base)
-    library = read_adapters(adapters, rename)
+    base, library = local_base(base), read_adapters(adapters, rename)
     count = len(library)
     notes = [adapter.note for adapter in aligned(library) if adapter.note]
     lines, lams = read_prompts(prompts), merges.grid(count, lams)

@@ -8,7 +8,6 @@ import numpy as np
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from sim.hf.base import require_base
 from sim.hf.extra import with_extra
 from sim.hf.prompts import groups, read_prompts
 from sim.hf.tokens import batch, batches, questions
@@ -50,7 +49,6 @@ def record(
     refuse_repeats(adapters)
     files.check_file(out)
     base = local_base(base)
-    require_base(base)
     library = read_adapters(adapters, rename)
     same = aligned(library)
     names, lines = list(same[0].modules), read_prompts(prompts)

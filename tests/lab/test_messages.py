@@ -47,9 +47,7 @@ MISTAKES = {
     ("sim.figures", "--from", ADAPTERS): f"--from {ADAPTERS} holds no finished run of an experiment: ",
     ("sim.merge", A, "none", "--method", "sum", "--out", "x"): "none is not a folder; give the folder that",
     (*MERGE, "--check", "none"): "none",
-    ("sim.predict", A, "--base", "none", "--prompts", "none"): "none is not the folder of a model: it",
-    ("sim.predict", A, *BASED): f"{A} is not the folder of a model: an adapter's folder: give that of its",
-    ("sim.record", A, *BASED, "--out", "x"): f"{A} is not the folder of a model: an adapter's folder: give",
+    ("sim.predict", A, "--base", "none", "--prompts", "none"): "none: No such file",
     # one folder twice
     ("sim.merge", A, A, "--method", "sum", "--out", "x"): f"{A} and {A} are the same folder: which other one",
     ("sim.diagnose", A, A): f"{A} and {A} are the same folder: which other one",
