@@ -40,7 +40,7 @@ BELOW = {
     "bench": {"lab", "model", "merge", "reuse", "diagnose", "experiments", "worlds"},
     "figures": {"lab", "worlds", "reuse", "laws", "experiments"},
     "tour": {"lab", "twins", "one_layer"},
-    "site": {"lab", "worlds", "explore", "experiments", "figures", "hf"},
+    "site": {"lab", "worlds", "explore", "experiments", "figures", "hf", "plan"},
     "sweep": {"lab", "model", "worlds", "merge", "one_layer", "reuse", "experiments", "figures"},
 }
 """For each room of sim, the rooms it may import from. Any other room may import ``lab`` alone."""

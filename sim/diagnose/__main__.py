@@ -28,7 +28,8 @@ class DiagnoseCommand:
     (tokens, in) tensor for a module, under its name; "<module>@<i>" for adapter i's own training prompts.
     python -m sim.record writes it."""
     base: Path | None = None
-    """Folder of the base model: of four modules, what folding loses in bfloat16, and intruder dimensions."""
+    """Folder of the base model, or its id of the hub: of four modules, what folding loses in bfloat16, and
+    intruder dimensions."""
     rename: tuple[str, ...] = ()
     """Prefixes of module names to replace in the adapters that have them, as OLD=NEW, for example
     model.language_model=model: for adapters that name one model's modules in two layouts."""

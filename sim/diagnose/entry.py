@@ -16,6 +16,7 @@ from sim.diagnose.verdict import verdict
 from sim.lab.entry.result import Result
 from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.peft.contents import read_tensors
+from sim.merge.sources.hub import local_base
 
 
 @dataclass(frozen=True, repr=False)
@@ -59,10 +60,11 @@ def diagnose_folders(
 
     features: as ``python -m sim.record`` writes it, or by ``report.diagnose``'s names. rename: prefixes of
     module names to replace, {old: new}, for adapters in two layouts of one model.
-    base: the folder of the base model, for what folding into it loses.
+    base: the folder of the base model or its id of the hub, for what folding into it loses.
     Raises: ValueError, one line, for anything that cannot be read or does not fit together.
     """
     refuse_repeats(adapters)
     read = read_adapters(adapters, rename)
     tensors = read_tensors(Path(features)) if features else None
-    return Diagnosis(diagnose(read, tensors, Path(base) if base else None))
+    report = diagnose(read, tensors, local_base(base) if base else None)
+    return Diagnosis({**report, "base": str(base)} if base else report)

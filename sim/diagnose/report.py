@@ -46,7 +46,9 @@ def diagnose(
     every module, or features that fit no module.
     """
     if len(adapters) < 2:
-        raise ValueError(f"a diagnosis compares at least two adapters, not {len(adapters)}")
+        raise ValueError(
+            f"give two or more adapters, not {len(adapters)}; python -m sim.diagnose --help has two examples"
+        )
     adapters = aligned(adapters)
     features = dict(features or {})
     _check_features(adapters, features)

@@ -23,6 +23,7 @@ class Explore:
 
 def main(args: Explore) -> None:
     """Write the page and say where it is."""
+    files.check_file(args.out)
     files.write_text(args.out, page())
     print(f"open {args.out} in a browser")
 

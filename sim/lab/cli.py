@@ -1,8 +1,12 @@
 """What every command does alike: parse a typed dataclass, run, and end errors in one clear line."""
 
+import contextlib
 import dataclasses
 import inspect
+import io
+import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -11,8 +15,15 @@ import tyro
 
 from sim.lab.entry import interrupt
 from sim.lab.metavars import legible
+from sim.lab.registry import unknown
 
 Config = TypeVar("Config")
+
+POSITIONAL = frozenset(tyro.conf.Positional[int].__metadata__)
+"""What marks a value that is given without an option."""
+
+RULE = re.compile("[─-]{5,}")
+"""A line between the parts of a box."""
 
 RESUME = "what was finished is kept; run the same command again to go on"
 """What a resumable command says when it is interrupted."""
@@ -31,11 +42,10 @@ def run_command(
     130 interrupted (``sim.lab.entry.interrupt``). Programming errors keep their traceback.
     """
     line = f"interrupted: {interrupted}"
-    if missing := missing_options(config, sys.argv[1:]):
-        line = f"error: give {' and '.join(missing)}; python -m {program} --help has two examples"
-        sys.exit(_say(line, 2))
-    with legible():
-        parsed = tyro.cli(config, prog=f"python -m {program}", description=inspect.getdoc(config))
+    try:
+        parsed = parse(config, sys.argv[1:], program)
+    except ValueError as error:
+        sys.exit(_say(f"error: {error}", 2))
     if watched := interrupt.is_watched():
         interrupt.raise_once(line)
     try:
@@ -56,17 +66,71 @@ def run_command(
         sys.exit(_say(line, interrupt.EXIT))
 
 
+def parse(config: type[Config], words: Sequence[str], program: str) -> Config:
+    """The configuration that the words of a command line give. A help text exits with code 0.
+
+    Raises: ValueError, one line, for options that do not exist or are missing, and for unreadable values.
+    """
+    remedy, flags = f"python -m {program} --help has two examples", options(config)
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        if re.match("--[a-z]", flag) and flag not in flags:
+            raise unknown("option", flag, flags)
+    if missing := missing_options(config, words):
+        raise ValueError(f"give {' and '.join(missing)}; {remedy}")
+    box = io.StringIO()
+    with legible(), contextlib.redirect_stderr(box):
+        try:
+            return tyro.cli(
+                config, args=words, prog=f"python -m {program}", description=inspect.getdoc(config)
+            )
+        except SystemExit as stop:
+            if stop.code != 2:
+                raise
+    raise _fault(boxed(box.getvalue()), remedy)
+
+
+def boxed(text: str) -> str:
+    """What tyro's box of several lines says, from its title to the first rule below it, as one line."""
+    lines = [line.strip("│ ") for line in text.splitlines()[1:]]
+    if lines and RULE.fullmatch(lines[0]):  # a title without a box
+        lines = lines[1:]
+    message = itertools.takewhile(lambda line: not RULE.fullmatch(line), lines)
+    return " ".join(message).strip().removeprefix("Error parsing ").rstrip(".")
+
+
+def _fault(message: str, remedy: str) -> ValueError:
+    """What tyro says in one line, with the choices that are like a wrong one."""
+    if choice := re.search(r"invalid choice '(.*)' for argument '(.*)'\. Expected one of \((.*)\)", message):
+        names = set(re.findall("'(.*?)'", choice[3])) - {"None"}
+        return unknown(choice[2], choice[1], sorted(names))
+    if missing := re.match(r"Missing from .*?: (\S+)", message):
+        message = f"give {missing[1]}"
+    return ValueError(f"{message}; {remedy}")
+
+
+def options(config: type) -> list[str]:
+    """Every option of a configuration as one types it, and the opposite of a switch."""
+    flags = ["--help"]
+    for field in dataclasses.fields(config):
+        marks = getattr(field.type, "__metadata__", ())
+        if not POSITIONAL & set(marks):
+            name = next((mark.name for mark in marks if getattr(mark, "name", None)), field.name)
+            switch = isinstance(field.default, bool)
+            flags += [f"--{sign}{name.replace('_', '-')}" for sign in ("", "no-")[: 1 + switch]]
+    return flags
+
+
 def missing_options(config: type, words: Sequence[str]) -> list[str]:
     """The options without a default that no word gives; none where help is wanted."""
     if {"-h", "--help"} & set(words):
         return []
     given = {word.partition("=")[0].replace("_", "-") for word in words}
-    positional = tyro.conf.Positional[int].__metadata__
     return [
         flag
         for field in dataclasses.fields(config)
         if field.default is field.default_factory is dataclasses.MISSING
-        and not set(positional) & set(getattr(field.type, "__metadata__", ()))
+        and not POSITIONAL & set(getattr(field.type, "__metadata__", ()))
         and (flag := f"--{field.name.replace('_', '-')}") not in given
     ]
 

@@ -46,6 +46,13 @@ def check_folder(path: Path, option: str = "--out") -> None:
             raise ValueError(f"{option} {path}: {place} is a file; give a folder, which need not exist yet")
 
 
+def check_file(path: Path, option: str = "--out") -> None:
+    """Raise ValueError, one line, if a path that is to be a file is a folder, or lies below a file."""
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; give the file to write")
+    check_folder(path.parent, option)
+
+
 def digests(paths: Iterable[Path]) -> dict[str, str]:
     """{name: hash of its contents} of files, by name; folders are left out. A bar shows after two seconds.
 

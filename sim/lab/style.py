@@ -31,11 +31,11 @@ PAGE = 6.75
 
 COLOURS = (
     *("#0F57C5", "#E8804F", "#6A1B7A", "#C4B700", "#000000"),
-    *("#17966B", "#A20402", "#F58BC0", "#157DA8", "#4D4D4D"),
+    *("#17966B", "#A20402", "#F2A6DA", "#157DA8", "#4D4D4D"),
 )
 """Neighbours differ by 15 and more in CIELAB lightness, and by 35 in colour as a deuteranope sees it."""
 
-MARKERS = ("o", "s", "^", "D", "*", "v", "P", "X", "<", "p")
+MARKERS = ("o", "s", "^", "D", "*", "v", "P", ">", "<", "p")
 
 RAMP = "plasma"
 """Colour map of ``levels``; its lightness rises evenly."""
@@ -188,7 +188,7 @@ def _bars(mean, low, high) -> list[list[float]]:
     ]
 
 
-SIZES = {"*": 5.5, "X": 4.2, "P": 4.2, "p": 4.2}
+SIZES = {"*": 5.5, "P": 4.2, "p": 4.2}
 """Markers that need more than the usual points to look as large as a disc."""
 
 

@@ -14,7 +14,7 @@ from sim.merge import METHODS, Method
 from sim.merge.adapters import truncation_loss
 from sim.merge.check import Check, check_merge
 from sim.merge.entry import check_weights, cut_off, merged, notes_on
-from sim.merge.layouts import parse_renames, read_adapters
+from sim.merge.layouts import parse_renames, read_adapters, refuse_repeats
 from sim.merge.peft.rounding import MOST, share
 from sim.merge.peft.write import new_folder
 from sim.merge.recipe import Recipe, read_recipe
@@ -51,7 +51,7 @@ class MergeCommand:
     """Write nothing, and say whether this is the exact merge: an adapter, or a whole model with --base. One
     adapter without a method is compared with all its parts: DoRA, biases, saved modules."""
     base: Path | None = None
-    """Folder of the base model, for --check of a whole model."""
+    """Folder of the base model, or its id of the hub, for --check of a whole model."""
     method: Annotated[str, tyro.conf.arg(help=_method_table())] = ""
     recipe: Path | None = None
     """A recipe.yaml, as it lies beside every merge: in place of adapters, method and all other options."""
@@ -107,6 +107,7 @@ def main(command: MergeCommand) -> None:
     if command.out is None:
         raise ValueError("give --out DIR, the folder to write, or --check MERGED")
     check_weights(recipe.weights, len(recipe.adapters))
+    refuse_repeats(recipe.adapters)
     adapters = read_adapters(recipe.adapters, recipe.rename)
     for note in notes_on(adapters):
         print(f"note: {note}")

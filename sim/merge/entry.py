@@ -15,7 +15,7 @@ from sim.lab.entry.result import Result
 from sim.merge.adapters import merge_adapters, truncation_loss
 from sim.merge.aligned import aligned
 from sim.merge.card import card
-from sim.merge.layouts import disjoint_note, disjoint_pairs, read_adapters
+from sim.merge.layouts import disjoint_note, disjoint_pairs, read_adapters, refuse_repeats
 from sim.merge.peft.files import Adapter
 from sim.merge.peft.rounding import Rounding, share
 from sim.merge.peft.write import new_folder, write_files
@@ -129,12 +129,14 @@ def merge_folders(
         rank: truncate every module to it. seed: of the methods that draw. options: the method's own.
         rename: prefixes of module names to replace, {old: new}, for adapters in two layouts of one model.
 
-    Raises: ValueError, one line, for folders that cannot be read or do not fit together, and as
-        ``merge_adapters`` does.
+    Raises:
+        ValueError: one line, for folders that cannot be read or do not fit together, and as
+            ``merge_adapters`` does.
     """
     if not adapters:
         raise ValueError("give at least one adapter folder to merge")
     check_weights(weights, len(adapters))
+    refuse_repeats(adapters)
     names, options, rename = tuple(map(str, adapters)), dict(options or {}), dict(rename or {})
     recipe = Recipe(names, method, tuple(weights), rank, seed, options, rename=rename)
     sources = read_adapters(adapters, rename)

@@ -152,9 +152,9 @@ def hidden(
     Args:
         state: pytree whose leaves carry the layers in front, (N, ...): what ``project`` gets, layer by layer.
         padding_B: how many tokens in front of a row are padding, which nothing sees; positions start behind
-        them.
+            them.
         cache, start: keys and values of ``start`` tokens read before; None to read the whole sequence at
-        once.
+            once.
         remat: compute a layer again on the way back instead of storing what it computed.
     """
     batch, count = tokens_BT.shape

@@ -156,7 +156,7 @@ def train(
     Args:
         questions: of every adapter, leaves (K, S, ...).
         index: the sequences of each step. rate: learning rates; at rate 0 an adapter and its moments stay as
-        they are.
+            they are.
     """
     count = math.gcd(index.shape[1], jax.device_count())
     each, later = PartitionSpec("adapters"), PartitionSpec(None, "adapters")

@@ -64,8 +64,9 @@ def plan(facts: int, adapters: int, lam: float, recall: float = 0.95, width: int
         recall: share of its facts that each adapter is to answer in the merge.
         width: of the matrix that stores the facts as associations of random keys and values (section 7).
 
-    Raises: ValueError for facts, adapters or a width below 1, fewer than 2 facts, a lam outside (0, 1] or a
-        recall outside (0, 1).
+    Raises:
+        ValueError: for facts, adapters or a width below 1, fewer than 2 facts, a lam outside (0, 1] or a
+            recall outside (0, 1).
     """
     checks.whole(2, facts=facts)
     checks.whole(adapters=adapters)

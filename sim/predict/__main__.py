@@ -31,7 +31,7 @@ class PredictCommand:
     adapters: tyro.conf.Positional[tuple[Path, ...]]
     """One or more PEFT folders, or ids of the Hugging Face hub (org/name). Never modified."""
     base: Path
-    """Folder of the base model as Hugging Face saves it, with its tokenizer."""
+    """Folder of the base model as Hugging Face saves it, with its tokenizer, or its id of the hub."""
     prompts: Path
     """A file of one JSON object a line: {"prompt": ..., "answer": ..., "group": ...}. The two texts are
     joined as they stand, so a space between them belongs to one of them. The group "untouched" is what no

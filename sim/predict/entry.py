@@ -23,12 +23,14 @@ from sim.hf.prompts import UNTOUCHED, groups, read_prompts
 from sim.hf.tokens import questions
 from sim.lab import files, report, style
 from sim.lab.entry.result import Result
+from sim.lab.registry import unknown
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.entry import merged
 from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.recipe import Recipe
 from sim.merge.registry import METHODS
+from sim.merge.sources.hub import local_base
 from sim.predict.draw import draw
 from sim.predict.run import Runner, require_own
 from sim.predict.single import Fold, table_of_one, verdict_of_one
@@ -100,7 +102,7 @@ def predict_merges(
     One adapter is also folded into its base in bfloat16 (``single.Fold``).
 
     Args:
-        adapters: PEFT folders. base: folder of a Hugging Face causal language model.
+        adapters: PEFT folders. base: folder of a Hugging Face causal language model. Or ids of the hub.
         prompts: JSON lines, {"prompt": ..., "answer": ..., "group": ...} (``read_prompts``).
         out: what is written, and resumed. lams: strengths (``candidates.grid``).
         objective: "mean" over groups, "worst" of them, or a group. protect: {group: what it may lose of the
@@ -113,16 +115,15 @@ def predict_merges(
     Raises: ValueError, one line, for bad input, a missing extra, or a folder of another configuration.
     """
     start = time.monotonic()
-    base, prompts, out = Path(base), Path(prompts), Path(out)
+    given, prompts, out = str(base), Path(prompts), Path(out)
     if not adapters:
         raise ValueError("give at least one adapter folder")
     if batch_size < 1:
         raise ValueError(f"--batch-size is {batch_size}: give 1 or more")
-    unknown = [name for name in methods if name not in METHODS]
-    if unknown:
-        raise ValueError(f"no method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if others := [name for name in methods if name not in METHODS]:
+        raise unknown(METHODS.what, others[0], METHODS)
     refuse_repeats(adapters)
-    library = read_adapters(adapters, rename)
+    base, library = local_base(base), read_adapters(adapters, rename)
     count = len(library)
     notes = [adapter.note for adapter in aligned(library) if adapter.note]
     lines, lams = read_prompts(prompts), merges.grid(count, lams)
@@ -139,7 +140,7 @@ def predict_merges(
             f"--budget {budget}: give {least} or more, for the base, single adapters and a merge"
         )
     budget = budget or (len(every) if len(every) <= CHEAP else 2 * design.size(count))
-    phase = f"{len(every)} merges of {count} adapters, at most {budget} to run; loading {base}"
+    phase = f"{len(every)} merges of {count} adapters, at most {budget} to run; loading {given}"
     with tqdm(desc=phase, bar_format="{desc}", leave=False):
         model = with_extra("sim.hf._model")
         config = _config(library, base, prompts, dtype, methods) | (
@@ -160,7 +161,7 @@ def predict_merges(
         fold = _fold(runner, loaded) if count == 1 else None
     results = Results(folders, tuple(lines), tuple(items), **results)
     prediction = Prediction(results, (*notes, *loaded.notes, *remarks), fold)
-    facts = {"base": str(base), "prompts": str(prompts), "device": str(loaded.model.device)}
+    facts = {"base": given, "prompts": str(prompts), "device": str(loaded.model.device)}
     seconds = round(time.monotonic() - start, 1)  # of this sitting
     _write(prediction, out, {**facts, "seconds": seconds, "config": config})
     return prediction

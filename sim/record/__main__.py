@@ -23,9 +23,10 @@ class RecordCommand:
     """
 
     adapters: tyro.conf.Positional[tuple[Path, ...]]
-    """PEFT folders, in the order in which you will give them to sim.diagnose. Never modified."""
+    """PEFT folders or ids of the hub, in the order in which you will give them to sim.diagnose. Never
+    modified."""
     base: Path
-    """Folder of the base model as Hugging Face saves it, with its tokenizer."""
+    """Folder of the base model as Hugging Face saves it, with its tokenizer, or its id of the hub."""
     prompts: Path
     """A file of one JSON object a line: {"prompt": ..., "answer": ..., "group": ...}."""
     out: Path

@@ -13,7 +13,8 @@ from sim.hf.prompts import groups, read_prompts
 from sim.hf.tokens import batch, batches, questions
 from sim.lab import files
 from sim.merge import aligned
-from sim.merge.layouts import read_adapters
+from sim.merge.layouts import read_adapters, refuse_repeats
+from sim.merge.sources.hub import local_base
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ def record(
     Raises: ValueError, one line, for bad input or a missing extra; OSError if ``out`` cannot be written.
     """
     _check(adapters, own, most, batch_size)
+    refuse_repeats(adapters)
+    files.check_file(out)
+    base = local_base(base)
     library = read_adapters(adapters, rename)
     same = aligned(library)
     names, lines = list(same[0].modules), read_prompts(prompts)
@@ -94,7 +98,5 @@ def _spread(at: np.ndarray, most: int) -> np.ndarray:
 
 
 def _write(out: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder: --out is the file to write")
     with files.replacing(out) as part:
         save_file(dict(tensors), part)

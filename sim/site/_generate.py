@@ -9,6 +9,7 @@ import importlib.util
 import os
 import re
 import struct
+import tomllib
 from pathlib import Path
 
 import mkdocs_gen_files
@@ -59,6 +60,12 @@ NAVIGATION = """\
     * [Speed](speed.md)
 """
 
+LAUNCHERS = {
+    "Run on Binder": "https://mybinder.org/v2/gh/{project}/HEAD?labpath=notebooks/{name}",
+    "Open in Colab": "https://colab.research.google.com/github/{project}/blob/HEAD/notebooks/{name}",
+}
+"""Services that run a notebook of a public repository on GitHub."""
+
 LINK = re.compile(r"(?<=\]\()(?!https?:|#|mailto:)([^)\s#]+)")
 """The target of a link or picture that is a file."""
 
@@ -100,8 +107,9 @@ def gallery(folder: Path = ROOT / "figures") -> str:
             width = (
                 struct.unpack(">I", picture.read_bytes()[16:20])[0] * 2 // 3
             )  # a bit above its size in print
-            shown = f"[![{item.claim}]({item.name}.png){{ width={width} }}]({item.name}.pdf)"
-            parts.append(f"## {item.name.replace('_', ' ')}\n\n{shown}\n\n{caption}")
+            shown = f"![{item.claim}]({item.name}.png){{ width={width} }}"
+            links = f"[PDF]({item.name}.pdf)"
+            parts.append(f"## {item.name.replace('_', ' ')}\n\n{shown}\n\n{caption}\n\n{links}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -130,6 +138,22 @@ def numbered(folder: Path = ROOT / "notebooks") -> list[Path]:
     return sorted(folder.glob("*.ipynb"), key=lambda path: int(path.stem.partition("_")[0]))
 
 
+def launch(name: str, repository: str | None) -> str:
+    """Links to a notebook's file and, of a public repository on GitHub, to machines that run it."""
+    links = [f'<a href="{name}" download>Download this notebook</a>']
+    if repository:
+        project = repository.rstrip("/").removesuffix(".git").removeprefix("https://github.com/")
+        for label, address in LAUNCHERS.items():
+            links.append(f'<a href="{address.format(project=project, name=name)}">{label}</a>')
+    return " · ".join(links)
+
+
+def public_repository(root: Path = ROOT) -> str | None:
+    """The address that pyproject.toml gives as the project's ``Repository``, if any."""
+    with (root / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)["project"].get("urls", {}).get("Repository")
+
+
 def write(place: str, content: str | bytes) -> None:
     """A file of the site."""
     with mkdocs_gen_files.open(place, "wb") as stream:
@@ -155,11 +179,13 @@ def generate() -> None:
     for path in mathjax.rglob("*"):
         if path.is_file() and "localization" not in path.parts:
             write(f"assets/mathjax/{path.relative_to(mathjax).as_posix()}", path.read_bytes())
-    run, notebooks = os.environ.get("EXECUTE", "yes") != "no", []
+    run, notebooks, repository = os.environ.get("EXECUTE", "yes") != "no", [], public_repository()
     for path in tqdm(numbered(), unit="notebook", disable=not run):
         notebook = still(executed(path)) if run else nbformat.read(path, as_version=4)
+        title, _, rest = notebook.cells[0].source.partition("\n")
+        title = title.strip("# ")
+        notebook.cells[0].source = f"# {title}\n\n{launch(path.name, repository)}\n{rest}"
         write(f"notebooks/{path.name}", nbformat.writes(notebook))
-        title = notebook.cells[0].source.split("\n")[0].strip("# ")
         notebooks.append(f"    * [{title}](notebooks/{path.name})")
     pages = reference()
     for room, content in pages.items():

@@ -1,7 +1,8 @@
-"""``python -m sim.site.readme``: write the generated blocks of README.md and of sim/bench/README.md.
+"""``python -m sim.site.readme``: write the generated blocks of three pages called README.md.
 
-They stand between markers: the quickstart with its output and the example in the one, the costs and
-the recipes of training in the other. The rest is written by hand. The picture is ``figures/example.svg``.
+They stand between markers: the quickstart with its output and the example in that of the project, where the
+planner's law holds in theory's, the costs and the recipes of training in that of sim/bench. The rest is
+written by hand. The picture is ``figures/example.svg``.
 """
 
 import contextlib
@@ -17,6 +18,8 @@ import pandas as pd
 
 from sim.figures import captions
 from sim.lab import files
+from sim.lab.figure import Source
+from sim.plan.miniature import compared, domains
 from sim.worlds import Probe, build, two_hop
 from sim.worlds.two_hop.writer import words
 
@@ -160,6 +163,16 @@ def quickstart() -> str:
     return f"{code}\n\n```text\n{output.getvalue().rstrip()}\n```"
 
 
+def planner(root: Path = ROOT) -> str:
+    """The error of section 6d's law in the miniature by domain, from the committed run on rank."""
+    rows = domains(compared(Source(root / "figures" / "experiments"))).reset_index(names="domain")
+    cells = (
+        [row.domain, str(row.rows), f"{row.error:.3f}", f"{row.excess:.3f}"] for row in rows.itertuples()
+    )
+    head = ["Domain ($F$ facts an adapter)", "Cells", "mean of abs(law − measured)", "largest law − measured"]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *cells))
+
+
 def recipes(root: Path = ROOT) -> dict[str, str]:
     """{benchmark of ``sim.bench.recipes``: its committed table}."""
     tables = {name: pd.read_csv(root / f"figures/bench/{name}.csv") for name in ("steps", "bases")}
@@ -193,6 +206,7 @@ def write(root: Path = ROOT) -> None:
     files.write_text(root / "figures" / "example.svg", picture())
     blocks = {
         "README.md": {"quickstart": quickstart(), "example": sequences()},
+        "theory/README.md": {"planner": planner(root)},
         "sim/bench/README.md": {"costs": costs(root), **recipes(root)},
     }
     for page, own in blocks.items():

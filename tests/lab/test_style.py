@@ -89,7 +89,9 @@ def test_a_method_has_one_look_and_one_name():
         looks.look_of("alchemy")
 
 
-def test_methods_that_stand_in_one_legend_differ_in_grey_and_under_deuteranopia():
-    together = ("joint", "oracle", "sum", "average", "arrow")
-    for pair in itertools.combinations([looks.look_of(method).colour for method in together], 2):
+@pytest.mark.parametrize(
+    "methods", [("joint", "oracle", "sum", "average", "arrow"), ("joint", "sum", "lambda=0.75", "average")]
+)
+def test_methods_that_stand_in_one_legend_differ_in_grey_and_under_deuteranopia(methods):
+    for pair in itertools.combinations([looks.look_of(method).colour for method in methods], 2):
         assert difference(*pair) >= 25 and abs(lightness(pair[0]) - lightness(pair[1])) >= 8

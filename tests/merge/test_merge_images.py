@@ -92,7 +92,7 @@ def test_what_no_merge_can_carry_is_one_line(tmp_path, command):
     a, b = factors(1)
     for extra, what in (
         ("lora_unet_x.dora_scale", "DoRA magnitudes"),
-        ("lora_unet_x.hada_w1_a", "LoHa factors"),
+        ("lora_unet_x.hada_t1", "a LoHa convolution"),
         ("lora_unet_x.lokr_w1", "LoKr factors"),
     ):
         save_file({"lora_unet_x.lora_down.weight": a, extra: b}, tmp_path / "b.safetensors")
@@ -107,6 +107,53 @@ def test_what_no_merge_can_carry_is_one_line(tmp_path, command):
     save_file({"unet.x.lora_A.weight": a, "unet.x.lora_B.weight": b}, tmp_path / "b.safetensors")
     sources = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     assert "kohya format and" in failure(command, *sources, "--method", "sum", "--out", tmp_path / "out")
+
+
+def loha(path, seed, name="lora_unet_mid_block_to_q", dtype=np.float32, **change):
+    """A LoHa file of kohya's tools, and its Delta W by definition: alpha/r (B1 A1) * (B2 A2)."""
+    shapes = {"w1_a": (OUT, R), "w1_b": (R, IN), "w2_a": (OUT, R), "w2_b": (R, IN)}
+    rng = np.random.default_rng(seed)
+    parts = {part: rng.normal(size=shape).astype(dtype) for part, shape in shapes.items()}
+    tensors = {f"{name}.hada_{part}": value for part, value in parts.items()}
+    tensors[f"{name}.alpha"] = np.array(6.0, dtype)
+    save_file({key: value for key, value in (tensors | change).items() if value is not None}, path)
+    b1, a1, b2, a2 = (parts[part].astype(float) for part in shapes)
+    return 6 / R * (b1 @ a1) * (b2 @ a2)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_loha_of_kohya_is_its_definition_and_merges_with_lora(dtype, tmp_path, command):
+    exact, other = loha(tmp_path / "a.safetensors", 3, dtype=dtype), kohya(tmp_path / "b.safetensors", 1, 1.5)
+    adapter = read_adapter(tmp_path / "a.safetensors")
+    update = adapter.modules["lora_unet_mid_block_to_q"]
+    assert update.a.shape == (R * R, IN) and "LoHa read as exact factors" in adapter.note
+    np.testing.assert_allclose(delta(update), exact, rtol=1e-5, atol=1e-6)
+    sources, out = (tmp_path / "a.safetensors", tmp_path / "b.safetensors"), tmp_path / "out"
+    code, _, err = command("sim.merge", *sources, "--method", "sum", "--weight", 1, -0.5, "--out", out)
+    assert code == 0, err
+    merged = read_adapter(out).modules["lora_unet_mid_block_to_q"]
+    np.testing.assert_allclose(delta(merged), exact - 0.5 * other, rtol=1e-5, atol=1e-5)
+
+
+def test_loha_without_alpha_has_scale_one(tmp_path):
+    exact = loha(tmp_path / "a.safetensors", 3, **{"lora_unet_mid_block_to_q.alpha": None})
+    update = read_adapter(tmp_path / "a.safetensors").modules["lora_unet_mid_block_to_q"]
+    np.testing.assert_allclose(delta(update), exact * R / 6, rtol=1e-5, atol=1e-6)
+
+
+def test_loha_that_cannot_be_read_is_one_line(tmp_path):
+    name = "lora_unet_mid_block_to_q"
+    for change, line in (
+        ({f"{name}.hada_w2_b": None}, f"{name} has no factor 'w2_b'; the file is incomplete"),
+        ({f"{name}.hada_w2_b": np.ones((R, IN + 1), np.float32)}, "which do not fit together"),
+        ({f"{name}.lora_down.weight": np.ones((R, IN), np.float32)}, f"{name} has no lora_B"),
+    ):
+        loha(tmp_path / "a.safetensors", 0, **change)
+        with pytest.raises(ValueError, match=line):
+            read_adapter(tmp_path / "a.safetensors")
+    loha(tmp_path / "a.safetensors", 0, "lora_unet_down_blocks_0_conv1")
+    with pytest.raises(ValueError, match="is a convolution; only linear layers of LoHa"):
+        read_adapter(tmp_path / "a.safetensors")
 
 
 def test_names_of_factors():

@@ -10,7 +10,7 @@ import pytest
 from folders import DATA, delta, failure, pair
 from safetensors.numpy import load_file, save_file
 
-from sim.merge import Adapter, aligned, merge, read_adapter, write_adapter
+from sim.merge import Adapter, aligned, merge, merge_folders, read_adapter, write_adapter
 from sim.merge.layouts import disjoint_pairs, parse_renames, read_adapters, rename_modules, two_layouts
 from sim.merge.peft.config import CONFIG
 from sim.merge.peft.files import WEIGHTS
@@ -230,3 +230,8 @@ def test_one_folder_twice_is_a_question(tmp_path, command):
     code, _, err = command("sim.diagnose", folder, folder.parent / "." / "first", "--out", tmp_path / "out")
     assert code == 2 and not (tmp_path / "out").exists()
     assert err.endswith(f"{folder} are the same folder: which other one did you mean?\n")
+    for last in (("--method", "sum", "--out", tmp_path / "out"), ("--check", folder)):
+        code, _, again = command("sim.merge", folder, folder.parent / "." / "first", *last)
+        assert code == 2 and again == err and not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="are the same folder"):
+        merge_folders(folder, folder, method="sum")

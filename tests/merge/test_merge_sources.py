@@ -127,8 +127,9 @@ def test_an_id_is_fetched_and_a_folder_wins(tmp_path, command, monkeypatch):
     monkeypatch.chdir(tmp_path)
     calls = []
 
-    def download(name):
+    def download(name, wanted):
         calls.append(name)
+        assert wanted == hub.ADAPTER
         return str(shutil.copytree(FIRST, tmp_path / "cache" / name, dirs_exist_ok=True))
 
     monkeypatch.setattr(hub, "download", download)
@@ -157,7 +158,7 @@ def test_an_id_is_fetched_and_a_folder_wins(tmp_path, command, monkeypatch):
 def test_without_the_network_it_is_one_line(error, message, command, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
-    def download(name):
+    def download(name, wanted):
         raise error
 
     monkeypatch.setattr(hub, "download", download)
@@ -165,3 +166,29 @@ def test_without_the_network_it_is_one_line(error, message, command, monkeypatch
         read_adapter("org/first")
     code, _, err = command("sim.diagnose", "org/first", "org/second", "--out", "report")
     assert code == 2 and err.count("\n") == 1
+    with pytest.raises(
+        ValueError, match=f"^org/base is not a folder here; {message}; give the folder of the base"
+    ):
+        hub.local_base("org/base")
+
+
+def test_of_a_base_come_safetensors_and_vocabulary_alone(monkeypatch):
+    """Against the rules by which the hub's client filters a repository's files."""
+    filters = pytest.importorskip("huggingface_hub.utils").filter_repo_objects
+    there = [
+        "config.json",
+        "model-1.safetensors",
+        "model.safetensors.index.json",
+        "tokenizer.json",
+        "merges.txt",
+    ]
+    there += ["tokenizer.model"]
+    files = [*there, "model.bin", "onnx/model.json", "onnx/x.safetensors", "README.md", "model.gguf"]
+    seen = {}
+
+    def snapshot_download(name, **rules):
+        seen[name] = list(filters(files, **rules))
+        return "cache"
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert hub.local_base("org/base").name == "cache" and seen == {"org/base": there}

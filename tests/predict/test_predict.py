@@ -349,7 +349,7 @@ class TestCommand:
             ("sim.predict", ["--protect", "edits:2"], "write GROUP:SHARE with a share of 0 to 1"),
             ("sim.predict", ["--protect", "edits:0.1"], "every group is protected"),
             ("sim.predict", ["--budget", "3"], "--budget 3: give 6 or more"),
-            ("sim.predict", ["--method", "other"], "no method 'other'; there are "),
+            ("sim.predict", ["--method", "other"], "unknown merge method 'other'; "),
             ("sim.record", ["--batch-size", "0"], "--batch-size is 0"),
             ("sim.record", ["--own", "edits"], "--own: 1 groups for 2 adapters"),
             ("sim.record", ["--own", "edits", "other"], "no such group; it has edits"),

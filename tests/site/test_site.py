@@ -52,7 +52,7 @@ def test_a_displayed_formula_is_a_paragraph(checkout):
 
 def test_the_gallery_shows_every_figure_that_is_drawn():
     text = pages.gallery(ROOT / "figures")
-    shown = re.findall(r"\]\((\w+)\.png\)\{ width=(\d+) \}\]\((\w+)\.pdf\)", text)
+    shown = re.findall(r"\]\((\w+)\.png\)\{ width=(\d+) \}\n.*?\[PDF\]\((\w+)\.pdf\)", text, re.S)
     assert {name for name, _, _ in shown} == {
         name for name in FIGURES if (ROOT / f"figures/{name}.png").exists()
     }
@@ -69,6 +69,24 @@ def test_the_reference_has_a_page_a_room_and_every_public_module():
 
 def test_notebooks_stand_in_the_order_of_their_numbers():
     assert [int(path.stem.partition("_")[0]) for path in pages.numbered()] == list(range(1, 12))
+
+
+def test_a_notebook_is_a_file_to_have_and_runs_elsewhere_if_the_project_is_public():
+    name, elsewhere = "4_routing.ipynb", '<a href="https://mybinder.org/v2/gh/ab/cd/HEAD?labpath=notebooks/'
+    assert pages.launch(name, None) == f'<a href="{name}" download>Download this notebook</a>'
+    links = pages.launch(name, "https://github.com/ab/cd.git").split(" · ")
+    assert len(links) == 3 and links[0] == pages.launch(name, None)
+    assert links[1] == f'{elsewhere}{name}">Run on Binder</a>'
+    assert 'github/ab/cd/blob/HEAD/notebooks/4_routing.ipynb"' in links[2]
+
+
+def test_the_repository_is_that_of_the_project(tmp_path):
+    for urls, address in (
+        ("", None),
+        ('[project.urls]\nRepository = "https://github.com/a/b"', "https://github.com/a/b"),
+    ):
+        (tmp_path / "pyproject.toml").write_text(f'[project]\nname = "x"\n{urls}')
+        assert pages.public_repository(tmp_path) == address
 
 
 def test_a_widget_leaves_its_picture():
@@ -95,7 +113,20 @@ return { typeset: document.querySelectorAll("span.MathJax").length, raw,
 """
 PICTURES = """
 const pictures = [...document.querySelectorAll("article img")];
-return { shown: pictures.filter(one => one.naturalWidth > 0).length, all: pictures.length };
+document.querySelector("article a.glightbox").click();
+const large = ".gslide.current img";
+for (let i = 0; i < 50 && !document.querySelector(large); i++)
+  await new Promise(done => setTimeout(done, 100));
+return { shown: pictures.filter(one => one.naturalWidth > 0).length, all: pictures.length,
+         zoomable: document.querySelectorAll("article a.glightbox img").length,
+         enlarged: document.querySelector(large)?.src === pictures[0].src };
+"""
+NARROW = """
+const code = document.querySelector(".jp-InputArea pre"), article = document.querySelector("article");
+const cells = [...document.querySelectorAll(".jp-InputArea")];
+return { wide: document.documentElement.scrollWidth - innerWidth,
+         share: code.clientWidth / article.clientWidth,
+         cut: cells.filter(cell => cell.scrollWidth > cell.clientWidth).length };
 """
 SEARCH = """
 const box = document.querySelector(".md-search__input"), links = ".md-search-result__link";
@@ -129,7 +160,10 @@ def test_the_site_is_built_and_a_browser_shows_it(tmp_path):
         )
         assert result["wide"] <= 0
     gallery = run_script(out / "figures" / "index.html", PICTURES, tmp_path)
-    assert gallery["shown"] == gallery["all"] >= len(FIGURES) - 3
+    assert gallery["shown"] == gallery["all"] == gallery["zoomable"] >= len(FIGURES) - 3
+    assert gallery["enlarged"]
+    narrow = run_script(out / "notebooks" / "4_routing.html", NARROW, tmp_path, 480)
+    assert narrow["wide"] <= 0 and narrow["share"] > 0.8 and narrow["cut"] == 0, narrow
     links = run_script(out / "speed.html", SEARCH, tmp_path)  # from disk, of a page with few formulas
     assert any("3_dilution_rank_template.html" in link for link in links), links
     explorer = run_script(out / "explore.html", "return frames[0] !== undefined;", tmp_path)
@@ -137,3 +171,7 @@ def test_the_site_is_built_and_a_browser_shows_it(tmp_path):
     reference = (out / "api" / "theory.html").read_text()
     assert 'id="theory.coverage.decides"' in reference
     assert {path.stem[0] for path in (out / "notebooks").glob("*.html")} >= set("123456789")
+    for path in pages.numbered():
+        page = (out / "notebooks" / f"{path.stem}.html").read_text()
+        assert f'href="{path.name}">Download this notebook</a>' in page
+        assert (out / "notebooks" / path.name).is_file()

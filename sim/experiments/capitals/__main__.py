@@ -38,6 +38,7 @@ class CapitalsCommand:
 
 def main(command: CapitalsCommand) -> None:
     """Write the table and print the share of capitals that the base knows. ValueError for bad input."""
+    files.check_file(command.out)
     ground = Base(base.folder_of(command.base))
     table = measured(ground, countries())
     files.write_text(command.out, table.to_csv(index=False, float_format="%.3f"))

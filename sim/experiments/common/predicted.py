@@ -23,7 +23,7 @@ NAMES = {
 }
 """Names of the predictors that are not their own."""
 
-LOOKS = dict(zip(PREDICTORS, style.levels(len(PREDICTORS)), strict=True))
+LOOKS = {predictor: style.look(place) for place, predictor in enumerate(PREDICTORS)}
 """The look of each predictor."""
 
 FLOOR, CEILING = 0.05, 0.95

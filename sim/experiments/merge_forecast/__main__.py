@@ -6,7 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,9 @@ class TestBedCommand:
 
 def main(command: TestBedCommand) -> None:
     """Run the stages. ValueError for bad input."""
+    files.check_folder(command.out)
+    if not command.stages:
+        raise ValueError(f"give one or more stages: {', '.join(get_args(Stage))}")
     sizes = Sizes(
         command.adapters, command.designs, command.seeds, command.facts,
         rate=command.rate, batch=command.batch, most=command.most,

@@ -14,6 +14,7 @@ from sim.merge.check.parts import Parts, read_parts
 from sim.merge.entry import merge_folders
 from sim.merge.peft.config import CONFIG
 from sim.merge.peft.rounding import MOST, round_factors, share
+from sim.merge.sources.hub import local_base
 from theory.lowrank import LowRank, cast, inner
 
 SLACK = 1e-4
@@ -140,7 +141,7 @@ def check_merge(
     if base is None:
         raise ValueError(f"{path} is a whole model: give its base as well, with --base")
     rows, types = [], set()
-    for name, part, start, one, other in tensors(exact, Path(base), path):
+    for name, part, start, one, other in tensors(exact, local_base(base), path):
         if other.shape != one.shape:
             raise ValueError(f"{path}: {name} is {other.shape}, not {one.shape}: another model")
         rows.append(_row(name, part, start, one, other))

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from sim.merge.peft.config import CONFIG, CONVERTIBLE, LORA, read_config, refuse_more_than_low_rank
 from sim.merge.peft.contents import read_tensors
 from sim.merge.peft.experts import experts
-from sim.merge.peft.images import FORMATS, alphas, factors_of, linear, update_of
+from sim.merge.peft.images import FORMATS, LOHA, alphas, factors_of, linear, update_of
 from sim.merge.peft.keys import foreign, parsed
 from sim.merge.peft.scales import ranks_and_scales
 from sim.merge.sources.hub import local
@@ -186,7 +186,8 @@ def _read_image(file: Path, kind: str) -> Adapter:
         modules[name] = update_of(a, b, alpha[name])
     config = {"peft_type": "LORA", "format": kind, "convolutions": convolutions}
     types = {side.dtype.name for sides in factors.values() for key, side in sides.items() if key != "alpha"}
-    return Adapter(file, config, modules, dtype=widest(types))
+    note = f"{file}: LoHa read as exact factors of rank r^2" if any(map(LOHA.fullmatch, tensors)) else ""
+    return Adapter(file, config, modules, note, dtype=widest(types))
 
 
 def read_weights(path: Path) -> dict[str, np.ndarray]:

@@ -4,6 +4,7 @@ kohya: ``lora_unet_NAME.lora_down.weight`` (A), ``.lora_up.weight`` (B), ``.alph
 diffusers: ``unet.NAME.lora_A.weight``, ``.lora.down.weight``, ``.lora_linear_layer.down.weight`` or
 ``.processor.to_q_lora.down.weight`` with their other sides; alpha in ``.alpha`` or in the file's metadata.
 Without an alpha the scale is 1. Convolutions of size 1 are linear; larger ones are refused.
+LoHa in kohya's names: ``lora_unet_NAME.hada_w1_a`` (B1), ``_b`` (A1), ``hada_w2_a`` (B2), ``_b`` (A2).
 """
 
 import json
@@ -34,9 +35,12 @@ FACTOR = re.compile(
 )
 """A key of one factor, in any spelling."""
 
+LOHA = re.compile(r"(?P<module>.+)\.hada_(?P<part>w[12]_[ab])")
+"""A key of one of the four factors of a LoHa module."""
+
 OTHERS = (
     (r"\.dora_scale$|magnitude", "DoRA magnitudes"),
-    (r"\.hada_", "LoHa factors"),
+    (r"\.hada_", "a LoHa convolution in three factors"),
     (r"\.lokr_", "LoKr factors"),
     (r"\.lora_mid\.", "a convolution in three factors"),
     (r"\.bias$|\.diff(_b)?$", "whole trained tensors"),
@@ -65,11 +69,40 @@ def factors_of(tensors: Mapping[str, np.ndarray]) -> dict[str, dict[str, np.ndar
     """{module: {"A": ..., "B": ..., "alpha": ...}} of a file. Raises ValueError as ``parsed_factor``."""
     factors: dict[str, dict[str, np.ndarray]] = {}
     for raw, tensor in tensors.items():
-        module, part = parsed_factor(raw)
+        key = LOHA.fullmatch(raw)
+        module, part = (key["module"], key["part"]) if key else parsed_factor(raw)
         if part in factors.setdefault(module, {}):
             raise ValueError(f"holds two {part} of {module}; save one adapter")
         factors[module][part] = tensor
-    return factors
+    return {
+        module: parts if {"A", "B"} & parts.keys() or parts.keys() == {"alpha"} else _low_rank(module, parts)
+        for module, parts in factors.items()
+    }
+
+
+def _low_rank(module: str, parts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The factors of LoHa, (B1 A1) * (B2 A2) entry by entry, as exact ones of rank r^2.
+
+    B[o, (i, j)] = B1[o, i] B2[o, j] and A[(i, j), n] = A1[i, n] A2[j, n]; alpha times r, because alpha/r is
+    the scale. Source: Hyeon-Woo et al. 2022, arXiv 2108.06098, proposition 1.
+    Raises: ValueError for a convolution, a part that is missing, and shapes that do not fit together.
+    """
+    try:
+        b1, a1, b2, a2 = (parts[name] for name in ("w1_a", "w1_b", "w2_a", "w2_b"))
+    except KeyError as error:
+        raise ValueError(f"{module} has no factor {error}; the file is incomplete") from None
+    shapes = [side.shape for side in (b1, a1, b2, a2)]
+    if re.search(r"(^|[._])conv", module) or {len(shape) for shape in shapes} != {2}:
+        raise ValueError(f"{module} is a convolution; only linear layers of LoHa can be merged")
+    if shapes[0] != shapes[2] or shapes[1] != shapes[3] or shapes[0][1] != shapes[1][0]:
+        raise ValueError(
+            f"{module} has LoHa factors {', '.join(map(str, shapes))}, which do not fit together"
+        )
+    wide = [side.astype(np.result_type(side, np.float32)) for side in (b1, a1, b2, a2)]
+    b = np.einsum("oi,oj->oij", wide[0], wide[2]).reshape(len(b1), -1)
+    a = np.einsum("in,jn->ijn", wide[1], wide[3]).reshape(-1, a1.shape[1])
+    alpha = {"alpha": parts["alpha"] * len(a1)} if "alpha" in parts else {}
+    return {"A": a, "B": b, **alpha}
 
 
 def linear(tensor: np.ndarray) -> np.ndarray:

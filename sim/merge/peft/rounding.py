@@ -49,9 +49,9 @@ def round_factors(
 ) -> tuple[Float[np.ndarray, "out r"], Float[np.ndarray, "r in"], float]:
     """(B', A', |B' A' - B A|_F / |B A|_F): the balanced factors in the type, and what the cast costs.
 
-    The norm of B' A' - B A = [B' - B, B] [A'; A' - A] comes from the Gram matrices of the stacked factors;
-    no Delta W is formed. The loss of an update of zero is 0, and infinite if a number is too large for the
-    type. An update whose terms cancel counts as ``NOISE`` times their size at least.
+    The norm of ``B' A' - B A = [B' - B, B] [A'; A' - A]`` comes from the Gram matrices of the stacked
+    factors; no Delta W is formed. The loss of an update of zero is 0, and infinite if a number is too large
+    for the type. An update whose terms cancel counts as ``NOISE`` times their size at least.
     """
     b, a, _ = exact = balance(update)
     with np.errstate(over="ignore"):

@@ -29,8 +29,9 @@ class LibraryPart(Part):
     def on(self, folder: Path | None, library: Path | None = None) -> "LibraryPart":
         """The same part on a base and on libraries, by default those that come with the repository.
 
-        Raises: ValueError, one line with the remedy, as ``Part.on`` does, for a folder without libraries, and
-            for adapters that are another base's.
+        Raises:
+            ValueError: one line with the remedy, as ``Part.on`` does, for a folder without libraries, and
+                for adapters that are another base's.
         """
         folder, library = base.folder_of(folder), library or self.library
         records = folders.read_libraries(library)
