@@ -22,7 +22,9 @@ FIELDS = ("entities", "template", "dose", "duration")
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
+    """And folders that are left out of a command are new ones."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
 
 
 def results(out, name):
