@@ -11,17 +11,20 @@ import runpy
 import signal
 import sqlite3
 import sys
+import tempfile
 
 import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 import threadpoolctl
 
 import theory  # noqa: F401  (turns on float64)
 from sim.lab import parallel
+from sim.lab.figure import COMMON, Source
 from sim.model import lora
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
@@ -34,6 +37,9 @@ if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no lon
     FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
+
+# What is imported is not garbage: to look for some among it at every turn took a twentieth of the time.
+gc.set_threshold(10_000)
 
 # Two workers fill two cores. More threads than that wait for one another: PyTorch was 14 times as slow, an
 # SVD of NumPy 50 times on a busy machine.
@@ -48,7 +54,13 @@ parallel.compiler_options = lambda effort: of_effort(0)
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # of the processes that tests start
 jax.config.update("jax_traceback_in_locations_limit", 0)
 
-# Commands that run in this process leave JAX's cache as it is.
+# What one process of a run has compiled, no other compiles again: workers and the commands that tests start.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    PROGRAMS = tempfile.TemporaryDirectory(prefix="programs")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = PROGRAMS.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 parallel.cache_programs = lambda: None
 
 # A shell that runs the tests in the background has them, and every command they start, ignore Ctrl-C.
@@ -112,6 +124,16 @@ def command(monkeypatch, capsys):
         return code, printed.out, printed.err
 
     return run
+
+
+def draw_from(item, runs):
+    """Collect a figure's table from the runs in a folder and draw it there, as the table is written."""
+    table = item.collect(Source(runs))
+    assert set(COMMON) <= set(table.columns) and len(table)
+    path = runs / f"{item.name}.csv"
+    table.to_csv(path, index=False)
+    item.draw(pd.read_csv(path)).savefig(path.with_suffix(".png"))
+    assert path.with_suffix(".png").stat().st_size > 5000
 
 
 def units_on_disk(folder):

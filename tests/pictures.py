@@ -13,7 +13,7 @@ class Measured:
 
     def __init__(self, picture):
         self.picture, self.canvas = picture, FigureCanvasAgg(picture)
-        self.canvas.draw()
+        picture.draw_without_rendering()
         self.renderer = self.canvas.get_renderer()
         self.panels = [axes for axes in picture.axes if axes.get_label() != "<colorbar>"]
 

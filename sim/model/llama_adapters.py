@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from sim.model import decoding, llama
@@ -139,7 +139,6 @@ def copied(training: Training, place: Int[Array, ""]) -> Training:
     return jax.tree.map(lambda leaf: leaf[place][None], training)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "remat"), donate_argnames="training")
 def train(
     model: Llama,
     params: Params,
@@ -154,20 +153,30 @@ def train(
     The adapters are sharded over the devices, as many as divide K; nothing passes between them.
 
     Args:
+        training: its memory is given to the result.
         questions: of every adapter, leaves (K, S, ...).
         index: the sequences of each step. rate: learning rates; at rate 0 an adapter and its moments stay as
             they are.
     """
     count = math.gcd(index.shape[1], jax.device_count())
+    mesh = Mesh(np.array(jax.devices()[:count]), ("adapters",))
+    # The first call finds them where it leaves them for the next: elsewhere it would be another program.
+    training = jax.device_put(training, NamedSharding(mesh, PartitionSpec("adapters")))
+    return _sharded(model, remat, mesh, params, training, questions, index, rate)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=4)
+def _sharded(model: Llama, remat: bool, mesh: Mesh, *arrays) -> tuple[Training, Float[Array, "steps K"]]:
+    """``train`` on the devices of a mesh."""
     each, later = PartitionSpec("adapters"), PartitionSpec(None, "adapters")
     on_devices = jax.shard_map(
         functools.partial(_train, model, remat),
-        mesh=Mesh(np.array(jax.devices()[:count]), ("adapters",)),
+        mesh=mesh,
         in_specs=(PartitionSpec(), each, each, later, later),
         out_specs=(each, later),
         check_vma=False,
     )
-    return on_devices(params, training, questions, index, rate)
+    return on_devices(*arrays)
 
 
 def _train(

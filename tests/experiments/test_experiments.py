@@ -2,22 +2,18 @@
 
 import dataclasses
 
-import pandas as pd
 import pytest
-from conftest import tiny
+from conftest import draw_from, tiny
 
 from sim.experiments import EXPERIMENTS
-from sim.experiments.people import FEW_STEPS
 from sim.figures import FIGURES
-from sim.lab.figure import COMMON, Source
+from sim.lab.figure import Source
 from sim.lab.parallel import THIS_PROCESS
 from sim.reuse.jobs import Part
-from sim.reuse.language import jobs as language
 from sim.reuse.language.jobs import Part as LanguagePart
 from sim.reuse.language.library import LibraryPart
 from sim.sweep.run import run
 from sim.worlds import atlas, build, crosslingual, kind_of, math_word, two_hop
-from sim.worlds.people import Setting
 
 SMALLER = {
     two_hop.Config: two_hop.Config(entities=40, edits=4, bridges=64),
@@ -78,27 +74,23 @@ def test_controls_have_a_base_with_and_one_without_answers_of_two_hops(name, pro
     assert set(linked) >= {"linked/none", "unlinked/none"}
 
 
-def seeds_of(part):
-    """One of a language model: it takes ten times the work of a miniature's."""
-    return 1 if isinstance(part, LanguagePart) else 2
+@pytest.mark.slow(100)
+def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
+    """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run.
 
-
-@pytest.mark.slow(160)
-def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypatch):
-    """Every experiment's quick cells on a tiny decoder, through the runner, and its figures from that run."""
+    But for those on a language model: tests/sweep/test_people_run.py.
+    """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # One configuration a world, and ranks as arrays everywhere: one program for all of them.
-    sizes = {"methods": ("average", "sum"), "lambdas": (0.5, 1.0)}
-    configs = {kind: tiny(world, **sizes) for kind, world in SMALLER.items()}
+    configs = {
+        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0)) for kind, world in SMALLER.items()
+    }
+    ran = set()
     for name, item in EXPERIMENTS.items():
+        if any(isinstance(part, LanguagePart) for part in item.parts("quick")):
+            continue
         parts, extras = [], max((part.config.extras for part in item.parts("quick")), key=len)
         for part in item.parts("quick"):
-            if isinstance(part, LibraryPart):  # committed adapters are another base's: others are trained
-                part = language.plain(FEW_STEPS, {"real/shared": Setting(dose=4)})
-            if isinstance(part, LanguagePart):
-                few = dataclasses.replace(part.config, methods=sizes["methods"])
-                parts.append(dataclasses.replace(part, config=few).on(tiny_llama))
-                continue
             config = configs[type(part.config.world)]
             if getattr(part.config.world, "controls", False):
                 controlled = dataclasses.replace(config.world, controls=True)
@@ -110,16 +102,12 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tiny_llama, tmp_path, monkeypa
                 for label, setting, ranks in part.cells
             ]
             parts.append(Part(config, tuple(cells)))
-        run(name, parts, seeds_of, {"experiment": name}, tmp_path / name, "a test", THIS_PROCESS)
-    for item in OF_EXPERIMENTS.values():
-        if not set(item.experiments) <= set(EXPERIMENTS):  # a test bed, run by a command of its own
-            continue
-        table = item.collect(Source(tmp_path))
-        assert set(COMMON) <= set(table.columns) and len(table)
-        path = tmp_path / f"{item.name}.csv"
-        table.to_csv(path, index=False)
-        item.draw(pd.read_csv(path)).savefig(tmp_path / f"{item.name}.png")
-        assert (tmp_path / f"{item.name}.png").stat().st_size > 5000
+        run(name, parts, lambda part: 2, {"experiment": name}, tmp_path / name, "a test", THIS_PROCESS)
+        ran.add(name)
+    drawn = [item for item in OF_EXPERIMENTS.values() if set(item.experiments) <= ran]
+    assert len(drawn) > 12
+    for item in drawn:
+        draw_from(item, tmp_path)
 
 
 @pytest.mark.parametrize("name", OF_EXPERIMENTS)

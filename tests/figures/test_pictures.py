@@ -99,12 +99,6 @@ def test_captions_have_one_bold_sentence_then_panels_then_methods(drawn):
     assert "bars" in text.lower() or "intervals" in text or not drawn_bars
 
 
-def test_every_figure_is_drawn_from_its_committed_table(drawn, tmp_path):
-    """The last test of a picture: saving may lay it out anew."""
-    drawn[1].picture.savefig(tmp_path / "drawn.pdf")
-    assert (tmp_path / "drawn.pdf").read_bytes().startswith(b"%PDF")
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["rank", "coverage_phase"])
 def test_every_format_is_written_and_again_the_same(name, tmp_path):

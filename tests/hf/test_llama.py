@@ -83,12 +83,10 @@ def test_outcomes_are_those_of_our_own_merge(scene, tiny_world, tmp_path):
     prediction = predicted(folder, tmp_path / "out", lams=LAMS, batch_size=3)
     results = prediction.results
     assert len(results.places) == len(results.candidates) == 9 and results.model is None
+    probes = {name: tiny_world.probes[name] for name in PROMPT_GROUPS}
+    outcomes_of = jax.jit(lambda lams: ask(config.decoder, lora.fold(params, linear(parts, lams)), probes))
     for lams in itertools.product((0.0, *LAMS), repeat=2):
-        merged = ask(
-            config.decoder,
-            lora.fold(params, linear(parts, lams)),
-            {n: tiny_world.probes[n] for n in PROMPT_GROUPS},
-        )
+        merged = outcomes_of(lams)
         for name in PROMPT_GROUPS:
             right = results.outcomes.lead[results.run_of(lams), results.of == name] > 0
             expected = np.asarray(merged["cot_exact" if name == "cot" else name])

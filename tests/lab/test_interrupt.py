@@ -89,6 +89,7 @@ class Command:
     def start(self, hold=""):
         environment = os.environ | {
             "XDG_CACHE_HOME": str(self.folder / "cache"),
+            "JAX_COMPILATION_CACHE_DIR": "",  # its own, below its cache: it is stopped while it compiles
             "PYTHONPATH": os.pathsep.join([str(self.folder), os.getcwd()]),
             "PHASES": str(self.folder),
             "HOLD": hold,

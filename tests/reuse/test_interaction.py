@@ -19,6 +19,17 @@ pytestmark = pytest.mark.slow
 
 LAM = (0.7, 0.4)
 
+# Operation by operation they take several times as long.
+seen = jax.jit(interaction.seen, static_argnums=0)
+at_base = jax.jit(interaction.at_base, static_argnums=0)
+expanded = jax.jit(interaction.streams, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 3))
+def logits_of(decoder, params, tokens, prompt, adapter=None):
+    project = [] if adapter is None else [lora.adapted(adapter)]
+    return completion_logits(decoder, params, tokens, prompt, *project)
+
 
 def two(lam, power=(1, 1)):
     return lam[0] ** power[0] * lam[1] ** power[1]
@@ -110,9 +121,9 @@ def test_what_is_seen_is_the_merged_decoder(scene):
     for part, lam in zip(parts, LAM, strict=True):
         weights |= {name: weights[name] + lam * dense(update) for name, update in part.items()}
     factors, lam = [library.factors_of(part) for part in parts], jnp.asarray(LAM, jnp.float32)
-    actual = interaction.seen(decoder, params, probes, factors, lam)
+    actual = seen(decoder, params, probes, factors, lam)
     for name, probe in probes.items():
-        logits = completion_logits(decoder, weights, probe.tokens, probe.prompt)
+        logits = logits_of(decoder, weights, probe.tokens, probe.prompt)
         np.testing.assert_allclose(closed_form.logits(params, actual[name].stream), logits, atol=2e-4)
         rest = interaction.last_mlp(decoder, params, factors, lam, actual[name])
         np.testing.assert_allclose(rest, actual[name].stream, atol=2e-5)
@@ -154,12 +165,11 @@ def test_derivatives_are_those_of_finite_differences(scene):
     factors = [library.factors_of(part) for part in parts]
 
     def stream(lam):
-        actual = interaction.seen(decoder, params, probes, factors, jnp.asarray(lam, jnp.float64))
+        actual = seen(decoder, params, probes, factors, jnp.asarray(lam, jnp.float64))
         return np.asarray(actual["hop1"].stream)
 
-    at_base = interaction.at_base(decoder, params, probes, factors)
     lam = jnp.asarray(LAM, jnp.float32)
-    actual = interaction.streams(decoder, params, probes, factors, *at_base, lam)
+    actual = expanded(decoder, params, probes, factors, *at_base(decoder, params, probes, factors), lam)
     second_order, crossed = expand(stream, np.asarray(lam, float))
     for name, expected in (("second_order", second_order), ("crossed", crossed)):
         off = np.abs(np.asarray(actual[name]["hop1"]) - expected) > 1e-2 * np.abs(expected).max()
@@ -211,9 +221,7 @@ def test_an_adapter_at_zero_is_no_adapter(scene):
     decoder, params, parts, probes = scene
     actual, merged = streams(decoder, params, parts, probes, (0.8, 0.0))
     separate = {
-        name: completion_logits(
-            decoder, params, probe.tokens, probe.prompt, lora.adapted(library.linear(parts, (0.8, 0.0)))
-        )
+        name: logits_of(decoder, params, probe.tokens, probe.prompt, library.linear(parts, (0.8, 0.0)))
         for name, probe in probes.items()
     }
     for expand in actual.values():

@@ -9,8 +9,11 @@ import libraries
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import draw_from
 
+from sim.figures import FIGURES
 from sim.hf import fetch
+from sim.lab.figure import COMMON, committed
 from sim.reuse.language import cell, jobs, training
 from sim.sweep.run import CORE, VALUES
 
@@ -19,7 +22,9 @@ FIELDS = ("entities", "template", "dose", "duration")
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
+    """And folders that are left out of a command are new ones."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
 
 
 def results(out, name):
@@ -71,6 +76,20 @@ def test_end_to_end_and_again(tiny_llama, dose, command, monkeypatch):
 
 
 @pytest.mark.slow
+def test_figures_are_drawn_from_a_run_of_ones_own(dose, tmp_path):
+    """Those of people from this run, whose cell has another label there, beside the committed miniature's."""
+    assert set(COMMON) <= set(pd.read_csv(dose / "people_dose.csv").columns)
+    assert (dose / "people_dose.png").stat().st_size > 5000
+    shutil.copytree(committed() / "experiments" / "familiarity", tmp_path / "familiarity")
+    (tmp_path / "people").mkdir()
+    for table in ("summary.csv", "predictions.csv"):
+        rows = (dose / "people_dose" / table).read_text().replace("real/shared/4", "real/shared")
+        (tmp_path / "people" / table).write_text(rows)
+    for name in ("people_and_miniature", "people_predictions"):
+        draw_from(FIGURES[name], tmp_path)
+
+
+@pytest.mark.slow
 def test_the_quick_profile_asks_adapters_that_are_there(tiny_llama, command, monkeypatch, tmp_path):
     libraries.write(tmp_path / "library", tiny_llama, entities=("real", "fake"))
     monkeypatch.setattr(training, "train", None)
@@ -116,6 +135,8 @@ def test_capitals_end_to_end(tiny_llama, command, tmp_path):
     assert {"hop1", "untouched", "cot_hop1", "margin_cot_hop1", "direct_likeliest"} <= set(base.index)
     second = rows[rows["method"] == "hop2"]
     assert {"cot_answer", "hop1", "disturbance_cot_hop1"} <= set(second["metric"])
+    assert set(COMMON) <= set(pd.read_csv(tmp_path / "one_hop_from_pretraining.csv").columns)
+    assert (tmp_path / "one_hop_from_pretraining.png").stat().st_size > 5000
 
 
 @pytest.mark.slow
@@ -169,6 +190,8 @@ def test_interrupted_and_run_again(tiny_llama, command, monkeypatch, tmp_path):
         index="method", columns="duration", values="measured"
     )
     assert (steps[2] == 2 * steps[1]).all()
+    assert set(COMMON) <= set(pd.read_csv(whole / "people_stopping.csv").columns)
+    assert (whole / "people_stopping.png").stat().st_size > 5000
 
 
 def test_another_base_is_refused_in_the_same_folder(tiny_llama, command, monkeypatch, tmp_path):
