@@ -20,6 +20,7 @@ from sim.experiments.merge_forecast.measuring import leads_of_sums, measure, mer
 from sim.forecast.outcomes import Outcomes
 from sim.hf.fetch import cache_folder
 from sim.hf.weights import read_params, read_shape
+from sim.lab import files
 from sim.lab.cli import run_command
 from sim.model.llama import KINDS, Llama, Params
 from sim.model.llama_adapters import Adapter, Questions
