@@ -27,7 +27,13 @@ FULL = of_world(
     oracle=True,
 )
 
-SMALL = replace(FULL, extras=(), methods=("average", "sum", "ties"), lambdas=(0.5, 0.75, 1.0))
+SMALL = replace(
+    FULL,
+    pretraining=FULL.pretraining.in_one_tile(),
+    extras=(),
+    methods=("average", "sum", "ties"),
+    lambdas=(0.5, 0.75, 1.0),
+)
 
 
 @experiment(
