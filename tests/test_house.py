@@ -47,7 +47,7 @@ BELOW = {
 
 PREDICTING = (
     *("reuse/forecast.py", "reuse/predictors.py", "reuse/rows.py", "reuse/cell.py"),
-    *("reuse/interaction.py", "reuse/pairs.py"),
+    *("reuse/interaction.py", "reuse/pairs.py", "reuse/margins.py"),
     *(f"reuse/language/{name}.py" for name in ("forecast", "cell", "jobs", "library")),
     *("one_layer/forecast.py", "one_layer/jobs.py"),
 )

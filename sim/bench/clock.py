@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from sim.lab.registry import Registry
-from sim.model.fused.tiles import ROUNDED
+from sim.model.training import PRECISION
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,9 @@ def clocked(call: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def machine_speed() -> tuple[float, float]:
-    """(bytes copied a second, operations a second) of JAX's first device, measured.
+    """(bytes copied a second, float32 operations a second) of JAX's first device, measured.
 
-    Operations as the kernels of training do them, of float16 with float32 sums; on a CPU NumPy's, of float32,
-    which use all cores.
+    Operations as training does them (``training.PRECISION``); on a CPU NumPy's, which use all cores.
     """
     if jax.default_backend() == "cpu":
         block = np.ones(1 << 26, np.float32)
@@ -87,11 +86,12 @@ def machine_speed() -> tuple[float, float]:
     block = jnp.ones(1 << 28, jnp.float32)
     plus_one = jax.jit(lambda block: block + 1)
     side = 8192
-    square = jax.jit(lambda left: jnp.matmul(left, left, preferred_element_type=jnp.float32))
-    left = jnp.ones((side, side), ROUNDED)
-    for call in (lambda: plus_one(block), lambda: square(left)):
-        clocked(call)  # compiled
-    return (
-        2 * block.nbytes / min(clocked(lambda: plus_one(block))[0] for _ in range(5)),
-        2 * side**3 / min(clocked(lambda: square(left))[0] for _ in range(5)),
-    )
+    with jax.default_matmul_precision(PRECISION):
+        square = jax.jit(lambda left: left @ left)
+        left = jnp.ones((side, side), jnp.float32)
+        for call in (lambda: plus_one(block), lambda: square(left)):
+            clocked(call)  # compiled
+        return (
+            2 * block.nbytes / min(clocked(lambda: plus_one(block))[0] for _ in range(5)),
+            2 * side**3 / min(clocked(lambda: square(left))[0] for _ in range(5)),
+        )

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from sim.bench.clock import benchmark, machine_speed, seconds
 from sim.lab import parallel
-from sim.model import fused, lora
+from sim.model import lora
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule, completion_loss, fit
 from sim.model.transformer import Decoder, Params, completion_logits, init
@@ -40,7 +40,7 @@ def trained(decoder: Decoder, steps: int, params: Params, tokens: Array, key: Ar
     group = Sequences(tokens, jnp.ones(BATCH, jnp.float32), PROMPT)
 
     def logits(factors, drawn):
-        return fused.adapted_logits(decoder, params, adapter_of(factors), drawn.tokens, PROMPT)
+        return completion_logits(decoder, lora.fold(params, adapter_of(factors)), drawn.tokens, PROMPT)
 
     schedule = Schedule(steps, RATE, (("facts", BATCH),))
     return fit(logits, factors_of(start), {"facts": group}, schedule, jax.random.wrap_key_data(key)).losses

@@ -12,6 +12,8 @@ SPELLED = {
     "arrow": "Arrow",
     "base": "base",
     "joint": "joint adapter",
+    "logits_average": "logits, average",
+    "logits_sum": "logits, sum",
     "oracle": "oracle router",
     "svd": "SVD",
     "ties": "TIES",

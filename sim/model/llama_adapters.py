@@ -213,28 +213,41 @@ def write(
     length: int,
     project: llama.Project | None = None,
     at: Callable[[Any, Array, int], Any] = as_it_is,
+    weights: Float[Array, " K"] | None = None,
 ) -> Int[Array, "B length"]:
     """What greedy decoding writes after prompts that are padded in front, keys and values stored.
 
     Args:
         state: what ``project`` gets, by default an adapter, or None for the base.
         at: (state, start, count) -> the state for ``count`` tokens from position ``start`` on.
+        weights: of the logits of K models, whose states carry one more axis in front: every token is the best
+        one of the weighted sum. None for one model.
     """
     project = project or (llama.plain if state is None else llama.adapted)
     batch, count = prompts.shape
 
-    def read(tokens, start, cache):
+    def logits(tokens, start, state, cache):
         now = at(state, start, tokens.shape[1])
         x, cache = llama.hidden(
             model, params, tokens, now, project, padding_B=padding, cache=cache, start=start
         )  # fmt: skip
-        return jnp.argmax(llama.read_out(model, params, x[:, -1]), axis=-1).astype(prompts.dtype), cache
+        return llama.read_out(model, params, x[:, -1]), cache
+
+    def read(tokens, start, cache):
+        if weights is None:
+            scores, cache = logits(tokens, start, state, cache)
+        else:
+            each, cache = jax.vmap(functools.partial(logits, tokens, start))(state, cache)
+            scores = jnp.tensordot(weights, each, 1)
+        return jnp.argmax(scores, axis=-1).astype(prompts.dtype), cache
 
     def step(carry, start):
         token, cache = carry
         return read(token[:, None], start, cache), token
 
     cache = llama.empty_cache(model, batch, count + length, params["embed"].dtype)
+    if weights is not None:
+        cache = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(weights)), cache)
     first = read(prompts, jnp.int32(0), cache)
     (last, _), written = jax.lax.scan(step, first, count + jnp.arange(length - 1, dtype=jnp.int32))
     return jnp.concatenate([written, last[None]]).T

@@ -39,14 +39,28 @@ def init(decoder: Decoder, names: tuple[str, ...], rank: int, key: Array) -> dic
     return adapter
 
 
-def random_like(update: LowRank, key: Array) -> LowRank:
-    """Gaussian factors of the same shapes with the same |Delta W|_F, which stands in the scale."""
+def random_like(update: LowRank, key: Array, spectrum: bool = False) -> LowRank:
+    """Gaussian factors of the same shapes with the same |Delta W|_F, which stands in the scale.
+
+    ``spectrum``: the singular values of Delta W between random orthonormal directions instead.
+    """
     b, a = (
         jax.random.normal(jax.random.fold_in(key, side), factor.shape, factor.dtype)
         for side, factor in enumerate((update.b, update.a))
     )
+    if spectrum:
+        _, s, _ = lowrank.singular(update)
+        b, a = (_orthonormal(side) for side in (b, jnp.swapaxes(a, -1, -2)))
+        drawn = lowrank.from_singular(b, s, jnp.swapaxes(a, -1, -2))
+        return drawn._replace(scale=jnp.ones_like(update.scale))
     drawn = LowRank(b, a, jnp.ones_like(update.scale))
     return drawn._replace(scale=lowrank.norm(update) / lowrank.norm(drawn))
+
+
+def _orthonormal(gaussian: Array) -> Array:
+    """Columns of a uniformly random frame: Q of QR with a positive diagonal of R (Mezzadri 2007)."""
+    q, r = jnp.linalg.qr(gaussian)
+    return q * jnp.sign(jnp.diagonal(r, axis1=-2, axis2=-1))[..., None, :]
 
 
 def adapted(adapter: Adapter) -> Project:

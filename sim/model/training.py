@@ -29,7 +29,7 @@ MASTERY = 0.98
 """Training stops when this share of every group is known, of facts as of traces."""
 
 LOOK = 25
-"""Steps between two looks at what is known; training takes a multiple of them."""
+"""Steps between two looks at what is known, unless a schedule says otherwise."""
 
 PATIENCE, PROGRESS = 200, 0.02
 """Training gives up after so many steps in which what is short of the margin fell by less than this share."""
@@ -41,7 +41,7 @@ class Schedule:
 
     Nothing but that decay depends on the length of training, so that it may end when enough is known.
 
-    steps:   at most so many, a multiple of ``LOOK``.
+    steps:   at most so many, a multiple of ``look``.
     batch:   at most how many sequences of each group a step takes, by group name (``batches.deal``).
     decay:   of the weights.
     warming, cooling: steps of warm-up and decay.
@@ -50,9 +50,10 @@ class Schedule:
              at, and all steps are taken.
     overtraining: training begins to cool after so many times the steps after which enough was known.
     tile:    sequences that pass through the model at once.
+    look:    steps between two looks at what is known.
 
     Raises:
-        ValueError: the steps are no multiple of ``LOOK``.
+        ValueError: the steps are no multiple of ``look``.
     """
 
     steps: int
@@ -64,10 +65,11 @@ class Schedule:
     margin: float | None = None
     overtraining: int = 1
     tile: int = 128
+    look: int = LOOK
 
     def __post_init__(self):
-        if self.steps < LOOK or self.steps % LOOK:
-            raise ValueError(f"steps is {self.steps}: training takes a multiple of {LOOK} steps")
+        if self.steps < self.look or self.steps % self.look:
+            raise ValueError(f"steps is {self.steps}: training takes a multiple of {self.look} steps")
 
     def lasting(self, steps: int, rate: float) -> "Schedule":
         """Another length and rate, with warm-up and cooling in proportion."""
@@ -175,12 +177,11 @@ def fit(
     groups: Mapping[str, Sequences],
     schedule: Schedule,
     key: Array,
-    answers: Logits | None = None,
     optimiser: optax.GradientTransformation | None = None,
 ) -> Fit[Trainable]:
     """Minimise the completion loss of ``logits`` over ``groups``, summed over groups.
 
-    A step has the exact gradient of every group that fits its batch. Every ``LOOK`` steps the run looks at
+    A step has the exact gradient of every group that fits its batch. Every ``look`` steps the run looks at
     what it knows, and gives up if that has not moved for ``PATIENCE`` steps: its adapter cannot learn more.
     Of runs that are mapped together each ends by itself, and then stays as it is.
 
@@ -189,7 +190,6 @@ def fit(
     Args:
         groups: sequences to learn; a group whose weights are all zero costs nothing and teaches nothing.
         key: randomness of the order of sequences; group g of the schedule uses fold_in(key, g).
-        answers: as ``logits``, of the model whose answers count, if not ``logits`` itself.
         optimiser: of rate 1, if not ``schedule.optimiser()``.
 
     Returns:
@@ -218,7 +218,7 @@ def fit(
         each = {}
         for name, deck in decks.items():
             every = batches.all_of(deck, groups[name].weight)
-            of_value = functools.partial(answers or logits, value)
+            of_value = functools.partial(logits, value)
             each[name] = standing(of_value, groups[name], every, schedule.margin, schedule.tile)
         enough = [(decks[name].count == 0) | (of.enough >= MASTERY) for name, of in each.items()]
         shortfall = jnp.nansum(jnp.stack([of.shortfall for of in each.values()]))
@@ -226,10 +226,10 @@ def fit(
 
     def block(run):
         now, state, end, (least, at) = run
-        indices = now.steps + jnp.arange(LOOK, dtype=jnp.int32)
+        indices = now.steps + jnp.arange(schedule.look, dtype=jnp.int32)
         carry, losses = jax.lax.scan(functools.partial(step, end=end), (now.value, state), indices)
         losses = jax.lax.dynamic_update_slice(now.losses, losses, (now.steps,))
-        steps, shares = now.steps + LOOK, now.recall
+        steps, shares = now.steps + schedule.look, now.recall
         if schedule.margin is not None:
             shares, enough, shortfall = look(carry[0])
             # A later look only finds a later end.

@@ -18,7 +18,7 @@ from sim.model.transformer import (
     plain,
     read_on,
 )
-from sim.reuse.library import Factors, adapter_of
+from sim.reuse.library import Factors, adapter_of, scaled
 from sim.worlds import Probe
 from sim.worlds.probe import UNIFORM_BASELINE, score
 
@@ -67,14 +67,46 @@ def ask(decoder: Decoder, params: Params, probes: Probes, project_for: ProjectFo
 
     Probes of one shape are decoded together, rows in the order of the names.
     """
-    outcomes = {}
-    for names in of_one_shape(probes):
-        rows, at = stacked_rows([probes[name] for name in names]), project_for(names)
-        written = decoding.answers(
-            lambda tokens, start, cache, at=at: read_on(decoder, params, tokens, start, cache, at(start)),
+
+    def write(names, rows):
+        at = project_for(names)
+        return decoding.answers(
+            lambda tokens, start, cache: read_on(decoder, params, tokens, start, cache, at(start)),
             rows,
             no_cache(decoder, *rows.tokens.shape),
         )
+
+    return _scored(probes, write)
+
+
+def composed(
+    decoder: Decoder, params: Params, probes: Probes, library: Sequence[Factors], lam: Float[Array, " K"]
+) -> dict[str, Array]:
+    """``ask`` of the logits f_0 + sum_i lam_i (f_i - f_0): K + 1 models read each token that is written.
+
+    The tangent predictor as a model (theory/README.md, section 12; arXiv 2605.28304): no weights are merged.
+    """
+    rows = jnp.concatenate([jnp.zeros_like(lam)[None], jnp.eye(len(lam), dtype=lam.dtype)])
+    models = jax.vmap(lambda strengths: scaled(params, library, strengths))(rows)
+
+    def read(tokens, start, cache):
+        logits, cache = jax.vmap(lambda model, own: read_on(decoder, model, tokens, start, own))(
+            models, cache
+        )
+        return logits[0] + jnp.tensordot(lam, logits[1:] - logits[:1], 1), cache
+
+    def write(names, rows):
+        empty = no_cache(decoder, *rows.tokens.shape)
+        return decoding.answers(read, rows, jnp.broadcast_to(empty, (len(lam) + 1, *empty.shape)))
+
+    return _scored(probes, write)
+
+
+def _scored(probes: Probes, write: Callable[[tuple[str, ...], Probe], Array]) -> dict[str, Array]:
+    """Outcomes of what is written, probes of one shape together."""
+    outcomes = {}
+    for names in of_one_shape(probes):
+        written = write(names, stacked_rows([probes[name] for name in names]))
         for name, completions in split_rows(written, names, probes).items():
             outcomes |= score(name, probes[name], completions)
     return outcomes

@@ -9,7 +9,7 @@ from sim.model.training import MASTERY as MASTERY
 from sim.model.training import Schedule
 from sim.model.transformer import ATTENTION, MLP, Decoder
 from sim.worlds import JOINT, World, kind_of
-from sim.worlds.controls import RANDOM
+from sim.worlds.controls import UNTRAINED
 
 FAMILIES = ("lora", "lora_last", "closed_form")
 """How adapters are made: gradient-trained on every matrix, on the last MLP output, or solved for there."""
@@ -29,6 +29,9 @@ class Recipe:
     kinds: tuple[str, ...]
 
 
+PREFIXES = tuple(UNTRAINED.values())
+
+
 class Libraries:
     """Which adapters and libraries a configuration has, by its ``extras``."""
 
@@ -36,12 +39,16 @@ class Libraries:
 
     def adapters(self, world: World) -> tuple[str, ...]:
         """Names of the adapters that are taught; an adapter's place here is part of its random key."""
-        return tuple(name for name in self._members(world) if not name.startswith(RANDOM))
+        return tuple(name for name in self._members(world) if not name.startswith(PREFIXES))
 
     def random(self, world: World) -> dict[str, str]:
         """The adapters that are never trained, each with the name of the one whose norms it has."""
-        members = self._members(world)
-        return {name: name.removeprefix(RANDOM) for name in members if name.startswith(RANDOM)}
+        return {
+            name: name.removeprefix(prefix)
+            for name in self._members(world)
+            for prefix in PREFIXES
+            if name.startswith(prefix)
+        }
 
     def _members(self, world: World) -> tuple[str, ...]:
         members = [name for library in self.libraries(world).values() for name in library]
@@ -49,7 +56,9 @@ class Libraries:
 
     def libraries(self, world: World) -> dict[str, tuple[str, ...]]:
         """The libraries that are merged and routed: the parts alone, and the extras."""
-        named = dict(world.libraries)
+        named = {
+            label: tuple(prefix + part for part in world.parts) for label, prefix in UNTRAINED.items()
+        } | dict(world.libraries)
         return {"parts": world.parts} | {
             extra: named.get(extra, (*world.parts, extra)) for extra in self.extras
         }
@@ -68,8 +77,12 @@ class ReuseConfig(Libraries):
     extras:    libraries besides the parts, by name: what ``World.libraries`` says of it, or the parts and the
                adapter of that name.
     methods:   data-free merges. ``lambdas``: common coefficients of the linear merge of the parts.
+    composed:  linear methods whose coefficients weigh logits in place of updates
+               (``sim.reuse.ask.composed``); such a model is called LOGITS + method.
     routers:   names of ``sim.model.routing.ROUTERS``. ``oracle`` adds the router that a probe's layout names.
     losses:    whether to measure the loss of single adapters and merges on probes with a chance level.
+    margins:   whether to measure what the base's margins and the first steps say of merges
+               (``sim.reuse.margins``).
     interaction: whether to tell merges of trained adapters from what adapters do to each other as well
                (``sim.reuse.interaction``), and to measure the pair (``sim.reuse.pairs``).
     """
@@ -87,9 +100,11 @@ class ReuseConfig(Libraries):
     extras: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("average", "sum", "concat", "svd", "ties")
     lambdas: tuple[float, ...] = ()
+    composed: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
     oracle: bool = False
     losses: bool = False
+    margins: bool = False
     interaction: bool = False
 
     @property
@@ -134,6 +149,9 @@ Model = tuple[str, str, str]
 """(family, library, method) of a model that is asked. Single adapters have the library "single"."""
 
 BASE: Model = ("", "single", "base")
+
+LOGITS = "logits_"
+"""LOGITS + a linear method: the same coefficients on logits, f_0 + sum_i c_i (f_i - f_0)."""
 
 
 def same_merges(methods: Sequence[str], count: int) -> dict[str, str]:

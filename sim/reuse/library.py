@@ -4,7 +4,6 @@ Pure functions of arrays, so that a cell can be run alone, vmapped or sharded (`
 here knows a prediction.
 """
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from sim.merge import METHODS, merge
-from sim.model import closed_form, fused, lora
+from sim.model import closed_form, lora
 from sim.model.batches import all_of, shuffle
 from sim.model.sequences import Sequences
 from sim.model.training import Schedule, fit, standing
@@ -82,8 +81,9 @@ def make(
     return finetune(recipe, params, groups, family, jax.random.fold_in(key, place), ranks)
 
 
-def random_like(factors: Factors, key: Array, place: Array) -> Factors:
-    """Gaussian factors of the same shapes with |B A|_F of every module as in ``factors``; never trained.
+def random_like(factors: Factors, key: Array, place: Array, spectrum: bool = False) -> Factors:
+    """Random factors of the same shapes with |B A|_F of every module as in ``factors``; never trained:
+    Gaussian ones, or (``spectrum``) random directions with the singular values of ``factors``.
 
     ``key`` is the cell's, as key data, and ``place`` the number of the random adapter. Its key is below a
     number that no family has, so it shares none with a trained adapter.
@@ -91,9 +91,14 @@ def random_like(factors: Factors, key: Array, place: Array) -> Factors:
     key = jax.random.fold_in(jax.random.wrap_key_data(key), len(FAMILIES))
     key, drawn = jax.random.fold_in(key, place), {}
     for index, (name, pair) in enumerate(factors.items()):
-        update = lora.random_like(LowRank(*pair), jax.random.fold_in(key, index))
+        update = lora.random_like(LowRank(*pair), jax.random.fold_in(key, index), spectrum)
         drawn[name] = update.b * update.scale, update.a
     return drawn
+
+
+def random_spectrum(factors: Factors, key: Array, place: Array) -> Factors:
+    """``random_like`` with the singular values of ``factors``."""
+    return random_like(factors, key, place, spectrum=True)
 
 
 def finetune(
@@ -113,7 +118,9 @@ def finetune(
     zero) and stay zero.
 
     The family "lora_last" adapts the last MLP output alone and trains on remembered features: the same
-    losses and gradients as running the whole decoder at every step.
+    losses and gradients as running the whole decoder at every step. Otherwise the update is added to the
+    weights: a batch has more tokens than a matrix has rows, so that W + B A costs less than two thin products
+    a token.
     """
     decoder, last = recipe.decoder, closed_form.last_module(recipe.decoder)
     names = (last,) if family == "lora_last" else decoder.modules(recipe.kinds)
@@ -121,18 +128,17 @@ def finetune(
     if family == "lora_last":
         groups = {name: closed_form.remember(decoder, params, group) for name, group in groups.items()}
 
-    def logits(factors, group, of=fused.adapted_logits):
+    def logits(factors, group):
         adapter = adapter_of(factors)
         if family == "lora_last":
             return closed_form.logits(params, closed_form.adapted_stream(group, adapter[last]))
-        return of(decoder, params, adapter, group.tokens, group.prompt)
+        return completion_logits(decoder, lora.fold(params, adapter), group.tokens, group.prompt)
 
     if ranks is not None:
         rows = jnp.arange(recipe.rank)[:, None]
         start = {name: u._replace(a=jnp.where(rows < ranks[name], u.a, 0.0)) for name, u in start.items()}
-    answers = functools.partial(logits, of=fused.folded_logits)
     schedule, own_key = recipe.finetuning, jax.random.fold_in(key, 1)
-    return Training(*fit(logits, factors_of(start), groups, schedule, own_key, answers))
+    return Training(*fit(logits, factors_of(start), groups, schedule, own_key))
 
 
 def _solved(recipe: Recipe, params: Params, facts: Sequences) -> Training:

@@ -9,6 +9,7 @@ import numpy as np
 from sim.reuse.ask import Losses
 from sim.reuse.config import BASE, Cell, ReuseConfig, linear_models
 from sim.reuse.forecast import strengths
+from sim.reuse.margins import PREDICTORS
 from sim.worlds import FACTS, World, kind_of
 from sim.worlds.probe import (
     NOT_APPLICABLE,
@@ -45,7 +46,8 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     ``PROBE_loss`` is the mean loss of right answers beside its null (``ask.losses``),
     ``PROBE_loss_gain`` the null less the loss: above 0, it is knowledge; ``PROBE_loss_gain_over_base`` how
     far it is above the base's, with which it shares its luck; both once more for each of ``Probe.nulls``,
-    and ``PROBE_given_among_answers``, there of the likeliest answer.
+    and ``PROBE_given_among_answers``, there of the likeliest answer. ``knowledge`` and ``retention`` are of
+    ``margins.measure``.
     Of a language model besides: ``PROBE_rank``, the mean place of the right answer among the probe's answers
     by likelihood, ``PROBE_likeliest``, how often it is the first, ``name_loss_ROLE``, the base's mean
     -log p of the names in nats, and margins, swings and disturbances of the steps in nats
@@ -114,6 +116,10 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
     for model, effects in result.get("effects", {}).items():
         for metric, value in effects.items():
             add(model, metric, value)
+    for model, metrics in result.get("margins", {}).items():
+        for metric, (measured, predicted) in metrics.items():
+            lam = _common(merges.get(model))
+            add(model, metric, measured, math.nan, PREDICTORS[metric], float(predicted), lam)
     for family, adapters in result["training"].items():
         for name, record in adapters.items():
             add((family, "single", name), "training_steps", record["steps"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm import tqdm
 
-from sim.experiments.common.claim import CLAIMS
+from sim.experiments.common.claim import CLAIMS, PAIRED
 from sim.experiments.registry import Part
 from sim.lab.parallel import RunContext
 from sim.lab.store import Store
@@ -127,11 +127,14 @@ def pairs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def counts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Right answers and all answers (``trials``), seed by seed, of the shares that claims compare, so that
-    two models are compared on the same seeds; empty where no claim reads the experiment."""
+    """Right answers and all answers (``trials``), seed by seed, of the shares that claims or pages compare,
+    so that two models are compared on the same seeds; empty where nothing reads the experiment."""
     keys = ["experiment", "label", "library", "method", "metric"]
     compared = {tuple(getattr(cell, key) for key in keys) for item in CLAIMS.values() for cell in item.cells}
-    chosen = pd.MultiIndex.from_frame(rows[keys]).isin(list(compared)) & rows["trials"].notna()
+    chosen = pd.MultiIndex.from_frame(rows[keys]).isin(list(compared))
+    for experiment, metrics in PAIRED.items():
+        chosen |= rows["experiment"].eq(experiment) & rows["metric"].isin(metrics)
+    chosen &= rows["trials"].notna()
     shares = rows[chosen].drop_duplicates([*keys, "seed"])
     right = (shares["measured"].astype(float) * shares["trials"].astype(float)).round()
     shares = shares.assign(right=right)[[*keys[1:], "seed", "right", "trials"]]

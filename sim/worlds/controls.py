@@ -46,6 +46,11 @@ from sim.worlds.probe import Layout
 RANDOM = "random_for_"
 """RANDOM + name: a Gaussian adapter, never trained, with the norms of the adapter of that name."""
 
+SPECTRUM = "spectrum_for_"
+"""SPECTRUM + name: one of random directions with the singular values of the adapter of that name."""
+
+UNTRAINED = {"random": RANDOM, "spectrum": SPECTRUM}
+"""Libraries in which such an adapter stands for every part: any world has them (arXiv 2602.12323)."""
 
 FINETUNING = (("direct", 16), ("identity", 8))
 """Batches of the groups that the controls add to the data of every adapter."""

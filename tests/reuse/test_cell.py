@@ -365,3 +365,25 @@ class TestWhole:
             training = result["training"]["lora"][name]
             assert training["recall"]["facts"] == rows_of["own_recall"][name]
             assert training["recall"]["traces"] == rows_of["trace_recall"][name]
+
+
+@pytest.mark.parametrize("lam", [(1.0, 1.0), (0.5, 0.5), (0.0, 1.0)])
+def test_composed_logits_write_the_best_token_of_the_weighted_logits(key, tiny_world, lam):
+    """Token by token from whole passes of base and single adapters; the merge in weights writes others."""
+    decoder = tiny().decoder
+    params = init(decoder, key)
+    adapters = [noisy_adapter(decoder, jax.random.fold_in(key, i), size=0.3) for i in range(2)]
+    passes = [jax.jit(functools.partial(forward, decoder, params, project=p))
+              for p in (lora.adapted({}), *map(lora.adapted, adapters))]  # fmt: skip
+    tokens = jnp.asarray(tiny_world.probes["cot"].tokens)
+    prompt = tiny_world.probes["cot"].prompt
+    for place in range(prompt, tokens.shape[1]):
+        base, *singles = (np.asarray(run(tokens), np.float64)[:, place - 1] for run in passes)
+        scores = base + sum(by * (single - base) for by, single in zip(lam, singles, strict=True))
+        tokens = tokens.at[:, place].set(scores.argmax(axis=-1).astype(np.int32))
+    probe = dataclasses.replace(tiny_world.probes["cot"], tokens=tokens, layout=Layout())
+    factors = [library.factors_of(adapter) for adapter in adapters]
+    composed = ask.composed(decoder, params, {"cot": probe}, factors, jnp.float32(lam))
+    assert np.all(composed["cot"] == 1)
+    merged = ask.ask(decoder, library.scaled(params, factors, jnp.float32(lam)), {"cot": probe})
+    assert np.all(merged["cot"] == 1) == (lam == (0.0, 1.0))  # one adapter alone: both are that adapter

@@ -10,12 +10,14 @@ import pytest
 from conftest import first, noisy_adapter, runs, tiny
 
 from sim.lab import parallel
+from sim.model import lora
 from sim.model.training import Schedule
 from sim.model.transformer import forward, init
 from sim.reuse import ask, cell, library, rows
 from sim.reuse.config import BASE, Cell
 from sim.worlds import build, two_hop
 from sim.worlds.probe import UNIFORM_BASELINE
+from theory.lowrank import LowRank, dense
 
 WORLD = two_hop.Config(entities=24, relations=4, edits=4, bridges=8, controls=True)
 EXTRAS = ("direct_expert", "unrelated_for_hop1", "random_for_hop2", "kinds")
@@ -172,3 +174,39 @@ def test_a_cell_with_controls():
     assert by_key["parts", "average", "direct_known_first_loss", "chance"]["measured"] > 0
     # the steps of a known pair are no adapter's: one overlap a hop
     assert {r["metric"] for r in table if r["metric"].startswith("kappa")} == {"kappa_hop1", "kappa_hop2"}
+
+
+def test_a_random_adapter_of_a_spectrum_has_the_singular_values_and_no_direction(key):
+    own = library.factors_of(noisy_adapter(tiny().decoder, key))
+    data = jax.random.key_data(key)
+    drawn = [library.random_spectrum(own, data, jnp.int32(place)) for place in (0, 1)]
+    for name, (b, a) in drawn[0].items():
+        wanted, given = (np.linalg.svd(np.float64(x) @ np.float64(y))[1] for x, y in (own[name], (b, a)))
+        np.testing.assert_allclose(given, wanted, atol=1e-5 * wanted[0])
+        assert (b.shape, a.shape) == (own[name][0].shape, own[name][1].shape)
+    dense = [np.float64(each["0.up"][0]) @ each["0.up"][1] for each in (own, *drawn)]
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert abs(np.sum(dense[one] * dense[other])) < 0.5 * np.sum(dense[0] ** 2)
+
+
+def test_every_world_has_libraries_of_random_adapters():
+    config = tiny(extras=("random", "spectrum"))
+    world = build(config.world, 0, two_hop.Setting())
+    assert config.adapters(world) == ("hop1", "hop2", "joint")
+    assert config.libraries(world)["spectrum"] == ("spectrum_for_hop1", "spectrum_for_hop2")
+    assert config.random(world) == {
+        f"{kind}_for_{part}": part for kind in ("random", "spectrum") for part in ("hop1", "hop2")
+    }
+
+
+@pytest.mark.parametrize("spectrum", [True, False])
+def test_what_a_random_adapter_adds_to_a_logit_has_mean_0_and_the_law_s_variance(spectrum):
+    """E (w^T Delta W phi)^2 = |Delta W|^2 |w|^2 |phi|^2 / (in out), theory/README.md, section 12."""
+    out, into, draws = 6, 5, 8000
+    b, a = jnp.eye(out, 2) * jnp.array([[2.0, 1.0]]), jnp.eye(2, into)
+    keys = jax.random.split(jax.random.key(3), draws)
+    drawn = jax.vmap(lambda key: lora.random_like(LowRank(b, a, jnp.float32(1.0)), key, spectrum))(keys)
+    added = np.asarray(dense(drawn))[:, 0, 0]  # w and phi: the first unit vectors
+    variance = 5 / (out * into)
+    assert abs(added.mean()) < 4 * (variance / draws) ** 0.5
+    np.testing.assert_allclose(np.mean(added**2), variance, rtol=0.08)

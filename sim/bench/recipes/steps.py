@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from sim.bench.clock import benchmark
 from sim.lab import parallel
-from sim.model import fused, lora
+from sim.model import lora
 from sim.model.sequences import Sequences
 from sim.model.training import MASTERY, completion_loss, lead
 from sim.model.transformer import Decoder, Params, completion_logits
@@ -134,7 +134,7 @@ def course(
     facts, optimiser = groups[FACTS], recipe.optimiser(recipe.rate)
 
     def logits(factors, group):
-        return fused.folded_logits(decoder, params, adapter_of(factors), group.tokens, group.prompt)
+        return completion_logits(decoder, lora.fold(params, adapter_of(factors)), group.tokens, group.prompt)
 
     def loss(factors):
         return completion_loss(logits(factors, facts), facts)

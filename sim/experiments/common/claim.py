@@ -154,6 +154,10 @@ class Claim:
 CLAIMS: Registry[Claim] = Registry("claim")
 
 
+PAIRED: dict[str, tuple[str, ...]] = {}
+"""Experiment -> metrics of all models that a page compares seed by seed."""
+
+
 def claim(number: str, statement: str, figure: str, *experiments: str, **rest) -> None:
     """Register a claim under its number."""
     CLAIMS.add(number, Claim(number, statement, figure, experiments, **rest))

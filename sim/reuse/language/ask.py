@@ -65,9 +65,12 @@ def write_all(
     length: int,
     project: Callable,
     at: Callable,
+    weights: Float[Array, "M K"] | None = None,
 ) -> Int[Array, "M B length"]:
-    """``llama_adapters.write`` of M models: their states carry one more axis in front."""
-    return jax.vmap(lambda state: write(model, params, state, prompts, padding, length, project, at))(states)
+    """``llama_adapters.write`` of M models: their states, and weights, carry one more axis in front."""
+    return jax.vmap(
+        lambda state, own: write(model, params, state, prompts, padding, length, project, at, own)
+    )(states, weights)
 
 
 PROJECTS = {
@@ -79,19 +82,34 @@ PROJECTS = {
 
 
 def answers(
-    base: Base, probes: Mapping[str, TextProbe], sheets: Sequence[Sheet], states: Any, kind: str = "dense"
+    base: Base,
+    probes: Mapping[str, TextProbe],
+    sheets: Sequence[Sheet],
+    states: Any,
+    kind: str = "dense",
+    weights: np.ndarray | None = None,
 ) -> list[dict[str, Array]]:
     """Outcomes of the greedy answers of each of the M models: metric -> (S,) int8 (``text.score``).
 
     states: of adapters (kind "factors"), of ``models.Delta`` ("dense"), or of ``models.Routed`` ("routed"),
     these with the oracle's weights sheet by sheet.
+    weights (M, K): each of the M models is K models, whose logits have these weights.
     """
     project, at = PROJECTS[kind]
     outcomes: list[dict[str, Array]] = []
     for number, sheet in enumerate(sheets):
         state = states[number] if kind == "routed" else states
         tokens = np.asarray(
-            write_all(base.model, base.params, state, *sheet[:2], sheet.length, project=project, at=at)
+            write_all(
+                base.model,
+                base.params,
+                state,
+                *sheet[:2],
+                sheet.length,
+                project=project,
+                at=at,
+                weights=weights,
+            )
         )
         outcomes = outcomes or [{} for _ in tokens]
         for model, rows in enumerate(tokens):

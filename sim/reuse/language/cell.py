@@ -5,16 +5,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sim.lab.parallel import COMPILERS
 from sim.merge import METHODS
 from sim.model.llama_adapters import Adapter, combine, init
 from sim.reuse.bases import key_data
-from sim.reuse.config import BASE, Cell, Model
+from sim.reuse.config import BASE, LOGITS, Cell, Model
 from sim.reuse.language import ask, forecast, models
 from sim.reuse.language.base import Base, Room
 from sim.reuse.language.config import LanguageConfig
 from sim.reuse.language.training import Trained
+from sim.worlds.controls import SPECTRUM, UNTRAINED
 from sim.worlds.text import TextWorld
 
 TOGETHER = {"cpu": 1, "gpu": 16}
@@ -40,7 +42,8 @@ def run(
     key = jax.random.wrap_key_data(key_data(3, cell.seed))
     adapters = {name: each.adapter for name, each in trained.items()}
     for place, (name, of) in enumerate(config.random(world).items()):
-        adapters[name] = models.random_like(adapters[of], jax.random.fold_in(key, 1000 + place))
+        own, spectrum = jax.random.fold_in(key, 1000 + place), name.startswith(SPECTRUM)
+        adapters[name] = models.random_like(adapters[of], own, spectrum)
     wanted = updates(config, world)
     outcomes, likelihoods = {}, {}
     sheets = ask.sheets(base, world.probes, rooms)
@@ -58,12 +61,17 @@ def run(
         outcomes |= dict(zip(names, answers, strict=True))
         likelihoods |= dict(zip(names, more, strict=True))
     parts = [adapters[part] for part in world.parts]
+    without_merge: dict[Model, dict] = {}
+    for label, members in config.libraries(world).items():
+        if label in ("parts", *UNTRAINED):
+            own = [adapters[name] for name in members]
+            without_merge |= _routed(config, base, world, sheets, label, own)
+            without_merge |= _composed(config, base, world, sheets, label, own)
     singles = None
     if config.forecasts:
         singles = forecast.forecast(config, base, rooms, world, parts)
     return {
-        "outcomes": {model: outcomes[update] for model, update in wanted.items()}
-        | _routed(config, base, world, sheets, parts),
+        "outcomes": {model: outcomes[update] for model, update in wanted.items()} | without_merge,
         "losses": {m: {n: each.losses for n, each in likelihoods[u].items()} for m, u in wanted.items()},
         "ranks": {m: {n: each.rank for n, each in likelihoods[u].items()} for m, u in wanted.items()},
         "training": {
@@ -129,10 +137,11 @@ def _routed(
     base: Base,
     world: TextWorld,
     sheets: Sequence[ask.Sheet],
+    label: str,
     library: Sequence[Adapter],
 ) -> dict[Model, dict]:
-    """Outcomes of the parts under every router, and under the oracle."""
-    routers = (*config.routers, *(["oracle"] if config.oracle else []))
+    """Outcomes of a library under every router, and of the parts under the oracle."""
+    routers = (*config.routers, *(["oracle"] if config.oracle and label == "parts" else []))
     if not routers:
         return {}
     gates = [ask.oracle_gates(base, world.probes, sheet, len(world.parts)) for sheet in sheets]
@@ -142,8 +151,29 @@ def _routed(
             _stacked([models.routed(library, router, of_sheet) for router in names]) for of_sheet in gates
         ]
         outcomes = ask.answers(base, world.probes, sheets, states, "routed")
-        answers_of |= {("lora", "parts", router): each for router, each in zip(names, outcomes, strict=True)}
+        answers_of |= {("lora", label, router): each for router, each in zip(names, outcomes, strict=True)}
     return answers_of
+
+
+def _composed(
+    config: LanguageConfig,
+    base: Base,
+    world: TextWorld,
+    sheets: Sequence[ask.Sheet],
+    label: str,
+    library: Sequence[Adapter],
+) -> dict[Model, dict]:
+    """Outcomes of a library whose logits are composed, f_0 + sum_i c_i (f_i - f_0): K + 1 models a token."""
+    if not config.composed:
+        return {}
+    count = len(library)
+    common = [METHODS[method].coefficient(count) for method in config.composed]
+    weights = np.asarray([[1 - count * c, *[c] * count] for c in common], np.float32)
+    nothing = jax.tree.map(jnp.zeros_like, library[0])
+    states = _stacked([_stacked([nothing, *library])] * len(common))
+    outcomes = ask.answers(base, world.probes, sheets, states, "factors", weights)
+    names = [("lora", label, LOGITS + method) for method in config.composed]
+    return dict(zip(names, outcomes, strict=True))
 
 
 def _chunks(items: Sequence, size: int) -> Iterator[list]:

@@ -20,8 +20,9 @@ class LanguageConfig(Libraries):
     most:    it is trained on until it knows ``MASTERY`` of its facts and of its traces, for ``most`` steps at
              most; both are multiples of ``look``.
     decay:   steps in which the rate then goes to 0, a multiple of ``look``.
-    extras, methods, lambdas, routers, oracle, losses: as in ``sim.reuse.config.ReuseConfig``; libraries
+    extras, methods, lambdas, composed, routers, oracle: as in ``sim.reuse.config.ReuseConfig``; libraries
              other than the parts are merged by ``few``.
+    losses:  whether likelihoods of answers are measured, and forecasts made.
     """
 
     world: Any
@@ -38,6 +39,7 @@ class LanguageConfig(Libraries):
     methods: tuple[str, ...] = ("average", "sum", "ties", "svd")
     few: tuple[str, ...] = ("average", "sum", "ties", "svd")
     lambdas: tuple[float, ...] = ()
+    composed: tuple[str, ...] = ()
     routers: tuple[str, ...] = ()
     oracle: bool = False
     losses: bool = True
@@ -60,7 +62,7 @@ class LanguageConfig(Libraries):
     @property
     def forecasts(self) -> bool:
         """Whether base and single adapters are asked what they say of the merges: half of all work."""
-        return True
+        return self.losses
 
 
 @dataclass(frozen=True)

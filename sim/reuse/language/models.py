@@ -113,10 +113,11 @@ def _of_one_shape(adapter: Adapter) -> list[list[str]]:
     return list(shapes.values())
 
 
-def random_like(adapter: Adapter, key: Array) -> Adapter:
-    """Gaussian factors of the same shapes with |B A|_F of every matrix as in ``adapter``; never trained."""
+def random_like(adapter: Adapter, key: Array, spectrum: bool = False) -> Adapter:
+    """Random factors of the same shapes with |B A|_F, or the spectrum, of every matrix as in ``adapter``;
+    never trained (``lora.random_like``)."""
     return {
-        kind: lora.random_like(update, jax.random.fold_in(key, number))
+        kind: lora.random_like(update, jax.random.fold_in(key, number), spectrum)
         for number, (kind, update) in enumerate(adapter.items())
     }
 

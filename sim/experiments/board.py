@@ -1,0 +1,216 @@
+"""Merge, route, compose logits, or retrain? Every way of reuse beside one adapter and beside random ones.
+
+The rule (fixed 2026-11-30, before the run). Statistic: the share of the questions that need both adapters,
+solved step by step, of a method, less that of its reference, seed by seed; 95% interval of the mean by
+Student. Reference: the best by its mean of the parts alone and of the same method on libraries of random
+adapters, of the same norms or the same spectra (arXiv 2602.12323). Margin: ``NOTHING``. Direction: a
+data-free method is *better* if the interval lies above the margin, *no better* if it lies below it, else it
+is *open*.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from sim.experiments.common import named
+from sim.experiments.common.claim import NOTHING, PAIRED
+from sim.experiments.registry import experiment
+from sim.lab import intervals, style
+from sim.lab.figure import Source, figure
+from sim.reuse.config import LOGITS, of_world
+from sim.reuse.jobs import Part, plain
+from sim.reuse.language import jobs as language
+from sim.reuse.language.config import LanguageConfig
+from sim.worlds import atlas, crosslingual, math_word, people, two_hop
+from sim.worlds.controls import UNTRAINED
+
+FIXED = "2026-11-30"
+
+BETTER, NO_BETTER, OPEN = "better", "no better", "open"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where methods are compared: name, run, label of the setting, and names of the parts."""
+
+    name: str
+    experiment: str
+    label: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of reuse. needs: data it needs beside the adapters. weights: what it keeps beside the base.
+    passes: forward passes a token of K adapters."""
+
+    method: str
+    needs: str
+    weights: str
+    passes: str
+    library: str = "parts"
+
+    @property
+    def data_free(self) -> bool:
+        """Whether it needs nothing but the adapters."""
+        return self.needs == "nothing"
+
+
+WAYS = (
+    *(Way(name, "nothing", "nothing", "1") for name in ("sum", "average", "ties", "svd")),
+    Way("arrow", "nothing", "K adapters", "1"),
+    *(Way(LOGITS + name, "nothing", "K adapters", "K + 1") for name in ("sum", "average")),
+    Way("oracle", "the owner of every step", "K adapters", "1"),
+    Way("joint", "all the training data", "nothing", "1", "single"),
+)
+"""All that are compared; the last two need data."""
+
+WORLDS: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
+    "two_hop": (two_hop.Config(bridges=256), two_hop.Setting("real", "both"), two_hop.PARTS),
+    "math_word": (math_word.Config(), math_word.Setting("real", "both"), math_word.PARTS),
+    "crosslingual": (crosslingual.Config(), crosslingual.Setting("familiar", "both"), crosslingual.PARTS),
+    "atlas": (atlas.Config(), atlas.Setting("head", "both"), atlas.PARTS),
+}
+"""World -> its configuration, its base setting, its parts."""
+
+ENTITIES = ("real", "fake")
+"""Names in the language model's questions."""
+
+PLACES = (
+    *(Place(name.replace("_", "-"), "board", name, parts) for name, (_, _, parts) in WORLDS.items()),
+    *(
+        Place(f"language model, {entities} names", "board_people", f"{entities}/shared", people.PARTS)
+        for entities in ENTITIES
+    ),
+)
+
+QUESTION, UNTOUCHED = "cot_answer", "untouched"
+
+PAIRED["board"] = (QUESTION, UNTOUCHED, *(part for _, _, parts in WORLDS.values() for part in parts))
+PAIRED["board_people"] = (QUESTION, UNTOUCHED, *people.PARTS)
+
+OPTIONS: dict[str, Any] = {
+    "extras": tuple(UNTRAINED),
+    "methods": ("average", "sum", "ties", "svd"),
+    "composed": ("average", "sum"),
+    "routers": ("arrow",),
+    "oracle": True,
+}
+
+
+@experiment(quick={"worlds": ("two_hop",)}, paper={"worlds": tuple(WORLDS)}, seeds={"quick": 2, "paper": 16})
+def board(worlds: tuple[str, ...]) -> Iterator[Part]:
+    """Merges, routers and composed logits beside one adapter and random ones, in every world."""
+    for name in worlds:
+        world, setting, _ = WORLDS[name]
+        of = of_world(world, families=("lora",), margins=True, **OPTIONS)
+        yield plain(of, {name: setting})
+
+
+SHARED = people.Setting(template="shared", dose=people.SOLUTIONS * people.Config().facts)
+
+LANGUAGE = LanguageConfig(people.Config(), losses=False, few=OPTIONS["methods"], **OPTIONS)
+
+FEW_STEPS = replace(
+    LANGUAGE, world=people.Config(facts=2), batch=4, look=5, most=10, decay=5, extras=("random",)
+)
+
+
+@experiment(
+    quick={"config": FEW_STEPS, "dose": 4},
+    paper={"config": LANGUAGE, "dose": SHARED.dose},
+    seeds={"quick": 1, "paper": 5},
+)
+def board_people(config: LanguageConfig, dose: int) -> Iterator[language.Part]:
+    """The same on a real language model (needs a base; see sim.lm)."""
+    settings = {f"{name}/shared": replace(SHARED, entities=name, dose=dose) for name in ENTITIES}
+    yield language.plain(config, settings)
+
+
+def collect(source: Source) -> pd.DataFrame:
+    """A row a place, way and statistic (column ``panel``), with its interval over seeds: "questions", "facts"
+    (mean of the parts' own), "untouched", and "gain", the questions less those of the ``reference``."""
+    rows = []
+    for place in PLACES:
+        if not source.missing((place.experiment,), ("counts",)):
+            counts = source.summary(place.experiment, "counts")
+            rows += _of_place(place, counts[counts["label"] == place.label])
+    if not rows:
+        source.summary(PLACES[0].experiment, "counts")
+    return pd.DataFrame(rows)
+
+
+def _of_place(place: Place, counts: pd.DataFrame) -> Iterator[dict]:
+    keys = pd.MultiIndex.from_frame(counts[["library", "method", "metric", "seed"]])
+    shares = (counts["right"] / counts["trials"]).set_axis(keys).sort_index()
+
+    def of(library: str, method: str, metric: str) -> pd.Series:
+        return shares.get((library, method, metric), pd.Series(dtype=float))
+
+    for way in WAYS:
+        questions = of(way.library, way.method, QUESTION)
+        if questions.empty:
+            continue
+        alone = {f"{part} alone": of("single", part, QUESTION) for part in place.parts}
+        random = {f"{name} adapters": of(name, way.method, QUESTION) for name in UNTRAINED}
+        references = {name: values for name, values in (alone | random).items() if len(values)}
+        best = max(references, key=lambda name: references[name].mean())
+        facts = sum(of(way.library, way.method, part) for part in place.parts) / len(place.parts)
+        of_panel = {
+            "questions": questions,
+            "facts": facts,
+            "untouched": of(way.library, way.method, UNTOUCHED),
+            "gain": questions - references[best],
+        }
+        for panel, values in of_panel.items():
+            interval = dict(zip(("measured", "low", "high"), intervals.mean(values), strict=True))
+            yield {
+                **{"place": place.name, "library": way.library, "method": way.method, "panel": panel},
+                **{"reference": best, "predicted": float("nan"), **interval, "seeds": len(values)},
+            }
+
+
+def verdict(row: Any) -> str:
+    """What the rule says of a gain (``low``, ``high``)."""
+    if row.low > NOTHING:
+        return BETTER
+    return NO_BETTER if row.high < NOTHING else OPEN
+
+
+@figure(
+    "Without data, no way of reuse is the best one in every world.",
+    "Rows: ways of reuse of two adapters; the last two need data. Points: means over seeds; bars: 95% "
+    "intervals. Miniature: 2 layers of width 64, rank 4, the base setting of each world; language model: "
+    "SmolLM2-135M, rank 8.",
+    "experiments board and board_people",
+    collect,
+    ("board", "board_people"),
+    panels=(
+        "Questions that need both adapters, solved step by step.",
+        "The same, less the best of one adapter and of random adapters under the same method; dashed: the "
+        "margin above which a method counts as better.",
+    ),
+    tables=("counts",),
+)
+def board_of_ways(rows: pd.DataFrame):
+    """Share of questions and gain over the reference, a row a way, a series a place."""
+    picture, panels = style.figure(style.PAGE, 4.0, ncols=2, sharey=True)
+    places = list(dict.fromkeys(rows["place"]))
+    ways = [way for way in WAYS if way.method in set(rows["method"])]
+    order = {way.method: number for number, way in enumerate(ways)}
+    for axes, panel in zip(panels, ("questions", "gain"), strict=True):
+        for series, place in enumerate(places):
+            cell = rows[(rows["place"] == place) & (rows["panel"] == panel)]
+            y = cell["method"].map(order) + (series - (len(places) - 1) / 2) * 0.13
+            style.points_across(axes, cell["measured"], y, cell["low"], cell["high"], series, place)
+    style.unit(panels[0], "x")
+    panels[0].set_xlabel("questions answered")
+    panels[1].set_xlabel("gain over the reference")
+    style.reference(panels[1], NOTHING, "margin", across=True)
+    style.rows(panels, [label for _, _, label in named(*((way.library, way.method) for way in ways))])
+    for axes, title in zip(panels, ("step by step", "gain"), strict=True):
+        axes.set_title(title, loc="left")
+    style.key(picture, panels)
+    return picture
