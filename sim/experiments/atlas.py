@@ -33,6 +33,7 @@ SMALL = replace(
     extras=(),
     methods=("average", "sum", "ties"),
     lambdas=(0.5, 0.75, 1.0),
+    routers=(),
 )
 
 
