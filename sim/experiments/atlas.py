@@ -19,7 +19,14 @@ from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting
 
 FULL = of_world(Config(), **EVERY_WAY)
 
-SMALL = replace(FULL, extras=(), methods=("average", "sum", "ties"), lambdas=(0.5, 0.75, 1.0))
+SMALL = replace(
+    FULL,
+    pretraining=FULL.pretraining.in_one_tile(),
+    extras=(),
+    methods=("average", "sum", "ties"),
+    lambdas=(0.5, 0.75, 1.0),
+    routers=(),
+)
 
 
 @experiment(

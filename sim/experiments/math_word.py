@@ -25,7 +25,7 @@ DEFAULT = of_world(
 
 SMALL = replace(
     DEFAULT,
-    pretraining=DEFAULT.pretraining.lasting(400, 1e-2),
+    pretraining=DEFAULT.pretraining.lasting(400, 1e-2).in_one_tile(),
     extras=(),
     methods=("average", "sum"),
     lambdas=(0.75,),

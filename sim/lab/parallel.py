@@ -35,7 +35,7 @@ DELAY = 2.0
 
 COMPILERS = ThreadPoolExecutor(os.cpu_count(), "compile")
 LOCK = threading.Lock()
-TRACER, RUNNER = ThreadPoolExecutor(1, "trace"), ThreadPoolExecutor(1, "run")
+TRACER, PLANNER, RUNNER = (ThreadPoolExecutor(1, name) for name in ("trace", "plan", "run"))
 
 
 def use_all_cores(cores: int | None = None) -> None:
@@ -191,7 +191,7 @@ def plan(stages: Callable, job, width: int) -> dict[Future, str]:
 
 def precompile(stages: Callable, job, width: int) -> int:
     """``plan``, and wait until all are compiled. Returns the bytes that the largest one needs on a device."""
-    programs = RUNNER.submit(plan, stages, job, width).result()
+    programs = PLANNER.submit(plan, stages, job, width).result()
     waiting = list(getattr(tqdm, "_instances", ()))
     bar = tqdm(as_completed(programs), "compiling", len(programs), unit="program", delay=DELAY)
     needed = 0
@@ -226,9 +226,11 @@ def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator
     """
     if not jobs:
         return
+    early = False
     if width is None:
         width = default_width(len(jobs), jax.default_backend(), jax.device_count())
-        while not fits(precompile(stages, jobs[0], width)) and width > 1:
+        early = width == 1  # nothing to halve: the first chunk begins with what is compiled already
+        while width > 1 and not fits(precompile(stages, jobs[0], width)):
             width = -(-width // 2)
     size = width * jax.device_count()
     sharding = NamedSharding(mesh(), PartitionSpec(RUNS))
@@ -247,6 +249,8 @@ def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator
     for first in range(0, len(jobs), size):
         # One chunk ahead: the device computes the next chunk while the caller deals with this one.
         running = first, start(jobs[first : first + size])
+        if early and not first:
+            precompile(stages, jobs[0], width)
         if previous:
             yield finish(*previous)
         previous = running

@@ -73,12 +73,16 @@ def normalise(batch: Batch) -> Batch:
     return batch._replace(weight=weight / jnp.maximum(jnp.sum(weight), 1e-30))
 
 
-def sum_over(batch: Batch, group: Sequences, function: Callable[[Sequences], Any], tile: int) -> Any:
-    """Sum of ``function`` over a batch of a group, ``tile`` sequences at a time.
+def sum_over(
+    batch: Batch, group: Sequences, function: Callable[[Sequences], Any], tile: int, nothing: Any
+) -> Any:
+    """Sum of ``function`` over a batch of a group, ``tile`` sequences at a time, and ``nothing``: the zero of
+    what it returns.
 
     ``function`` takes sequences with their weights in the batch, 0 for those that only fill a tile. As many
     tiles are computed as the batch has, none if it is empty: data sets of one shape and of different sizes
-    share a program and cost what they hold.
+    share a program and cost what they hold. The zero is given, since tracing a model once more to see its
+    shape takes as long as tracing it.
     """
     tile = min(tile, len(batch.rows))
 
@@ -92,5 +96,4 @@ def sum_over(batch: Batch, group: Sequences, function: Callable[[Sequences], Any
     def add(index, total):
         return jax.tree.map(jnp.add, total, of_tile(index))
 
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(of_tile, 0))
     return jax.lax.fori_loop(0, -(-batch.count // tile), add, nothing)

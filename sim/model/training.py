@@ -78,6 +78,11 @@ class Schedule:
             self, steps=steps, rate=rate, warming=round(by * self.warming), cooling=round(by * self.cooling)
         )
 
+    def in_one_tile(self) -> "Schedule":
+        """The same with whole batches in a tile: no rows of weight 0 pass through the model to fill the last
+        one. For a CPU, where rows take as long in large tiles as in small ones; sums round in other ways."""
+        return replace(self, tile=max(most for _, most in self.batch))
+
     def rate_at(self, step: Int[Array, ""], end: Int[Array, ""]) -> Float[Array, ""]:
         """rate * min(1, (step + 1) / warming, (end - step) / cooling), for steps from 0 to end - 1."""
         up, down = (step + 1) / self.warming, (end - step) / self.cooling
@@ -133,7 +138,10 @@ def loss_and_gradient(
     def of(sequences):
         return jax.value_and_grad(lambda v: completion_loss(logits(v, sequences), sequences))(value)
 
-    parts = [batches.sum_over(batches.normalise(drawn[name]), groups[name], of, tile) for name in drawn]
+    nothing = jnp.float32(0), jax.tree.map(jnp.zeros_like, value)
+    parts = [
+        batches.sum_over(batches.normalise(drawn[name]), groups[name], of, tile, nothing) for name in drawn
+    ]
     return functools.reduce(functools.partial(jax.tree.map, jnp.add), parts)
 
 
@@ -159,7 +167,8 @@ def standing(
         each = Standing(leads > 0, leads > margin, jnp.maximum(margin - leads, 0.0))
         return jax.tree.map(lambda values: jnp.sum(values, where=counts, dtype=jnp.float32), each)
 
-    return jax.tree.map(lambda value: value / batch.count, batches.sum_over(batch, group, total, tile))
+    sums = batches.sum_over(batch, group, total, tile, Standing(*jnp.zeros(3, jnp.float32)))
+    return jax.tree.map(lambda value: value / batch.count, sums)
 
 
 def fit(

@@ -70,7 +70,8 @@ def parts(
                 continue
             of = of_world(kind.config(), rank=rank, methods=methods, families=FAMILIES[profile])
             if profile == "quick":
-                of = replace(of, finetuning=fitting(of, kind.settings[profile]))
+                fitted = fitting(of, kind.settings[profile])
+                of = replace(of, pretraining=of.pretraining.in_one_tile(), finetuning=fitted)
             lora.check_rank(of.decoder, of.decoder.modules(of.kinds), rank)
             yield plain(of, settings)
 

@@ -143,6 +143,26 @@ def test_programs_are_compiled_before_the_first_chunk_and_once(compilations):
     assert len(begun) == 4
 
 
+def test_the_first_chunk_runs_while_other_programs_are_compiled(compilations):
+    """The second program is compiled only once the first has run, and all ends well."""
+    begun, event = compilations
+
+    def stages(job):
+        between = program(first_stage, 3)(job)
+        if not isinstance(between["y"], parallel.Placeholder):
+            event.set()
+        return program(second_stage)(between["y"], between["z"])
+
+    def submit(compilation):
+        begun.append(compilation)
+        waits = len(begun) == 2
+        return parallel.ThreadPoolExecutor(1).submit(lambda: (not waits or event.wait(10)) and compilation())
+
+    parallel.COMPILERS.submit = submit
+    ((_, values),) = map_runs(stages, [np.float64(2)])
+    assert values == [9.0] and len(begun) == 2
+
+
 def test_a_program_that_two_threads_ask_for_is_traced_once(monkeypatch):
     traced, create = [], Program.__init__
 

@@ -72,7 +72,11 @@ def test_a_sum_over_tiles_is_the_sum(tile, count):
     deck, weights = deck_of(weight)
     group = Sequences(jnp.asarray(values)[:, None], weights, 0)
     total = batches.sum_over(
-        batches.all_of(deck, weights), group, lambda part: jnp.sum(part.weight * part.tokens[:, 0]), tile
+        batches.all_of(deck, weights),
+        group,
+        lambda part: jnp.sum(part.weight * part.tokens[:, 0]),
+        tile,
+        jnp.float32(0),
     )
     np.testing.assert_allclose(total, np.sum(weight * values), rtol=1e-6)
 
@@ -82,5 +86,7 @@ def test_a_sum_costs_what_a_batch_holds():
     for count, tiles in ((0, 0), (1, 1), (4, 1), (5, 2), (12, 3)):
         deck, weights = deck_of(np.where(np.arange(12) < count, 1.0, 0.0))
         group = Sequences(jnp.zeros((12, 1), jnp.int32), weights, 0)
-        ones = batches.sum_over(batches.all_of(deck, weights), group, lambda part: jnp.int32(1), 4)
+        ones = batches.sum_over(
+            batches.all_of(deck, weights), group, lambda part: jnp.int32(1), 4, jnp.int32(0)
+        )
         assert int(ones) == tiles

@@ -70,7 +70,8 @@ def test_batches_have_room_for_what_the_data_hold_and_no_more():
 def test_the_paper_profile_trains_by_the_schedules_of_its_world():
     quick, paper = (next(main_job.parts([4], name, ("sum",), ("two_hop",))) for name in ("quick", "paper"))
     assert paper.config.finetuning == two_hop.FINETUNING
-    assert quick.config.pretraining == paper.config.pretraining == two_hop.PRETRAINING
+    assert paper.config.pretraining == two_hop.PRETRAINING
+    assert quick.config.pretraining == dataclasses.replace(two_hop.PRETRAINING, tile=192)
     assert len({setting.pretraining for _, setting, _ in quick.cells}) == 2
 
 
