@@ -32,7 +32,7 @@ SMALL = replace(
 @experiment(
     quick={
         "config": SMALL,
-        "cells": tuple((f, t) for f in ("head", "tail") for t in ("none", "both")),
+        "cells": (("head", "both"), ("tail", "both")),  # on one base a seed: bases take most of the time
     },
     paper={
         "config": FULL,
