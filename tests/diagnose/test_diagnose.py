@@ -259,7 +259,7 @@ def test_the_commands_errors_are_one_line(tmp_path, command):
     out = ["--out", tmp_path / "out"]
     other, narrow = tmp_path / "other.safetensors", tmp_path / "narrow.safetensors"
     cases = [
-        ([first, *out], "at least two adapters, not 1"),
+        ([first, *out], "give two or more adapters, not 1"),
         ([first, tmp_path / "none", *out], "is not a folder"),
         ([first, untrained, *out], "has Delta W = 0 (untrained?) in all modules"),
         ([first, DATA / "rslora" / "first", *out], "differ in fan_in_fan_out"),

@@ -102,7 +102,7 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
                 for label, setting, ranks in part.cells
             ]
             parts.append(Part(config, tuple(cells)))
-        run(name, parts, lambda part: 2, {"experiment": name}, tmp_path / name, "a test", THIS_PROCESS)
+        run(name, parts, [2] * len(parts), {"experiment": name}, tmp_path / name, "a test", THIS_PROCESS)
         ran.add(name)
     drawn = [item for item in OF_EXPERIMENTS.values() if set(item.experiments) <= ran]
     assert len(drawn) > 12

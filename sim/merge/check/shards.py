@@ -17,7 +17,7 @@ def shards(folder: Path, flag: str) -> dict[str, Path]:
             with safe_open(file, framework="flax") as tensors:
                 keys |= dict.fromkeys(tensors.keys(), file)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{flag} {folder} cannot be read ({error}): fetch it again") from None
+            raise ValueError(f"{flag} {file} cannot be read ({error}): fetch it again") from None
     return keys
 
 
