@@ -64,6 +64,8 @@ def test_linear_models_take_their_coefficients_from_the_methods(tiny_world):
     # single adapters are an ingredient of the forecasts, and forecast only where logits are linear in them
     assert forecast.strengths(config, "lora", tiny_world) == [(0.25, 0.25), (0.5, 0.5), (1.0, 1.0)]
     assert (1.0, 0.0) in forecast.strengths(config, "lora_last", tiny_world)
+    runs = forecast._rows({"embed": np.zeros((3, 5))}, (0.25, 0.5))  # once a run of the chunk, not a token
+    np.testing.assert_array_equal(runs, [[0.25, 0.5]] * 3)
 
 
 def test_merges_of_one_coefficient_are_one_model():
