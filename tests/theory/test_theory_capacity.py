@@ -157,6 +157,16 @@ def test_anchor_laws():
     assert abs(ratio[2] - 1) < abs(ratio[1] - 1) < abs(ratio[0] - 1)
 
 
+@pytest.mark.parametrize(("facts", "exponent"), [(55, 0.80), (8100, 0.90)])
+def test_facts_grow_with_parameters_by_an_exponent_below_one(facts, exponent):
+    """Section 7: d ln F / d ln P = ln F / (1 + ln F), so that F is no power of the parameters P = 2 r d."""
+    dim = round(facts * np.log(facts) / 2)  # of rank 1
+    low, here, high = (capacity.facts_small_share(d, 1) for d in (dim - 1, dim, dim + 1))
+    slope = np.log(high / low) / np.log((dim + 1) / (dim - 1))
+    np.testing.assert_allclose(slope, np.log(here) / (1 + np.log(here)), rtol=1e-4)
+    assert round(slope, 2) == exponent
+
+
 def test_self_noise_is_a_variance_of_the_right_score():
     assert capacity.recall_at_snr(50.0, 100) == pytest.approx(1.0)
     assert capacity.recall_at_snr(0.0, 7) == pytest.approx(1 / 7, abs=1e-9)
