@@ -9,13 +9,13 @@ from sim.experiments import board
 from sim.experiments.board import BETTER, FIXED, NO_BETTER, OPEN, PLACES, WAYS, verdict
 from sim.experiments.common.claim import NOTHING
 from sim.figures import captions
+from sim.lab import report
 from sim.lab.figure import Source, command_of
 from sim.reuse.margins import EARLY, PREDICTORS
 from sim.worlds import JOINT
 
 TIMES = Path("bench") / "reuse.csv"
 """Table of ``python -m sim.bench reuse``, in the folder of figures."""
-
 
 LABELS = {way.method: way.label for way in WAYS}
 
@@ -95,6 +95,10 @@ def _gain(row: pd.Series) -> str:
     return f"**{number}**" if word == BETTER else f"{number} ({word})"
 
 
+def _share(row: pd.Series) -> str:
+    return report.cell(row["measured"], row["low"], row["high"])
+
+
 def _costs(times: Path) -> list[str]:
     seconds = pd.read_csv(times).set_index("method") if times.exists() else None
     head = ["Way", "needs beside the adapters", "kept beside the base", "forward passes a token"]
@@ -122,13 +126,9 @@ def _place(table: pd.DataFrame) -> list[str]:
         rows = table[table["method"] == way.method].set_index("panel")
         if rows.empty:
             continue
-        cells = [
-            f"{row['measured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"
-            for row in (rows.loc[panel] for panel in panels)
-        ]
+        cells = [_share(rows.loc[panel]) for panel in panels]
         gain = rows.loc["gain"]
-        reference = f"{gain['reference']}"
-        lines.append(f"| {' | '.join([_name(way), *cells, _gain(gain), reference])} |")
+        lines.append(f"| {' | '.join([_name(way), *cells, _gain(gain), gain['reference']])} |")
     return lines
 
 
@@ -150,7 +150,6 @@ def _foretold(source: Source) -> list[str]:
             cells = [world, LABELS[merge]]
             for metric in PREDICTORS:
                 row = each[each["metric"] == metric].iloc[0]
-                cells += [f"{row['measured']:.2f} [{row['low']:.2f}, {row['high']:.2f}]"]
-                cells += [f"{row['predicted']:.2f}"]
+                cells += [_share(row), f"{row['predicted']:.2f}"]
             lines.append(f"| {' | '.join(cells)} |")
     return lines
