@@ -23,9 +23,12 @@ DEFAULT = of_world(
 )
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
+TWO_STEPS = tuple((name, count) for name, count in DEFAULT.pretraining.batch if name[-1] not in "34")
+
 SMALL = replace(
     DEFAULT,
-    pretraining=DEFAULT.pretraining.lasting(400, 1e-2).in_one_tile(),
+    world=replace(DEFAULT.world, longer=0),
+    pretraining=replace(DEFAULT.pretraining.lasting(400, 1e-2), batch=TWO_STEPS).in_one_tile(),
     extras=(),
     methods=("average", "sum"),
     lambdas=(0.75,),

@@ -325,6 +325,14 @@ def test_no_operation_is_a_shift_and_all_differ():
     assert all(2 <= slope < 11 and 0 <= offset < 11 for slope, offset in machine.operations)
 
 
+def test_without_longer_problems_no_question_is_longer():
+    world, deep = (build(dataclasses.replace(SMALL, longer=longer), 0) for longer in (0, 40))
+    assert deep.pretraining.keys() - world.pretraining.keys() == {"traces3", "traces4"}
+    assert deep.probes.keys() - world.probes.keys() == {"cot3", "cot4"}
+    for name, group in world.pretraining.items():
+        np.testing.assert_array_equal(group.tokens, deep.pretraining[name].tokens)
+
+
 def test_too_few_untouched_problems_are_refused():
     with pytest.raises(ValueError, match="held-out problems serve where 5000 are asked for"):
         build(dataclasses.replace(SMALL, bridges=5000), 0)

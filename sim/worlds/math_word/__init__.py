@@ -108,7 +108,7 @@ class Config:
     test_paraphrases: test problems for each fact and each pairing of verbs.
     names, objects: numbers of names and objects in problems.
     coverage:   share of all two-step problems that pretraining shows, as direct answers and with solutions.
-    longer:     problems of each depth above two in pretraining.
+    longer:     problems of each depth above two in pretraining; with none, no question is deeper than two.
     bridges:    two-step problems about plain verbs that the adapters' data may hold.
     controls:   whether the world has the controls of ``math_word_controls``.
     """
@@ -146,6 +146,11 @@ class Config:
     def pretraining_verbs(self) -> int:
         """Verbs that pretraining knows: plain ones, and one for each taught verb."""
         return self.operations + 2 * self.verbs
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """Steps of the problems with written solutions."""
+        return tuple(TRACES) if self.longer else (2,)
 
     @property
     def grammar(self) -> Grammar:
@@ -264,7 +269,7 @@ def _questions(
 ) -> tuple[dict[str, Probe], Problems]:
     """(probes, the two-step problems of "direct" and "cot")."""
     in_data, forms = TEMPLATES[setting.template][1], FORMS[setting.form]
-    mixed = {depth: _mixed(sample.rng, config, taught, depth) for depth in TRACES}
+    mixed = {depth: _mixed(sample.rng, config, taught, depth) for depth in config.depths}
     nulls = {}
     for family, part in enumerate(PARTS):
         others = alternatives(config, sample.old, sample.new, family)
@@ -275,8 +280,8 @@ def _questions(
         questions = _one_step(config, write, taught[i], forms[i], wordings)[in_data]
         probes[part] = ask(questions, _layout(part, i))
     probes["direct"] = ask(write.answered(*mixed[2], place=1), _direct(config), nulls)
-    for depth, name in TRACES.items():
-        probes[name] = ask(write.solved(forms[0], *mixed[depth], place=1), _trace(config, depth))
+    for depth in config.depths:
+        probes[TRACES[depth]] = ask(write.solved(forms[0], *mixed[depth], place=1), _trace(config, depth))
     n, verbs = _cut(spare, 2 * config.prime * config.verbs * config.test_paraphrases, config.bridges)
     probes["untouched"] = ask(write.answered(n, verbs[:, :1]))
     probes["untouched_direct"] = ask(write.answered(n, verbs), forecast=False)
@@ -326,7 +331,7 @@ def _pretraining(config: Config, sample: Sample, traces: float) -> tuple[dict[st
             np.repeat(WRITTEN, shown), np.tile(n, kinds), np.tile(verbs, (kinds, 1)), traces
         ),
     }
-    for depth in (3, 4):
+    for depth in config.depths[1:]:
         verbs = rng.integers(config.operations + config.verbs, size=(config.longer, depth))
         verbs += config.verbs * rng.integers(2, size=(config.longer, 1)) * (verbs >= config.operations)
         n, form = rng.integers(p, size=config.longer), rng.choice(WRITTEN, size=config.longer)
