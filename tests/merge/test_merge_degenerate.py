@@ -141,3 +141,14 @@ def test_controls_have_the_size_and_the_spectrum_that_they_control_for():
     assert abs(np.sum(noise * total)) < 0.3 * np.sum(total**2)
     assert relative(sized / np.linalg.norm(sized), total / np.linalg.norm(total)) < 1e-9
     np.testing.assert_allclose(np.linalg.norm(sized), np.mean([norm(u) for u in updates]))
+
+
+def test_rounding_is_measured_against_both_factors():
+    """Terms of norm 1e8 and 1e8 |B| that cancel leave rounding of about 1e-8, which is no direction."""
+    rng = np.random.default_rng(0)
+    row, column = rng.normal(size=(1, 6)), rng.normal(size=(5, 1))
+    update = LowRank(
+        jnp.asarray(np.hstack([1e8 * column, -1e8 / 3 * column])), jnp.asarray(np.vstack([row, 3 * row]))
+    )
+    left, sizes, right = directions(update)
+    assert not np.any(sizes) and not np.any(left) and not np.any(right)

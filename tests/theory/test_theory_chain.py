@@ -69,6 +69,20 @@ def _kernel(setting, key):
     return jnp.stack(overlaps), jnp.stack(margins)
 
 
+def test_base_facts_answer_every_hop_in_its_own_block(key):
+    """Plain prompts, then traces of old facts: the old object, among the rows of its hop."""
+    setting = twin.Setting(FACTS, 3, rank=FACTS, lam=1.0)
+    old, _ = twin.graph(setting, key)
+    groups = twin.base_facts(setting, old)
+    at = jnp.arange(2 * FACTS)
+    for hop in range(3):
+        (_, plain), (prompts, traced) = groups[hop], groups[3 + hop]
+        assert prompts.shape[0] == 2 * FACTS
+        np.testing.assert_array_equal(plain, 2 * FACTS * hop + old[hop])
+        at = old[hop][at]
+        np.testing.assert_array_equal(traced, 2 * FACTS * hop + at)
+
+
 def test_kernel_overlap_is_the_limit_of_finite_features(key):
     """m = 512, 8192, 4 draws: the root mean square error falls like 1/sqrt(m) (by 2 at least)."""
     layout, fillers = one_layer.words(4, 2)

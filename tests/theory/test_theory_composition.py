@@ -160,6 +160,8 @@ def test_errors_name_the_remedy():
         composition.two_hop_accuracy(0)
     with pytest.raises(ValueError, match="sum to 1 over the last axis; normalise it"):
         composition.two_hop_bound(np.array([0.5, 0.6]))
+    with pytest.raises(ValueError, match="sum to 1"):
+        composition.two_hop_bound(np.array([[1.5, -0.5], [0.5, 0.5]]))
     for old, message in (([2, -1], "numbers below 2"), ([0, 0], r"not \[0, 0\]"), ([0], "two facts or more")):
         with pytest.raises(ValueError, match=message):
             composition.edited_null(np.array(old))

@@ -70,6 +70,8 @@ def test_a_fact_that_is_lost_at_an_upper_end_needs_a_library_large_enough(margin
     low, high = coverage.lambda_range(margin, swing)
     assert coverage.largest_library(low, high) == largest
     assert twin.largest_library(margin, swing, key=key) == largest
+    if largest:
+        assert twin.largest_library(margin, swing, key=key, most=largest) == largest
     for size in range(1, 12):
         keeps = bool((coverage.retention(1 / size, margin, swing) == 1).all())
         assert keeps == bool(low.max() < 1 / size < high.min())

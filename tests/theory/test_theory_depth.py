@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from scipy import integrate, stats
 
 from sim.twins import depth as twin
 from theory import depth
@@ -47,17 +48,32 @@ def test_coefficient_matters_only_with_residuals(key, lam):
     assert jax.numpy.array_equal(*plain)  # powers of two scale without rounding
 
 
-def test_traces_against_stacked_memories():
-    """s^2 and s_self^2 of real score matrices, 40 draws of d = 64, N = 96: within 5%, and the mean score."""
+@pytest.mark.parametrize(("lam", "residual"), [(1.0, False), (0.7, True)])
+def test_traces_against_stacked_memories(lam, residual):
+    """s^2 and s_self^2 of real score matrices, 40 draws of d = 64, N = 96: within 6%, and the mean score."""
     rng = np.random.default_rng(0)
-    rho, rows = 0.6, []
+    rho, rows, skip = 0.6, [], np.eye(64) * residual
     for _ in range(40):
         a, w, other, c = rng.normal(size=(4, 64, 96)) / 8
-        k = c.T @ c @ (rho * w + 0.8 * other).T @ w @ a.T @ a
+        k = c.T @ (skip + lam * c @ (rho * w + 0.8 * other).T) @ (skip + lam * w @ a.T) @ a
         right = np.diag(k)
         rows.append([right.mean(), (np.sum(k**2) - np.sum(right**2)) / (96 * 95), right.var()])
-    law = depth.noise(96, 64, rho)
+    law = depth.noise(96, 64, rho, lam, residual)
     assert np.mean(rows, 0) == pytest.approx([law.signal, law.rival, law.own], rel=0.06)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_leading_order_is_an_integral_over_the_noise_of_the_right_score(residual):
+    noise = depth.noise(24, 32, 0.6, 0.8, residual)
+
+    def recall(own):
+        return (
+            stats.norm.pdf(own)
+            * stats.norm.cdf((noise.signal + noise.own**0.5 * own) / noise.rival**0.5) ** 23
+        )
+
+    expected, _ = integrate.quad(recall, -12, 12)
+    assert depth.accuracy_leading(24, 32, 0.6, 0.8, residual) == pytest.approx(expected, abs=1e-8)
 
 
 @pytest.mark.parametrize("residual", [True, False])

@@ -38,6 +38,16 @@ def test_features_keep_length_on_average(key):
         assert float(jnp.sum(phi**2) / jnp.sum(pre**2)) == pytest.approx(1.0, abs=0.05)
 
 
+def test_gaussian_embeddings_and_values_have_length_one_and_are_independent(key):
+    """Variance 1/d; 200 tokens of d = 400 and a map of 400 x 400: six standard errors."""
+    model = one_layer.make(one_layer.ModelConfig(99, 400, 5, embeddings="gaussian"), key)
+    for drawn in (model.embed, model.value):
+        assert 400 * jnp.mean(drawn**2) == pytest.approx(1.0, abs=6 * (2 / drawn.size) ** 0.5)
+        assert 20 * jnp.mean(drawn) == pytest.approx(0.0, abs=6 / drawn.size**0.5)
+    product = 400 * jnp.mean(model.embed * model.value[:200])
+    assert product == pytest.approx(0.0, abs=6 / model.embed.size**0.5)
+
+
 @pytest.mark.parametrize(
     "attention, window, expected",
     [("sum", None, [1, 1]), ("mean", None, [0.5, 0.5]), ("sum", 1, [0, 1]), ("mean", 2, [0.5, 0.5])],

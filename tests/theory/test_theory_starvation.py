@@ -111,6 +111,7 @@ def test_anchors():
         assert starvation.overwrite_recall(128, rank) == pytest.approx(expected, abs=1e-3)
     for rank, expected in ((4, 0.200), (8, 0.605), (16, 0.968)):
         assert starvation.insertion_recall_large(128, rank) == pytest.approx(expected, abs=1e-3)
+    assert starvation.insertion_recall_large(16, 16) == 1.0
 
 
 def test_thresholds():
