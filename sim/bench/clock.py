@@ -81,7 +81,7 @@ def on_devices(devices: int, module: str, call: str) -> Any:
     limit = {"JAX_NUM_CPU_DEVICES": str(devices)} if on_cpu() else {"CUDA_VISIBLE_DEVICES": ids}
     code = f"import json; from sim.bench import {module}; print(json.dumps({module}.{call}))"
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | limit, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code], env=os.environ | limit, stdout=subprocess.PIPE, text=True, check=True
     )
     return json.loads(done.stdout.splitlines()[-1])
 
