@@ -87,6 +87,15 @@ def test_edits_that_keep_the_answer_marginal_never_see_the_mean():
         assert abs(float(cosine)) == pytest.approx(1.0, abs=1e-10)
 
 
+def test_a_library_reads_subjects_and_bridges_in_turn():
+    config = one_layer.ModelConfig(entities=3, dim=24, features=30, fillers=2)
+    model = one_layer.make(config, jax.random.key(0))
+    library = twin.one_layer_library(config, model, jnp.asarray([6, 7, 8, 9]), "permuted", 3)
+    for relation, update in enumerate(library):
+        prompts = jnp.asarray([[x + 3 * (relation in (1, 3)), 6 + relation] for x in range(3)])
+        np.testing.assert_allclose(update.a, one_layer.features(config, model, prompts), atol=1e-14)
+
+
 def test_orthogonal_keys_are_exact():
     """Orthonormal embeddings read by an orthogonal U: <v_1, mu>^2 = F/(F + 1) to 1e-10."""
     facts, width = 7, 20
