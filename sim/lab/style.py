@@ -18,7 +18,6 @@ from pathlib import Path
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
-from matplotlib.backends.backend_pgf import FigureCanvasPgf, RendererPgf
 from matplotlib.figure import Figure
 
 from sim.lab import files
@@ -326,6 +325,8 @@ def save(drawn: Figure, stem: Path, formats: Sequence[str] = DEFAULT_FORMATS) ->
 
 
 def _save_pgf(drawn: Figure, path: Path) -> None:
+    from matplotlib.backends.backend_pgf import FigureCanvasPgf, RendererPgf  # a tenth of a command's start
+
     measure, agg = RendererPgf.get_text_width_height_descent, RendererAgg(1, 1, drawn.dpi)
 
     def measured(_, text, font, ismath):
