@@ -87,7 +87,6 @@ def _library(source: Source) -> pd.DataFrame:
     WORDS
     + " Rows: ways of reusing the two adapters. Points: share of questions answered, one marker a third of "
     "the countries; bars: 95% intervals. Dashed: a guess among the answers, which are all different.",
-    "experiment atlas",
     _library,
     ("atlas",),
     panels=(
@@ -129,7 +128,6 @@ REUSED = named(("parts", "sum"), ("parts", "average"), ("single", "joint"))
     "Single adapters foretell their merge on real facts too, question by question; the coverage law, blind "
     "to damage, less well.",
     f"{WORDS} Bars: 95% intervals, in (b) by bootstrap over seeds. {FORECASTS}",
-    "experiment atlas",
     lambda source: forecasts(source, "atlas", "head/both", QUESTIONS, REUSED),
     ("atlas",),
     panels=(

@@ -234,7 +234,6 @@ def verdict(row: Any) -> str:
     "Rows: ways of reuse of two adapters; the last two need data. Points: means over seeds; bars: 95% "
     "intervals. Miniature: 2 layers of width 64, rank 4, the base setting of each world; language model: "
     "SmolLM2-135M, rank 8.",
-    "experiments board and board_people",
     collect,
     ("board", "board_people"),
     panels=(

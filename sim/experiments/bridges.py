@@ -58,7 +58,6 @@ MARKS = ("*", "o", "s", "^", "D")
     + " Traces of other, real entities in each adapter's data. Points: accuracy step by step, with 95% "
     "intervals, hollow where the two data sets, or data and base, are worded apart; thin lines guide the "
     "eye; dashed: the most that one hop allows.",
-    "experiment bridges",
     reader("bridges", ("cot_answer",), (("parts", "sum"), ("single", "joint"))),
     ("bridges",),
 )

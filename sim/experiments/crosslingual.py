@@ -78,7 +78,6 @@ GUESS = f"guess 1/{Config().edits}"
     "first, the sum reuses what the adapters' templates share.",
     SIZES + "Points: programs that do what was asked; bars: 95% intervals. Dashed: a guess among the taught "
     "programs.",
-    "experiment crosslingual",
     reader("crosslingual", ("cot_runs", "direct_runs"), METHODS),
     ("crosslingual",),
     panels=(
@@ -116,7 +115,6 @@ SHOWN = named(("parts", "sum"), ("single", "language"), ("single", "functions"),
     SIZES
     + "Familiar words, shared template. Bars: 95% intervals, in (b) by bootstrap over seeds. "
     + FORECASTS,
-    "experiment crosslingual",
     lambda source: forecasts(source, "crosslingual", "familiar/both", QUESTIONS, SHOWN),
     ("crosslingual",),
     panels=(

@@ -37,7 +37,6 @@ def exposure(config: ReuseConfig, facts: tuple[int, ...], traces: tuple[int, ...
     + " Otherwise unseen names; sum of the two adapters, template in pretraining and data. Points: one "
     "marker a number of facts, with 95% intervals; thin lines guide the eye; dashed: the most that "
     "one hop allows.",
-    "experiment exposure",
     reader("exposure", ("cot_answer", "cot_copied"), (("parts", "sum"), ("single", "joint"))),
     ("exposure",),
     panels=("Final answers of chains of thought that are right.", "Chains that copy all names."),

@@ -102,7 +102,6 @@ SETTINGS = {f"{verbs}/both/{form}": f"{name}, {form}" for verbs, name in SEEN.it
     SIZES
     + "Two-step problems. Points: share of problems solved; bars: 95% intervals. Dashed: a guess among the "
     "numbers.",
-    "experiment math_word",
     reader("math_word", (SOLVED, DIRECT), WAYS_OF_REUSE),
     ("math_word",),
     panels=(
@@ -136,7 +135,6 @@ def _depths(source: Source) -> pd.DataFrame:
     "Longer solutions fail more often, and the sum's more often than single adapters forecast.",
     SIZES + "Known verbs, one form shared by pretraining and both data sets. Bars: 95% intervals, in (d) by "
     "bootstrap over seeds. " + FORECASTS,
-    "experiment math_word",
     _depths,
     ("math_word",),
     panels=(

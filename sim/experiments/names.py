@@ -44,7 +44,6 @@ MARKS = ("*", "o", "^", "D")
     SETTING.replace("Two-hop world", "Two-hop world with names of two tokens").replace("2 layers", "3 layers")
     + " Template in pretraining and in both data sets. Points: share of queries, with 95% intervals; dashed: "
     "the most that one hop allows.",
-    "experiment names",
     reader(
         "names",
         ("cot_answer", "direct", "cot_copied", "cot_hop1"),

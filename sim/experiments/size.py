@@ -54,9 +54,9 @@ def _sizes(source: Source) -> pd.DataFrame:
     SETTING.replace("2 layers of width 64", "depth or width as shown")
     + " Template in pretraining and data. Points: accuracy step by step, with 95% intervals; thin lines "
     "guide the eye; dashed: the most that one hop allows.",
-    "experiments depth, width",
     _sizes,
     ("depth", "width"),
+    "experiments depth, width",
     panels=("Width 64.", "2 layers."),
 )
 def depth_and_width(rows: pd.DataFrame):

@@ -59,7 +59,6 @@ def _stopping(source: Source) -> pd.DataFrame:
     SETTING + " Real entities. Every adapter is trained until it knows its facts and traces, then on, to a "
     "multiple of those steps. Points: shares with 95% intervals; thin lines guide the eye; dashed: the most "
     "that one hop allows.",
-    "experiment stopping",
     _stopping,
     ("stopping",),
     panels=(

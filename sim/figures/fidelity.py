@@ -81,8 +81,8 @@ FAR = 1.8
     "intervals but for a few.",
     "A point is a result of the theory at one setting. Markers: what kind "
     "of result it is, exact, law, asymptotic (sharp only in a limit) or model.",
-    "all sections",
     _collect,
+    section="all sections",
     panels=(
         "Predicted against measured, values of a result above 1 divided by its largest; solid: measured as "
         "predicted; bars: 95% intervals, of exact results the stated tolerance.",

@@ -102,13 +102,17 @@ FIGURES: Registry[Figure] = Registry("figure")
 def figure(
     claim: str,
     setting: str,
-    section: str,
     collect: Callable[[Source], pd.DataFrame],
     experiments: tuple[str, ...] = (),
+    section: str = "",
     panels: tuple[str, ...] = (),
     tables: tuple[str, ...] = ("summary",),
 ):
-    """Register a ``draw`` function under its own name, together with what it draws; panels get letters."""
+    """Register a ``draw`` function under its own name, together with what it draws; panels get letters.
+
+    section: left out, it names the experiments.
+    """
+    section = section or f"experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}"
 
     def register(draw: Callable[[pd.DataFrame], Picture]) -> Callable[[pd.DataFrame], Picture]:
         name = draw.__name__

@@ -185,8 +185,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "edit moves the answer marginal: sighted Arrow follows the last relation, blind Arrow the entity.",
     "Two adapters, each taught one hop by F edits; m features, c = m/F = 1. τ: how far an edit moves the "
     "answer marginal, sighted all the way, blind not at all." + LINES,
-    "section 10",
     _collect,
+    section="section 10",
     panels=(
         "Alignment of the prototype v₁ with the mean μ of an adapter's keys, of spread σ; m = 96.",
         "How often a prompt goes to the adapter of hop 1, in the one-layer model without relu, F = N = m = "

@@ -91,7 +91,6 @@ def _table(source: Source) -> pd.DataFrame:
     "these. The second hop's adapter was taught no country. Capitals that are not the base's answer are "
     "likely or unlikely to it, parted by the median of all. Points: shares of questions with 95% intervals; "
     "dashed: a guess; thin lines guide the eye.",
-    "experiment capitals",
     _table,
     ("capitals",),
     panels=(

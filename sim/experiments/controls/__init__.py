@@ -65,7 +65,6 @@ LINES = lines.controls_of(PARTS, proved=True)
     "b; a plain base was shown no two-hop answers; one adapter: the joint one, or the one that is left. "
     "Points: means over seeds; bars: 95% intervals. Dashed: a guess. Grey rows: a theorem (section 2) proves "
     "that nothing beats it.",
-    "experiment controls",
     lambda source: lines.against_nulls(source.summary("controls"), LINES, ("accuracy", "gain")),
     ("controls",),
     panels=(

@@ -102,9 +102,9 @@ TITLES = {
     "first; grey: nobody was taught one of the hops. Points: means over seeds; bars: 95% intervals. Dashed: "
     "a guess; of word problems with a stand-in for a hop it is what other operations in its place make right "
     "(section 2, 2f).",
-    "experiments of the controls",
     _collect,
     tuple(RUNS.values()),
+    "experiments of the controls",
     panels=tuple(f"{title[0].upper()}{title[1:]}." for title in TITLES.values()),
 )
 def referee_worlds(rows: pd.DataFrame):

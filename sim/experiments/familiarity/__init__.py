@@ -51,7 +51,6 @@ PANELS = (
     SETTING + " Rows: ways of reusing the two adapters; a λ is the common coefficient of their sum. Points: "
     "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: the most that "
     "one hop allows.",
-    "experiment familiarity",
     reader("familiarity", ("cot_answer", "direct", DIRECT), METHODS),
     ("familiarity",),
     panels=(
@@ -88,7 +87,6 @@ KINDS = {
     SETTING
     + " All settings of the main experiment. Bars: 95% bootstrap intervals over seeds; thin lines guide the "
     "eye. " + FORECASTS,
-    "experiment familiarity",
     lambda source: calibration(linear(source, "familiarity")),
     ("familiarity",),
     panels=(
@@ -140,7 +138,6 @@ TEMPLATES_SHOWN = {"pretraining": "template in pretraining", "both": "template i
     SETTING
     + " Real entities; λ is the common coefficient of the two adapters, ½ their average, 1 their sum. Lines: "
     "disentangled prediction from single adapters; points: the merged model, with 95% intervals.",
-    "experiment familiarity",
     _trade,
     ("familiarity",),
     panels=(

@@ -143,7 +143,6 @@ CALIBRATED = ("disentangled", "crossed", "composed")
     "merge is foretold to a few hundredths up to λ = 1, where adding up effects overrates it, for forward "
     "passes that grow with the strengths and not with their combinations.",
     SIZES + " Points: means; bars: 95% bootstrap intervals over seeds.",
-    "experiment mergeability",
     _calibration,
     ("mergeability",),
     panels=(
@@ -235,7 +234,6 @@ BEST = 8
     f"best of {len(PUBLISHED)} published metrics of two adapters (arXiv 2601.22285), all of them in one fit, "
     "and the mean of the other settings, which knows no metric (dashed). Points: means; bars: 95% bootstrap "
     "intervals over seeds.",
-    "experiment mergeability",
     lambda source: compared(outcomes(source)),
     ("mergeability",),
     panels=(

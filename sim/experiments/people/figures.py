@@ -54,7 +54,6 @@ def _both(source: Source) -> pd.DataFrame:
     "reusing the two adapters. Points: accuracy, one marker for whose names the base knows; bars: 95% "
     "intervals. Dashed: the most that one hop allows. The base knows names that are "
     "not unseen; on the language model unseen ones are made up.",
-    "experiments familiarity and people",
     _both,
     tuple(MODELS),
     panels=(
@@ -123,7 +122,6 @@ def _curves(rows: pd.DataFrame, column: str, xlabel: str):
     "On a language model four worked solutions in each data set make reuse work; the more there are, the "
     "less the sum keeps, which the average does not mind.",
     MODEL,
-    "experiment people_dose",
     lambda source: _curve(source, "people_dose", "dose"),
     ("people_dose",),
     panels=(
@@ -139,7 +137,6 @@ def people_dose(rows: pd.DataFrame):
 @figure(
     "On a language model training 16 times as long as the facts need breaks the sum and not the average.",
     MODEL,
-    "experiment people_stopping",
     lambda source: _curve(source, "people_stopping", "times"),
     ("people_stopping",),
     panels=(
@@ -194,7 +191,6 @@ def _predictions(source: Source) -> pd.DataFrame:
     "alone, λ times its swing above the margin of the base. (b) averages over settings, questions and seeds "
     "whose outcome is neither at floor nor ceiling (0.05 to 0.95); bars: 95% bootstrap intervals over "
     "seeds; thin lines guide the eye.",
-    "experiment people",
     _predictions,
     ("people",),
     panels=(
