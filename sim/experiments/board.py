@@ -20,7 +20,7 @@ from sim.experiments.common.cells import Run
 from sim.experiments.common.claim import NOTHING, PAIRED, Cell
 from sim.experiments.registry import experiment
 from sim.lab import intervals, style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import Source, figure, points_across
 from sim.merge.looks import spelled
 from sim.reuse.config import LOGITS, of_world
 from sim.reuse.jobs import Part, plain
@@ -248,12 +248,11 @@ def board_of_ways(rows: pd.DataFrame):
     picture, panels = style.figure(style.PAGE, 4.0, ncols=2, sharey=True)
     places = list(dict.fromkeys(rows["place"]))
     ways = [way for way in WAYS if way.method in set(rows["method"])]
-    order = {way.method: number for number, way in enumerate(ways)}
     for axes, panel in zip(panels, ("questions", "gain"), strict=True):
         for series, place in enumerate(places):
             cell = rows[(rows["place"] == place) & (rows["panel"] == panel)]
-            y = cell["method"].map(order) + (series - (len(places) - 1) / 2) * 0.13
-            style.points_across(axes, cell["measured"], y, cell["low"], cell["high"], series, place)
+            shift = (series - (len(places) - 1) / 2) * 0.13
+            points_across(axes, cell.set_index("method"), [way.method for way in ways], shift, series, place)
     style.unit(panels[0], "x")
     panels[0].set_xlabel("questions answered")
     panels[1].set_xlabel("gain over the reference")

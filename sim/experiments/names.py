@@ -9,7 +9,7 @@ from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, of_me
 from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import figure
+from sim.lab.figure import figure, points_across
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
 from sim.reuse.jobs import Part, plain
@@ -56,13 +56,9 @@ def two_token_names(rows: pd.DataFrame):
     picture, axes = style.figure(style.COLUMN, 2.6)
     order = [entities for entities in NAMES if entities in set(rows["entities"])]
     for series, (library, method, metric, label, hollow) in enumerate(SHOWN):
-        chosen = of_method(rows[rows["metric"] == metric], library, method)
-        accuracies = chosen.set_index("entities").reindex(order).dropna(subset="measured")
-        y = [order.index(entities) + (series - 1.5) * 0.17 for entities in accuracies.index]
+        chosen = of_method(rows[rows["metric"] == metric], library, method).set_index("entities")
         mark = style.Look(look_of(method).colour, MARKS[series])
-        style.points_across(
-            axes, accuracies["measured"], y, accuracies["low"], accuracies["high"], mark, label, hollow
-        )
+        points_across(axes, chosen, order, (series - 1.5) * 0.17, mark, label, hollow)
     style.unit(axes, "x")
     style.rows([axes], [NAMES[entities] for entities in order])
     chance(axes, across=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sim.lab import style
-from sim.lab.figure import Source
+from sim.lab.figure import Source, points_across
 from sim.lab.style import Look
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import of_world
@@ -139,11 +139,8 @@ def across(
     hollow: bool = False,
 ) -> None:
     """One series, a point a method that its rows have, ``place`` below the middle of the method's row."""
-    by_method = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
-    by_method = by_method.assign(y=np.arange(len(methods)) + place).dropna(subset="measured")
-    y = by_method["y"]
-    values = (by_method["measured"], y, by_method["low"], by_method["high"])
-    style.points_across(axes, *values, series, name, hollow)
+    order = [method[:2] for method in methods]
+    points_across(axes, rows.set_index(["library", "method"]), order, place, series, name, hollow)
 
 
 def across_levels(

@@ -24,7 +24,7 @@ from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
 from sim.lab import intervals, style
-from sim.lab.figure import Source, build_row, figure
+from sim.lab.figure import Source, build_row, figure, points_across
 from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
 from sim.reuse import interaction, pairs
@@ -253,11 +253,9 @@ def mergeability_metrics(rows: pd.DataFrame):
         scores = rows[(rows["quantity"] == quantity) & rows["predictor"].isin(names)]
         shift, label = (place - 0.5) * 0.3 * (axes is left), quantity.removeprefix("error, ")
         for hollow in (False, True):
-            part = scores[scores["predictor"].isin(OURS) != hollow]
-            y = part["predictor"].map(names.index).astype(float) + shift
-            values = part["measured"], y, part["low"], part["high"]
+            part = scores[scores["predictor"].isin(OURS) != hollow].set_index("predictor")
             own = label if axes is left and not hollow else None
-            style.points_across(axes, *values, looks[quantity], own, hollow)
+            points_across(axes, part, names, shift, looks[quantity], own, hollow)
         if axes is left and NULL in set(scores["predictor"]):
             null = scores["measured"][scores["predictor"] == NULL].iloc[0]
             axes.axvline(null, color=looks[quantity].colour, linestyle="--", linewidth=0.8, zorder=0)

@@ -1,6 +1,5 @@
 """The main figure with both models beside each other, the dose of worked solutions, and stopping."""
 
-import numpy as np
 import pandas as pd
 
 from sim.experiments.common import (
@@ -17,7 +16,7 @@ from sim.experiments.common import (
 )
 from sim.experiments.common import predicted as forecasts
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import Source, figure, points_across
 
 METHODS = (*WAYS_OF_REUSE, *named(("expert", "sum")))
 """Rows of the figure, from the top."""
@@ -217,9 +216,7 @@ def people_predictions(rows: pd.DataFrame):
     forecasts.error_curves(middle, rows, {"base": "as the base answers"})
     effects = rows[(rows["panel"] == "effect") & (rows["label"] == READ_OFF)].set_index(["effect", "step"])
     for place, ((effect, name), series) in enumerate(zip(EFFECTS.items(), style.levels(3), strict=True)):
-        part = effects.loc[effect].reindex(list(STEPS))
-        y = np.arange(len(STEPS)) + (place - 1) * 0.2
-        style.points_across(right, part["measured"], y, part["low"], part["high"], series, name)
+        points_across(right, effects.loc[effect], list(STEPS), (place - 1) * 0.2, series, name)
     kappa = effects["measured"].loc["kappa"] if "kappa" in effects.index.levels[0] else {}
     names = [f"{name}\nκ = {kappa[step]:.2f}" if step in kappa else name for step, name in STEPS.items()]
     style.rows([right], names)
