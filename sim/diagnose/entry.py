@@ -16,7 +16,7 @@ from sim.diagnose.verdict import verdict
 from sim.lab.entry.result import Result
 from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.peft.contents import read_tensors
-from sim.merge.sources.hub import local_base
+from sim.merge.peft.hub import local_base
 
 
 @dataclass(frozen=True, repr=False)

@@ -28,9 +28,9 @@ from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.entry import merged
 from sim.merge.layouts import read_adapters, refuse_repeats
+from sim.merge.peft.hub import local_base
 from sim.merge.recipe import Recipe
 from sim.merge.registry import METHODS
-from sim.merge.sources.hub import local_base
 from sim.predict.draw import draw
 from sim.predict.run import Runner, require_own
 from sim.predict.single import Fold, table_of_one, verdict_of_one
