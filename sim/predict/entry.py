@@ -22,8 +22,8 @@ from sim.hf.extra import releases, with_extra
 from sim.hf.prompts import UNTOUCHED, groups, read_prompts
 from sim.hf.tokens import questions
 from sim.lab import files, report, style
-from sim.lab.entry.result import Result
 from sim.lab.registry import unknown
+from sim.lab.report import Result
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.entry import merged

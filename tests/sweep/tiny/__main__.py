@@ -15,8 +15,7 @@ import sys
 import jax
 
 from sim.experiments.registry import experiment
-from sim.lab import cli
-from sim.lab.entry import interrupt
+from sim.lab import cli, interrupt
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
 from sim.reuse.jobs import plain
