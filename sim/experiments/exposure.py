@@ -58,7 +58,7 @@ def familiarity_dose(rows: pd.DataFrame):
 
 
 def _sum(facts: int, traces: int) -> Cell:
-    return Cell("exposure", f"facts{facts}/traces{traces}", "sum")
+    return Cell("exposure", f"facts{facts}/traces{traces}")
 
 
 claim(

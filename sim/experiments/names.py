@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
@@ -67,10 +68,7 @@ def two_token_names(rows: pd.DataFrame):
     return picture
 
 
-def _sum(entities: str, metric: str = "cot_answer") -> Cell:
-    return Cell("names", entities, "sum", metric)
-
-
+_sum = partial(Cell, "names")
 HALVES = (_sum("half_fake"), _sum("half_fake_subject"))
 
 claim(
@@ -93,8 +91,8 @@ claim(
     numbers={
         "bridge": HALVES[0],
         "subject": HALVES[1],
-        "copied": _sum("real", "cot_copied"),
-        "copied_fake": _sum("fake", "cot_copied"),
+        "copied": _sum("real", metric="cot_copied"),
+        "copied_fake": _sum("fake", metric="cot_copied"),
     },
     evidence="Where a name is two known tokens, the sum answers {ends.of} with real names, {bridge} with the "
     "bridge unseen, {subject} with the subject unseen and {ends.to} with both. Of its chains {copied} copy "

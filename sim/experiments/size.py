@@ -42,10 +42,9 @@ def width(widths: tuple[int, ...]) -> Iterator[Part]:
 
 
 def _sizes(source: Source) -> pd.DataFrame:
-    tables = [reader(name, ("cot_answer",), CEILINGS_AND_MERGES)(source) for name in ("depth", "width")]
-    rows = pd.concat(tables, ignore_index=True)
-    size = rows["label"].str.extract(r"layers(?P<layers>\d+)/width(?P<width>\d+)").astype(int)
-    return rows.assign(**size)
+    places = {"layers": r"layers(\d+)", "width": r"width(\d+)"}
+    readers = [reader(name, ("cot_answer",), CEILINGS_AND_MERGES, **places) for name in ("depth", "width")]
+    return pd.concat([read(source) for read in readers], ignore_index=True)
 
 
 @figure(

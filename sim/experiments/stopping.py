@@ -9,7 +9,7 @@ from sim.experiments.common import SETTING, SMALL, chance, named, reader, sizes
 from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import figure
 from sim.reuse.jobs import Part, plain
 from sim.worlds.two_hop import Setting
 
@@ -48,18 +48,13 @@ SHOWN = named(("single", "joint"), ("parts", "sum"), ("parts", "lambda=0.75"), (
 TITLES = {"data": "template in the data", "pretraining": "in pretraining", "both": "in both"}
 
 
-def _stopping(source: Source) -> pd.DataFrame:
-    rows = reader("stopping", ("cot_answer", "untouched"), SHOWN)(source)
-    return rows.assign(times=rows["label"].str.extract(r"times(\d+)", expand=False).astype(int))
-
-
 @figure(
     "Trained far beyond what they need to know their facts, adapters break the sum and facts that nobody "
     "edited; the average gains where pretraining alone knows the template.",
     SETTING + " Real entities. Every adapter is trained until it knows its facts and traces, then on, to a "
     "multiple of those steps. Points: shares with 95% intervals; thin lines guide the eye; dashed: the most "
     "that one hop allows.",
-    _stopping,
+    reader("stopping", ("cot_answer", "untouched"), SHOWN, times=r"times(\d+)"),
     ("stopping",),
     panels=(
         "Edited questions step by step, template in the data.",

@@ -77,10 +77,19 @@ def selected(summary: pd.DataFrame, metrics: Sequence[str], methods: Iterable[Se
 
 
 def reader(
-    experiment: str, metrics: Sequence[str], methods: Iterable[Sequence[str]]
+    experiment: str, metrics: Sequence[str], methods: Iterable[Sequence[str]], **numbers: str
 ) -> Callable[[Source], pd.DataFrame]:
-    """``collect`` of a figure that draws what is ``selected`` of a run."""
-    return lambda source: selected(source.summary(experiment), metrics, methods)
+    """``collect`` of a figure that draws what is ``selected`` of a run.
+
+    numbers: columns of whole numbers -> where these stand in the labels, a regular expression of one group.
+    """
+
+    def collect(source: Source) -> pd.DataFrame:
+        rows = selected(source.summary(experiment), metrics, methods)
+        columns = {name: rows["label"].str.extract(place, expand=False) for name, place in numbers.items()}
+        return rows.assign(**{name: column.astype(int) for name, column in columns.items()})
+
+    return collect
 
 
 def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:

@@ -92,23 +92,19 @@ def people_and_miniature(rows: pd.DataFrame):
 CURVES = named(("single", "joint"), *(("parts", name) for name in ("average", "lambda=0.75", "sum")))
 """Methods of the figures of dose and stopping."""
 
+SHOWN = {"cot_answer": "two hops, step by step", "untouched": "facts that nobody taught"}
+"""Their panels: metric -> title."""
+
 MODEL = (
     "SmolLM2-135M, dequantised from a 4-bit file, rank 8; homes of 16 well-known people and emblems of their "
     "cities. Points: shares with 95% intervals; thin lines guide the eye; dashed: a guess."
 )
 
 
-def _curve(source: Source, experiment: str, column: str) -> pd.DataFrame:
-    """Accuracy step by step and on what the base knows, with the number that ends the label as a column."""
-    rows = reader(experiment, ("cot_answer", "untouched"), CURVES)(source)
-    return rows.assign(**{column: rows["label"].str.extract(r"(\d+)$", expand=False).astype(int)})
-
-
 def _curves(rows: pd.DataFrame, column: str, xlabel: str):
     """A panel for the two-hop questions and one for what the base knows, a curve a method."""
     picture, panels = style.figure(style.PAGE, 2.6, ncols=2, sharex=True)
-    titles = {"cot_answer": "two hops, step by step", "untouched": "facts that nobody taught"}
-    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+    for axes, (metric, title) in zip(panels, SHOWN.items(), strict=True):
         sizes(axes, rows[rows["metric"] == metric], column, CURVES)
         axes.set(xlabel=xlabel, title=title)
     style.reference(panels[0], GUESS, "guess")
@@ -121,7 +117,7 @@ def _curves(rows: pd.DataFrame, column: str, xlabel: str):
     "On a language model four worked solutions in each data set make reuse work; the more there are, the "
     "less the sum keeps, which the average does not mind.",
     MODEL,
-    lambda source: _curve(source, "people_dose", "dose"),
+    reader("people_dose", SHOWN, CURVES, dose=r"(\d+)$"),
     ("people_dose",),
     panels=(
         "Two-hop questions step by step, against the worked solutions in each adapter's data.",
@@ -136,7 +132,7 @@ def people_dose(rows: pd.DataFrame):
 @figure(
     "On a language model training 16 times as long as the facts need breaks the sum and not the average.",
     MODEL,
-    lambda source: _curve(source, "people_stopping", "times"),
+    reader("people_stopping", SHOWN, CURVES, times=r"(\d+)$"),
     ("people_stopping",),
     panels=(
         "Two-hop questions step by step, against the length of training.",
