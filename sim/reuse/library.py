@@ -181,14 +181,4 @@ def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -
 
 def scaled(params: Params, library: Sequence[Factors], strengths: Float[Array, " K"]) -> Params:
     """The base with sum_i strength_i Delta W_i in its weights: every linear merge, and each adapter alone."""
-    return lora.fold(params, linear([adapter_of(factors) for factors in library], strengths))
-
-
-def linear(adapters: Sequence[lora.Adapter], strengths: Sequence[float | Array]) -> lora.Adapter:
-    """sum_i strength_i Delta W_i, in factors."""
-    return {
-        name: lowrank.concatenated(
-            [lowrank.scaled(adapter[name], by) for adapter, by in zip(adapters, strengths, strict=True)]
-        )
-        for name in adapters[0]
-    }
+    return lora.fold(params, lora.linear([adapter_of(factors) for factors in library], strengths))
