@@ -14,7 +14,7 @@ from sim.lab import style
 from sim.lab.figure import Source, figure
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting
 
 FULL = of_world(Config(), **EVERY_WAY)
@@ -46,7 +46,7 @@ SMALL = replace(
 def atlas(config: ReuseConfig, cells: tuple[tuple, ...]) -> Iterator[Part]:
     """Real facts of history and geography: popularity of the countries, how unequal it is, and template."""
     settings = [Setting(*cell) for cell in cells]
-    yield plain(config, {_label(setting): setting for setting in settings})
+    yield Part.of(config, {_label(setting): setting for setting in settings})
 
 
 def _label(setting: Setting) -> str:

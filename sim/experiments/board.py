@@ -23,7 +23,7 @@ from sim.lab import intervals, style
 from sim.lab.figure import Source, figure, points_across
 from sim.merge.looks import spelled
 from sim.reuse.config import LOGITS, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.reuse.language import jobs as language
 from sim.reuse.language.config import LanguageConfig
 from sim.worlds import atlas, crosslingual, math_word, people, two_hop
@@ -127,7 +127,7 @@ def board(worlds: tuple[str, ...]) -> Iterator[Part]:
     for name in worlds:
         world, setting, _ = WORLDS[name]
         of = of_world(world, families=("lora",), margins=True, **OPTIONS)
-        yield plain(of, {name: setting})
+        yield Part.of(of, {name: setting})
 
 
 SHARED = people.Setting(template="shared", dose=people.SOLUTIONS * people.Config().facts)
@@ -147,7 +147,7 @@ FEW_STEPS = replace(
 def board_people(config: LanguageConfig, dose: int) -> Iterator[language.Part]:
     """The same on a real language model (needs a base; see sim.lm)."""
     settings = {f"{name}/shared": replace(SHARED, entities=name, dose=dose) for name in ENTITIES}
-    yield language.plain(config, settings)
+    yield language.Part.of(config, settings)
 
 
 def collect(source: Source) -> pd.DataFrame:

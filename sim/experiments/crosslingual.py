@@ -13,7 +13,7 @@ from sim.lab import style
 from sim.lab.figure import figure
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.reuse.config import ReuseConfig, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Setting
 
 DEFAULT = of_world(Config(), **EVERY_WAY | {"extras": ("bridge",)})
@@ -40,7 +40,7 @@ SMALL = replace(DEFAULT, extras=(), methods=("average", "sum"), lambdas=(0.75,),
 )
 def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, ...], ...]) -> Iterator[Part]:
     """New functions in a new language: method against familiarity and template."""
-    yield plain(config, {"/".join(cell): Setting(*cell) for cell in cells})
+    yield Part.of(config, {"/".join(cell): Setting(*cell) for cell in cells})
 
 
 METHODS = (*WAYS_OF_REUSE, *named(("single", "language"), ("single", "functions")))

@@ -10,7 +10,7 @@ from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import figure
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import Setting
 
 
@@ -20,7 +20,7 @@ from sim.worlds.two_hop import Setting
 )
 def exposure(config: ReuseConfig, facts: tuple[int, ...], traces: tuple[int, ...]) -> Iterator[Part]:
     """Familiarity as a dose on two axes: facts and traces about the names that pretraining saw."""
-    yield plain(
+    yield Part.of(
         config,
         {
             f"facts{f}/traces{t}": Setting("fake", "both", facts_seen=f, traces_seen=t)

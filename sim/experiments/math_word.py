@@ -15,7 +15,7 @@ from sim.lab import style
 from sim.lab.figure import Source, figure, line, points
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import ReuseConfig, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.math_word import TEMPLATES, TRACES, VERBS, Config, Setting
 
 DEFAULT = of_world(
@@ -58,7 +58,7 @@ PAPER = (
 )
 def math_word(config: ReuseConfig, settings: tuple[Setting, ...]) -> Iterator[Part]:
     """Math word problems that mix two taught families of operations, in prose, equations or programs."""
-    yield plain(config, {_label(setting): setting for setting in settings})
+    yield Part.of(config, {_label(setting): setting for setting in settings})
 
 
 def _label(setting: Setting) -> str:

@@ -13,7 +13,7 @@ from sim.lab import style
 from sim.lab.figure import figure, points_across
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import ENTITIES, Setting
 
 
@@ -25,7 +25,7 @@ def names(config: ReuseConfig, entities: tuple[str, ...], steps: int) -> Iterato
     """The same with names of two tokens, where an unseen name is a new pair of known pieces."""
     config = replace(config, world=replace(config.world, name_tokens=2), layers=3)
     config = replace(config, pretraining=config.pretraining.lasting(steps, 6e-3))
-    yield plain(config, {e: Setting(e, "both") for e in entities})
+    yield Part.of(config, {e: Setting(e, "both") for e in entities})
 
 
 SHOWN = (

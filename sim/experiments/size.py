@@ -9,7 +9,7 @@ from sim.experiments.common import CEILINGS_AND_MERGES, SETTING, SMALL, chance, 
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import Setting
 
 
@@ -24,7 +24,7 @@ def _shaped(layers: int, width: int) -> Part:
         for name, schedule in (("pretraining", pretraining), ("finetuning", SMALL.finetuning))
     }
     config = replace(SMALL, layers=layers, width=width, hidden=4 * width, **rates)
-    return plain(config, {f"layers{layers}/width{width}": Setting("real", "both")})
+    return Part.of(config, {f"layers{layers}/width{width}": Setting("real", "both")})
 
 
 @experiment(quick={"layers": (1,)}, paper={"layers": (1, 2, 4)})

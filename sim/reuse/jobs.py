@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,6 +27,11 @@ class Part:
 
     config: ReuseConfig
     cells: tuple[tuple[str, Any, tuple[tuple[str, int], ...]], ...]
+
+    @classmethod
+    def of(cls, config: Any, settings: Mapping[str, Any]) -> Self:
+        """A part whose cells have the configuration's rank: label -> setting."""
+        return cls(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
     @property
     def setting(self) -> type:
@@ -62,11 +67,6 @@ class Part:
 
     def _todo(self, experiment: str, count: int, done: set[str]) -> list[Cell]:
         return [cell for cell in self.whole(experiment, count) if cell.unit not in done]
-
-
-def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
-    """A part whose cells have the configuration's rank: label -> setting."""
-    return Part(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
 
 def run(

@@ -50,7 +50,7 @@ def data(*path):
 
 
 def test_every_seed_has_its_own_keys_and_cells_share_a_base(recorder):
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     finished = {}
     for _, total, work in part.stages(recorder, "toy", 2, set()):
         done = [(rows, advanced) for rows, advanced in work]
@@ -66,7 +66,7 @@ def test_every_seed_has_its_own_keys_and_cells_share_a_base(recorder):
 
 
 def test_what_is_done_is_left_out_and_nothing_else(recorder):
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     done = {"toy/0/seed000", "toy/2/seed001"}
     finished, advances = {}, {}
     for label, total, work in part.stages(recorder, "toy", 2, done):
@@ -92,7 +92,7 @@ def test_what_is_precompiled_is_what_will_be_run(monkeypatch, tmp_path, use_cach
     monkeypatch.setattr(bases, "path_of", lambda *made_of: tmp_path if there else tmp_path / "none")
     monkeypatch.setattr(bases, "load", lambda path: bases.like_base(tiny().decoder) if there else None)
     monkeypatch.setattr(bases, "save", lambda path, params: None)
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     part.precompile(recorder, "toy", 2, set())
     for _, _, work in part.stages(recorder, "toy", 2, set()):
         list(work)
@@ -186,7 +186,7 @@ def test_what_diverges_fails_alone(monkeypatch):
     monkeypatch.setattr(bases, "save", lambda path, params: saved.append(path))
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     finished = {}
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     for _, total, work in part.stages(Diverging(use_cache=True), "toy", 2, set()):
         done = list(work)
         assert sum(advanced for _, advanced in done) == total

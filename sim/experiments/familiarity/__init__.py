@@ -21,7 +21,7 @@ from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, line, points
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
 
 
@@ -31,7 +31,7 @@ from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
 )
 def familiarity(config: ReuseConfig, entities: tuple[str, ...], templates: tuple[str, ...]) -> Iterator[Part]:
     """Library and method against the familiarity of the entities and the template (main figure)."""
-    yield plain(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
+    yield Part.of(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
 
 
 METHODS = (*WAYS_OF_REUSE, *named(("expert", "sum")))

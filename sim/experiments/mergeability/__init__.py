@@ -29,7 +29,7 @@ from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
 from sim.reuse import interaction, pairs
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds import two_hop
 from sim.worlds.two_hop import Setting
 from theory import pairwise
@@ -72,9 +72,9 @@ def mergeability(
         tuple((label, setting, tuple((kind, rank) for kind in every)) for label, setting, rank in cells),
     )
     for count in facts:
-        yield plain(replace(config, world=replace(config.world, edits=count)), {f"facts{count}": shared})
+        yield Part.of(replace(config, world=replace(config.world, edits=count)), {f"facts{count}": shared})
     for count in layers:
-        yield plain(replace(config, layers=count), {f"layers{count}": shared})
+        yield Part.of(replace(config, layers=count), {f"layers{count}": shared})
 
 
 SIZES = (
