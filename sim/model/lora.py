@@ -83,6 +83,14 @@ def linear(library: Sequence[Adapter], strengths: Sequence[float | Array]) -> di
     }
 
 
+def of_one_shape(adapter: Adapter) -> list[list[str]]:
+    """Names of the modules by the shape of their factors, so that a method is compiled once for each."""
+    shapes: dict[tuple, list[str]] = {}
+    for name, update in adapter.items():
+        shapes.setdefault((update.b.shape, update.a.shape), []).append(name)
+    return list(shapes.values())
+
+
 def fold(params: Params, update: Mapping[str, LowRank | Array]) -> Params:
     """Weights W + Delta W, for decoding. Accepts factors or the dense result of an elementwise merge."""
     deltas = {

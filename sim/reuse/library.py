@@ -162,16 +162,13 @@ def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -
     threads on a CPU and can hang.
     """
     rank = rank if METHODS[method].uses_rank else None
-    shapes: dict[tuple, list[str]] = {}
-    for name, factors in library[0].items():
-        shapes.setdefault(tuple(factor.shape for factor in factors), []).append(name)
 
     def change(factors):
         update = merge(method, [LowRank(b, a, 1.0) for b, a in factors], rank=rank)
         return lowrank.dense(update) if isinstance(update, LowRank) else update
 
     changes = {}
-    for names in shapes.values():
+    for names in lora.of_one_shape(adapter_of(library[0])):
         stacked = jax.tree.map(
             lambda *leaves: jnp.stack(leaves), *([factors[name] for factors in library] for name in names)
         )
