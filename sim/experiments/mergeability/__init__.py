@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -275,8 +276,7 @@ def ordered(rows: pd.DataFrame) -> list[str]:
     return [name for name in names if name in shown]
 
 
-def _error(forecast: str, *ranges: str) -> tuple[Cell, ...]:
-    return error_cells("mergeability", forecast, *ranges)
+_error = partial(error_cells, "mergeability")
 
 
 def collect_fits(source: Source) -> Mapping[Cell, Reading]:
