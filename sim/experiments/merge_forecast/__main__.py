@@ -92,10 +92,6 @@ def _tokens(command: TestBedCommand, library: Library) -> tuple[Questions, Quest
     return Questions(*leaves[:4]), Questions(*leaves[4:])
 
 
-def _each(questions: Questions) -> list[Questions]:
-    return [Questions(*parts) for parts in zip(*questions, strict=True)]
-
-
 def _base(command: TestBedCommand, dtype) -> tuple[Llama, Params]:
     folder = command.base or cache_folder()
     model = read_shape(folder)
@@ -110,8 +106,8 @@ def _taught(
     command: TestBedCommand, group: list[Library], base: tuple[Llama, Params], most: int
 ) -> tuple[Adapter, np.ndarray, np.ndarray]:
     """(adapters, steps, accuracy) of all libraries of a group, one behind the other."""
-    both = [_tokens(command, library) for library in group]
-    data, plain = (cells.stacked([one for part in both for one in _each(part[i])]) for i in range(2))
+    both = (_tokens(command, library) for library in group)
+    data, plain = jax.tree.map(lambda *leaves: np.concatenate(leaves), *both)
     seed = 100 + group[0].adapters
     return training.teach(*base, data, plain, cells.RANK, command.rate, command.batch, most, seed)
 
