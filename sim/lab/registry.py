@@ -6,6 +6,7 @@ record is then a new file in that room; help texts, defaults and tests read the 
 
 import difflib
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Iterable
 from typing import TypeVar
@@ -24,6 +25,11 @@ def unknown(what: str, name: str, names: Iterable[str]) -> ValueError:
         return ValueError(f"unknown {what} {name!r}; did you mean {' or '.join(alike)}?")
     listed = ", ".join(names) or "none" if len(names) <= FEW else f"{len(names)}, which --help lists"
     return ValueError(f"unknown {what} {name!r}; known: {listed}")
+
+
+def summary_of(record: object) -> str:
+    """The first line of its docstring: what help texts say of a record."""
+    return (inspect.getdoc(record) or "").split("\n")[0]
 
 
 class Registry(dict[str, Record]):
