@@ -67,9 +67,7 @@ def run(
             own = [adapters[name] for name in members]
             without_merge |= _routed(config, base, world, sheets, label, own)
             without_merge |= _composed(config, base, world, sheets, label, own)
-    singles = None
-    if config.forecasts:
-        singles = forecast.forecast(config, base, rooms, world, parts)
+    singles = forecast.forecast(config, base, rooms, world, parts) if config.losses else None
     return {
         "outcomes": {model: outcomes[update] for model, update in wanted.items()} | without_merge,
         "losses": {m: {n: each.losses for n, each in likelihoods[u].items()} for m, u in wanted.items()},
