@@ -104,7 +104,7 @@ def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> lis
     try:
         for family, adapters in result["training"].items():
             for name, training in adapters.items():
-                require_finite(training["losses"], f"{family} adapter {name} of {cell.unit}")
+                require_finite(training.losses, f"{family} adapter {name} of {cell.unit}")
     except FloatingPointError as error:
         return Failure(str(error))
     return rows_of(config, cell, world, result)

@@ -122,8 +122,8 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
             add(model, metric, measured, math.nan, PREDICTORS[metric], float(predicted), lam)
     for family, adapters in result["training"].items():
         for name, record in adapters.items():
-            add((family, "single", name), "training_steps", record["steps"])
-            for group, share in record["recall"].items():
+            add((family, "single", name), "training_steps", record.steps)
+            for group, share in record.recall.items():
                 if not np.isnan(share):  # it is taught something of the group
                     add((family, "single", name), recall_of(group), share)
     for family, traces in result["kappa"].items():

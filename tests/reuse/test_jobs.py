@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -177,8 +178,10 @@ def test_what_diverges_fails_alone(monkeypatch):
         def map_runs(self, stages, inputs):
             for index, job in enumerate(inputs):
                 bad = np.array([[1.0, np.nan if index == (2 if "base" in job else 0) else 1.0]])
-                good = {"joint": {"losses": np.ones((1, 2))}}
-                trained = {"training": {"lora": good, "lora_last": good | {"hop1": {"losses": bad}}}}
+                good = {"joint": SimpleNamespace(losses=np.ones((1, 2)))}
+                trained = {
+                    "training": {"lora": good, "lora_last": good | {"hop1": SimpleNamespace(losses=bad)}}
+                }
                 yield [index], [trained if "base" in job else ({"w": np.zeros(1)}, bad)]
 
     saved = []

@@ -72,12 +72,7 @@ def run(
         "outcomes": {model: outcomes[update] for model, update in wanted.items()} | without_merge,
         "losses": {m: {n: each.losses for n, each in likelihoods[u].items()} for m, u in wanted.items()},
         "ranks": {m: {n: each.rank for n, each in likelihoods[u].items()} for m, u in wanted.items()},
-        "training": {
-            "lora": {
-                name: {"steps": each.steps, "recall": each.recall, "losses": each.losses}
-                for name, each in trained.items()
-            }
-        },
+        "training": {"lora": trained},
         "names": ask.name_losses(base, world.names, rooms[0]),
         "forecasts": {"lora": singles.outcomes} if singles else {},
         "kappa": {"lora": singles.kappa} if singles else {},
