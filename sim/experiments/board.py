@@ -36,12 +36,14 @@ BETTER, NO_BETTER, OPEN = "better", "no better", "open"
 
 @dataclass(frozen=True)
 class Place:
-    """Where methods are compared: name, run, label of the setting, and names of the parts."""
+    """Where methods are compared: name, run, label of the setting, names of the parts, and (experiment,
+    label) of an earlier run, without random adapters and composed logits."""
 
     name: str
     experiment: str
     label: str
     parts: tuple[str, ...]
+    earlier: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -75,42 +77,32 @@ WAYS = (
 )
 """All that are compared; the last two need data."""
 
-WORLDS: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
-    "two_hop": (two_hop.Config(bridges=256), two_hop.Setting("real", "both"), two_hop.PARTS),
-    "math_word": (math_word.Config(), math_word.Setting("real", "both"), math_word.PARTS),
-    "crosslingual": (crosslingual.Config(), crosslingual.Setting("familiar", "both"), crosslingual.PARTS),
-    "atlas": (atlas.Config(), atlas.Setting("head", "both"), atlas.PARTS),
+WORLDS: dict[str, tuple[Any, Any]] = {
+    "two_hop": (two_hop.Config(bridges=256), two_hop.Setting("real", "both")),
+    "math_word": (math_word.Config(), math_word.Setting("real", "both")),
+    "crosslingual": (crosslingual.Config(), crosslingual.Setting("familiar", "both")),
+    "atlas": (atlas.Config(), atlas.Setting("head", "both")),
 }
-"""World -> its configuration, its base setting, its parts."""
+"""World -> its configuration and its base setting."""
 
 ENTITIES = {"real": "real", "fake": "made-up"}
 """Names in the language model's questions: setting -> word."""
 
 PLACES = (
-    *(Place(name.replace("_", "-"), "board", name, parts) for name, (_, _, parts) in WORLDS.items()),
+    Place("two-hop", "board", "two_hop", two_hop.PARTS, ("familiarity", "real/both")),
+    Place("math-word", "board", "math_word", math_word.PARTS, ("math_word", "real/both/prose")),
+    Place("crosslingual", "board", "crosslingual", crosslingual.PARTS, ("crosslingual", "familiar/both")),
+    Place("atlas", "board", "atlas", atlas.PARTS, ("atlas", "head/both")),
     *(
-        Place(f"language model, {words} names", "board_people", f"{entities}/shared", people.PARTS)
-        for entities, words in ENTITIES.items()
+        Place(f"language model, {words} names", "board_people", label, people.PARTS, ("people", label))
+        for words, label in ((words, f"{entities}/shared") for entities, words in ENTITIES.items())
     ),
 )
 
-EARLIER = dict(
-    zip(
-        (place.name for place in PLACES),
-        (
-            *(("familiarity", "real/both"), ("math_word", "real/both/prose")),
-            *(("crosslingual", "familiar/both"), ("atlas", "head/both")),
-            *(("people", f"{entities}/shared") for entities in ENTITIES),
-        ),
-        strict=True,
-    )
-)
-"""Place -> (experiment, label) of an earlier run of it, without random adapters and composed logits."""
-
 QUESTION, UNTOUCHED = "cot_answer", "untouched"
 
-PAIRED["board"] = (QUESTION, UNTOUCHED, *(part for _, _, parts in WORLDS.values() for part in parts))
-PAIRED["board_people"] = (QUESTION, UNTOUCHED, *people.PARTS)
+for place in PLACES:
+    PAIRED[place.experiment] = (*PAIRED.get(place.experiment, (QUESTION, UNTOUCHED)), *place.parts)
 
 OPTIONS: dict[str, Any] = {
     "extras": tuple(UNTRAINED),
@@ -125,7 +117,7 @@ OPTIONS: dict[str, Any] = {
 def board(worlds: tuple[str, ...]) -> Iterator[Part]:
     """Merges, routers and composed logits beside one adapter and random ones, in every world."""
     for name in worlds:
-        world, setting, _ = WORLDS[name]
+        world, setting = WORLDS[name]
         of = of_world(world, families=("lora",), margins=True, **OPTIONS)
         yield Part.of(of, {name: setting})
 
@@ -198,11 +190,11 @@ def _of_place(place: Place, counts: pd.DataFrame) -> Iterator[dict]:
 
 
 def earlier(source: Source) -> pd.DataFrame:
-    """The rows "gain" of the runs of ``EARLIER``, against the best of the parts alone: they were known when
-    the rule was written."""
+    """The rows "gain" of earlier runs (``Place.earlier``), against the best of the parts alone: they were
+    known when the rule was written."""
     rows = []
     for place in PLACES:
-        experiment, label = EARLIER[place.name]
+        experiment, label = place.earlier
         if source.missing((experiment,), ("summary",)):
             continue
         run = Run(source, experiment)
