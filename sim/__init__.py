@@ -5,7 +5,7 @@ folders are functions of their packages: ``sim.merge.merge_folders``, ``sim.diag
 ``sim.predict.predict_merges``.
 """
 
-from sim.lab.entry.interrupt import watch_command
+from sim.lab.interrupt import watch_command
 
 watch_command()  # before the imports that take time; does nothing unless this is ``python -m sim.NAME``
 

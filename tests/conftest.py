@@ -214,7 +214,7 @@ def tiny_main_job(monkeypatch, tmp_path):
     monkeypatch.setattr(main_job, "of_world", lambda world, **given: tiny(config, **sizes | given))
     settings = {"quick": [two_hop.Setting(e, t) for t in ("pretraining", "none") for e in ("real", "fake")]}
     kind = dataclasses.replace(WORLDS["two_hop"], settings=settings)
-    monkeypatch.setitem(WORLDS._records, "two_hop", kind)
+    monkeypatch.setitem(WORLDS, "two_hop", kind)
     monkeypatch.setattr(main_job, "SEEDS", {"quick": {"one_layer": 3, "": 2}})
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +12,7 @@ import tyro
 from sim.bench import BENCHMARKS
 from sim.lab import files, parallel
 from sim.lab.cli import run_command
+from sim.lab.store.identity import version_of
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,7 @@ def machine() -> dict[str, str | int | None]:
     count, kind = parallel.devices()
     description = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
     description["device"] = f"{count} x {kind}"
-    for package in ("jax", "numpy", "torch", "peft"):
-        try:
-            description[package] = version(package)
-        except PackageNotFoundError:
-            description[package] = None
-    return description
+    return description | {name: version_of(name, None) for name in ("jax", "numpy", "torch", "peft")}
 
 
 def write(name: str, table: pd.DataFrame, out: Path) -> None:

@@ -1,7 +1,6 @@
 """The registry of benchmarks, and the machine's own speed for comparison."""
 
 import importlib.util
-import inspect
 import json
 import os
 import subprocess
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from sim.lab.registry import Registry
+from sim.lab.registry import Registry, summary_of
 from sim.merge import Adapter
 from sim.model.training import PRECISION
 from theory.lowrank import LowRank
@@ -37,8 +36,7 @@ BENCHMARKS: Registry[Benchmark] = Registry("benchmark")
 
 def benchmark(function: Callable[[], pd.DataFrame]) -> Callable[[], pd.DataFrame]:
     """Register a benchmark under its function's name."""
-    summary = (inspect.getdoc(function) or "").split("\n")[0]
-    BENCHMARKS.add(function.__name__, Benchmark(function.__name__, function, summary))
+    BENCHMARKS.add(function.__name__, Benchmark(function.__name__, function, summary_of(function)))
     return function
 
 

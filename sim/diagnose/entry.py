@@ -13,10 +13,10 @@ from sim.diagnose.page import as_text, write
 from sim.diagnose.report import diagnose
 from sim.diagnose.tables import kind_table, module_table
 from sim.diagnose.verdict import verdict
-from sim.lab.entry.result import Result
+from sim.lab.report import Result
 from sim.merge.layouts import read_adapters, refuse_repeats
 from sim.merge.peft.contents import read_tensors
-from sim.merge.sources.hub import local_base
+from sim.merge.peft.hub import local_base
 
 
 @dataclass(frozen=True, repr=False)

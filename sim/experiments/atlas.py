@@ -14,7 +14,7 @@ from sim.lab import style
 from sim.lab.figure import Source, figure
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.atlas import FAMILIARITIES, TEMPLATES, Config, Setting
 
 FULL = of_world(Config(), **EVERY_WAY)
@@ -46,7 +46,7 @@ SMALL = replace(
 def atlas(config: ReuseConfig, cells: tuple[tuple, ...]) -> Iterator[Part]:
     """Real facts of history and geography: popularity of the countries, how unequal it is, and template."""
     settings = [Setting(*cell) for cell in cells]
-    yield plain(config, {_label(setting): setting for setting in settings})
+    yield Part.of(config, {_label(setting): setting for setting in settings})
 
 
 def _label(setting: Setting) -> str:
@@ -87,7 +87,6 @@ def _library(source: Source) -> pd.DataFrame:
     WORDS
     + " Rows: ways of reusing the two adapters. Points: share of questions answered, one marker a third of "
     "the countries; bars: 95% intervals. Dashed: a guess among the answers, which are all different.",
-    "experiment atlas",
     _library,
     ("atlas",),
     panels=(
@@ -129,7 +128,6 @@ REUSED = named(("parts", "sum"), ("parts", "average"), ("single", "joint"))
     "Single adapters foretell their merge on real facts too, question by question; the coverage law, blind "
     "to damage, less well.",
     f"{WORDS} Bars: 95% intervals, in (b) by bootstrap over seeds. {FORECASTS}",
-    "experiment atlas",
     lambda source: forecasts(source, "atlas", "head/both", QUESTIONS, REUSED),
     ("atlas",),
     panels=(

@@ -20,10 +20,10 @@ from sim.experiments.common.cells import Run
 from sim.experiments.common.claim import NOTHING, PAIRED, Cell
 from sim.experiments.registry import experiment
 from sim.lab import intervals, style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import Source, figure, points_across
 from sim.merge.looks import spelled
 from sim.reuse.config import LOGITS, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.reuse.language import jobs as language
 from sim.reuse.language.config import LanguageConfig
 from sim.worlds import atlas, crosslingual, math_word, people, two_hop
@@ -36,12 +36,14 @@ BETTER, NO_BETTER, OPEN = "better", "no better", "open"
 
 @dataclass(frozen=True)
 class Place:
-    """Where methods are compared: name, run, label of the setting, and names of the parts."""
+    """Where methods are compared: name, run, label of the setting, names of the parts, and (experiment,
+    label) of an earlier run, without random adapters and composed logits."""
 
     name: str
     experiment: str
     label: str
     parts: tuple[str, ...]
+    earlier: tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -75,42 +77,32 @@ WAYS = (
 )
 """All that are compared; the last two need data."""
 
-WORLDS: dict[str, tuple[Any, Any, tuple[str, ...]]] = {
-    "two_hop": (two_hop.Config(bridges=256), two_hop.Setting("real", "both"), two_hop.PARTS),
-    "math_word": (math_word.Config(), math_word.Setting("real", "both"), math_word.PARTS),
-    "crosslingual": (crosslingual.Config(), crosslingual.Setting("familiar", "both"), crosslingual.PARTS),
-    "atlas": (atlas.Config(), atlas.Setting("head", "both"), atlas.PARTS),
+WORLDS: dict[str, tuple[Any, Any]] = {
+    "two_hop": (two_hop.Config(bridges=256), two_hop.Setting("real", "both")),
+    "math_word": (math_word.Config(), math_word.Setting("real", "both")),
+    "crosslingual": (crosslingual.Config(), crosslingual.Setting("familiar", "both")),
+    "atlas": (atlas.Config(), atlas.Setting("head", "both")),
 }
-"""World -> its configuration, its base setting, its parts."""
+"""World -> its configuration and its base setting."""
 
 ENTITIES = {"real": "real", "fake": "made-up"}
 """Names in the language model's questions: setting -> word."""
 
 PLACES = (
-    *(Place(name.replace("_", "-"), "board", name, parts) for name, (_, _, parts) in WORLDS.items()),
+    Place("two-hop", "board", "two_hop", two_hop.PARTS, ("familiarity", "real/both")),
+    Place("math-word", "board", "math_word", math_word.PARTS, ("math_word", "real/both/prose")),
+    Place("crosslingual", "board", "crosslingual", crosslingual.PARTS, ("crosslingual", "familiar/both")),
+    Place("atlas", "board", "atlas", atlas.PARTS, ("atlas", "head/both")),
     *(
-        Place(f"language model, {words} names", "board_people", f"{entities}/shared", people.PARTS)
-        for entities, words in ENTITIES.items()
+        Place(f"language model, {words} names", "board_people", label, people.PARTS, ("people", label))
+        for words, label in ((words, f"{entities}/shared") for entities, words in ENTITIES.items())
     ),
 )
 
-EARLIER = dict(
-    zip(
-        (place.name for place in PLACES),
-        (
-            *(("familiarity", "real/both"), ("math_word", "real/both/prose")),
-            *(("crosslingual", "familiar/both"), ("atlas", "head/both")),
-            *(("people", f"{entities}/shared") for entities in ENTITIES),
-        ),
-        strict=True,
-    )
-)
-"""Place -> (experiment, label) of an earlier run of it, without random adapters and composed logits."""
-
 QUESTION, UNTOUCHED = "cot_answer", "untouched"
 
-PAIRED["board"] = (QUESTION, UNTOUCHED, *(part for _, _, parts in WORLDS.values() for part in parts))
-PAIRED["board_people"] = (QUESTION, UNTOUCHED, *people.PARTS)
+for place in PLACES:
+    PAIRED[place.experiment] = (*PAIRED.get(place.experiment, (QUESTION, UNTOUCHED)), *place.parts)
 
 OPTIONS: dict[str, Any] = {
     "extras": tuple(UNTRAINED),
@@ -125,9 +117,9 @@ OPTIONS: dict[str, Any] = {
 def board(worlds: tuple[str, ...]) -> Iterator[Part]:
     """Merges, routers and composed logits beside one adapter and random ones, in every world."""
     for name in worlds:
-        world, setting, _ = WORLDS[name]
+        world, setting = WORLDS[name]
         of = of_world(world, families=("lora",), margins=True, **OPTIONS)
-        yield plain(of, {name: setting})
+        yield Part.of(of, {name: setting})
 
 
 SHARED = people.Setting(template="shared", dose=people.SOLUTIONS * people.Config().facts)
@@ -147,7 +139,7 @@ FEW_STEPS = replace(
 def board_people(config: LanguageConfig, dose: int) -> Iterator[language.Part]:
     """The same on a real language model (needs a base; see sim.lm)."""
     settings = {f"{name}/shared": replace(SHARED, entities=name, dose=dose) for name in ENTITIES}
-    yield language.plain(config, settings)
+    yield language.Part.of(config, settings)
 
 
 def collect(source: Source) -> pd.DataFrame:
@@ -198,11 +190,11 @@ def _of_place(place: Place, counts: pd.DataFrame) -> Iterator[dict]:
 
 
 def earlier(source: Source) -> pd.DataFrame:
-    """The rows "gain" of the runs of ``EARLIER``, against the best of the parts alone: they were known when
-    the rule was written."""
+    """The rows "gain" of earlier runs (``Place.earlier``), against the best of the parts alone: they were
+    known when the rule was written."""
     rows = []
     for place in PLACES:
-        experiment, label = EARLIER[place.name]
+        experiment, label = place.earlier
         if source.missing((experiment,), ("summary",)):
             continue
         run = Run(source, experiment)
@@ -234,7 +226,6 @@ def verdict(row: Any) -> str:
     "Rows: ways of reuse of two adapters; the last two need data. Points: means over seeds; bars: 95% "
     "intervals. Miniature: 2 layers of width 64, rank 4, the base setting of each world; language model: "
     "SmolLM2-135M, rank 8.",
-    "experiments board and board_people",
     collect,
     ("board", "board_people"),
     panels=(
@@ -249,12 +240,11 @@ def board_of_ways(rows: pd.DataFrame):
     picture, panels = style.figure(style.PAGE, 4.0, ncols=2, sharey=True)
     places = list(dict.fromkeys(rows["place"]))
     ways = [way for way in WAYS if way.method in set(rows["method"])]
-    order = {way.method: number for number, way in enumerate(ways)}
     for axes, panel in zip(panels, ("questions", "gain"), strict=True):
         for series, place in enumerate(places):
             cell = rows[(rows["place"] == place) & (rows["panel"] == panel)]
-            y = cell["method"].map(order) + (series - (len(places) - 1) / 2) * 0.13
-            style.points_across(axes, cell["measured"], y, cell["low"], cell["high"], series, place)
+            shift = (series - (len(places) - 1) / 2) * 0.13
+            points_across(axes, cell.set_index("method"), [way.method for way in ways], shift, series, place)
     style.unit(panels[0], "x")
     panels[0].set_xlabel("questions answered")
     panels[1].set_xlabel("gain over the reference")

@@ -11,7 +11,7 @@ from sim.lab import style
 from sim.lab.figure import figure
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import WORDINGS, Setting
 
 
@@ -28,7 +28,7 @@ def bridges(
     config: ReuseConfig, doses: tuple[int, ...], wordings: tuple[str, ...], templates: tuple[str, ...]
 ) -> Iterator[Part]:
     """Traces in both adapters' data: their number, their wording, and whether the base knows them."""
-    yield plain(
+    yield Part.of(
         config,
         {
             f"{template}/{wording}/{dose}": Setting("real", template, wording, dose)
@@ -58,7 +58,6 @@ MARKS = ("*", "o", "s", "^", "D")
     + " Traces of other, real entities in each adapter's data. Points: accuracy step by step, with 95% "
     "intervals, hollow where the two data sets, or data and base, are worded apart; thin lines guide the "
     "eye; dashed: the most that one hop allows.",
-    "experiment bridges",
     reader("bridges", ("cot_answer",), (("parts", "sum"), ("single", "joint"))),
     ("bridges",),
 )

@@ -13,7 +13,7 @@ from sim.lab import style
 from sim.lab.figure import figure
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.reuse.config import ReuseConfig, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.crosslingual import FAMILIARITY, TEMPLATES, Config, Setting
 
 DEFAULT = of_world(Config(), **EVERY_WAY | {"extras": ("bridge",)})
@@ -40,7 +40,7 @@ SMALL = replace(DEFAULT, extras=(), methods=("average", "sum"), lambdas=(0.75,),
 )
 def crosslingual(config: ReuseConfig, cells: tuple[tuple[str, ...], ...]) -> Iterator[Part]:
     """New functions in a new language: method against familiarity and template."""
-    yield plain(config, {"/".join(cell): Setting(*cell) for cell in cells})
+    yield Part.of(config, {"/".join(cell): Setting(*cell) for cell in cells})
 
 
 METHODS = (*WAYS_OF_REUSE, *named(("single", "language"), ("single", "functions")))
@@ -78,7 +78,6 @@ GUESS = f"guess 1/{Config().edits}"
     "first, the sum reuses what the adapters' templates share.",
     SIZES + "Points: programs that do what was asked; bars: 95% intervals. Dashed: a guess among the taught "
     "programs.",
-    "experiment crosslingual",
     reader("crosslingual", ("cot_runs", "direct_runs"), METHODS),
     ("crosslingual",),
     panels=(
@@ -116,7 +115,6 @@ SHOWN = named(("parts", "sum"), ("single", "language"), ("single", "functions"),
     SIZES
     + "Familiar words, shared template. Bars: 95% intervals, in (b) by bootstrap over seeds. "
     + FORECASTS,
-    "experiment crosslingual",
     lambda source: forecasts(source, "crosslingual", "familiar/both", QUESTIONS, SHOWN),
     ("crosslingual",),
     panels=(

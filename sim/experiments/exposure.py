@@ -10,7 +10,7 @@ from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import figure
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import Setting
 
 
@@ -20,7 +20,7 @@ from sim.worlds.two_hop import Setting
 )
 def exposure(config: ReuseConfig, facts: tuple[int, ...], traces: tuple[int, ...]) -> Iterator[Part]:
     """Familiarity as a dose on two axes: facts and traces about the names that pretraining saw."""
-    yield plain(
+    yield Part.of(
         config,
         {
             f"facts{f}/traces{t}": Setting("fake", "both", facts_seen=f, traces_seen=t)
@@ -37,7 +37,6 @@ def exposure(config: ReuseConfig, facts: tuple[int, ...], traces: tuple[int, ...
     + " Otherwise unseen names; sum of the two adapters, template in pretraining and data. Points: one "
     "marker a number of facts, with 95% intervals; thin lines guide the eye; dashed: the most that "
     "one hop allows.",
-    "experiment exposure",
     reader("exposure", ("cot_answer", "cot_copied"), (("parts", "sum"), ("single", "joint"))),
     ("exposure",),
     panels=("Final answers of chains of thought that are right.", "Chains that copy all names."),
@@ -59,7 +58,7 @@ def familiarity_dose(rows: pd.DataFrame):
 
 
 def _sum(facts: int, traces: int) -> Cell:
-    return Cell("exposure", f"facts{facts}/traces{traces}", "sum")
+    return Cell("exposure", f"facts{facts}/traces{traces}")
 
 
 claim(

@@ -15,7 +15,7 @@ from sim.lab import style
 from sim.lab.figure import Source, figure, line, points
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import ReuseConfig, of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.math_word import TEMPLATES, TRACES, VERBS, Config, Setting
 
 DEFAULT = of_world(
@@ -61,7 +61,7 @@ PAPER = (
 )
 def math_word(config: ReuseConfig, settings: tuple[Setting, ...]) -> Iterator[Part]:
     """Math word problems that mix two taught families of operations, in prose, equations or programs."""
-    yield plain(config, {_label(setting): setting for setting in settings})
+    yield Part.of(config, {_label(setting): setting for setting in settings})
 
 
 def _label(setting: Setting) -> str:
@@ -105,7 +105,6 @@ SETTINGS = {f"{verbs}/both/{form}": f"{name}, {form}" for verbs, name in SEEN.it
     SIZES
     + "Two-step problems. Points: share of problems solved; bars: 95% intervals. Dashed: a guess among the "
     "numbers.",
-    "experiment math_word",
     reader("math_word", (SOLVED, DIRECT), WAYS_OF_REUSE),
     ("math_word",),
     panels=(
@@ -139,7 +138,6 @@ def _depths(source: Source) -> pd.DataFrame:
     "Longer solutions fail more often, and the sum's more often than single adapters forecast.",
     SIZES + "Known verbs, one form shared by pretraining and both data sets. Bars: 95% intervals, in (d) by "
     "bootstrap over seeds. " + FORECASTS,
-    "experiment math_word",
     _depths,
     ("math_word",),
     panels=(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
@@ -9,10 +10,10 @@ from sim.experiments.common import DEFAULT, NAMES, SETTING, SMALL, chance, of_me
 from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import figure
+from sim.lab.figure import figure, points_across
 from sim.merge.looks import look_of
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import ENTITIES, Setting
 
 
@@ -24,7 +25,7 @@ def names(config: ReuseConfig, entities: tuple[str, ...], steps: int) -> Iterato
     """The same with names of two tokens, where an unseen name is a new pair of known pieces."""
     config = replace(config, world=replace(config.world, name_tokens=2), layers=3)
     config = replace(config, pretraining=config.pretraining.lasting(steps, 6e-3))
-    yield plain(config, {e: Setting(e, "both") for e in entities})
+    yield Part.of(config, {e: Setting(e, "both") for e in entities})
 
 
 SHOWN = (
@@ -44,7 +45,6 @@ MARKS = ("*", "o", "^", "D")
     SETTING.replace("Two-hop world", "Two-hop world with names of two tokens").replace("2 layers", "3 layers")
     + " Template in pretraining and in both data sets. Points: share of queries, with 95% intervals; dashed: "
     "the most that one hop allows.",
-    "experiment names",
     reader(
         "names",
         ("cot_answer", "direct", "cot_copied", "cot_hop1"),
@@ -57,13 +57,9 @@ def two_token_names(rows: pd.DataFrame):
     picture, axes = style.figure(style.COLUMN, 2.6)
     order = [entities for entities in NAMES if entities in set(rows["entities"])]
     for series, (library, method, metric, label, hollow) in enumerate(SHOWN):
-        chosen = of_method(rows[rows["metric"] == metric], library, method)
-        accuracies = chosen.set_index("entities").reindex(order).dropna(subset="measured")
-        y = [order.index(entities) + (series - 1.5) * 0.17 for entities in accuracies.index]
+        chosen = of_method(rows[rows["metric"] == metric], library, method).set_index("entities")
         mark = style.Look(look_of(method).colour, MARKS[series])
-        style.points_across(
-            axes, accuracies["measured"], y, accuracies["low"], accuracies["high"], mark, label, hollow
-        )
+        points_across(axes, chosen, order, (series - 1.5) * 0.17, mark, label, hollow)
     style.unit(axes, "x")
     style.rows([axes], [NAMES[entities] for entities in order])
     chance(axes, across=True)
@@ -72,10 +68,7 @@ def two_token_names(rows: pd.DataFrame):
     return picture
 
 
-def _sum(entities: str, metric: str = "cot_answer") -> Cell:
-    return Cell("names", entities, "sum", metric)
-
-
+_sum = partial(Cell, "names")
 HALVES = (_sum("half_fake"), _sum("half_fake_subject"))
 
 claim(
@@ -98,8 +91,8 @@ claim(
     numbers={
         "bridge": HALVES[0],
         "subject": HALVES[1],
-        "copied": _sum("real", "cot_copied"),
-        "copied_fake": _sum("fake", "cot_copied"),
+        "copied": _sum("real", metric="cot_copied"),
+        "copied_fake": _sum("fake", metric="cot_copied"),
     },
     evidence="Where a name is two known tokens, the sum answers {ends.of} with real names, {bridge} with the "
     "bridge unseen, {subject} with the subject unseen and {ends.to} with both. Of its chains {copied} copy "

@@ -60,7 +60,6 @@ PLACES = {"mlp": "MLP", "attention": "attn."}
     SETTING.replace("rank 4 on all matrices", "LoRA as shown")
     + " Real entities, template in pretraining and data. Points: accuracy step by step, with 95% intervals; "
     "thin lines guide the eye; dashed: the most that one hop allows.",
-    "experiment rank",
     reader("rank", ("cot_answer",), CEILINGS_AND_MERGES),
     ("rank",),
     panels=("LoRA of the rank shown on all matrices.", "LoRA of rank 4 on some matrices alone."),

@@ -1,12 +1,11 @@
 """The registry of experiments: a named set of parts, with the sizes of each profile as data."""
 
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sim.lab.parallel import RunContext
-from sim.lab.registry import Registry
+from sim.lab.registry import Registry, summary_of
 
 SEEDS = {"quick": 2, "paper": 20}
 """Seeds of an experiment that says nothing else."""
@@ -59,10 +58,9 @@ def experiment(quick: Mapping[str, Any], paper: Mapping[str, Any], seeds: Mappin
     """
 
     def register(make: Callable[..., Iterable[Part]]) -> Callable[..., Iterable[Part]]:
-        summary = (inspect.getdoc(make) or "").split("\n")[0]
         name = make.__name__.rstrip("_")  # rank_ makes way for the figure "rank"
         sizes = {"quick": quick, "paper": paper}
-        EXPERIMENTS.add(name, Experiment(name, summary, make, sizes, {**SEEDS, **seeds}))
+        EXPERIMENTS.add(name, Experiment(name, summary_of(make), make, sizes, {**SEEDS, **seeds}))
         return make
 
     return register

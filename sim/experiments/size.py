@@ -9,7 +9,7 @@ from sim.experiments.common import CEILINGS_AND_MERGES, SETTING, SMALL, chance, 
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import Setting
 
 
@@ -24,7 +24,7 @@ def _shaped(layers: int, width: int) -> Part:
         for name, schedule in (("pretraining", pretraining), ("finetuning", SMALL.finetuning))
     }
     config = replace(SMALL, layers=layers, width=width, hidden=4 * width, **rates)
-    return plain(config, {f"layers{layers}/width{width}": Setting("real", "both")})
+    return Part.of(config, {f"layers{layers}/width{width}": Setting("real", "both")})
 
 
 @experiment(quick={"layers": (1,)}, paper={"layers": (1, 2, 4)})
@@ -42,10 +42,9 @@ def width(widths: tuple[int, ...]) -> Iterator[Part]:
 
 
 def _sizes(source: Source) -> pd.DataFrame:
-    tables = [reader(name, ("cot_answer",), CEILINGS_AND_MERGES)(source) for name in ("depth", "width")]
-    rows = pd.concat(tables, ignore_index=True)
-    size = rows["label"].str.extract(r"layers(?P<layers>\d+)/width(?P<width>\d+)").astype(int)
-    return rows.assign(**size)
+    places = {"layers": r"layers(\d+)", "width": r"width(\d+)"}
+    readers = [reader(name, ("cot_answer",), CEILINGS_AND_MERGES, **places) for name in ("depth", "width")]
+    return pd.concat([read(source) for read in readers], ignore_index=True)
 
 
 @figure(
@@ -54,9 +53,9 @@ def _sizes(source: Source) -> pd.DataFrame:
     SETTING.replace("2 layers of width 64", "depth or width as shown")
     + " Template in pretraining and data. Points: accuracy step by step, with 95% intervals; thin lines "
     "guide the eye; dashed: the most that one hop allows.",
-    "experiments depth, width",
     _sizes,
     ("depth", "width"),
+    "experiments depth, width",
     panels=("Width 64.", "2 layers."),
 )
 def depth_and_width(rows: pd.DataFrame):

@@ -9,8 +9,8 @@ from sim.experiments.common import SETTING, SMALL, chance, named, reader, sizes
 from sim.experiments.common.claim import NOTHING, Cell, Rule, claim
 from sim.experiments.registry import experiment
 from sim.lab import style
-from sim.lab.figure import Source, figure
-from sim.reuse.jobs import Part, plain
+from sim.lab.figure import figure
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import Setting
 
 CONFIG = replace(
@@ -31,7 +31,7 @@ def stopping(times: tuple[int, ...], templates: tuple[str, ...]) -> Iterator[Par
     for count in times:
         schedule = replace(CONFIG.finetuning, overtraining=count)
         cells = {f"{template}/times{count}": Setting("real", template) for template in templates}
-        yield plain(replace(CONFIG, finetuning=schedule), cells)
+        yield Part.of(replace(CONFIG, finetuning=schedule), cells)
 
 
 @experiment(quick={"steps": (100,)}, paper={"steps": (50, 100, 200, 400)})
@@ -40,17 +40,12 @@ def damage(steps: tuple[int, ...]) -> Iterator[Part]:
     for count in steps:
         # All steps whatever is known: how much training there is, is what varies.
         schedule = replace(SMALL.finetuning, steps=count, margin=None)
-        yield plain(replace(SMALL, finetuning=schedule), {f"steps{count}": Setting("real", "pretraining")})
+        yield Part.of(replace(SMALL, finetuning=schedule), {f"steps{count}": Setting("real", "pretraining")})
 
 
 SHOWN = named(("single", "joint"), ("parts", "sum"), ("parts", "lambda=0.75"), ("parts", "average"))
 
 TITLES = {"data": "template in the data", "pretraining": "in pretraining", "both": "in both"}
-
-
-def _stopping(source: Source) -> pd.DataFrame:
-    rows = reader("stopping", ("cot_answer", "untouched"), SHOWN)(source)
-    return rows.assign(times=rows["label"].str.extract(r"times(\d+)", expand=False).astype(int))
 
 
 @figure(
@@ -59,8 +54,7 @@ def _stopping(source: Source) -> pd.DataFrame:
     SETTING + " Real entities. Every adapter is trained until it knows its facts and traces, then on, to a "
     "multiple of those steps. Points: shares with 95% intervals; thin lines guide the eye; dashed: the most "
     "that one hop allows.",
-    "experiment stopping",
-    _stopping,
+    reader("stopping", ("cot_answer", "untouched"), SHOWN, times=r"times(\d+)"),
     ("stopping",),
     panels=(
         "Edited questions step by step, template in the data.",

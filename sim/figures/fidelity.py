@@ -1,6 +1,7 @@
 """The figure of all results: predictions of closed forms against measurements of their twins."""
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -24,13 +25,7 @@ def _collect(source: Source) -> pd.DataFrame:
             "result": check.result,
             "section": check.section,
             "tag": check.tag,
-            "setting": row.setting,
-            "predicted": row.predicted,
-            "measured": row.measured,
-            "low": row.low,
-            "high": row.high,
-            "seeds": row.seeds,
-            "slack": row.slack,
+            **asdict(row),
             "inside": row.inside,
         }
         for check in sorted(CHECKS.values(), key=lambda check: _place(check.section))
@@ -81,8 +76,8 @@ FAR = 1.8
     "intervals but for a few.",
     "A point is a result of the theory at one setting. Markers: what kind "
     "of result it is, exact, law, asymptotic (sharp only in a limit) or model.",
-    "all sections",
     _collect,
+    section="all sections",
     panels=(
         "Predicted against measured, values of a result above 1 divided by its largest; solid: measured as "
         "predicted; bars: 95% intervals, of exact results the stated tolerance.",

@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import tyro
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
-from sim.lab.entry import interrupt
-from sim.lab.metavars import legible
+from sim.lab import interrupt
 from sim.lab.registry import unknown
 
 Config = TypeVar("Config")
@@ -24,6 +24,9 @@ POSITIONAL = frozenset(tyro.conf.Positional[int].__metadata__)
 
 RULE = re.compile("[─-]{5,}")
 """A line between the parts of a box."""
+
+SEVERAL = re.compile(r"\[?(\{[^{}]*\}|\w+) \[(?:\1 )?\.\.\.\]\]?")
+"""One or more of a kind, as tyro writes it; a long one only once."""
 
 RESUME = "what was finished is kept; run the same command again to go on"
 """What a resumable command says when it is interrupted."""
@@ -39,7 +42,7 @@ def run_command(
 
     Exit codes: 0 done; 2 bad usage (ValueError) or files that cannot be read or written (OSError); 1 training
     that diverged (FloatingPointError), each with one line on stderr that names the thing and the remedy;
-    130 interrupted (``sim.lab.entry.interrupt``). Programming errors keep their traceback.
+    130 interrupted (``sim.lab.interrupt``). Programming errors keep their traceback.
     """
     line = f"interrupted: {interrupted}"
     try:
@@ -133,6 +136,35 @@ def missing_options(config: type, words: Sequence[str]) -> list[str]:
         and not POSITIONAL & set(getattr(field.type, "__metadata__", ()))
         and (flag := f"--{field.name.replace('_', '-')}") not in given
     ]
+
+
+def shortened(metavar: str) -> str:
+    """tyro's text for a value in help texts made short: ``PATH ...`` for ``[PATH [PATH ...]]``, ``INT`` for
+    ``{None}|INT``, since the default says that an option may be left out."""
+    metavar = re.sub(r"^\{None\}\|", "", metavar)
+    metavar = re.sub(r"^\{None,", "{", metavar)
+    metavar = re.sub(r"^\{(\[.*\])\}$", r"\1", metavar)
+    return SEVERAL.sub(r"\1 ...", metavar)
+
+
+def legible() -> ConstructorRegistry:
+    """The context in which tyro's own rules apply to every type, and what stands for it is ``shortened``."""
+    registry, busy = ConstructorRegistry(), []
+
+    @registry.primitive_rule
+    def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec | None:
+        if busy:  # tyro's own rules are at work, for this type or its parts
+            return None
+        busy.append(info)
+        try:
+            spec = ConstructorRegistry.get_primitive_spec(info)
+        finally:
+            busy.pop()
+        if not isinstance(spec, PrimitiveConstructorSpec):
+            return None
+        return dataclasses.replace(spec, metavar=shortened(spec.metavar))
+
+    return registry
 
 
 def _say(line: str, code: int) -> int:

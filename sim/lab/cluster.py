@@ -57,9 +57,8 @@ class ClusterContext(parallel.RunContext):
     def devices(self) -> tuple[int, str]:
         """How many devices the workers have, and of which kind."""
         threads = self.client.nthreads()
-        return sum(threads.values()) if self.worker["backend"] == "cpu" else len(threads), self.worker[
-            "device"
-        ]
+        count = sum(threads.values()) if self.worker["backend"] == "cpu" else len(threads)
+        return count, self.worker["device"]
 
     def map_runs(self, stages: Callable, jobs: list) -> Iterator[tuple[list[int], list]]:
         """``parallel.map_runs``, whose chunks come as they are done."""
@@ -67,10 +66,8 @@ class ClusterContext(parallel.RunContext):
 
         if not jobs:
             return
-        each = -(-len(jobs) // max(1, len(self.client.nthreads())))
-        size = (
-            parallel.default_width(each, self.worker["backend"], self.worker["count"]) * self.worker["count"]
-        )
+        each, devices = -(-len(jobs) // max(1, len(self.client.nthreads()))), self.worker["count"]
+        size = devices * parallel.default_width(each, self.worker["backend"], devices)
         # A worker takes its devices before JAX is first used, and to unpickle an array of JAX is to use it.
         jobs = jax.tree.map(np.asarray, jobs)
         chunks, sent, done = iter(range(0, len(jobs), size)), {}, as_completed(loop=self.client.loop)
@@ -80,8 +77,8 @@ class ClusterContext(parallel.RunContext):
             for first in chunks:
                 positions = list(range(first, min(first + size, len(jobs))))
                 padded = positions + positions[-1:] * (size - len(positions))
-                task = run_chunk, self.use_cache, self.gpus, stages, [jobs[position] for position in padded]
-                future = self.client.submit(*task, pure=False)
+                chunk = [jobs[position] for position in padded]
+                future = self.client.submit(run_chunk, self.use_cache, self.gpus, stages, chunk, pure=False)
                 sent[future] = positions
                 done.add(future)
                 if len(sent) >= AHEAD * len(self.client.nthreads()):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Picture
 
@@ -102,13 +103,17 @@ FIGURES: Registry[Figure] = Registry("figure")
 def figure(
     claim: str,
     setting: str,
-    section: str,
     collect: Callable[[Source], pd.DataFrame],
     experiments: tuple[str, ...] = (),
+    section: str = "",
     panels: tuple[str, ...] = (),
     tables: tuple[str, ...] = ("summary",),
 ):
-    """Register a ``draw`` function under its own name, together with what it draws; panels get letters."""
+    """Register a ``draw`` function under its own name, together with what it draws; panels get letters.
+
+    section: left out, it names the experiments.
+    """
+    section = section or f"experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}"
 
     def register(draw: Callable[[pd.DataFrame], Picture]) -> Callable[[pd.DataFrame], Picture]:
         name = draw.__name__
@@ -176,3 +181,20 @@ def points(
     """Measurements of ``rows`` with their bars; ``shift`` sets series apart that share places."""
     rows = rows.dropna(subset="measured").sort_values(x)
     style.points(axes, rows[x] + shift, rows["measured"], rows["low"], rows["high"], series, label, hollow)
+
+
+def points_across(
+    axes,
+    rows: pd.DataFrame,
+    order: Sequence,
+    shift: float,
+    series: int | style.Look,
+    label: str | None = None,
+    hollow: bool = False,
+) -> pd.DataFrame:
+    """Measurements with the value along the horizontal axis, each in the line that its index has in ``order``
+    from the top, ``shift`` below. Returns the rows that are drawn, with their heights as ``y``."""
+    drawn = rows.reindex(order).assign(y=np.arange(len(order)) + shift).dropna(subset="measured")
+    values = (drawn[column] for column in ("measured", "y", "low", "high"))
+    style.points_across(axes, *values, series, label, hollow)
+    return drawn

@@ -13,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ MOST = 512
 
 DELAY = 2.0
 """Seconds of compiling from which on a bar shows it."""
+
+PLANNED: ContextVar[dict[Future, str]] = ContextVar("planned")
+"""Every compilation that the ``plan`` of this thread leads to, with the program's name."""
 
 COMPILERS = ThreadPoolExecutor(os.cpu_count(), "compile")
 LOCK = threading.Lock()
@@ -91,18 +95,6 @@ def compiler_options(effort: int) -> dict[str, int | bool]:
     return options
 
 
-@dataclass(frozen=True)
-class Placeholder:
-    """Stands for an array of a chunk before there is one, so that ``stages`` can be run to see what it calls.
-
-    programs: every compilation that this led to, with the program's name.
-    """
-
-    shape: tuple[int, ...]
-    dtype: Any
-    programs: dict[Future, str]
-
-
 class Program:
     """A pure function over the leading axis of its arguments, compiled once for equal shapes.
 
@@ -133,7 +125,8 @@ class Program:
     def __call__(self, *runs):
         """The function of every run: pytrees of arrays with equal first axes, a multiple of the devices.
 
-        Of ``Placeholder`` arrays no result is computed: they are returned for the results, too.
+        Of the shapes of such arrays no result is computed: its shapes are returned, and ``PLANNED`` has the
+        program.
         """
         leaves, tree = jax.tree.flatten(runs)
         shapes = tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
@@ -145,11 +138,10 @@ class Program:
                 compilation = COMPILERS.submit(lambda: trace.lower().compile())
                 self._compilations[shapes] = trace.out_info, compilation
             results, compilation = self._compilations[shapes]
-        placeholder = next((leaf for leaf in leaves if isinstance(leaf, Placeholder)), None)
-        if placeholder is None:
+        if not any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in leaves):
             return compilation.result()(*runs)
-        placeholder.programs[compilation] = self.name
-        return jax.tree.map(lambda leaf: Placeholder(leaf.shape, leaf.dtype, placeholder.programs), results)
+        PLANNED.get()[compilation] = self.name
+        return results
 
 
 PROGRAMS = functools.cache(Program)
@@ -179,13 +171,13 @@ def default_width(runs: int, backend: str, devices: int) -> int:
 
 def plan(stages: Callable, job, width: int) -> dict[Future, str]:
     """Begin to compile every program that ``stages`` calls for chunks of jobs like this, and name them."""
-    programs: dict[Future, str] = {}
+    PLANNED.set(programs := {})
 
-    def placeholder(leaf):
+    def shape(leaf):
         leaf = np.asarray(leaf)
-        return Placeholder((width * jax.device_count(), *leaf.shape), leaf.dtype, programs)
+        return jax.ShapeDtypeStruct((width * jax.device_count(), *leaf.shape), leaf.dtype)
 
-    stages(jax.tree.map(placeholder, job))
+    stages(jax.tree.map(shape, job))
     return programs
 
 

@@ -6,12 +6,12 @@ record is then a new file in that room; help texts, defaults and tests read the 
 
 import difflib
 import importlib
+import inspect
 import pkgutil
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, ValuesView
-from typing import Generic, TypeVar
+from collections.abc import Iterable
+from typing import TypeVar
 
 Record = TypeVar("Record")
-
 
 FEW = 8
 """Names that an error line may list."""
@@ -27,25 +27,28 @@ def unknown(what: str, name: str, names: Iterable[str]) -> ValueError:
     return ValueError(f"unknown {what} {name!r}; known: {listed}")
 
 
-class Registry(Generic[Record]):
-    """An ordered mapping from name to record. ``what`` names a record in error lines ("merge method")."""
+def summary_of(record: object) -> str:
+    """The first line of its docstring: what help texts say of a record."""
+    return (inspect.getdoc(record) or "").split("\n")[0]
+
+
+class Registry(dict[str, Record]):
+    """Records by name, in the order of registration. ``what`` names one in error lines ("merge method")."""
 
     def __init__(self, what: str):
+        super().__init__()
         self.what = what
-        self._records: dict[str, Record] = {}
 
     def add(self, name: str, record: Record) -> Record:
         """Register a record and return it. Raises ValueError if the name is taken."""
-        if name in self._records:
+        if name in self:
             raise ValueError(f"{self.what} {name!r} is registered twice")
-        self._records[name] = record
+        self[name] = record
         return record
 
-    def __getitem__(self, name: str) -> Record:
-        """The record of a name. Raises ValueError, one line with the names that are like it (``unknown``)."""
-        if name not in self._records:
-            raise unknown(self.what, name, self._records)
-        return self._records[name]
+    def __missing__(self, name: str) -> Record:
+        """Raise ValueError, one line with the names that are like this one (``unknown``)."""
+        raise unknown(self.what, name, self)
 
     def discover(self, package: str) -> None:
         """Import the modules of a package, so that each can register what it holds; not its command, nor what
@@ -53,24 +56,3 @@ class Registry(Generic[Record]):
         for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{package}.{module.name}")
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._records
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def keys(self) -> KeysView[str]:
-        """Names in the order of registration."""
-        return self._records.keys()
-
-    def values(self) -> ValuesView[Record]:
-        """Records in the order of registration."""
-        return self._records.values()
-
-    def items(self) -> ItemsView[str, Record]:
-        """(name, record) pairs in the order of registration."""
-        return self._records.items()

@@ -1,17 +1,19 @@
-"""``report.html``: the page of a run, one file that needs no other and no network.
+"""What a reader gets: ``report.html``, the page of a run, and results that print and draw themselves.
 
-The first line of the verdict opens it; then come the rest, the figures, the sections (lines or tables) and
-the manifest. Tables are sorted by a click on a column's name and filtered by words; without scripts they are
-read as they stand. The page has no link; figures are vector graphics inside it. Every text is escaped,
-whoever wrote it.
+The page is one file that needs no other and no network. The first line of the verdict opens it; then come the
+rest, the figures, the sections (lines or tables) and the manifest. Tables are sorted by a click on a column's
+name and filtered by words; without scripts they are read as they stand. The page has no link; figures are
+vector graphics inside it. Every text is escaped, whoever wrote it.
 """
 
+import abc
 import base64
 import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.lab import files, style
+
+DIGITS = "{:.3f}".format
 
 NAME = "report.html"
 """What the page of a run is called, in the run's own folder."""
@@ -147,3 +151,46 @@ def _picture(caption: str, picture: Figure) -> tuple[str, int]:
         picture.savefig(drawn, format="svg", metadata={"Date": None})
     width, _ = picture.get_size_inches()
     return base64.b64encode(drawn.getvalue()).decode(), round(width * 150)
+
+
+class Result(abc.ABC):
+    """The result of a command: a verdict in a few lines, a short table and a figure."""
+
+    @property
+    @abc.abstractmethod
+    def verdict(self) -> Sequence[str]:
+        """The result in sentences, the most important first."""
+
+    @abc.abstractmethod
+    def table(self) -> pd.DataFrame:
+        """The numbers behind it, short enough to read."""
+
+    @abc.abstractmethod
+    def figure(self) -> Figure:
+        """The same drawn."""
+
+    def __repr__(self) -> str:
+        return "\n".join(self.verdict)
+
+    def __str__(self) -> str:
+        return f"{self!r}\n\n{self.table().to_string(float_format=DIGITS, na_rep='-')}"
+
+    def _repr_html_(self) -> str:
+        """Verdict, figure and table, as a notebook shows them."""
+        picture = base64.b64encode(png(self.figure())).decode()
+        return (
+            "".join(f"<p>{escape(line)}</p>" for line in self.verdict)
+            + f'<img alt="figure" style="max-width: 100%" width="560" src="data:image/png;base64,{picture}">'
+            + self.table().to_html(border=0, na_rep="-", float_format=DIGITS)
+        )
+
+    def _repr_png_(self) -> bytes:
+        return png(self.figure())
+
+
+def png(drawn: Figure) -> bytes:
+    """A figure as a PNG file."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(style.settings()):
+        drawn.savefig(buffer, format="png")
+    return buffer.getvalue()

@@ -114,8 +114,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "than the count F ln F = 2rd, far fewer at small r, and the law for any load and rank says how many.",
     "Gaussian keys and values, Hebbian memory truncated to rank r by SVD; stored values compete, up to 1000 "
     "facts are asked." + LINES,
-    "section 7",
     _collect,
+    section="section 7",
     panels=(
         "r = d/8; dashed: the law at a width without measurements; upright: load 1.",
         "Facts at which half are recalled, bisected on a grid of ratio √2; dotted: F ln F = 2rd.",

@@ -150,8 +150,8 @@ def _overlap(features: int, effort: Effort) -> list[dict]:
     "One-layer model, 8 facts a hop, m = 1024 features, one adapter of rank r a hop. Lines: product of step "
     "laws (κ and margins from the kernel at m → ∞); points: chains decoded; crosses: product of the measured "
     "teacher-forced steps. Bars: 95% intervals.",
-    "section 9",
     _collect,
+    section="section 9",
     panels=(
         "λ = 1, a hop attends to one earlier token.",
         "λ = ½, attention over the trace, base that knows it.",

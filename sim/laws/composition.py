@@ -126,8 +126,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "(Arrow: all N facts, rank N, softmax over both adapters). Step by step, hollow: average, N/2 edited "
     "facts a hop, base that knows traces, greedy decoding; theory: all right (section 9). Methods are set "
     "apart sideways." + LINES,
-    "section 2",
     _collect,
+    section="section 2",
 )
 def no_latent_composition(table: pd.DataFrame):
     """Direct two-hop accuracy on the 1/N line for every merge and Arrow, chain of thought beside it."""

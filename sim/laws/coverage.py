@@ -162,8 +162,8 @@ def _retention(source: Source) -> pd.DataFrame:
     "An overwrite survives a coefficient above one half and no average of three; too little rank smooths the "
     "step and moves it up.",
     "An exact tie counts one half." + LINES,
-    "section 3",
     _retention,
+    section="section 3",
     panels=(
         "Overwrites of 16 facts by trained LoRAs of share r/F, orthonormal keys (share 1: exact edits).",
         "K adapters of 4 facts each in the one-layer relu model, rank 4.",
@@ -227,8 +227,8 @@ def _phase(source: Source) -> pd.DataFrame:
     "2λκρ > 1.",
     "One-layer relu model with 1024 features, 16 overwritten facts read at a turned relation word (κ from "
     "the kernel alone). Colour: measured recall; line: 2λκρ = 1.",
-    "section 5",
     _phase,
+    section="section 5",
     panels=("Full rank, ρ = 1.", "λ = 1, ρ = r/F."),
 )
 def coverage_phase(table: pd.DataFrame):

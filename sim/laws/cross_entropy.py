@@ -111,8 +111,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "One-layer relu model, 24 facts a hop, two adapters summed at λ, 2000 steps of SGD. Lines: predicted "
     "from the margins of single adapters, of least squares by the Beta law; points: facts kept. Bars: 95% "
     "intervals.",
-    "section 6",
     _collect,
+    section="section 6",
     panels=(
         "Trained by cross entropy, rank r; shaded: where an exact overwrite survives.",
         "λ = 1.",

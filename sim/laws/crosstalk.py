@@ -88,8 +88,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "How strongly an edit acts at another prompt is the arc-cosine kernel of their angle, with an error that "
     "falls as one over the root of the features.",
     "Drawn feature maps." + LINES,
-    "section 4",
     _collect,
+    section="section 4",
     panels=("One edit read at an angle, 256 features.", "Root mean square error at 60 degrees, relu."),
 )
 def crosstalk(table: pd.DataFrame):

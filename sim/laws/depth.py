@@ -73,8 +73,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "Stacked adapters compose two hops in latent space exactly as far as the bridge is read as it is "
     "written, if the first hop is stored below the second; in the other order they stay at 1/N.",
     "Two layers of Gaussian memories, N = d facts, sum of both adapters." + LINES,
-    "section 8",
     _collect,
+    section="section 8",
     panels=(
         "Filled: first hop below the second; hollow and dashed: above it.",
         "Measured minus predicted accuracy, filled by the law, hollow by its leading order.",

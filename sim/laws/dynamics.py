@@ -183,8 +183,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "Gradient descent on a LoRA follows the closed-form flow, strongest mode first, with an error in "
     "proportion to the step; the rank is spent on the first r modes to be learned.",
     "Whitened keys, 6 facts with modes 3, 2.2, 1.5, 1, 0.6, 0.3, rank 3, B = 0. Bars: 95% intervals.",
-    "section 11",
     _collect,
+    section="section 11",
     panels=(
         "Singular values of ΔW from one start with |A₀| = 0.05; lines: the flow; points: gradient descent "
         "with step 0.005; dotted: modes.",

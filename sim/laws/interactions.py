@@ -109,8 +109,8 @@ def _collect(source: Source) -> pd.DataFrame:
     f"Linear networks with orthogonal layers of width {DIM} and random adapters of gain {GAIN}/L on every "
     "layer; share of the merge's mean square that interactions above the order hold. No adapter: the base; "
     "first order: single adapters; pairs and triples: all merges of two and three." + LINES,
-    "section 12",
     _collect,
+    section="section 12",
     panels=(
         f"Of {ADAPTERS} adapters in {DEPTH} layers, against their common coefficient.",
         f"In {DEPTH} layers at λ = {STRENGTH}, against the number of adapters.",

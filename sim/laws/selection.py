@@ -11,7 +11,7 @@ import pandas as pd
 
 from sim.lab import seeds, style
 from sim.lab.check import average, check, exact, rate
-from sim.lab.figure import LINES, Source, figure, law, line, point, points
+from sim.lab.figure import LINES, Source, figure, law, line, point, points, points_across
 from sim.lab.seeds import Effort
 from sim.model.routers import published
 from sim.twins import selection as twin
@@ -185,8 +185,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "edit moves the answer marginal: sighted Arrow follows the last relation, blind Arrow the entity.",
     "Two adapters, each taught one hop by F edits; m features, c = m/F = 1. τ: how far an edit moves the "
     "answer marginal, sighted all the way, blind not at all." + LINES,
-    "section 10",
     _collect,
+    section="section 10",
     panels=(
         "Alignment of the prototype v₁ with the mean μ of an adapter's keys, of spread σ; m = 96.",
         "How often a prompt goes to the adapter of hop 1, in the one-layer model without relu, F = N = m = "
@@ -210,10 +210,10 @@ def arrow(rows: pd.DataFrame):
     prompts = list(sighted["prompt"])
     for edit, shift in zip(LIBRARIES, (-0.25, 0.02, 0.25), strict=True):
         part, label = chosen[chosen["edit"] == edit], EDITS[edit][1] if edit in EDITS else edit
-        y, values = part["prompt"].map(prompts.index) + shift, (part["measured"], part["low"], part["high"])
-        if edit != "permuted":
-            right.vlines(part["predicted"], y - 0.13, y + 0.13, color=looks[edit].colour)
-        style.points_across(right, values[0], y, *values[1:], looks[edit], label, hollow=edit == "permuted")
+        series, hollow = looks[edit], edit == "permuted"
+        drawn = points_across(right, part.set_index("prompt"), prompts, shift, series, label, hollow)
+        if not hollow:
+            right.vlines(drawn["predicted"], drawn["y"] - 0.13, drawn["y"] + 0.13, color=series.colour)
     style.rows([right], [PROMPTS[prompt].words for prompt in prompts])
     right.set(xlabel="P(adapter of hop 1 is chosen)", title="choice by prompt")
     style.unit(right, "x")

@@ -113,8 +113,8 @@ def _collect(source: Source) -> pd.DataFrame:
     "Overwriting needs rank in proportion to the facts, inserting only its logarithm.",
     "LoRAs of rank r trained by gradient descent on F facts with orthonormal keys, λ = 1. Filled and solid: "
     "facts that overwrite; hollow and dashed: facts that are new." + LINES,
-    "section 6",
     _collect,
+    section="section 6",
 )
 def rank_starvation(table: pd.DataFrame):
     """Overwrite and insertion recall against r/F for three F."""

@@ -36,7 +36,7 @@ def teach(
         became NaN or infinite.
     """
     dose = SOLUTIONS * config.world.facts
-    part = jobs.plain(config, {name: Setting(name, TEMPLATE, dose) for name in names}).on(base)
+    part = jobs.Part.of(config, {name: Setting(name, TEMPLATE, dose) for name in names}).on(base)
     cells = [Cell("teach", label, setting, seed) for label, setting, _ in part.cells]
     ground, worlds = Base(part.folder), {cell: build(config.world, seed, cell.setting) for cell in cells}
     trained: dict[Cell, dict[str, Trained]] = {cell: {} for cell in cells}

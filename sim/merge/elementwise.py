@@ -158,12 +158,13 @@ def threshold(updates: Sequence[LowRank], *keeps: int) -> Float[Array, "m K"]:
     """
     thresholds = []
     for update in updates:
-        entries = map_rows([update], _magnitudes)
+        entries = map_rows([update], magnitudes)
         thresholds.append(jnp.stack([threshold_of(entries, keep) for keep in keeps]))
     return jnp.stack(thresholds, axis=1)
 
 
-def _magnitudes(entries: Float[Array, "1 n in"], rows: Int[Array, "n"]) -> Float[Array, "n in"]:
+def magnitudes(entries: Float[Array, "1 n in"], rows: Int[Array, "n"]) -> Float[Array, "n in"]:
+    """|Delta W| of one update: what ``map_rows`` takes."""
     return jnp.abs(entries[0])
 
 

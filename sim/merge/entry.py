@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sim.lab import style
-from sim.lab.entry.result import Result
+from sim.lab.report import Result
 from sim.merge.adapters import merge_adapters, truncation_loss
 from sim.merge.aligned import aligned
 from sim.merge.card import card

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from sim.lab.registry import Registry
+from sim.lab.registry import Registry, summary_of
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def method(family: str, *, name: str | None = None, **fields: Any) -> Callable[[
         options = {k: v for k, v in keywords.items() if k not in GIVEN}
         needs = tuple(k for k, v in options.items() if v is inspect.Parameter.empty)
         defaults = MappingProxyType({k: v for k, v in options.items() if k not in needs})
-        summary = (inspect.getdoc(function) or "").split("\n")[0]
+        summary = summary_of(function)
         title = name or function.__name__
         METHODS.add(title, Method(title, function, family, summary, defaults, needs, **uses, **fields))
         return function

@@ -19,7 +19,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from sim.model import decoding, llama
+from sim.model import decoding, llama, lora
 from sim.model.llama import KINDS, Llama, Params
 from theory.lowrank import LowRank
 
@@ -61,18 +61,9 @@ def init(model: Llama, rank: int, key: Array, kinds: Sequence[str] = KINDS) -> A
 
 
 def combine(library: Sequence[Adapter], weights: Sequence[float | Array]) -> Adapter:
-    """sum_i weight_i Delta W_i as one adapter of rank sum_i r_i. Exact: B = [w_1 s_1 B_1 ...], A stacked."""
-    return {
-        kind: LowRank(
-            jnp.concatenate(
-                [w * u[kind].scale[:, None, None] * u[kind].b for u, w in zip(library, weights, strict=True)],
-                -1,
-            ),
-            jnp.concatenate([u[kind].a for u in library], -2),
-            jnp.ones_like(library[0][kind].scale),
-        )
-        for kind in library[0]
-    }
+    """sum_i weight_i Delta W_i as one adapter (``lora.linear``), with a scale of 1 for every layer."""
+    total = lora.linear(library, weights)
+    return {kind: total[kind]._replace(scale=jnp.ones_like(one.scale)) for kind, one in library[0].items()}
 
 
 def answer_logits(

@@ -4,7 +4,7 @@ An adapter is a dict from module name to ``LowRank`` factors; training starts fr
 A ~ N(0, 1/in), so the adapted model starts at the base.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -71,6 +71,24 @@ def adapted(adapter: Adapter) -> Project:
         return y + lowrank.apply(adapter[name], x) if name in adapter else y
 
     return project
+
+
+def linear(library: Sequence[Adapter], strengths: Sequence[float | Array]) -> dict[str, LowRank]:
+    """sum_i strength_i Delta W_i in factors, of rank sum_i r_i: exact."""
+    return {
+        name: lowrank.concatenated(
+            [lowrank.scaled(adapter[name], by) for adapter, by in zip(library, strengths, strict=True)]
+        )
+        for name in library[0]
+    }
+
+
+def of_one_shape(adapter: Adapter) -> list[list[str]]:
+    """Names of the modules by the shape of their factors, so that a method is compiled once for each."""
+    shapes: dict[tuple, list[str]] = {}
+    for name, update in adapter.items():
+        shapes.setdefault((update.b.shape, update.a.shape), []).append(name)
+    return list(shapes.values())
 
 
 def fold(params: Params, update: Mapping[str, LowRank | Array]) -> Params:

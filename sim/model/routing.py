@@ -7,7 +7,6 @@ singular values, so s_i = |DW_i x|. A router may choose among the rank-one parts
 Prototypes are computed once; ``gate`` and ``route`` are pure, jit-able, and act on any leading axes of x.
 """
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.lab.registry import Registry
+from sim.lab.registry import Registry, summary_of
 from sim.model.transformer import Project, plain
 from theory.lowrank import LowRank, apply, directions
 
@@ -46,7 +45,7 @@ def router(rule: str = "softmax", **fields: Any) -> Callable[[Callable], Callabl
     """Register a prototype function under its own name, with the other fields of its ``Router``."""
 
     def register(function: Callable[[LowRank], Array]) -> Callable[[LowRank], Array]:
-        summary = (inspect.getdoc(function) or "").split("\n")[0]
+        summary = summary_of(function)
         ROUTERS.add(function.__name__, Router(function.__name__, function, summary, rule, **fields))
         return function
 

@@ -22,15 +22,15 @@ from sim.hf.extra import releases, with_extra
 from sim.hf.prompts import UNTOUCHED, groups, read_prompts
 from sim.hf.tokens import questions
 from sim.lab import files, report, style
-from sim.lab.entry.result import Result
 from sim.lab.registry import unknown
+from sim.lab.report import Result
 from sim.lab.store.identity import environment, plain, versions
 from sim.merge import Adapter, aligned
 from sim.merge.entry import merged
 from sim.merge.layouts import read_adapters, refuse_repeats
+from sim.merge.peft.hub import local_base
 from sim.merge.recipe import Recipe
 from sim.merge.registry import METHODS
-from sim.merge.sources.hub import local_base
 from sim.predict.draw import draw
 from sim.predict.run import Runner, require_own
 from sim.predict.single import Fold, table_of_one, verdict_of_one

@@ -14,7 +14,7 @@ from sim.hf.tokens import batch, batches, questions
 from sim.lab import files
 from sim.merge import aligned
 from sim.merge.layouts import read_adapters, refuse_repeats
-from sim.merge.sources.hub import local_base
+from sim.merge.peft.hub import local_base
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
         kappa:     {family: {trace: {step: number}}} of adapters of every matrix.
         margins:   {(family, "parts", method): {metric: ``margins.Compared``}} if asked for.
         pairs:     {family: {metric: number}} of ``pairs.METRICS``, if the configuration asks for interaction.
-        training:  {family: {adapter: {"losses" (steps,), "steps", "recall"}}}: ``library.Training``.
+        training:  {family: {adapter: ``library.Training`` without the factors}}.
         losses:    {model as in outcomes: {probe: ``ask.Losses``}} if asked for.
     """
     decoder, base, world, ranks = config.decoder, job["base"], job["world"], job.get("ranks")
@@ -54,10 +54,7 @@ def run(config: ReuseConfig, job: dict) -> dict:
             )
             for place, name in enumerate(config.adapters(world))
         }
-        training[family] = {
-            name: {"losses": each.losses, "steps": each.steps, "recall": each.recall}
-            for name, each in trainings.items()
-        }
+        training[family] = {name: each._replace(factors=None) for name, each in trainings.items()}
         factors = {name: each.factors for name, each in trainings.items()}
         for place, (name, of) in enumerate(config.random(world).items()):
             like = brief_program(

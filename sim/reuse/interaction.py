@@ -18,7 +18,7 @@ from sim.model import closed_form, lora
 from sim.model.transformer import Decoder, Params, hidden
 from sim.reuse import predictors
 from sim.reuse.ask import Probes, of_one_shape, split_rows, stacked_rows
-from sim.reuse.library import Factors, adapter_of, linear
+from sim.reuse.library import Factors, adapter_of
 from sim.worlds.probe import whole
 
 PREDICTORS = ("stream", "second_order", "crossed", "composed")
@@ -51,7 +51,7 @@ def seen(
     """What the base with sum_i lam_i Delta W_i sees at every probe, the right completion as context. Both
     predictions and the merge itself are this function at some ``lam``."""
     last = decoder.layers - 1
-    adapted, seen = lora.adapted(linear([adapter_of(part) for part in parts], lam)), {}
+    adapted, seen = lora.adapted(lora.linear([adapter_of(part) for part in parts], lam)), {}
     for names in of_one_shape(probes):
         together, outputs = stacked_rows([probes[name] for name in names]), {}
 
@@ -156,7 +156,7 @@ def last_mlp(
 
     The only weights in which two adapters meet, in factors."""
     name = closed_form.last_module(decoder)
-    project = lora.adapted(linear([adapter_of(part) for part in parts], lam))
+    project = lora.adapted(lora.linear([adapter_of(part) for part in parts], lam))
     return given.middle + project(name, params[name], jax.nn.relu(given.before))
 
 

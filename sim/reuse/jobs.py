@@ -4,7 +4,7 @@ import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -27,6 +27,11 @@ class Part:
 
     config: ReuseConfig
     cells: tuple[tuple[str, Any, tuple[tuple[str, int], ...]], ...]
+
+    @classmethod
+    def of(cls, config: Any, settings: Mapping[str, Any]) -> Self:
+        """A part whose cells have the configuration's rank: label -> setting."""
+        return cls(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
     @property
     def setting(self) -> type:
@@ -64,11 +69,6 @@ class Part:
         return [cell for cell in self.whole(experiment, count) if cell.unit not in done]
 
 
-def plain(config: ReuseConfig, settings: dict[str, Any]) -> Part:
-    """A part whose cells have the configuration's rank: label -> setting."""
-    return Part(config, tuple((label, setting, ()) for label, setting in settings.items()))
-
-
 def run(
     context: RunContext,
     config: ReuseConfig,
@@ -104,7 +104,7 @@ def _rows(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> lis
     try:
         for family, adapters in result["training"].items():
             for name, training in adapters.items():
-                require_finite(training["losses"], f"{family} adapter {name} of {cell.unit}")
+                require_finite(training.losses, f"{family} adapter {name} of {cell.unit}")
     except FloatingPointError as error:
         return Failure(str(error))
     return rows_of(config, cell, world, result)

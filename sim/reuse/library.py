@@ -162,16 +162,13 @@ def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -
     threads on a CPU and can hang.
     """
     rank = rank if METHODS[method].uses_rank else None
-    shapes: dict[tuple, list[str]] = {}
-    for name, factors in library[0].items():
-        shapes.setdefault(tuple(factor.shape for factor in factors), []).append(name)
 
     def change(factors):
         update = merge(method, [LowRank(b, a, 1.0) for b, a in factors], rank=rank)
         return lowrank.dense(update) if isinstance(update, LowRank) else update
 
     changes = {}
-    for names in shapes.values():
+    for names in lora.of_one_shape(adapter_of(library[0])):
         stacked = jax.tree.map(
             lambda *leaves: jnp.stack(leaves), *([factors[name] for factors in library] for name in names)
         )
@@ -181,14 +178,4 @@ def merged(rank: int, method: str, params: Params, library: Sequence[Factors]) -
 
 def scaled(params: Params, library: Sequence[Factors], strengths: Float[Array, " K"]) -> Params:
     """The base with sum_i strength_i Delta W_i in its weights: every linear merge, and each adapter alone."""
-    return lora.fold(params, linear([adapter_of(factors) for factors in library], strengths))
-
-
-def linear(adapters: Sequence[lora.Adapter], strengths: Sequence[float | Array]) -> lora.Adapter:
-    """sum_i strength_i Delta W_i, in factors."""
-    return {
-        name: lowrank.concatenated(
-            [lowrank.scaled(adapter[name], by) for adapter, by in zip(adapters, strengths, strict=True)]
-        )
-        for name in adapters[0]
-    }
+    return lora.fold(params, lora.linear([adapter_of(factors) for factors in library], strengths))

@@ -62,19 +62,19 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
         **{field.name: getattr(cell.setting, field.name) for field in fields(cell.setting)},
         "facts": world.probes[world.parts[0]].count,
     }
-    rows = []
-
-    def add(model, metric, measured, trials=math.nan, predictor="", predicted=math.nan, lam=math.nan):
-        values = dict(zip(("adapter", "library", "method"), model, strict=True))
-        values |= {"lam": lam, "metric": metric, "predictor": predictor, "predicted": predicted}
-        rows.append(common | values | {"measured": float(measured), "trials": trials})
-
-    merges = {}
+    rows, merges = [], {}
     for family in result["training"]:
         merges |= linear_models(config, family, world)
+
+    def add(model, metric, measured, trials=math.nan, predictor="", predicted=math.nan):
+        values = dict(zip(("adapter", "library", "method"), model, strict=True))
+        values |= {"lam": _common(merges.get(model)), "metric": metric}
+        values |= {"predictor": predictor, "predicted": float(predicted)}
+        rows.append(common | values | {"measured": float(measured), "trials": trials})
+
     for model, scores in result["outcomes"].items():
         forecasts = _forecasts(config, world, result["forecasts"], model, merges)
-        lam, null = _common(merges.get(model)), _null(world, scores)
+        null = _null(world, scores)
         for metric, outcomes in scores.items():
             answers = outcomes[outcomes != NOT_APPLICABLE]
             if not answers.size:
@@ -85,32 +85,28 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
                 # What a prediction must beat: that merging does nothing.
                 predictions["base"] = np.mean(result["outcomes"][BASE][metric] == 1)
             for predictor, predicted in (predictions or {"": math.nan}).items():
-                add(model, metric, np.mean(answers == 1), answers.size, predictor, float(predicted), lam)
+                add(model, metric, np.mean(answers == 1), answers.size, predictor, predicted)
             if metric in forecasts.get(CLOSEST, {}):
                 same = np.mean(forecasts[CLOSEST][metric] == (outcomes == 1))
-                add(model, f"agreement_{metric}", same, answers.size, CLOSEST, lam=lam)
+                add(model, f"agreement_{metric}", same, answers.size, CLOSEST)
     for model, losses in result["losses"].items():
-        lam = _common(merges.get(model))
         for name, measured in losses.items():
             loss, nulls = _means(measured)
             base_loss, of_base = _means(result["losses"][BASE][name])
-            add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[UNIFORM_BASELINE], lam=lam)
+            add(model, f"{name}_loss", loss, predictor="chance", predicted=nulls[UNIFORM_BASELINE])
             for null, by_chance in nulls.items():
                 gain = by_chance - loss
                 excess = gain - (of_base[null] - base_loss)
                 for metric, value in {loss_gain: gain, excess_loss_gain: excess}.items():
-                    add(model, metric(name, null), value, predictor="chance", predicted=0.0, lam=lam)
+                    add(model, metric(name, null), value, predictor="chance", predicted=0.0)
             for null, by_luck in measured.by_luck.items():
                 metric, right = given_among_answers(name, null), np.asarray(measured.right)
-                expected = float(np.mean(by_luck))
-                add(model, metric, np.mean(right), right.size, "chance", expected, lam)
+                add(model, metric, np.mean(right), right.size, "chance", np.mean(by_luck))
     for model, ranks in result.get("ranks", {}).items():
-        lam = _common(merges.get(model))
         for name, places in ranks.items():
             middle, chance = (places.size + 1) / 2, world.probes[name].chance
-            add(model, f"{name}_rank", np.mean(places), predictor="chance", predicted=middle, lam=lam)
-            first = np.mean(places == 1)
-            add(model, f"{name}_likeliest", first, places.size, "chance", chance, lam)
+            add(model, f"{name}_rank", np.mean(places), predictor="chance", predicted=middle)
+            add(model, f"{name}_likeliest", np.mean(places == 1), places.size, "chance", chance)
     for role, loss in result.get("names", {}).items():
         add(BASE, f"name_loss_{role}", loss)
     for model, effects in result.get("effects", {}).items():
@@ -118,12 +114,11 @@ def rows_of(config: ReuseConfig, cell: Cell, world: World, result: Mapping) -> l
             add(model, metric, value)
     for model, metrics in result.get("margins", {}).items():
         for metric, (measured, predicted) in metrics.items():
-            lam = _common(merges.get(model))
-            add(model, metric, measured, math.nan, PREDICTORS[metric], float(predicted), lam)
+            add(model, metric, measured, math.nan, PREDICTORS[metric], predicted)
     for family, adapters in result["training"].items():
         for name, record in adapters.items():
-            add((family, "single", name), "training_steps", record["steps"])
-            for group, share in record["recall"].items():
+            add((family, "single", name), "training_steps", record.steps)
+            for group, share in record.recall.items():
                 if not np.isnan(share):  # it is taught something of the group
                     add((family, "single", name), recall_of(group), share)
     for family, traces in result["kappa"].items():

@@ -14,9 +14,8 @@ from sim.model import lora
 from sim.model.training import Schedule
 from sim.one_layer import for_rank
 from sim.one_layer import jobs as one_layer_part
-from sim.reuse import config
+from sim.reuse import config, jobs
 from sim.reuse.config import ReuseConfig, of_world
-from sim.reuse.jobs import plain
 from sim.reuse.language import jobs as language
 from sim.reuse.language.config import LanguageConfig
 from sim.worlds import WORLDS, build
@@ -66,14 +65,14 @@ def parts(
                 f"{name}/rank{rank}/{label}": s for label, s in labels(kind.settings[profile]).items()
             }
             if kind.is_text:
-                yield language.plain(LanguageConfig(kind.config(), rank=rank, methods=methods), settings)
+                yield language.Part.of(LanguageConfig(kind.config(), rank=rank, methods=methods), settings)
                 continue
             of = of_world(kind.config(), rank=rank, methods=methods, families=FAMILIES[profile])
             if profile == "quick":
                 fitted = fitting(of, kind.settings[profile])
                 of = replace(of, pretraining=of.pretraining.in_one_tile(), finetuning=fitted)
             lora.check_rank(of.decoder, of.decoder.modules(of.kinds), rank)
-            yield plain(of, settings)
+            yield jobs.Part.of(of, settings)
 
 
 def fitting(of: ReuseConfig, settings: Sequence[Any]) -> Schedule:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from sim.lab import report as pages
 from sim.lab import style
+from sim.lab.figure import points_across
 from sim.merge.looks import look_of, spelled
 from sim.one_layer.jobs import WORLD as ONE_LAYER
 from sim.sweep import main_job
@@ -117,12 +118,9 @@ def _by_setting(axes, rows: pd.DataFrame, metric: str, title: str) -> None:
     settings, worlds = list(dict.fromkeys(chosen["label"])), chosen["world"].unique()
     methods = [name for name in DRAWN if name in set(chosen["method"])]
     for series, method in enumerate(methods):
-        group = (
-            chosen[chosen["method"] == method].drop_duplicates("label").set_index("label").reindex(settings)
-        )
-        y = np.arange(len(settings)) + (series - (len(methods) - 1) / 2) * 0.75 / len(methods)
-        values = (group["measured"], y, group["low"], group["high"])
-        style.points_across(axes, *values, look_of(method), spelled(method))
+        group = chosen[chosen["method"] == method].drop_duplicates("label").set_index("label")
+        shift = (series - (len(methods) - 1) / 2) * 0.75 / len(methods)
+        points_across(axes, group, settings, shift, look_of(method), spelled(method))
     style.rows([axes], [_short(label, worlds) for label in settings])
     style.unit(axes, "x")
     null = rows.loc[rows["metric"] == "direct_given_among_answers", "predicted"].mean()

@@ -11,7 +11,7 @@ for package in ("torch", "transformers", "peft"):
 
 import small  # noqa: E402
 
-from sim.merge.sources import hub  # noqa: E402
+from sim.merge.peft import hub  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("llama")]
 

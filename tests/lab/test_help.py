@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sim.lab import cli, files
-from sim.lab.metavars import shortened
+from sim.lab.cli import shortened
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = sorted(

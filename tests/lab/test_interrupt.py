@@ -11,7 +11,7 @@ import time
 import pytest
 from conftest import units_on_disk
 
-from sim.lab.entry import interrupt
+from sim.lab import interrupt
 from sim.lab.store import read_table
 from sim.lab.store.database import Database
 
@@ -177,7 +177,7 @@ STUBBORN = """
 import signal, sys, time
 from dataclasses import dataclass
 from sim.lab import cli
-from sim.lab.entry import interrupt
+from sim.lab import interrupt
 
 @dataclass
 class Command:

@@ -9,7 +9,7 @@ import pytest
 
 from sim.diagnose import diagnose, diagnose_folders
 from sim.lab import style
-from sim.lab.entry.result import Result
+from sim.lab.report import Result
 from sim.merge import METHODS, merge_folders, read_adapter
 
 DATA = Path(__file__).parents[1] / "merge" / "data" / "equal_rank"

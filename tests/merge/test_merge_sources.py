@@ -10,10 +10,10 @@ from folders import DATA, failure
 from safetensors.numpy import load_file, save_file
 
 from sim.merge import merge_folders, read_adapter
+from sim.merge.peft import hub
 from sim.merge.peft.config import CONFIG
 from sim.merge.peft.files import WEIGHTS
 from sim.merge.peft.keys import PREFIX
-from sim.merge.sources import hub
 from theory.lowrank import dense
 
 FIRST = DATA / "plain" / "first"
@@ -108,7 +108,7 @@ def test_without_peft_the_remedy_is_named(tmp_path, command, monkeypatch):
     load = importlib.import_module
 
     def missing(name, *rest):
-        if name == "sim.merge.sources._convert":
+        if name == "sim.merge.peft._convert":
             raise ImportError("No module named 'peft'", name="peft")
         return load(name, *rest)
 

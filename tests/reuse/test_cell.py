@@ -47,7 +47,7 @@ def test_rows_are_stacked_and_split_by_shape(tiny_world):
 
 def test_linear_merges_are_weighted_sums(key):
     adapters = [noisy_adapter(tiny().decoder, jax.random.fold_in(key, i)) for i in range(2)]
-    for name, update in library.linear(adapters, (0.3, -0.7)).items():
+    for name, update in lora.linear(adapters, (0.3, -0.7)).items():
         expected = 0.3 * dense(adapters[0][name]) - 0.7 * dense(adapters[1][name])
         np.testing.assert_allclose(dense(update), expected, atol=1e-6)
 
@@ -290,7 +290,7 @@ class TestWhole:
         probes = {n: p for n, p in tiny_world.probes.items() if p.layout.forecast}
         of_model = jax.jit(lambda model: forecast.teacher_forced(config.decoder, model, probes))
         for lam in config.lambdas:
-            logits = of_model(lora.fold(params, library.linear(parts, (lam, lam))))
+            logits = of_model(lora.fold(params, lora.linear(parts, (lam, lam))))
             for name, probe in probes.items():
                 forced = (jnp.argmax(logits[name], -1) == probe.target).all(axis=-1)
                 metric = "cot_exact" if name == "cot" else name
@@ -365,8 +365,8 @@ class TestWhole:
             enough = [rows_of[metric][name] >= MASTERY for metric in ("own_recall", "trace_recall")]
             assert steps == most or all(enough)
             training = result["training"]["lora"][name]
-            assert training["recall"]["facts"] == rows_of["own_recall"][name]
-            assert training["recall"]["traces"] == rows_of["trace_recall"][name]
+            assert training.recall["facts"] == rows_of["own_recall"][name]
+            assert training.recall["traces"] == rows_of["trace_recall"][name]
 
 
 @pytest.mark.parametrize("lam", [(1.0, 1.0), (0.5, 0.5), (0.0, 1.0)])

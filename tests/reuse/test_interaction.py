@@ -221,7 +221,7 @@ def test_an_adapter_at_zero_is_no_adapter(scene):
     decoder, params, parts, probes = scene
     actual, merged = streams(decoder, params, parts, probes, (0.8, 0.0))
     separate = {
-        name: logits_of(decoder, params, probe.tokens, probe.prompt, library.linear(parts, (0.8, 0.0)))
+        name: logits_of(decoder, params, probe.tokens, probe.prompt, lora.linear(parts, (0.8, 0.0)))
         for name, probe in probes.items()
     }
     for expand in actual.values():

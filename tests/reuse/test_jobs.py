@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -50,7 +51,7 @@ def data(*path):
 
 
 def test_every_seed_has_its_own_keys_and_cells_share_a_base(recorder):
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     finished = {}
     for _, total, work in part.stages(recorder, "toy", 2, set()):
         done = [(rows, advanced) for rows, advanced in work]
@@ -66,7 +67,7 @@ def test_every_seed_has_its_own_keys_and_cells_share_a_base(recorder):
 
 
 def test_what_is_done_is_left_out_and_nothing_else(recorder):
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     done = {"toy/0/seed000", "toy/2/seed001"}
     finished, advances = {}, {}
     for label, total, work in part.stages(recorder, "toy", 2, done):
@@ -92,7 +93,7 @@ def test_what_is_precompiled_is_what_will_be_run(monkeypatch, tmp_path, use_cach
     monkeypatch.setattr(bases, "path_of", lambda *made_of: tmp_path if there else tmp_path / "none")
     monkeypatch.setattr(bases, "load", lambda path: bases.like_base(tiny().decoder) if there else None)
     monkeypatch.setattr(bases, "save", lambda path, params: None)
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     part.precompile(recorder, "toy", 2, set())
     for _, _, work in part.stages(recorder, "toy", 2, set()):
         list(work)
@@ -177,8 +178,10 @@ def test_what_diverges_fails_alone(monkeypatch):
         def map_runs(self, stages, inputs):
             for index, job in enumerate(inputs):
                 bad = np.array([[1.0, np.nan if index == (2 if "base" in job else 0) else 1.0]])
-                good = {"joint": {"losses": np.ones((1, 2))}}
-                trained = {"training": {"lora": good, "lora_last": good | {"hop1": {"losses": bad}}}}
+                good = {"joint": SimpleNamespace(losses=np.ones((1, 2)))}
+                trained = {
+                    "training": {"lora": good, "lora_last": good | {"hop1": SimpleNamespace(losses=bad)}}
+                }
                 yield [index], [trained if "base" in job else ({"w": np.zeros(1)}, bad)]
 
     saved = []
@@ -186,7 +189,7 @@ def test_what_diverges_fails_alone(monkeypatch):
     monkeypatch.setattr(bases, "save", lambda path, params: saved.append(path))
     monkeypatch.setattr(jobs, "rows_of", lambda config, cell, world, result: [{"seed": cell.seed}])
     finished = {}
-    part = jobs.plain(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
+    part = jobs.Part.of(tiny(), {str(i): setting for i, setting in enumerate(SETTINGS)})
     for _, total, work in part.stages(Diverging(use_cache=True), "toy", 2, set()):
         done = list(work)
         assert sum(advanced for _, advanced in done) == total

@@ -32,7 +32,7 @@ def test_knowledge_and_retention_are_those_of_the_leads(key, tiny_world, lam):
             each.append(right - logits.max(axis=-1))
         return np.stack(each)
 
-    base, merged = leads({}), leads(library.linear(parts, (lam, lam)))
+    base, merged = leads({}), leads(lora.linear(parts, (lam, lam)))
     single, first = ([leads(adapter) for adapter in each] for each in (parts, early))
     own = np.stack([single[0][0], single[1][1]])
     growth = [np.mean(1.0 - base[i]) / np.mean(first[i][i] - base[i]) for i in range(2)]

@@ -186,7 +186,7 @@ def test_a_run_with_divergence_finishes_the_rest(tiny_main_job, command, monkeyp
             if "base" not in job and position == 0:  # seed 0, with the template in pretraining: two cells
                 result[1][3] = np.nan
             if "base" in job and position == 5:  # of six cells left, the last
-                result["training"]["lora"]["hop2"]["losses"][2] = np.inf
+                result["training"]["lora"]["hop2"].losses[2] = np.inf
 
         diverging(bad, spoil)
         code, printed, err = command(*words, out)

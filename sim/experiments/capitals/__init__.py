@@ -15,7 +15,7 @@ from sim.lab import style
 from sim.lab.figure import Source, figure
 from sim.merge.looks import ONE_ADAPTER, look_of, spelled
 from sim.reuse.language.config import LanguageConfig
-from sim.reuse.language.jobs import Part, plain
+from sim.reuse.language.jobs import Part
 from sim.worlds import capitals as world
 from sim.worlds.capitals import ENTITIES, Setting
 from sim.worlds.people import SOLUTIONS
@@ -37,7 +37,7 @@ def capitals(config: LanguageConfig, entities: tuple[str, ...], bare: tuple[str,
     """One hop known from pretraining, the other from one adapter, on a real language model (needs a base)."""
     dose = SOLUTIONS * config.world.facts
     settings = {f"{name}/shared": Setting(name, "shared", dose) for name in entities}
-    yield plain(config, settings | {f"{name}/none": Setting(name, "none", dose) for name in bare})
+    yield Part.of(config, settings | {f"{name}/none": Setting(name, "none", dose) for name in bare})
 
 
 NAMES = {
@@ -91,7 +91,6 @@ def _table(source: Source) -> pd.DataFrame:
     "these. The second hop's adapter was taught no country. Capitals that are not the base's answer are "
     "likely or unlikely to it, parted by the median of all. Points: shares of questions with 95% intervals; "
     "dashed: a guess; thin lines guide the eye.",
-    "experiment capitals",
     _table,
     ("capitals",),
     panels=(

@@ -1,5 +1,7 @@
 """Claims L6a to L6c: one hop known from pretraining. The rules were committed before any run."""
 
+from functools import partial
+
 from sim.experiments.common.claim import NOTHING, POOLED, PREDICTED, QUARTER, Cell, Rule, claims_of
 
 FIXED = "2026-11-30"
@@ -27,10 +29,7 @@ def _second(label: str, metric: str = "cot_answer") -> Cell:
     return Cell("capitals", label, SECOND, metric, "single")
 
 
-def _of(label: str, method: str = "sum", metric: str = "cot_answer") -> Cell:
-    return Cell("capitals", label, method, metric)
-
-
+_of = partial(Cell, "capitals")
 _claim = claims_of(FIGURE, "capitals", fixed=FIXED, history=HISTORY)
 
 _claim(

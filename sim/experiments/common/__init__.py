@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sim.lab import style
-from sim.lab.figure import Source
+from sim.lab.figure import Source, points_across
 from sim.lab.style import Look
 from sim.merge.looks import look_of, spelled
 from sim.reuse.config import of_world
@@ -77,10 +77,19 @@ def selected(summary: pd.DataFrame, metrics: Sequence[str], methods: Iterable[Se
 
 
 def reader(
-    experiment: str, metrics: Sequence[str], methods: Iterable[Sequence[str]]
+    experiment: str, metrics: Sequence[str], methods: Iterable[Sequence[str]], **numbers: str
 ) -> Callable[[Source], pd.DataFrame]:
-    """``collect`` of a figure that draws what is ``selected`` of a run."""
-    return lambda source: selected(source.summary(experiment), metrics, methods)
+    """``collect`` of a figure that draws what is ``selected`` of a run.
+
+    numbers: columns of whole numbers -> where these stand in the labels, a regular expression of one group.
+    """
+
+    def collect(source: Source) -> pd.DataFrame:
+        rows = selected(source.summary(experiment), metrics, methods)
+        columns = {name: rows["label"].str.extract(place, expand=False) for name, place in numbers.items()}
+        return rows.assign(**{name: column.astype(int) for name, column in columns.items()})
+
+    return collect
 
 
 def of_method(rows: pd.DataFrame, library: str, method: str) -> pd.DataFrame:
@@ -139,11 +148,8 @@ def across(
     hollow: bool = False,
 ) -> None:
     """One series, a point a method that its rows have, ``place`` below the middle of the method's row."""
-    by_method = rows.set_index(["library", "method"]).reindex([method[:2] for method in methods])
-    by_method = by_method.assign(y=np.arange(len(methods)) + place).dropna(subset="measured")
-    y = by_method["y"]
-    values = (by_method["measured"], y, by_method["low"], by_method["high"])
-    style.points_across(axes, *values, series, name, hollow)
+    order = [method[:2] for method in methods]
+    points_across(axes, rows.set_index(["library", "method"]), order, place, series, name, hollow)
 
 
 def across_levels(

@@ -38,14 +38,15 @@ PREDICTED = "predicted"
 
 @dataclass(frozen=True)
 class Cell:
-    """Address of one measurement of a run: model, metric, and the setting ``label``.
+    """Address of one measurement of a run: model, by default the sum of the parts, metric, and the setting
+    ``label``.
 
     library: of the model; by default "single" for the joint adapter and the base, "parts" for all others.
     """
 
     experiment: str
     label: str
-    method: str
+    method: str = "sum"
     metric: str = "cot_answer"
     library: str = ""
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from sim.experiments.common import Methods, across_levels, name_rows, named, of_method, shown
 from sim.experiments.common.predicted import errors_across, prediction_errors, undecided
 from sim.lab import style
-from sim.lab.figure import Source
+from sim.lab.figure import Source, points_across
 from sim.merge.looks import look_of
 
 REUSE = named(("single", "joint"), ("parts", "sum"), ("parts", "average"))
@@ -110,12 +110,10 @@ def across(
     order = tables[by]["measured"].reindex(present).sort_values(ascending=False, kind="stable").index
     shifts = 0.6 * ((np.arange(len(series)) + 0.5) / len(series) - 0.5)
     for (name, table), look, shift in zip(series.items(), looks, shifts, strict=True):
-        table = table.reindex(order).assign(y=np.arange(len(order)) + shift).dropna(subset="measured")
-        values = (table[column] for column in ("measured", "y", "low", "high"))
-        style.points_across(axes, *values, look, name)
+        drawn = points_across(axes, table, order, shift, look, name)
         if forecasts:
             stroke = {"color": look.colour, "markersize": 8, "markeredgewidth": 1.2}
-            axes.plot(table["predicted"], table["y"], "|", **stroke)
+            axes.plot(drawn["predicted"], drawn["y"], "|", **stroke)
     style.rows([axes], [names[row] for row in order])
     return list(order)
 

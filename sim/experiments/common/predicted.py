@@ -3,14 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 
 from sim.experiments.common import guide
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import Cell, Reading
 from sim.lab import intervals, style
-from sim.lab.figure import Source, build_row, point
+from sim.lab.figure import Source, build_row, point, points_across
 
 PREDICTORS = ("disentangled", "tangent", "coverage", "product", "base")
 """The last is the baseline of the others: merging changes nothing."""
@@ -132,10 +131,7 @@ def errors_across(axes, errors: pd.DataFrame) -> None:
     names = list(dict.fromkeys([*sorting.index, *scopes["all"].index]))
     for scope, label, shift in (("undecided", "open outcomes", -0.12), ("all", "all", 0.12)):
         if scope in scopes:
-            table = (
-                scopes[scope].reindex(names).assign(y=np.arange(len(names)) + shift).dropna(subset="measured")
-            )
-            values = (table[column] for column in ("measured", "y", "low", "high"))
-            style.points_across(axes, *values, style.levels(1)[0], label, hollow=scope == "all")
+            look, hollow = style.levels(1)[0], scope == "all"
+            points_across(axes, scopes[scope], names, shift, look, label, hollow)
     style.rows([axes], [NAMES.get(name, name) for name in names])
     axes.set(xlabel="mean absolute error", xlim=(0, None), title="forecasts")

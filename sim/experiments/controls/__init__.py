@@ -16,7 +16,7 @@ from sim.experiments.controls import lines, worlds
 from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import figure
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds import two_hop
 from sim.worlds.controls import FINETUNING
 from sim.worlds.two_hop import PARTS, TEMPLATES, Setting
@@ -47,9 +47,9 @@ ALL = replace(PARTS_ONLY, extras=("direct_expert", *lines.libraries(PARTS), "com
 )
 def controls(linked: Sequence[str], without: Sequence[str]) -> Iterator[Part]:
     """Controls: facts that pretraining knows, comparisons, stand-ins, a direct expert, identities."""
-    yield plain(ALL, {"linked/none": Setting()})
-    yield plain(PARTS_ONLY, {f"linked/{i}": Setting(identity=i) for i in linked})
-    yield plain(
+    yield Part.of(ALL, {"linked/none": Setting()})
+    yield Part.of(PARTS_ONLY, {f"linked/{i}": Setting(identity=i) for i in linked})
+    yield Part.of(
         lines.unlinked(PARTS_ONLY), {f"unlinked/{i}": Setting(template="none", identity=i) for i in without}
     )
 
@@ -65,7 +65,6 @@ LINES = lines.controls_of(PARTS, proved=True)
     "b; a plain base was shown no two-hop answers; one adapter: the joint one, or the one that is left. "
     "Points: means over seeds; bars: 95% intervals. Dashed: a guess. Grey rows: a theorem (section 2) proves "
     "that nothing beats it.",
-    "experiment controls",
     lambda source: lines.against_nulls(source.summary("controls"), LINES, ("accuracy", "gain")),
     ("controls",),
     panels=(

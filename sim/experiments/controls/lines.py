@@ -9,6 +9,7 @@ import pandas as pd
 
 from sim.experiments.common.claim import PREDICTED, QUARTER, Cell, Rule
 from sim.lab import style
+from sim.lab.figure import points_across
 from sim.merge.looks import ONE_ADAPTER, look_of
 from sim.model.training import Schedule
 from sim.reuse.config import ReuseConfig
@@ -194,12 +195,11 @@ def draw_panels(panels: Mapping, rows: pd.DataFrame, shaded: str) -> None:
             axes.axhspan(y - 0.5, y + 0.5, color="0.92", linewidth=0, zorder=-1)
         style.reference(axes, 1.0 if panel == "accuracy" else 0.0, "", across=True)
         for place, series in enumerate(SERIES):
-            chosen = part[(part["panel"] == panel) & (part["series"] == series) & part["control"].isin(names)]
-            unit = chosen["predicted"] if panel == "accuracy" else 1.0
-            y = chosen["control"].map(names.index).astype(float) + (place - 1.5) * 0.19
-            mean, low, high = (chosen[column] / unit for column in ("measured", "low", "high"))
+            chosen = part[(part["panel"] == panel) & (part["series"] == series)].set_index("control")
+            if panel == "accuracy":
+                chosen = chosen[["measured", "low", "high"]].div(chosen["predicted"], axis=0)
             look = ONE_ADAPTER if series == "one adapter" else look_of(series)
-            style.points_across(axes, mean, y, low, high, look, series)
+            points_across(axes, chosen, names, (place - 1.5) * 0.19, look, series)
         axes.set_xlabel(PANELS[panel][1])
     style.rows(list(panels), names)
 

@@ -17,7 +17,7 @@ from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure
 from sim.reuse.config import of_world
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds import atlas, crosslingual, kind_of, math_word
 from sim.worlds.controls import FINETUNING, IDENTITY
 
@@ -50,12 +50,12 @@ def _parts(config: Any, linked: Sequence[str], without: Sequence[str]) -> Iterat
     )
     every = replace(parts_only, extras=("direct_expert", *lines.libraries(WORLDS[kind.name].PARTS)))
     cell = kind.setting
-    yield plain(every, {"linked/none": cell(template="pretraining", identity="none")})
+    yield Part.of(every, {"linked/none": cell(template="pretraining", identity="none")})
     # A part each: as many runs at once in all of them, so that what is compiled for one serves the others.
     for i in linked:
-        yield plain(parts_only, {f"linked/{i}": cell(template="pretraining", identity=i)})
+        yield Part.of(parts_only, {f"linked/{i}": cell(template="pretraining", identity=i)})
     for i in without:
-        yield plain(lines.unlinked(parts_only), {f"unlinked/{i}": cell(template="none", identity=i)})
+        yield Part.of(lines.unlinked(parts_only), {f"unlinked/{i}": cell(template="none", identity=i)})
 
 
 @experiment(**SIZES)
@@ -102,9 +102,9 @@ TITLES = {
     "first; grey: nobody was taught one of the hops. Points: means over seeds; bars: 95% intervals. Dashed: "
     "a guess; of word problems with a stand-in for a hop it is what other operations in its place make right "
     "(section 2, 2f).",
-    "experiments of the controls",
     _collect,
     tuple(RUNS.values()),
+    "experiments of the controls",
     panels=tuple(f"{title[0].upper()}{title[1:]}." for title in TITLES.values()),
 )
 def referee_worlds(rows: pd.DataFrame):

@@ -21,7 +21,7 @@ from sim.experiments.registry import experiment
 from sim.lab import style
 from sim.lab.figure import Source, figure, line, points
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
 
 
@@ -31,7 +31,7 @@ from sim.worlds.two_hop import ENTITIES, TEMPLATES, Setting
 )
 def familiarity(config: ReuseConfig, entities: tuple[str, ...], templates: tuple[str, ...]) -> Iterator[Part]:
     """Library and method against the familiarity of the entities and the template (main figure)."""
-    yield plain(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
+    yield Part.of(config, {f"{e}/{t}": Setting(e, t) for e in entities for t in templates})
 
 
 METHODS = (*WAYS_OF_REUSE, *named(("expert", "sum")))
@@ -51,7 +51,6 @@ PANELS = (
     SETTING + " Rows: ways of reusing the two adapters; a λ is the common coefficient of their sum. Points: "
     "accuracy, one marker for who the edited facts are about; bars: 95% intervals. Dashed: the most that "
     "one hop allows.",
-    "experiment familiarity",
     reader("familiarity", ("cot_answer", "direct", DIRECT), METHODS),
     ("familiarity",),
     panels=(
@@ -88,7 +87,6 @@ KINDS = {
     SETTING
     + " All settings of the main experiment. Bars: 95% bootstrap intervals over seeds; thin lines guide the "
     "eye. " + FORECASTS,
-    "experiment familiarity",
     lambda source: calibration(linear(source, "familiarity")),
     ("familiarity",),
     panels=(
@@ -140,7 +138,6 @@ TEMPLATES_SHOWN = {"pretraining": "template in pretraining", "both": "template i
     SETTING
     + " Real entities; λ is the common coefficient of the two adapters, ½ their average, 1 their sum. Lines: "
     "disentangled prediction from single adapters; points: the merged model, with 95% intervals.",
-    "experiment familiarity",
     _trade,
     ("familiarity",),
     panels=(

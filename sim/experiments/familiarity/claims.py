@@ -1,6 +1,7 @@
 """Claims that are read from the main experiment: composition, familiarity, pattern matching."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import pandas as pd
 
@@ -28,8 +29,7 @@ MARGIN = 0.02
 """Margin for all answers at once pooled, of which there are many."""
 
 
-def _cell(label: str, method: str = "sum", metric: str = "cot_answer", library: str = "") -> Cell:
-    return Cell("familiarity", label, method, metric, library)
+_cell = partial(Cell, "familiarity")
 
 
 def _every(method: str, metric: str = DIRECT) -> Cell:
@@ -60,7 +60,7 @@ def collect_at_once(source: Source) -> Mapping[Cell, Reading]:
 WORKING = (
     _cell("real/pretraining"),
     _cell("real/both"),
-    *(Cell("rank", f"rank{rank}", "sum") for rank in (1, 2, 4, 8, 16, 32, 64)),
+    *(Cell("rank", f"rank{rank}") for rank in (1, 2, 4, 8, 16, 32, 64)),
 )
 """Settings in which pretraining knows entities and template, so that the sum can work step by step."""
 
@@ -164,7 +164,7 @@ def _kappa(label: str) -> tuple[Cell, ...]:
 
 
 def _worded(wording: str) -> tuple[Cell, ...]:
-    return tuple(Cell("bridges", f"both/{wording}/{dose}", "sum") for dose in DOSES)
+    return tuple(Cell("bridges", f"both/{wording}/{dose}") for dose in DOSES)
 
 
 claim(

@@ -1,6 +1,7 @@
 """Claims about forecasts of merges, read from the main experiment."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from sim.experiments.common.cells import of_seeds
 from sim.experiments.common.claim import NOTHING, Cell, Reading, Rule, claim
@@ -29,8 +30,7 @@ DEEP, SHALLOW = "layers4", "real/both"
 """Labels of mergeability that differ in depth alone: 4 layers and 2."""
 
 
-def _error(predictor: str, *ranges: str, label: str = OPEN, run: str = "familiarity") -> tuple[Cell, ...]:
-    return error_cells(run, predictor, *ranges, label=label)
+_error = partial(error_cells, "familiarity")
 
 
 def collect_errors(source: Source) -> Mapping[Cell, Reading]:
@@ -49,7 +49,7 @@ def collect_errors(source: Source) -> Mapping[Cell, Reading]:
 
 
 def _by_depth(label: str) -> tuple[Cell, ...]:
-    return _error("disentangled", HALF, WHOLE, label=label, run="mergeability")
+    return error_cells("mergeability", "disentangled", HALF, WHOLE, label=label)
 
 
 claim(

@@ -37,8 +37,8 @@ SUMS = ("first order", "pairs", "tangent")
 """Sums of effects, in the order of their arrays in a file."""
 
 
-@dataclass(frozen=True)
-class TestBedCommand:
+@dataclass(frozen=True, kw_only=True)
+class TestBedCommand(Sizes):
     """Teach libraries of adapters on a real language model, measure every merge, and score the predictors.
 
     prepare needs the tokenizer (extra hf), check, train and measure a GPU, pairs processors, score nothing.
@@ -56,20 +56,6 @@ class TestBedCommand:
     """Folder of a Llama-type model. Default: where sim.lm fetch writes."""
     out: Path = Path("runs/merge_forecast")
     """Folder of tokens, adapters, leads and tables."""
-    adapters: tuple[int, ...] = (6, 8)
-    """Sizes of the libraries."""
-    designs: tuple[Literal["own", "shared"], ...] = ("own", "shared")
-    """A relation for each adapter; or one for two, about people of their own."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """Seeds of the facts and of training."""
-    facts: int = 16
-    """Facts of one adapter."""
-    batch: int = 32
-    """Sequences of a step of one adapter."""
-    rate: float = 1e-3
-    """Learning rate."""
-    most: int = 300
-    """Steps at most."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Type of the base's numbers in training. Default: bfloat16 on a GPU."""
     workers: int = 8
@@ -81,25 +67,21 @@ def main(command: TestBedCommand) -> None:
     files.check_folder(command.out)
     if not command.stages:
         raise ValueError(f"give one or more stages: {', '.join(get_args(Stage))}")
-    sizes = Sizes(
-        command.adapters, command.designs, command.seeds, command.facts,
-        rate=command.rate, batch=command.batch, most=command.most,
-    )  # fmt: skip
     for stage in command.stages:
         if stage in STAGES:
             with tables.timed(command.out, stage):
-                STAGES[stage](command, sizes)
+                STAGES[stage](command)
         if stage in SCORES:
-            SCORES[stage](command, sizes)
+            SCORES[stage](command)
 
 
-def prepare(command: TestBedCommand, sizes: Sizes) -> None:
+def prepare(command: TestBedCommand) -> None:
     """Facts and data sets as tokens."""
     from transformers import AutoTokenizer  # the GPU machine may lack it
 
     tokenizer = AutoTokenizer.from_pretrained((command.base or cache_folder()), local_files_only=True)
-    every = cells.libraries(sizes)
-    both = [cells.tokens(library, sizes, lambda text: tokenizer(text)["input_ids"]) for library in every]
+    every = cells.libraries(command)
+    both = [cells.tokens(library, command, lambda text: tokenizer(text)["input_ids"]) for library in every]
     data, plain = (cells.alike(part, MULTIPLE) for part in zip(*both, strict=True))
     for library, *sets in zip(every, data, plain, strict=True):
         write_arrays(command.out / "tokens" / f"{library}.npz", sets)
@@ -108,10 +90,6 @@ def prepare(command: TestBedCommand, sizes: Sizes) -> None:
 def _tokens(command: TestBedCommand, library: Library) -> tuple[Questions, Questions]:
     leaves = read_arrays(command.out / "tokens" / f"{library}.npz", "prepare")
     return Questions(*leaves[:4]), Questions(*leaves[4:])
-
-
-def _each(questions: Questions) -> list[Questions]:
-    return [Questions(*parts) for parts in zip(*questions, strict=True)]
 
 
 def _base(command: TestBedCommand, dtype) -> tuple[Llama, Params]:
@@ -125,28 +103,28 @@ def _training_type(command: TestBedCommand):
 
 
 def _taught(
-    command: TestBedCommand, sizes: Sizes, group: list[Library], base: tuple[Llama, Params], most: int
+    command: TestBedCommand, group: list[Library], base: tuple[Llama, Params], most: int
 ) -> tuple[Adapter, np.ndarray, np.ndarray]:
     """(adapters, steps, accuracy) of all libraries of a group, one behind the other."""
-    both = [_tokens(command, library) for library in group]
-    data, plain = (cells.stacked([one for part in both for one in _each(part[i])]) for i in range(2))
+    both = (_tokens(command, library) for library in group)
+    data, plain = jax.tree.map(lambda *leaves: np.concatenate(leaves), *both)
     seed = 100 + group[0].adapters
-    return training.teach(*base, data, plain, sizes.rank, sizes.rate, sizes.batch, most, seed)
+    return training.teach(*base, data, plain, cells.RANK, command.rate, command.batch, most, seed)
 
 
-def check(command: TestBedCommand, sizes: Sizes) -> None:
+def check(command: TestBedCommand) -> None:
     """A few steps of training, a few merges and a pair of metrics of the first library, nothing written.
 
     Raises: ValueError where leads are not finite or the adapters change none.
     """
-    group, clock = next(cells.groups(sizes)), time.monotonic()
+    group, clock = next(cells.groups(command)), time.monotonic()
 
     def note(what: str) -> None:
         print(f"check, {time.monotonic() - clock:.0f} s: {what}", flush=True)
 
     note(f"{jax.device_count()} devices of type {jax.default_backend()}")
     base = _base(command, _training_type(command))
-    adapters, steps, accuracy = _taught(command, sizes, group, base, training.LOOK)
+    adapters, steps, accuracy = _taught(command, group, base, training.LOOK)
     note(f"{len(steps)} adapters, {training.LOOK} steps: facts {accuracy.mean():.2f}")
     first = jax.tree.map(lambda leaf: jnp.asarray(leaf[: group[0].adapters], jnp.float32), adapters)
     base = _base(command, jnp.float32)
@@ -162,15 +140,15 @@ def check(command: TestBedCommand, sizes: Sizes) -> None:
     note(f"a pair of adapters: {table['action'].item()}")
 
 
-def train(command: TestBedCommand, sizes: Sizes) -> None:
+def train(command: TestBedCommand) -> None:
     """Adapters of all seeds of a size and design in one program."""
     base = None
-    for group in cells.groups(sizes):
+    for group in cells.groups(command):
         paths = [command.out / "adapters" / f"{library}.npz" for library in group]
         if all(path.exists() for path in paths):
             continue
         base = base or _base(command, _training_type(command))
-        adapters, steps, accuracy = _taught(command, sizes, group, base, sizes.most)
+        adapters, steps, accuracy = _taught(command, group, base, command.most)
         count = group[0].adapters
         for place, path in enumerate(paths):
             some = slice(place * count, (place + 1) * count)
@@ -184,10 +162,10 @@ def _library(command: TestBedCommand, library: Library) -> tuple[dict[str, LowRa
     return {kind: LowRank(*leaves[3 * n : 3 * n + 3]) for n, kind in enumerate(KINDS)}, steps, accuracy
 
 
-def measure_all(command: TestBedCommand, sizes: Sizes) -> None:
+def measure_all(command: TestBedCommand) -> None:
     """Leads of every merge."""
     base = None
-    for library in cells.libraries(sizes):
+    for library in cells.libraries(command):
         path = command.out / "leads" / f"{library}.npz"
         if path.exists():
             continue
@@ -211,20 +189,20 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
 
 
-def measure_pairs(command: TestBedCommand, sizes: Sizes) -> None:
+def measure_pairs(command: TestBedCommand) -> None:
     """``pairs/LIBRARY.csv``: metrics of every pair, and what ``sim.diagnose`` says of it."""
     with _pool(command.workers) as pool:
-        for library in cells.libraries(sizes):
+        for library in cells.libraries(command):
             path = command.out / "pairs" / f"{library}.csv"
             if not path.exists():
                 table = pairs.pair_table(vars(library), _library(command, library)[0], pool)
                 tables.write_table(path, table, 6)
 
 
-def score(command: TestBedCommand, sizes: Sizes) -> None:
+def score(command: TestBedCommand) -> None:
     """The tables of ``tables.write``, ``pairs_measured.csv`` and ``calibration.csv``."""
     scored, searched, pair_tables = [], [], []
-    for library in cells.libraries(sizes):
+    for library in cells.libraries(command):
         lead, gap, row, *sums, _, _ = read_arrays(command.out / "leads" / f"{library}.npz", "measure")
         names, outcomes = vars(library), Outcomes(lead.astype(float), gap.astype(float), row)
         scored.append(scoring.predicted(names, outcomes, dict(zip(SUMS, sums, strict=True))))
@@ -253,7 +231,7 @@ def _parts(command: TestBedCommand, layers: int, seed: int) -> list[Path]:
     return [command.out / "parts" / f"{layers}_{seed}_{name}.csv" for name in ("cells", "search")]
 
 
-def run_miniature(command: TestBedCommand, sizes: Sizes) -> None:
+def run_miniature(command: TestBedCommand) -> None:
     """``parts/``: libraries of the miniature at every depth, taught, measured and predicted."""
     worlds = [miniature.draw_world(miniature.Sizes(), seed) for seed in MINIATURE_SEEDS]
     for layers in claims.LAYERS:
@@ -268,7 +246,7 @@ def run_miniature(command: TestBedCommand, sizes: Sizes) -> None:
                 print(f"{claims.depth(layers)}, seed {seed}: scored", flush=True)
 
 
-def score_miniature(command: TestBedCommand, sizes: Sizes) -> None:
+def score_miniature(command: TestBedCommand) -> None:
     """The tables of ``tables.write``."""
     both = zip(
         *(_parts(command, *at) for at in itertools.product(claims.LAYERS, MINIATURE_SEEDS)), strict=True

@@ -5,11 +5,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
 
 from sim.experiments.merge_forecast.training import Cut, encode
+from sim.lab import files
 from sim.model.llama_adapters import Questions
 
 FIRST = ("Clara", "Edgar", "Nora", "Felix", "Ingrid", "Oscar", "Paula", "Victor")
@@ -94,18 +96,27 @@ DESIGNS = {"own": False, "shared": True}
 """Whether two adapters share a relation."""
 
 
+RANK = 8
+
+
 @dataclass(frozen=True)
 class Sizes:
-    """adapters: K of the libraries. facts: of one adapter. rank, rate, batch, most: of training."""
+    """Which libraries there are, and how their adapters are trained."""
 
     adapters: tuple[int, ...] = (6, 8)
-    designs: tuple[str, ...] = tuple(DESIGNS)
+    """Sizes of the libraries."""
+    designs: tuple[Literal["own", "shared"], ...] = ("own", "shared")
+    """A relation for each adapter; or one for two, about people of their own."""
     seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the facts and of training."""
     facts: int = 16
-    rank: int = 8
-    rate: float = 1e-3
+    """Facts of one adapter."""
     batch: int = 32
+    """Sequences of a step of one adapter."""
+    rate: float = 1e-3
+    """Learning rate."""
     most: int = 300
+    """Steps at most."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +177,8 @@ def flat(questions: Questions) -> Questions:
 
 def write_arrays(path: Path, tree) -> None:
     """The leaves of a tree, in order, as one compressed file: whole, or not there."""
-    scratch = path.with_suffix(".part.npz")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(scratch, *(np.asarray(leaf) for leaf in jax.tree.leaves(tree)))
-    scratch.replace(path)
+    with files.replacing(path) as part:
+        np.savez_compressed(part, *(np.asarray(leaf) for leaf in jax.tree.leaves(tree)))
 
 
 def read_arrays(path: Path, stage: str) -> list[np.ndarray]:

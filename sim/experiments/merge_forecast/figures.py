@@ -45,7 +45,6 @@ def _cells(source: Source) -> pd.DataFrame:
     "subsets at four strengths. Area of a circle: how many accuracies on an adapter's facts, of merges that "
     "were not run, are there; none at floor or ceiling; predictions are rounded to sixteenths. Line: "
     "measured as predicted; off by: mean absolute error.",
-    "experiment merge_forecast",
     _cells,
     (MODEL,),
     panels=(
@@ -100,7 +99,6 @@ def _domain(source: Source) -> pd.DataFrame:
     "16 edits of one relation each; all subsets at four strengths. Mean absolute error of the accuracy on an "
     "adapter's facts in merges that were not run, neither at floor nor at ceiling. Points: means; bars: 95% "
     "intervals over seeds; thin lines guide the eye.",
-    "experiment merge_miniature",
     _domain,
     (MINIATURE,),
     panels=(

@@ -26,16 +26,9 @@ def merges(adapters: int) -> Float[np.ndarray, "C K"]:
 
 @functools.partial(jax.jit, static_argnames="model")
 def _logits(model: Llama, params: Params, library: Adapter, questions: Questions, weights) -> jax.Array:
-    """(S, L, V) of the merge at weights (K,); the adapters' factors side by side, exact."""
-    one = {
-        kind: type(u)(
-            jnp.concatenate([b * w for b, w in zip(u.b, weights, strict=True)], -1),
-            jnp.concatenate(list(u.a), -2),
-            u.scale[0],
-        )
-        for kind, u in library.items()
-    }
-    return llama_adapters.answer_logits(model, params, one, questions)
+    """(S, L, V) of the merge at weights (K,)."""
+    adapters = [jax.tree.map(lambda leaf, i=i: leaf[i], library) for i in range(len(weights))]
+    return llama_adapters.answer_logits(model, params, llama_adapters.combine(adapters, weights), questions)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -60,7 +53,7 @@ def measure(
     places: Sequence[int],
     some: Float[np.ndarray, "C K"] | None = None,
 ) -> Outcomes:
-    """All ``merges``, or ``some``, run. library: leaves (K, ...); scales 1.
+    """All ``merges``, or ``some``, run. library: leaves (K, ...).
 
     questions: of all adapters, in one list. places: the merges that rivals are chosen from.
     """

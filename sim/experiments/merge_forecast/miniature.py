@@ -175,17 +175,9 @@ def sample(
     logits = logits[~every[:, adapters:].any(axis=1), :prompts].astype(float)
     target, row = target[:prompts], np.arange(prompts)
     nearest = np.argsort(-logits[places], axis=-1)[..., : NEAREST + 2]
-    outcomes = of_logits(logits, target, row, choose_rivals(nearest, target, RIVALS))
+    read = functools.partial(of_logits, target=target, row=row, rivals=choose_rivals(nearest, target, RIVALS))
     sums = sums_of_effects(logits, adapters)
-    return Sample(outcomes, {name: lead(values, target) for name, values in sums.items()})
-
-
-def lead(logits: Float[np.ndarray, "C P V"], target: Int[np.ndarray, " P"]) -> Float[np.ndarray, "C P"]:
-    """The right token's logit less the highest other one."""
-    place = np.arange(len(target))
-    others = logits.copy()
-    others[:, place, target] = -np.inf
-    return logits[:, place, target] - others.max(-1)
+    return Sample(read(logits), {name: read(values).lead for name, values in sums.items()})
 
 
 def score(layers: int, seed: int, taught: Taught, world: World) -> tuple[pd.DataFrame, pd.DataFrame]:

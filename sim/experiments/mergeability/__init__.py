@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -24,12 +25,12 @@ from sim.experiments.mergeability.cost import cost
 from sim.experiments.mergeability.fitted import leave_one_out, rank_correlation
 from sim.experiments.registry import experiment
 from sim.lab import intervals, style
-from sim.lab.figure import Source, build_row, figure
+from sim.lab.figure import Source, build_row, figure, points_across
 from sim.merge.looks import look_of
 from sim.model.transformer import ATTENTION, MLP
 from sim.reuse import interaction, pairs
 from sim.reuse.config import ReuseConfig
-from sim.reuse.jobs import Part, plain
+from sim.reuse.jobs import Part
 from sim.worlds import two_hop
 from sim.worlds.two_hop import Setting
 from theory import pairwise
@@ -72,9 +73,9 @@ def mergeability(
         tuple((label, setting, tuple((kind, rank) for kind in every)) for label, setting, rank in cells),
     )
     for count in facts:
-        yield plain(replace(config, world=replace(config.world, edits=count)), {f"facts{count}": shared})
+        yield Part.of(replace(config, world=replace(config.world, edits=count)), {f"facts{count}": shared})
     for count in layers:
-        yield plain(replace(config, layers=count), {f"layers{count}": shared})
+        yield Part.of(replace(config, layers=count), {f"layers{count}": shared})
 
 
 SIZES = (
@@ -143,7 +144,6 @@ CALIBRATED = ("disentangled", "crossed", "composed")
     "merge is foretold to a few hundredths up to λ = 1, where adding up effects overrates it, for forward "
     "passes that grow with the strengths and not with their combinations.",
     SIZES + " Points: means; bars: 95% bootstrap intervals over seeds.",
-    "experiment mergeability",
     _calibration,
     ("mergeability",),
     panels=(
@@ -235,7 +235,6 @@ BEST = 8
     f"best of {len(PUBLISHED)} published metrics of two adapters (arXiv 2601.22285), all of them in one fit, "
     "and the mean of the other settings, which knows no metric (dashed). Points: means; bars: 95% bootstrap "
     "intervals over seeds.",
-    "experiment mergeability",
     lambda source: compared(outcomes(source)),
     ("mergeability",),
     panels=(
@@ -255,11 +254,9 @@ def mergeability_metrics(rows: pd.DataFrame):
         scores = rows[(rows["quantity"] == quantity) & rows["predictor"].isin(names)]
         shift, label = (place - 0.5) * 0.3 * (axes is left), quantity.removeprefix("error, ")
         for hollow in (False, True):
-            part = scores[scores["predictor"].isin(OURS) != hollow]
-            y = part["predictor"].map(names.index).astype(float) + shift
-            values = part["measured"], y, part["low"], part["high"]
+            part = scores[scores["predictor"].isin(OURS) != hollow].set_index("predictor")
             own = label if axes is left and not hollow else None
-            style.points_across(axes, *values, looks[quantity], own, hollow)
+            points_across(axes, part, names, shift, looks[quantity], own, hollow)
         if axes is left and NULL in set(scores["predictor"]):
             null = scores["measured"][scores["predictor"] == NULL].iloc[0]
             axes.axvline(null, color=looks[quantity].colour, linestyle="--", linewidth=0.8, zorder=0)
@@ -279,8 +276,7 @@ def ordered(rows: pd.DataFrame) -> list[str]:
     return [name for name in names if name in shown]
 
 
-def _error(forecast: str, *ranges: str) -> tuple[Cell, ...]:
-    return error_cells("mergeability", forecast, *ranges)
+_error = partial(error_cells, "mergeability")
 
 
 def collect_fits(source: Source) -> Mapping[Cell, Reading]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from sim.experiments.registry import experiment
 from sim.merge import METHODS
 from sim.reuse.language.config import LanguageConfig, LibraryConfig
-from sim.reuse.language.jobs import Part, plain
+from sim.reuse.language.jobs import Part
 from sim.reuse.language.library import LibraryPart
 from sim.worlds import people as world
 from sim.worlds.controls import RANDOM
@@ -73,7 +73,7 @@ def people(
         dose = SOLUTIONS * config.world.facts
         settings = {f"{e}/{t}": Setting(e, t, dose) for e in entities for t in templates if t in chosen}
         if settings:
-            yield plain(config, settings)
+            yield Part.of(config, settings)
 
 
 @experiment(
@@ -83,7 +83,7 @@ def people(
 )
 def people_dose(config: LanguageConfig, doses: tuple[int, ...]) -> Iterator[Part]:
     """Worked solutions in each data set, from none to 8 a fact, on a real language model."""
-    yield plain(config, {f"real/shared/{dose}": Setting(dose=dose, template="shared") for dose in doses})
+    yield Part.of(config, {f"real/shared/{dose}": Setting(dose=dose, template="shared") for dose in doses})
 
 
 @experiment(
@@ -94,7 +94,7 @@ def people_dose(config: LanguageConfig, doses: tuple[int, ...]) -> Iterator[Part
 def people_stopping(config: LanguageConfig, durations: tuple[int, ...]) -> Iterator[Part]:
     """Training from first known to 16 times as long, on a real language model."""
     shared = Setting(template="shared", dose=SOLUTIONS * config.world.facts)
-    yield plain(config, {f"real/shared/x{many}": replace(shared, duration=many) for many in durations})
+    yield Part.of(config, {f"real/shared/x{many}": replace(shared, duration=many) for many in durations})
 
 
 from sim.experiments.people import claims, figures, forecasts  # noqa: E402, F401 (they read what stands above)

@@ -1,6 +1,7 @@
 """Claims 1 to 5 on a real language model. The rules were committed before any run of these experiments."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from sim.experiments.common.cells import pooled
 from sim.experiments.common.claim import (
@@ -41,14 +42,7 @@ SHARED = ("real/shared", "half_fake/shared", "fake/shared")
 FIGURE = "people_and_miniature"
 
 
-def _cell(
-    label: str,
-    method: str = "sum",
-    metric: str = "cot_answer",
-    library: str = "",
-    experiment: str = "people",
-) -> Cell:
-    return Cell(experiment, label, method, metric, library)
+_cell = partial(Cell, "people")
 
 
 def _pooled(method: str, metric: str = DIRECT) -> Cell:
@@ -189,7 +183,7 @@ DOSES = (16, 64, 128)
 
 
 def _dosed(*doses: int, method: str = "sum") -> tuple[Cell, ...]:
-    return tuple(_cell(f"real/shared/{dose}", method, experiment="people_dose") for dose in doses)
+    return tuple(Cell("people_dose", f"real/shared/{dose}", method) for dose in doses)
 
 
 _claim(

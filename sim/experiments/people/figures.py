@@ -1,6 +1,5 @@
 """The main figure with both models beside each other, the dose of worked solutions, and stopping."""
 
-import numpy as np
 import pandas as pd
 
 from sim.experiments.common import (
@@ -17,7 +16,7 @@ from sim.experiments.common import (
 )
 from sim.experiments.common import predicted as forecasts
 from sim.lab import style
-from sim.lab.figure import Source, figure
+from sim.lab.figure import Source, figure, points_across
 
 METHODS = (*WAYS_OF_REUSE, *named(("expert", "sum")))
 """Rows of the figure, from the top."""
@@ -54,7 +53,6 @@ def _both(source: Source) -> pd.DataFrame:
     "reusing the two adapters. Points: accuracy, one marker for whose names the base knows; bars: 95% "
     "intervals. Dashed: the most that one hop allows. The base knows names that are "
     "not unseen; on the language model unseen ones are made up.",
-    "experiments familiarity and people",
     _both,
     tuple(MODELS),
     panels=(
@@ -94,23 +92,19 @@ def people_and_miniature(rows: pd.DataFrame):
 CURVES = named(("single", "joint"), *(("parts", name) for name in ("average", "lambda=0.75", "sum")))
 """Methods of the figures of dose and stopping."""
 
+SHOWN = {"cot_answer": "two hops, step by step", "untouched": "facts that nobody taught"}
+"""Their panels: metric -> title."""
+
 MODEL = (
     "SmolLM2-135M, dequantised from a 4-bit file, rank 8; homes of 16 well-known people and emblems of their "
     "cities. Points: shares with 95% intervals; thin lines guide the eye; dashed: a guess."
 )
 
 
-def _curve(source: Source, experiment: str, column: str) -> pd.DataFrame:
-    """Accuracy step by step and on what the base knows, with the number that ends the label as a column."""
-    rows = reader(experiment, ("cot_answer", "untouched"), CURVES)(source)
-    return rows.assign(**{column: rows["label"].str.extract(r"(\d+)$", expand=False).astype(int)})
-
-
 def _curves(rows: pd.DataFrame, column: str, xlabel: str):
     """A panel for the two-hop questions and one for what the base knows, a curve a method."""
     picture, panels = style.figure(style.PAGE, 2.6, ncols=2, sharex=True)
-    titles = {"cot_answer": "two hops, step by step", "untouched": "facts that nobody taught"}
-    for axes, (metric, title) in zip(panels, titles.items(), strict=True):
+    for axes, (metric, title) in zip(panels, SHOWN.items(), strict=True):
         sizes(axes, rows[rows["metric"] == metric], column, CURVES)
         axes.set(xlabel=xlabel, title=title)
     style.reference(panels[0], GUESS, "guess")
@@ -123,8 +117,7 @@ def _curves(rows: pd.DataFrame, column: str, xlabel: str):
     "On a language model four worked solutions in each data set make reuse work; the more there are, the "
     "less the sum keeps, which the average does not mind.",
     MODEL,
-    "experiment people_dose",
-    lambda source: _curve(source, "people_dose", "dose"),
+    reader("people_dose", SHOWN, CURVES, dose=r"(\d+)$"),
     ("people_dose",),
     panels=(
         "Two-hop questions step by step, against the worked solutions in each adapter's data.",
@@ -139,8 +132,7 @@ def people_dose(rows: pd.DataFrame):
 @figure(
     "On a language model training 16 times as long as the facts need breaks the sum and not the average.",
     MODEL,
-    "experiment people_stopping",
-    lambda source: _curve(source, "people_stopping", "times"),
+    reader("people_stopping", SHOWN, CURVES, times=r"(\d+)$"),
     ("people_stopping",),
     panels=(
         "Two-hop questions step by step, against the length of training.",
@@ -194,7 +186,6 @@ def _predictions(source: Source) -> pd.DataFrame:
     "alone, λ times its swing above the margin of the base. (b) averages over settings, questions and seeds "
     "whose outcome is neither at floor nor ceiling (0.05 to 0.95); bars: 95% bootstrap intervals over "
     "seeds; thin lines guide the eye.",
-    "experiment people",
     _predictions,
     ("people",),
     panels=(
@@ -221,9 +212,7 @@ def people_predictions(rows: pd.DataFrame):
     forecasts.error_curves(middle, rows, {"base": "as the base answers"})
     effects = rows[(rows["panel"] == "effect") & (rows["label"] == READ_OFF)].set_index(["effect", "step"])
     for place, ((effect, name), series) in enumerate(zip(EFFECTS.items(), style.levels(3), strict=True)):
-        part = effects.loc[effect].reindex(list(STEPS))
-        y = np.arange(len(STEPS)) + (place - 1) * 0.2
-        style.points_across(right, part["measured"], y, part["low"], part["high"], series, name)
+        points_across(right, effects.loc[effect], list(STEPS), (place - 1) * 0.2, series, name)
     kappa = effects["measured"].loc["kappa"] if "kappa" in effects.index.levels[0] else {}
     names = [f"{name}\nκ = {kappa[step]:.2f}" if step in kappa else name for step, name in STEPS.items()]
     style.rows([right], names)

@@ -2,6 +2,7 @@
 recorded a prediction, a margin or a swing on this model."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import pandas as pd
 
@@ -37,8 +38,7 @@ EDITS = "open edits"
 PREDICTORS = ("disentangled", "tangent", "coverage", "base")
 
 
-def _error(predictor: str, *ranges: str, label: str = OPEN) -> tuple[Cell, ...]:
-    return error_cells("people", predictor, *ranges, label=label)
+_error = partial(error_cells, "people")
 
 
 def _excess(predictor: str) -> Cell:

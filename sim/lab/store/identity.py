@@ -85,11 +85,12 @@ def environment(device: str = "") -> dict:
 def versions() -> dict[str, str]:
     """Versions of the packages that decide the numbers."""
     packages = ("jax", "jaxlib", "optax", "numpy", "scipy", "pandas", "lora-reuse")
-    return {name: _version(name) for name in packages}
+    return {name: version_of(name) for name in packages}
 
 
-def _version(name: str) -> str:
+def version_of(package: str, missing: str | None = "not installed") -> str | None:
+    """The version of a package; ``missing`` for one that is not there, or is run from a source tree."""
     try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:  # run from a source tree that was not installed
-        return "not installed"
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return missing

@@ -87,9 +87,6 @@ def _pool(cells: pd.MultiIndex, right: np.ndarray, trials: np.ndarray) -> interv
     """What the cells of ``KINDS`` show of the correlation within a seed; None where a column is missing."""
     if not {SETTING, *KINDS[0]} <= set(cells.names):
         return None
-    codes = {name: code + 1 for name, code in zip(cells.names, cells.codes, strict=True)}  # no value is -1
-    sizes = {name: len(level) + 1 for name, level in zip(cells.names, cells.levels, strict=True)}
-    kinds = [
-        np.ravel_multi_index([codes[name] for name in kind], [sizes[name] for name in kind]) for kind in KINDS
-    ]
-    return intervals.correlation(right, trials, *kinds, setting=codes[SETTING])
+    table = cells.to_frame(index=False)
+    *kinds, setting = (table.groupby(list(kind), dropna=False).ngroup() for kind in (*KINDS, (SETTING,)))
+    return intervals.correlation(right, trials, *kinds, setting=setting)

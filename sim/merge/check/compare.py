@@ -13,8 +13,8 @@ from sim.merge.check.fold import tensors
 from sim.merge.check.parts import Parts, read_parts
 from sim.merge.entry import merge_folders
 from sim.merge.peft.config import CONFIG
+from sim.merge.peft.hub import local_base
 from sim.merge.peft.rounding import MOST, round_factors, share
-from sim.merge.sources.hub import local_base
 from theory.lowrank import LowRank, cast, inner
 
 SLACK = 1e-4

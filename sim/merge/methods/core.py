@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import check_density, threshold_of
-from sim.merge.methods.sign import elected_mean, trimmed
+from sim.merge.elementwise import check_density
+from sim.merge.methods.sign import voted
 from sim.merge.registry import method
 from theory.lowrank import LowRank, directions, supported
 
@@ -46,14 +46,9 @@ def _basis(columns: Float[Array, "n k"], eps: float | None) -> tuple[Float[Array
 def _voted(
     stack: Float[Array, "K m n"], weights: Array, density: float, vote: str, entries: Array, eps: float
 ) -> Float[Array, "m n"]:
-    """TIES of coordinates, of which ``entries`` are not zero by construction. Rounding elects no sign."""
-    # A coordinate is known to the rounding of its whole matrix, not of itself.
+    """TIES of coordinates, each of which is known to the rounding of its whole matrix, not of itself."""
     noise = 10 * stack.shape[-1] * eps * jnp.sqrt(jnp.sum(jnp.square(stack), axis=(1, 2)))
-    stack = jnp.where(jnp.abs(stack) > noise[:, None, None], stack, 0)
-    keep = jnp.maximum(jnp.floor(density * entries + 1e-9).astype(int), 1)
-    at = jnp.stack([threshold_of(jnp.abs(core), keep) for core in stack])
-    survivors = weights[:, None, None] * trimmed(stack, at)
-    return elected_mean(survivors, vote, jnp.sum(jnp.abs(weights) * noise))
+    return voted(stack, weights, density, vote, entries, noise)
 
 
 @method("core", float64=True, identity={"density": 1.0})

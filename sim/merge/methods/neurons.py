@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import map_rows, reduce_rows, sum_updates
+from sim.merge.elementwise import magnitudes, map_rows, reduce_rows, sum_updates
 from sim.merge.methods.linear import combination
 from sim.merge.registry import method
 from theory.lowrank import LowRank, absorbed
@@ -66,7 +66,7 @@ def ram(
     """
     if not 0 <= threshold < 1:
         raise ValueError(f"threshold must be in [0, 1), not {threshold}")
-    largest = jnp.stack([jnp.max(map_rows([update], _sizes)) for update in updates])
+    largest = jnp.stack([jnp.max(map_rows([update], magnitudes)) for update in updates])
     at = threshold * jnp.abs(weights) * largest
     own, shared = reduce_rows(updates, _counts, weights, at)
     factor = 1 + boost * jnp.minimum(shared / jnp.maximum(own, 1), MOST).astype(weights.dtype)
@@ -75,10 +75,6 @@ def ram(
 
 MOST = 0.2
 """The largest ratio of shared to own entries that RAM+ counts."""
-
-
-def _sizes(entries: Array, rows: Array) -> Array:
-    return jnp.abs(entries[0])
 
 
 def _changed(entries: Array, weights: Array, at: Array) -> tuple[Array, Array, Array]:

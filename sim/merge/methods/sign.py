@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import count_entries, map_rows, sum_updates, threshold
+from sim.merge.elementwise import count_entries, map_rows, sum_updates, threshold, threshold_of
 from sim.merge.registry import method
 from theory.lowrank import LowRank
 
@@ -45,6 +45,17 @@ def elected_mean(
 def trimmed(entries: Float[Array, "K n in"], at: Float[Array, "K"]) -> Float[Array, "K n in"]:
     """Entries of magnitude at least ``at`` of their update; the others 0."""
     return jnp.where(jnp.abs(entries) >= at[:, None, None], entries, 0)
+
+
+def voted(
+    stack: Float[Array, "K m n"], weights: Array, density: float, vote: str, count: Array, noise: Array
+) -> Float[Array, "m n"]:
+    """TIES of K matrices that are known to ``noise`` (K,), of which ``count`` entries are not zero by
+    construction. Rounding elects no sign."""
+    stack = jnp.where(jnp.abs(stack) > noise[:, None, None], stack, 0)
+    keep = jnp.maximum(jnp.floor(density * count + 1e-9).astype(int), 1)
+    at = jnp.stack([threshold_of(jnp.abs(one), keep) for one in stack])
+    return elected_mean(weights[:, None, None] * trimmed(stack, at), vote, jnp.sum(jnp.abs(weights) * noise))
 
 
 @method("sign", dense=True, identity={"density": 1.0})

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sim.merge.elementwise import check_density, threshold_of
+from sim.merge.elementwise import check_density
 from sim.merge.methods.linear import combination
-from sim.merge.methods.sign import elected_mean, trimmed
+from sim.merge.methods.sign import voted
 from sim.merge.registry import method
 from theory.lowrank import LowRank, absorbed, directions, from_singular, norm, scaled, supported
 
@@ -56,12 +56,9 @@ def knots(
     u, s, _ = jnp.linalg.svd(jnp.concatenate(cores, axis=1), full_matrices=False)
     alive = supported(s, eps=eps)
     aligned = jnp.stack([u.T @ core @ q.T for core, q in zip(cores, q_a, strict=True)])
-    noise = 10 * len(s) * eps * s[0]
-    aligned = jnp.where(alive[None, :, None] & (jnp.abs(aligned) > noise), aligned, 0)
-    keep = jnp.maximum(jnp.floor(density * jnp.sum(alive) * aligned.shape[-1] + 1e-9).astype(int), 1)
-    at = jnp.stack([threshold_of(jnp.abs(part), keep) for part in aligned])
-    noise = noise * jnp.sum(jnp.abs(weights))
-    merged = elected_mean(weights[:, None, None] * trimmed(aligned, at), vote, noise)
+    aligned = jnp.where(alive[None, :, None], aligned, 0)
+    noise = jnp.broadcast_to(10 * len(s) * eps * s[0], len(parts))
+    merged = voted(aligned, weights, density, vote, jnp.sum(alive) * aligned.shape[-1], noise)
     return LowRank(q_b @ u, merged, 1.0)
 
 

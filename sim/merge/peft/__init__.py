@@ -1,1 +1,1 @@
-"""Adapters on disk, as PEFT writes them: configuration, names, fused experts, reading and writing."""
+"""Adapters on disk or on the hub: configuration, names, fused experts, other kinds, reading and writing."""

@@ -16,7 +16,7 @@ CONFIG = "adapter_config.json"
 
 LORA = "LORA"
 CONVERTIBLE = ("LOHA", "LOKR")
-"""Kinds of PEFT that ``sources._convert`` makes low-rank updates of."""
+"""Kinds of PEFT that ``_convert`` makes low-rank updates of."""
 
 MADE_FROM = "made_from"
 """The field of an adapter's configuration that says what it was converted from; never written."""

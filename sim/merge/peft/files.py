@@ -19,10 +19,10 @@ from safetensors import SafetensorError, safe_open
 from sim.merge.peft.config import CONFIG, CONVERTIBLE, LORA, read_config, refuse_more_than_low_rank
 from sim.merge.peft.contents import read_tensors
 from sim.merge.peft.experts import experts
+from sim.merge.peft.hub import local
 from sim.merge.peft.images import FORMATS, LOHA, alphas, factors_of, linear, update_of
 from sim.merge.peft.keys import foreign, parsed
 from sim.merge.peft.scales import ranks_and_scales
-from sim.merge.sources.hub import local
 from theory.lowrank import LowRank
 
 WEIGHTS = "adapter_model.safetensors"
@@ -82,13 +82,13 @@ def read_adapter(path: str | Path) -> Adapter:
 def _converted(path: Path, tensors: Mapping[str, np.ndarray], kind: str) -> Adapter:
     """An adapter of another kind, by PEFT's converter. Raises ValueError where that is not installed."""
     try:
-        module = importlib.import_module("sim.merge.sources._convert")
+        module = importlib.import_module("sim.merge.peft._convert")
     except ImportError as error:
         raise ValueError(
             f"{path} is a {kind} adapter, and to make a LoRA of it {error.name} is needed: pip install "
             "-e '.[hf]', or convert it by peft.save_as_lora elsewhere"
         ) from None
-    return module.converted(path, tensors, kind)
+    return Adapter(path, *module.converted(path, tensors, kind), dtype="float32")
 
 
 def adapter_of(path: Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> Adapter:

@@ -67,19 +67,12 @@ def run(
             own = [adapters[name] for name in members]
             without_merge |= _routed(config, base, world, sheets, label, own)
             without_merge |= _composed(config, base, world, sheets, label, own)
-    singles = None
-    if config.forecasts:
-        singles = forecast.forecast(config, base, rooms, world, parts)
+    singles = forecast.forecast(config, base, rooms, world, parts) if config.losses else None
     return {
         "outcomes": {model: outcomes[update] for model, update in wanted.items()} | without_merge,
         "losses": {m: {n: each.losses for n, each in likelihoods[u].items()} for m, u in wanted.items()},
         "ranks": {m: {n: each.rank for n, each in likelihoods[u].items()} for m, u in wanted.items()},
-        "training": {
-            "lora": {
-                name: {"steps": each.steps, "recall": each.recall, "losses": each.losses}
-                for name, each in trained.items()
-            }
-        },
+        "training": {"lora": trained},
         "names": ask.name_losses(base, world.names, rooms[0]),
         "forecasts": {"lora": singles.outcomes} if singles else {},
         "kappa": {"lora": singles.kappa} if singles else {},

@@ -22,7 +22,7 @@ class LanguageConfig(Libraries):
     decay:   steps in which the rate then goes to 0, a multiple of ``look``.
     extras, methods, lambdas, composed, routers, oracle: as in ``sim.reuse.config.ReuseConfig``; libraries
              other than the parts are merged by ``few``.
-    losses:  whether likelihoods of answers are measured, and forecasts made.
+    losses:  whether likelihoods of answers are measured, and forecasts made: half of all work.
     """
 
     world: Any
@@ -59,19 +59,9 @@ class LanguageConfig(Libraries):
         """The largest rank that an adapter may have; smaller ones are padded with zeros."""
         return 2 * self.rank
 
-    @property
-    def forecasts(self) -> bool:
-        """Whether base and single adapters are asked what they say of the merges: half of all work."""
-        return self.losses
-
 
 @dataclass(frozen=True)
 class LibraryConfig(LanguageConfig):
     """The same where adapters are there already. files: hash of theirs, empty until they are given."""
 
     files: str = ""
-
-    @property
-    def forecasts(self) -> bool:
-        """Not here: answers are wanted in minutes."""
-        return False

@@ -4,7 +4,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -125,11 +124,6 @@ class Part(jobs.Part):
                 rank = self.config.rank_of(name)
                 tasks.append(Task((seed, setting, name), seed, place, rank, rows, groups, durations))
         return tasks, cells
-
-
-def plain(config: LanguageConfig, settings: dict[str, Any]) -> Part:
-    """A part of these cells: label -> setting."""
-    return Part(config, tuple((label, setting, ()) for label, setting in settings.items()))
 
 
 def _texts(data: dict[str, tuple[Text, ...]]) -> list[tuple[Text, int]]:

@@ -84,7 +84,7 @@ def _merged(method: str, rank: int) -> Callable:
     def merge_of_names(inputs):
         library, key = inputs
         merged, number = {}, 0
-        for kinds in _of_one_shape(library[0]):
+        for kinds in lora.of_one_shape(library[0]):
             updates = [
                 jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *(adapter[kind] for kind in kinds))
                 for adapter in library
@@ -103,14 +103,6 @@ def _merged(method: str, rank: int) -> Callable:
         return {kind: merged[kind] for kind in library[0]}
 
     return jax.jit(merge_of_names)
-
-
-def _of_one_shape(adapter: Adapter) -> list[list[str]]:
-    """Kinds of matrices by their shape, so that a method is compiled once for each."""
-    shapes: dict[tuple, list[str]] = {}
-    for kind, update in adapter.items():
-        shapes.setdefault((update.b.shape, update.a.shape), []).append(kind)
-    return list(shapes.values())
 
 
 def random_like(adapter: Adapter, key: Array, spectrum: bool = False) -> Adapter:

@@ -96,6 +96,7 @@ def train(
     running: list[_Place | None] = [None] * places
     questions = jax.tree.map(lambda leaf: np.stack([leaf] * places), tasks[0].questions)
     looked = _rows_to_look_at(config, tasks)
+    remat = jax.default_backend() != "cpu"  # layers are computed again on the way back: on a GPU, for room
     like = _start(config, base, tasks[0])
     training = llama_adapters.begin(jax.tree.map(lambda leaf: jnp.stack([leaf] * places), like))
     on_device = None
@@ -116,7 +117,7 @@ def train(
         index = np.stack([_draws(config, each) for each in running], axis=1)
         rate = np.stack([_rates(config, each) for each in running], axis=1)
         training, losses = _run(
-            llama_adapters.train, base.model, base.params, training, on_device, index, rate, remat=_remat()
+            llama_adapters.train, base.model, base.params, training, on_device, index, rate, remat=remat
         )
         part = jax.tree.map(lambda leaf: leaf[:, :looked], on_device)
         right = _run(
@@ -162,11 +163,6 @@ def _run(function: Any, *args: Any, **options: Any) -> tuple:
         return jax.device_get(result) if isinstance(result, jax.Array) else (result[0], np.asarray(result[1]))
 
     return RUNNER.submit(call).result()
-
-
-def _remat() -> bool:
-    """Whether layers are computed again on the way back: on a GPU, for room."""
-    return jax.default_backend() != "cpu"
 
 
 def _start(config: LanguageConfig, base: Base, task: Task) -> Adapter:

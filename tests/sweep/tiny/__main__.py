@@ -15,11 +15,10 @@ import sys
 import jax
 
 from sim.experiments.registry import experiment
-from sim.lab import cli
-from sim.lab.entry import interrupt
+from sim.lab import cli, interrupt
 from sim.model.training import Schedule
 from sim.reuse.config import of_world
-from sim.reuse.jobs import plain
+from sim.reuse.jobs import Part
 from sim.sweep.__main__ import Sweep, main
 from sim.worlds.two_hop import Config, Setting
 
@@ -52,7 +51,7 @@ def cells(*settings):
         families=("lora",),
         methods=("sum",),
     )
-    return plain(config, {setting.template: setting for setting in settings})
+    return Part.of(config, {setting.template: setting for setting in settings})
 
 
 @experiment(quick={}, paper={})

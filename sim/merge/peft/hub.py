@@ -31,7 +31,8 @@ def local(path: Path, wanted: tuple[str, ...] = ADAPTER) -> Path:
     except ImportError:
         reason = "pip install huggingface_hub to fetch it from the hub"
     except Exception as error:  # the hub's, the network's and the disk's, all their own kinds
-        reason = f"nor can it be fetched from the Hugging Face hub ({type(error).__name__}: {_first(error)})"
+        first = str(error).strip().split("\n")[0].rstrip(".")
+        reason = f"nor can it be fetched from the Hugging Face hub ({type(error).__name__}: {first})"
     raise ValueError(f"{path} is not a folder here; {reason}; {FILES[wanted]}")
 
 
@@ -45,7 +46,3 @@ def download(name: str, wanted: tuple[str, ...]) -> str:
     from huggingface_hub import snapshot_download
 
     return snapshot_download(name, allow_patterns=list(wanted), ignore_patterns=["*/*"])
-
-
-def _first(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")

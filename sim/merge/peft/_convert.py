@@ -6,19 +6,21 @@ converter is not used for DoRA, whose magnitudes it leaves out (PEFT 0.21).
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import peft
 import torch
 
 from sim.merge.peft.config import LORA, MADE_FROM
-from sim.merge.peft.files import Adapter
 from sim.merge.peft.keys import PREFIX
 from theory.lowrank import LowRank
 
 
-def converted(path: Path, tensors: Mapping[str, np.ndarray], kind: str) -> Adapter:
-    """The adapter of a folder of this kind as low-rank updates.
+def converted(
+    path: Path, tensors: Mapping[str, np.ndarray], kind: str
+) -> tuple[dict[str, Any], dict[str, LowRank], str]:
+    """(configuration, low-rank updates, note) of the adapter in a folder of this kind, in float32.
 
     Raises: ValueError, one line, for convolutions, and for tensors that its configuration does not describe.
     """
@@ -43,7 +45,7 @@ def converted(path: Path, tensors: Mapping[str, np.ndarray], kind: str) -> Adapt
     rank = max(update.a.shape[0] for update in modules.values())
     note = f"{path}: made from {kind} by PEFT, rank {rank}, off by at most {100 * worst:.1g}% of an update"
     fields = {name: getattr(config, name, None) for name in ("base_model_name_or_path", "task_type")}
-    return Adapter(path, {"peft_type": LORA, MADE_FROM: kind, **fields}, modules, note, dtype="float32")
+    return {"peft_type": LORA, MADE_FROM: kind, **fields}, modules, note
 
 
 def _shapes(path: Path, tensors: Mapping[str, np.ndarray], kind: str) -> dict[str, tuple[int, int]]:

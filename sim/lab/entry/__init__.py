@@ -1,1 +1,0 @@
-"""How commands begin and end, and what they return in Python."""
