@@ -42,6 +42,13 @@ if FLAGS not in os.environ.get("XLA_FLAGS", ""):
 # What is imported is not garbage: to look for some among it at every turn took a twentieth of the time.
 gc.set_threshold(10_000)
 
+
+def pytest_collection_finish():
+    """Nor is any of what was collected."""
+    gc.collect()
+    gc.freeze()
+
+
 # Two workers fill two cores. More threads than that wait for one another: PyTorch was 14 times as slow, an
 # SVD of NumPy 50 times on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what is not loaded yet
