@@ -71,8 +71,8 @@ jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 parallel.cache_programs = lambda: None
 
-# JAX lowers every program in an MLIR context of its own, which takes 3 ms and 2 MB: half of what it takes to lower a
-# program of one operation, and a fifth of the time of the tests of theory. One context serves them all.
+# JAX lowers every program in an MLIR context of its own, which takes 3 ms and 2 MB: half of what it takes to
+# lower a program of one operation, a fifth of the time of the tests of theory. One context serves them all.
 with contextlib.suppress(ImportError, AttributeError):  # a part of JAX that it does not show
     from jax._src.interpreters import mlir
 
