@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import numpy as np
 
 from sim.lab import parallel
 from sim.lab.store.identity import versions
@@ -70,6 +71,8 @@ class ClusterContext(parallel.RunContext):
         size = (
             parallel.default_width(each, self.worker["backend"], self.worker["count"]) * self.worker["count"]
         )
+        # A worker takes its devices before JAX is first used, and to unpickle an array of JAX is to use it.
+        jobs = jax.tree.map(np.asarray, jobs)
         chunks, sent, done = iter(range(0, len(jobs), size)), {}, as_completed(loop=self.client.loop)
 
         def send() -> None:

@@ -5,6 +5,7 @@ import sys
 
 import distributed
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from distributed.scheduler import KilledWorker
@@ -67,6 +68,19 @@ def test_no_more_is_sent_than_workers_can_do(context, client, monkeypatch):
     assert len(chunks) <= cluster.AHEAD * 2 + 1
     work.close()
     assert len(list(context.map_runs(stages, jobs(3)))) == 2  # nothing of before comes in between
+
+
+def test_arrays_of_jax_are_sent_as_numpy(context, client, monkeypatch):
+    """To unpickle one would start JAX in a worker before the worker takes its GPU, or a device a thread."""
+    sent = []
+    original = client.submit
+    monkeypatch.setattr(
+        client, "submit", lambda *given, **named: sent.append(given) or original(*given, **named)
+    )
+    results = list(context.map_runs(stages, [{"x": jnp.float64(3)} for _ in range(3)]))
+    assert [result["square"] for _, chunk in results for result in chunk] == [9, 9, 9]
+    leaves = [leaf for *_, chunk in sent for leaf in jax.tree.leaves(chunk)]
+    assert leaves and {type(leaf) for leaf in leaves} == {np.ndarray}
 
 
 def test_devices_are_those_of_the_workers(context):
