@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+import speed  # noqa: F401  (compiles in less time)
 import threadpoolctl
 
 import theory  # noqa: F401  (turns on float64)
@@ -30,29 +31,10 @@ from sim.model.training import Schedule
 from sim.reuse.config import of_world
 from sim.worlds import build, two_hop
 
-# Most of the time goes into compiling programs that run for milliseconds: without LLVM's optimisation they
-# compile three times as fast. Workers and the processes that tests start inherit the flags.
-FLAGS = "--xla_backend_optimization_level=0"
-if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no longer know
-    FLAGS += " --xla_cpu_use_fusion_emitters=false"
-if FLAGS not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
-
-# What is imported is not garbage: to look for some among it at every turn took a twentieth of the time.
-gc.set_threshold(10_000)
-
 # Two workers fill two cores. More threads than that wait for one another: PyTorch was 14 times as slow, an
 # SVD of NumPy 50 times on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # of what is not loaded yet
 threadpoolctl.threadpool_limits(1)
-
-# Programs say what effort they are worth; in this process they run for milliseconds, all of them.
-of_effort = parallel.compiler_options
-parallel.compiler_options = lambda effort: of_effort(0)
-
-# Programs need not say where in Python their operations stand: a sixth less CPU time where much is compiled.
-os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # of the processes that tests start
-jax.config.update("jax_traceback_in_locations_limit", 0)
 
 # What one process of a run has compiled, no other compiles again: workers and the commands that tests start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -87,6 +69,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if not item.get_closest_marker("xdist_group"):
             item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
+def pytest_collection_finish():
+    """What was imported and collected is no garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_teardown(item, nextitem):

@@ -122,11 +122,14 @@ def test_the_example_of_the_readme_runs(monkeypatch, tmp_path):
     assert set(namespace["first"].modules) == set(namespace["second"].modules) != set()
 
 
-PRELUDE = """
-from sim.lab import parallel
-parallel.compiler_options = lambda effort, usual=parallel.compiler_options: usual(0)
+PRELUDE = f"""
+import gc, sys
+sys.path.append({str(Path(__file__).parent)!r})
+import speed
+from sim import tour
+gc.freeze()
 """
-"""As in conftest: what is compiled runs for milliseconds."""
+"""As in conftest."""
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from sim.experiments.common import paired
-from sim.experiments.common.cells import Run
+from sim.experiments.common.cells import run_of
 from sim.experiments.common.claim import NOTHING, PAIRED, Cell
 from sim.experiments.registry import experiment
 from sim.lab import intervals, style
@@ -197,7 +197,7 @@ def earlier(source: Source) -> pd.DataFrame:
         experiment, label = place.earlier
         if source.missing((experiment,), ("summary",)):
             continue
-        run = Run(source, experiment)
+        run = run_of(source, experiment)
         single = {
             f"{part} alone": run.reading(Cell(experiment, label, part, library="single"))
             for part in place.parts

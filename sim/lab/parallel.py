@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import platformdirs
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.stages import Compiled
 from tqdm import tqdm
 
 RUNS = "runs"
@@ -181,26 +182,28 @@ def plan(stages: Callable, job, width: int) -> dict[Future, str]:
     return programs
 
 
-def precompile(stages: Callable, job, width: int) -> int:
-    """``plan``, and wait until all are compiled. Returns the bytes that the largest one needs on a device."""
+def precompile(stages: Callable, job, width: int) -> list[Compiled]:
+    """``plan``, and wait until all are compiled."""
     programs = PLANNER.submit(plan, stages, job, width).result()
     waiting = list(getattr(tqdm, "_instances", ()))
     bar = tqdm(as_completed(programs), "compiling", len(programs), unit="program", delay=DELAY)
-    needed = 0
     for compilation in bar:
         bar.set_postfix_str(programs[compilation], refresh=False)
-        memory = compilation.result().memory_analysis()
-        size = memory.temp_size_in_bytes + memory.argument_size_in_bytes + memory.output_size_in_bytes
-        needed = max(needed, size)
     for other in waiting:
         other.unpause()  # what was compiled is no part of how long a unit takes
-    return needed
+    return [compilation.result() for compilation in programs]
 
 
-def fits(size: int) -> bool:
-    """Whether programs that need ``size`` bytes a device leave half of its memory to what passes between."""
+def memory(compilation: Compiled) -> int:
+    """Bytes that a program needs on a device. To ask takes a CPU as long as to compile a small one."""
+    sizes = compilation.memory_analysis()
+    return sizes.temp_size_in_bytes + sizes.argument_size_in_bytes + sizes.output_size_in_bytes
+
+
+def fits(compilations: list[Compiled]) -> bool:
+    """Whether each of these programs leaves half of a device's memory to what passes between them."""
     limit = (jax.devices()[0].memory_stats() or {}).get("bytes_limit", 0)
-    return not limit or 2 * size <= limit
+    return not limit or 2 * max(map(memory, compilations)) <= limit
 
 
 def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator[tuple[list[int], list]]:

@@ -1,7 +1,8 @@
 """The pages of the site that are made from the checkout, for mkdocs' plugin gen-files (``mkdocs build``).
 
 Texts are those of the checkout, with their links as seen from their place in the site. Gallery, API reference
-and navigation are written here. Notebooks are run unless the environment says EXECUTE=no.
+and navigation are written here. Notebooks and the commands of the questions are run, unless the environment
+says EXECUTE=no: then notebooks have no outputs, and there is no page of questions.
 """
 
 import ast
@@ -9,6 +10,7 @@ import importlib.util
 import os
 import re
 import struct
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -172,14 +174,17 @@ def generate() -> None:
     if merges:
         write("figures/merges.md", merges)
     write("figures/explorer.html", explorer())
-    if installed():
-        write("questions.md", with_extra("sim.site.questions._answers").page())
+    run = os.environ.get("EXECUTE", "yes") != "no"
+    if run and installed():
+        questions = with_extra("sim.site.questions._answers")
+        with tempfile.TemporaryDirectory() as folder:
+            write("questions.md", questions.page(questions.answers(Path(folder))))
     # MathJax as a package ships it, so that formulas need no network; its menus' translations left out.
     mathjax = Path(importlib.util.find_spec("jupyter_server_mathjax").origin).parent / "static"
     for path in mathjax.rglob("*"):
         if path.is_file() and "localization" not in path.parts:
             write(f"assets/mathjax/{path.relative_to(mathjax).as_posix()}", path.read_bytes())
-    run, notebooks, repository = os.environ.get("EXECUTE", "yes") != "no", [], public_repository()
+    notebooks, repository = [], public_repository()
     for path in tqdm(numbered(), unit="notebook", disable=not run):
         notebook = still(executed(path)) if run else nbformat.read(path, as_version=4)
         title, _, rest = notebook.cells[0].source.partition("\n")
@@ -192,7 +197,7 @@ def generate() -> None:
         write(f"api/{room}.md", content)
     api = [f"    * [{room}](api/{room}.md)" for room in pages]
     navigation = NAVIGATION.format(
-        questions="* [What people ask](questions.md)\n" if installed() else "",
+        questions="* [What people ask](questions.md)\n" if run and installed() else "",
         merges="    * [Predicted and measured](figures/merges.md)\n" if merges else "",
         notebooks="\n".join(notebooks),
         reference="\n".join(api),

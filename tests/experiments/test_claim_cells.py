@@ -13,6 +13,7 @@ from sim.experiments.common.predicted import errors
 from sim.experiments.familiarity import claims, forecasts
 from sim.experiments.people import claims as people_claims
 from sim.lab import intervals
+from sim.lab.figure import Source
 from sim.sweep.run import counts
 
 GIVEN = "direct_given_among_answers"
@@ -104,6 +105,17 @@ class TestReadings:
                  "right": seed, "trials": 4} for seed in range(3)]  # fmt: skip
         pd.DataFrame(rows).to_csv(tmp_path / "run" / "counts.csv", index=False)
         assert read("a", "sum").by_seed == {0: 0.0, 1: 0.25, 2: 0.5} and read("a", "sum", GIVEN).by_seed == {}
+
+    def test_a_table_is_read_once_until_it_changes(self, tmp_path):
+        (tmp_path / "run").mkdir()
+        source = Source(tmp_path)
+        for measured in (0.25, 0.5):
+            rows = SUMMARY.assign(measured=measured)
+            rows.to_csv(tmp_path / "run" / "summary.csv", index=False)
+            GUESSES.to_csv(tmp_path / "run" / "guesses.csv", index=False)
+            run = cells.run_of(source, "run")
+            assert run is cells.run_of(Source(tmp_path), "run")
+            assert run.reading(Cell("run", "a", "sum")).measured == measured
 
     def test_a_null_is_the_mean_of_answers(self):
         rows = pd.DataFrame(

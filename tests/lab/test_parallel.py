@@ -135,7 +135,7 @@ def test_programs_are_compiled_before_the_first_chunk_and_once(compilations):
     parallel.TRACER.submit(lambda: None).result()
     assert len(begun) == 2
     event.set()
-    assert parallel.precompile(two_stages, job, 1) > 0
+    assert min(map(parallel.memory, parallel.precompile(two_stages, job, 1))) > 0
     values = np.ones((jax.device_count(), 2, 7))
     np.testing.assert_array_equal(two_stages(values), 5 * values)
     assert len(begun) == 2
@@ -187,7 +187,7 @@ def test_a_chunk_that_does_not_fit_is_halved(monkeypatch):
     widths = []
     monkeypatch.setattr(parallel, "default_width", lambda *_: 6)
     monkeypatch.setattr(parallel, "precompile", lambda stages, job, width: widths.append(width) or 1)
-    monkeypatch.setattr(parallel, "fits", lambda size: len(widths) > 2)
+    monkeypatch.setattr(parallel, "fits", lambda compilations: len(widths) > 2)
     count = jax.device_count()
     chunks = list(map_runs(two_stages, [np.float64(i) for i in range(4 * count)]))
     assert widths == [6, 3, 2]

@@ -10,8 +10,8 @@ for package in ("torch", "transformers", "peft"):
 
 from sim.merge import read_adapter  # noqa: E402
 from sim.merge.check import check_merge  # noqa: E402
-from sim.site.questions import QUESTIONS  # noqa: E402
-from sim.site.questions._answers import answers, run, shown  # noqa: E402
+from sim.site.questions import QUESTIONS, _answers  # noqa: E402
+from sim.site.questions._answers import Answer, answers, run, shown  # noqa: E402
 from sim.site.questions._scene import FACTS  # noqa: E402
 from theory.lowrank import LowRank, dense  # noqa: E402
 
@@ -45,6 +45,19 @@ def size(values):
 def test_every_command_answers_its_question(question, page):
     answer = page[question.source]
     assert answer.fits, (answer.code, answer.text)
+
+
+def test_the_page_shows_every_command_with_what_it_printed(page):
+    sections = _answers.page(page.values()).split("\n\n## ")[1:]
+    for question, section in zip(QUESTIONS, sections, strict=True):
+        title, link, command = section.split("\n\n")[:3]
+        assert (title, link) == (question.text, f"[{question.source}]({question.address})")
+        assert command == f"```sh\n{question.command}\n```"
+        assert section.rstrip("\n").endswith(question.reading)
+        assert shown(page[question.source].text) in section
+    other = Answer(QUESTIONS[0], 1, "")
+    with pytest.raises(RuntimeError, match="does not answer"):
+        _answers.page([other])
 
 
 def test_there_are_fifteen_and_each_is_another_one():

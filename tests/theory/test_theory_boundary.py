@@ -114,7 +114,7 @@ def test_a_base_with_two_hop_answers_links_them_and_the_law_fails():
 def test_any_depth_needs_a_link_and_an_identity_bridge_is_one():
     """2 layers, N = 4, LoRA on every matrix, 1 draw: exactly 1/N; pretraining on "b -> b" breaks that."""
     key = jax.random.key(0)
-    hits, first_hop, answers = twin.decoder_two_hop(4, 2, False, 150, key)
+    hits, first_hop, answers = twin.decoder_two_hop(4, 2, False, 150, key, False)
     assert first_hop.mean() == 1.0
     assert float(jnp.max(jnp.ptp(answers, axis=0))) < 1e-8
     assert float(hits.mean()) == two_hop_accuracy(4)

@@ -1,5 +1,6 @@
 """Measurements of the cells that claims compare, read from runs."""
 
+import functools
 import re
 from collections.abc import Iterable
 from functools import cached_property
@@ -30,9 +31,20 @@ def readings(source: Source, cells: Iterable[Cell]) -> dict[Cell, Reading]:
     Raises:
         ValueError: there is no such run, or it has no such cell.
     """
-    cells = list(cells)
-    runs = {name: Run(source, name) for name in {cell.experiment for cell in cells}}
-    return {cell: runs[cell.experiment].reading(cell) for cell in cells}
+    return {cell: run_of(source, cell.experiment).reading(cell) for cell in cells}
+
+
+def run_of(source: Source, experiment: str) -> "Run":
+    """The run of an experiment in a source. Claims read the same runs: the last ones are kept while their
+    tables stay as they are."""
+    paths = [table_path(source.runs / experiment, name) for name in ("summary", "guesses", "counts")]
+    versions = [(path, path.stat().st_mtime_ns, path.stat().st_size) for path in paths if path.exists()]
+    return _run(source, experiment, tuple(versions))
+
+
+@functools.lru_cache(maxsize=32)
+def _run(source: Source, experiment: str, versions: tuple) -> "Run":
+    return Run(source, experiment)
 
 
 class Run:

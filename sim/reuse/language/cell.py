@@ -177,7 +177,8 @@ def _chunks(items: Sequence, size: int) -> Iterator[list]:
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    """Placed on the device by name: JAX compiles a program anew for arrays that are there by default."""
+    return jax.device_put(jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees), jax.devices()[0])
 
 
 def compile_merges(config: LanguageConfig, base: Base, world: TextWorld) -> None:

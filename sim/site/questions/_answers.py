@@ -6,9 +6,8 @@ import re
 import runpy
 import shlex
 import sys
-import tempfile
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -58,7 +57,7 @@ def run(command: str, folder: Path) -> tuple[int, str]:
     return code, out.getvalue()
 
 
-def page() -> str:
+def page(given: Iterable[Answer]) -> str:
     """The page as Markdown. Raises RuntimeError for an answer that does not fit its question."""
     parts = [
         "# What people ask",
@@ -66,18 +65,17 @@ def page() -> str:
         f"are small: random language models in bfloat16, and adapters trained on {FACTS} facts each; `HOME` "
         "and `EMBLEM` are adapters of a real model. Every output was printed when this page was built.",
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        for answer in answers(Path(folder)):
-            question = answer.question
-            if not answer.fits:
-                raise RuntimeError(f"{question.command} does not answer {question.source}:\n{answer.text}")
-            parts += [
-                f"## {question.text}",
-                f"[{question.source}]({question.address})",
-                f"```sh\n{question.command}\n```",
-                f"```text\n{shown(answer.text)}\n```",
-                question.reading,
-            ]
+    for answer in given:
+        question = answer.question
+        if not answer.fits:
+            raise RuntimeError(f"{question.command} does not answer {question.source}:\n{answer.text}")
+        parts += [
+            f"## {question.text}",
+            f"[{question.source}]({question.address})",
+            f"```sh\n{question.command}\n```",
+            f"```text\n{shown(answer.text)}\n```",
+            question.reading,
+        ]
     return "\n\n".join(parts) + "\n"
 
 
