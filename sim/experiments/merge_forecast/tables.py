@@ -69,6 +69,7 @@ def write(
     costs = read_costs(out)
     device = max(costs, key=costs.get).partition(" on ")[2] if costs else ""
     config = {"experiment": name, "profile": "paper", "command": COMMANDS[name]}
-    manifest = {"config": config, "seconds": round(sum(costs.values()), 1), "device": device, "stages": costs}
+    seconds = round(sum(costs.values()), 1)
+    manifest = {"config": config, "finished": True, "seconds": seconds, "device": device, "stages": costs}
     files.write_text(out / "manifest.json", json.dumps(manifest, indent=1) + "\n")
     return tables
