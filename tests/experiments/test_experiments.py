@@ -9,6 +9,7 @@ from sim.experiments import EXPERIMENTS
 from sim.figures import FIGURES
 from sim.lab.figure import Source
 from sim.lab.parallel import THIS_PROCESS
+from sim.model.training import Schedule
 from sim.reuse.jobs import Part
 from sim.reuse.language.jobs import Part as LanguagePart
 from sim.reuse.language.library import LibraryPart
@@ -82,8 +83,13 @@ def test_figures_are_drawn_from_a_run_of_ones_own(tmp_path, monkeypatch):
     """
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # One configuration a world, and ranks as arrays everywhere: one program for all of them.
+    schedules = {
+        "pretraining": Schedule(25, 1e-2, (("facts", 16), ("direct", 8))),
+        "finetuning": Schedule(25, 1e-2, (("facts", 8),), margin=1.0),
+    }
     configs = {
-        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0)) for kind, world in SMALLER.items()
+        kind: tiny(world, methods=("average", "sum"), lambdas=(0.5, 1.0), **schedules)
+        for kind, world in SMALLER.items()
     }
     ran = set()
     for name, item in EXPERIMENTS.items():
