@@ -186,6 +186,11 @@ def test_a_run_that_lacks_units_gives_no_figure(tmp_path):
     assert f"{mine[0]} left out: rank not finished; go on with: python -m sim.sweep rank" in left_out
 
 
+def test_every_figure_of_an_experiment_is_drawn_from_the_committed_runs():
+    drawn, _ = gallery.chosen((), committed() / "experiments")
+    assert {item.name for item in drawn} == {item.name for item in EXPERIMENTS}
+
+
 def test_an_experiment_that_was_not_run_has_no_figure_among_all(monkeypatch):
     """Its figure is left out with the command that makes it; asked for by name, the table says so itself."""
     new = dataclasses.replace(FIGURES["rank"], name="relay", experiments=("relays",))
