@@ -33,7 +33,6 @@ from sim.model import lora  # noqa: E402
 from sim.model.transformer import completion_logits, init  # noqa: E402
 from sim.predict import predict_merges  # noqa: E402
 from sim.reuse.ask import ask  # noqa: E402
-from sim.reuse.library import linear  # noqa: E402
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("llama")]
 
@@ -72,7 +71,7 @@ def test_a_converted_decoder_has_the_same_logits_with_adapters_at_any_strength(s
     probe = tiny_world.probes["cot"]
     for strengths in ((0.0, 0.0), (0.7, 0.0), (0.0, 1.3), (0.9, -0.4)):
         ours = completion_logits(
-            config.decoder, lora.fold(params, linear(parts, strengths)), probe.tokens, probe.prompt
+            config.decoder, lora.fold(params, lora.linear(parts, strengths)), probe.tokens, probe.prompt
         )
         theirs = _run.answer_logits(loaded, together, strengths).numpy()
         np.testing.assert_allclose(theirs, np.asarray(ours).reshape(theirs.shape), rtol=1e-4, atol=1e-4)
@@ -84,7 +83,7 @@ def test_outcomes_are_those_of_our_own_merge(scene, tiny_world, tmp_path):
     results = prediction.results
     assert len(results.places) == len(results.candidates) == 9 and results.model is None
     probes = {name: tiny_world.probes[name] for name in PROMPT_GROUPS}
-    outcomes_of = jax.jit(lambda lams: ask(config.decoder, lora.fold(params, linear(parts, lams)), probes))
+    outcomes_of = jax.jit(lambda lams: ask(config.decoder, lora.fold(params, lora.linear(parts, lams)), probes))
     for lams in itertools.product((0.0, *LAMS), repeat=2):
         merged = outcomes_of(lams)
         for name in PROMPT_GROUPS:
@@ -100,7 +99,7 @@ def test_log_likelihoods_are_sums_over_the_answers_tokens_and_leads_the_least(sc
     probe = tiny_world.probes["cot"]
     run, some = results.run_of((0.9, 0.3)), results.of == "cot"
     logits = completion_logits(
-        config.decoder, lora.fold(params, linear(parts, (0.9, 0.3))), probe.tokens, probe.prompt
+        config.decoder, lora.fold(params, lora.linear(parts, (0.9, 0.3))), probe.tokens, probe.prompt
     )
     each = jnp.take_along_axis(jax.nn.log_softmax(logits), probe.target[..., None], -1)[..., 0]
     np.testing.assert_allclose(results.loglik[run, some], each.sum(1), rtol=1e-4)
