@@ -7,7 +7,7 @@ from typing import Literal
 import tyro
 
 from sim.hf.fetch import NOTE, fetch
-from sim.lab import parallel
+from sim.lab import files, parallel
 from sim.lab.cli import run_command
 from sim.lm.teach import teach
 from sim.merge.peft.rounding import OFFERED
@@ -67,6 +67,7 @@ def main(command: LanguageModelCommand) -> None:
         raise ValueError(
             "give a seed of 0 or more, a rate and steps above 0, and at least one of --names and --kinds"
         )
+    files.check_folder(command.out)
     config = LanguageConfig(
         Config(command.facts),
         rank=command.rank,
