@@ -222,6 +222,7 @@ assert jax.config.jax_enable_x64
 """
 
 
+@pytest.mark.slow
 def test_importing_everything_is_quiet():
     """No global state of matplotlib, no JAX backend; float64 is on, as the README says."""
     done = subprocess.run([sys.executable, "-c", QUIET], capture_output=True, text=True)

@@ -13,6 +13,7 @@ from sim.bench.clock import random_adapters
 from theory.lowrank import LowRank
 
 
+@pytest.mark.slow
 def test_a_small_run_is_exact_and_written(tmp_path, monkeypatch, command):
     monkeypatch.setattr(merge, "SIZES", {32: 3})
     find = importlib.util.find_spec  # ours alone: PEFT is not found
@@ -69,6 +70,7 @@ def test_plain_ties_by_hand():
     np.testing.assert_array_equal(ties.dense_ties(updates), [[7.0, -8.0, -7.0, 0, 0, 0, 0, 0, 0, 0]])
 
 
+@pytest.mark.slow
 def test_diagnosis_is_timed_for_every_shape(monkeypatch, tmp_path, command):
     monkeypatch.setattr(diagnose, "SHAPES", {(40, 70): 3, (70, 40): 2})
     code, _, err = command("sim.bench", "diagnose", "--out", tmp_path)
@@ -164,6 +166,7 @@ def test_a_step_of_the_language_model_counts_every_product_once():
     assert language.floor(model) == 4 * weights * tokens + 6 * factors * tokens + 4 * 512 * 64 * answers
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks transformers
 def test_a_step_of_the_language_model_is_the_peers_step():
     """Fresh adapters of the same sizes lose as much on the same random tokens: log of the vocabulary."""

@@ -57,6 +57,7 @@ def healthy():
     return pairs
 
 
+@pytest.mark.slow
 def test_fifty_healthy_pairs_give_no_alarm(healthy):
     for seed, (_, report) in enumerate(healthy):
         assert report["warnings"] == [] and alarms(report) == []
@@ -84,6 +85,7 @@ def base_of(rng, adapters, ratio, folder):
     return folder
 
 
+@pytest.mark.slow
 def test_fifty_healthy_pairs_on_their_base_give_no_alarm(healthy, tmp_path):
     """Updates of 1% to 6% of the base's norm; at half of it an intruder is seen in nearly all."""
     rng, seen = np.random.default_rng(1), 0
@@ -203,6 +205,7 @@ def test_the_verdict_is_two_sentences_and_the_command_that_follows():
     assert then == "Next: python -m sim.predict a0 a1 --base BASE --prompts runs/diagnose/prompts.jsonl"
 
 
+@pytest.mark.slow
 def test_where_runs_come_next_a_file_of_prompts_is_begun_and_never_replaced(tmp_path):
     first = pair(0)[0]
     report = diagnose([first, changed(first, lambda u: u._replace(scale=-u.scale))])

@@ -113,6 +113,7 @@ def test_earlier_runs_are_held_against_the_best_adapter():
     assert len(table) == 7 * len(PLACES)
 
 
+@pytest.mark.slow
 def test_the_sum_of_logits_is_the_one_way_without_data_that_is_better_everywhere():
     """What the figure and theory/README.md, section 12, say of the committed runs."""
     table = board.collect(RUNS)

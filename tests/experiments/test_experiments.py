@@ -29,6 +29,7 @@ SMALLER = {
 OF_EXPERIMENTS = {name: item for name, item in FIGURES.items() if item.experiments}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["quick", "paper"])
 def test_every_experiment_builds_its_worlds(profile):
     for item in EXPERIMENTS.values():

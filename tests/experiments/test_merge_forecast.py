@@ -95,6 +95,7 @@ def small():
     return model, params, library, facts
 
 
+@pytest.mark.slow
 def test_merges_are_those_of_stacked_factors_and_sums_are_truncated_interactions(small):
     model, params, library, facts = small
     questions = cells.flat(facts)
@@ -158,6 +159,7 @@ def test_scores_of_a_library():
     )
 
 
+@pytest.mark.slow
 def test_metrics_and_files_are_held_against_measured_merges():
     tables = [scoring.predicted(NAMES | {"seed": seed}, planted(seed), {}) for seed in range(3)]
     every = pd.concat(tables, ignore_index=True)

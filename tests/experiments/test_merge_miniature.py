@@ -57,6 +57,7 @@ def dense(taught, world, weights):
     return np.asarray(completion_logits(SIZES.decoder(2), params, world.taught.reshape(-1, 4), 3))[:, 0]
 
 
+@pytest.mark.slow
 def test_merges_and_sums_are_those_of_dense_weights(taught):
     world, adapters = taught
     logits = miniature.run_merges(SIZES, 2, adapters, world)
@@ -146,6 +147,7 @@ def written(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_claims_read_errors_coverage_and_searches_from_the_tables(written):
     source = Source(written / "experiments")
     measured = claims.collect(claims.MODEL)(source)
@@ -164,6 +166,7 @@ def test_claims_read_errors_coverage_and_searches_from_the_tables(written):
     assert parts["overshoot"] == HOLDS and parts["number"] != HOLDS and parts["error"] == HOLDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("column", "value", "rule"),
     [("regret", 0.02, "regret"), ("share", 0.16, "share"), ("regret", 0.011, "contradicted")],

@@ -86,6 +86,7 @@ def test_ranks_are_spearmans_and_know_no_difference_between_strata():
     assert fitted.rank_correlation(rows.assign(x=1.0), "x") == (0, 0, 0)
 
 
+@pytest.mark.slow
 def test_costs_are_counted():
     each = ingredients(mergeability.MERGES)
     # A derivative in one direction is about one more pass; last MLP and readout are small parts of one.

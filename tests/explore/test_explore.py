@@ -87,6 +87,7 @@ def test_the_settings_lie_on_the_sliders():
     assert sum(setting["rank"] < setting["facts"] for setting in SETTINGS) > COUNT / 4
 
 
+@pytest.mark.slow
 @needs_browser
 def test_its_sliders_give_theorys_numbers(tmp_path):
     place = tmp_path / "explorer.html"

@@ -109,6 +109,7 @@ def test_a_picture_for_a_journal_has_its_width_and_formats(tmp_path, monkeypatch
     assert f'width="{3.1 * 72:g}pt"' in (tmp_path / "crosstalk.svg").read_text()
 
 
+@pytest.mark.slow
 def test_runs_give_the_figures_they_hold_and_name_those_they_do_not(tmp_path, capsys):
     """A folder with the run of one experiment: its figures from its numbers, a line for each other figure."""
     item = next(item for item in EXPERIMENTS if len(item.experiments) == 1)

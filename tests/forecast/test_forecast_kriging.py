@@ -90,6 +90,7 @@ class TestAccuracy:
         assert accuracy.quantile(np.array([1.0, 3.0, 2.0]), 0.9) == 3.0
         assert accuracy.quantile(np.arange(1.0, 20.0), 0.9) == 18.0
 
+    @pytest.mark.slow
     def test_intervals_cover_nine_of_ten(self):
         """Accuracies of merges that were not run, functions drawn anew: 87 to 93% of the cells."""
         each, groups = candidates(5, (0.25, 0.5, 0.75, 1.0)), tuple("abcde")

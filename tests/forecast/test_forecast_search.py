@@ -112,6 +112,7 @@ def spoiling(rng, each, prompts=16):
     return np.concatenate(leads, axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aim", [MEAN, WORST, "2"])
 def test_the_best_of_known_functions_is_found_within_the_budget(aim):
     each = candidates(5, LAMS)

@@ -172,6 +172,7 @@ def gpu_of_worker(gpus):
     return os.environ["CUDA_VISIBLE_DEVICES"], os.environ["TQDM_DISABLE"]
 
 
+@pytest.mark.slow
 def test_every_worker_has_a_gpu_of_its_own():
     with cluster.start_local(None, 2) as workers, distributed.Client(workers, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)

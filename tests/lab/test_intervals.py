@@ -39,6 +39,7 @@ def covered(right, questions, rate) -> float:
     return float(np.mean((low <= rate) & (rate <= high)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_coverage_is_93_to_97_percent(seeds):
     """600 cells in all; at least 93% in each, at most 97% where the counts are not too coarse for it."""

@@ -272,6 +272,7 @@ def run(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_another_process_compiles_nothing_and_gives_the_same(run):
     """Also a decomposition, which is a call of LAPACK; another size or changed code is another program."""
     count, r, n = run()
@@ -286,6 +287,7 @@ def test_another_process_compiles_nothing_and_gives_the_same(run):
     assert count and n == [3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_damaged_program_is_compiled_anew(run):
     _, *whole = run()
     paths = [path for path in run.place.rglob("*-cache") if path.is_file()]

@@ -36,6 +36,7 @@ assert "torch" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_imports_change_nothing_but_what_theory_says():
     done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]

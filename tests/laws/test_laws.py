@@ -31,6 +31,7 @@ SLOW = (
 """Checks whose programs take longest to compile."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CHECKS]
 )

@@ -68,6 +68,7 @@ def test_diffusers_metadata_gives_the_scale(tmp_path):
     assert scale == pytest.approx(12 / np.sqrt(R), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convolution", [False, True])
 def test_a_merge_is_the_sum_and_is_written_in_the_same_format(convolution, tmp_path, command):
     first = kohya(tmp_path / "a.safetensors", 0, 6.0, convolution=convolution)

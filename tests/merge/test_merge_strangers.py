@@ -123,6 +123,7 @@ FIELDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", FIELDS)
 def test_a_pattern_that_never_ends_is_refused_in_time(field, tmp_path, monkeypatch):
     monkeypatch.setattr(patterns, "SECONDS", 1.0)

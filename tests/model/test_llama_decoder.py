@@ -77,6 +77,7 @@ def test_logits_equal_those_of_transformers(tmp_path, changes):
     np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_no_logit_depends_on_a_later_token(small):
     model, params = small
     embed = params["embed"]
@@ -220,6 +221,7 @@ def test_cudnn_gets_an_even_number_of_tokens(monkeypatch, tokens, implementation
     assert asked_for == [implementation, "xla"]
 
 
+@pytest.mark.slow
 def test_adapters_on_several_devices_train_as_on_one(monkeypatch):
     model, count = language.TINY, 4
     params = language.random_params(model, jnp.float32)

@@ -147,6 +147,7 @@ def test_the_routed_projection_is_its_own_dense_formula(options):
     np.testing.assert_allclose(project("k", weight, x), x @ weight.T, rtol=1e-12)  # not adapted
 
 
+@pytest.mark.slow
 def test_a_routed_decoder_runs_jitted_with_gradients_and_matches_a_single_adapter():
     decoder = Decoder(vocab=11, width=8, layers=1, heads=2)
     params = init(decoder, jax.random.key(0))

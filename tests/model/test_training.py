@@ -81,6 +81,7 @@ def test_fit_reaches_the_maximum_likelihood(key):
     np.testing.assert_allclose(jax.nn.softmax(value), np.asarray([2.5, 6.0]) / 8.5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_gradient_is_the_dense_one_of_all_sequences(key):
     """Of a decoder, over two groups of which some sequences have no weight: the sum of means by weight."""
     params, rng = init(DECODER, key), np.random.default_rng(5)
@@ -214,6 +215,7 @@ def results(width, work, function=run):
     return [out[i] for i in range(len(work))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3])
 def test_batch_chunk_and_device_change_no_bit(width):
     """Whoever is beside it: runs that end sooner wait for the others, and stay as they are."""
@@ -225,6 +227,7 @@ def test_batch_chunk_and_device_change_no_bit(width):
     assert len(set(steps)) > 1 and all(count % training.LOOK == 0 for count in steps)
 
 
+@pytest.mark.slow
 def test_training_ends_when_all_is_known():
     """Facts and traces alike, by the margin; then it cools, and nothing follows."""
     (fit,) = results(1, jobs(5)[4:])
@@ -244,6 +247,7 @@ def test_training_ends_when_all_is_known():
     assert all(enough)
 
 
+@pytest.mark.slow
 def test_overtraining_takes_a_multiple_of_the_steps_to_the_first_look_that_knows():
     """The steps before the decay, three times over; the decay and the value at the first look stay."""
     job = jobs(5)[4]
@@ -257,6 +261,7 @@ def test_overtraining_takes_a_multiple_of_the_steps_to_the_first_look_that_knows
     assert fits[1].losses[last - 1] < 0.5 * fits[0].losses[first - 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["facts", "traces"])
 def test_what_is_not_known_keeps_training_going(name):
     """Two answers to one question, in either group: the run goes on to the last step, and says so.
@@ -309,6 +314,7 @@ def test_an_empty_group_is_not_waited_for():
     assert int(fit.steps) < SOON.steps and np.isnan(fit.recall["facts"]) and fit.recall["traces"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_ends():
     (job,) = jobs(1)
     fit = jax.jit(functools.partial(run, schedule=replace(SOON, rate=1e30, warming=1)))(job)
@@ -317,6 +323,7 @@ def test_a_run_that_diverges_ends():
         training.require_finite(fit.losses, "it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1, 3])
 def test_batched_equals_single_to_rounding(width):
     """After as many steps as rounding allows."""
@@ -373,6 +380,7 @@ class TestDecoding:
         greedy = jax.jit(lambda prompts: decoding.greedy(after, prompts, 5, no_cache(DECODER, 200, 8)))
         np.testing.assert_array_equal(greedy(by_hand[:, :3]), by_hand[:, 3:])
 
+    @pytest.mark.slow
     def test_exact_match_is_teacher_forced_argmax_everywhere(self, key):
         params = init(DECODER, key)
 

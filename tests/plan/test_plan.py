@@ -16,6 +16,7 @@ TOLERANCE = 0.05
 """Largest error of recall."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("facts", "lam"), [(24, 0.75), (24, 1.0), (12, 0.8)])
 def test_adapters_of_the_planned_rank_overwrite_what_is_promised(facts, lam):
     need = overwriting("", facts, lam, 0.9)
@@ -25,6 +26,7 @@ def test_adapters_of_the_planned_rank_overwrite_what_is_promised(facts, lam):
     assert float(less.mean()) < 0.9 and need.recall >= 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts", [12, 24])
 def test_adapters_of_the_planned_rank_insert_what_is_promised(facts):
     need = inserting("", facts, 1.0, 0.9)
@@ -34,6 +36,7 @@ def test_adapters_of_the_planned_rank_insert_what_is_promised(facts):
     assert float(less.mean()) < 0.9 and need.recall >= 0.9
 
 
+@pytest.mark.slow
 def test_the_one_layer_experiment_at_the_planned_rank():
     """Its keys have no common part, which is the other law of the interval."""
     facts, lam = 24, 0.8
@@ -44,6 +47,7 @@ def test_the_one_layer_experiment_at_the_planned_rank():
     assert abs(np.mean([row["measured"] for row in rows]) - need.recall) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inserted", [False, True])
 def test_the_interval_holds_the_rank_that_an_adapter_needs(inserted):
     """Few adapters reach the recall below the interval, nearly all at its end."""
@@ -62,6 +66,7 @@ def test_the_interval_holds_the_rank_that_an_adapter_needs(inserted):
     assert 0.1 < reaching(need.rank) < 0.9
 
 
+@pytest.mark.slow
 def test_known_ranks():
     """F = 200 at lambda 1: the mean share r/F must pass 1/2 by the spread sqrt(2 p q / F) of the Beta."""
     need = overwriting("", 200, 1.0, 0.95)
@@ -119,6 +124,7 @@ def test_the_law_holds_in_two_domains_and_nowhere_promises_too_much():
     assert seen(0.5, 0.9, table).excess == table["error"].max()
 
 
+@pytest.mark.slow
 def test_the_command(command):
     code, out, _ = command("sim.plan", "--facts", 200, "--adapters", 3, "--lam", 0.5)
     assert code == 0

@@ -22,6 +22,7 @@ from sim.worlds.two_hop import Setting
 from theory.lowrank import dense
 
 
+@pytest.mark.slow
 def test_a_routed_decoder_equals_the_adapter_it_is_sent_to(key, tiny_world):
     decoder = tiny().decoder
     params = init(decoder, key)
@@ -369,6 +370,7 @@ class TestWhole:
             assert training.recall["traces"] == rows_of["trace_recall"][name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [(1.0, 1.0), (0.5, 0.5), (0.0, 1.0)])
 def test_composed_logits_write_the_best_token_of_the_weighted_logits(key, tiny_world, lam):
     """Token by token from whole passes of base and single adapters; the merge in weights writes others."""

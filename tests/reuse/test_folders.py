@@ -85,6 +85,7 @@ def test_libraries_of_two_sizes_and_none_are_refused(library, tiny_llama, tmp_pa
         folders.read_libraries(tmp_path)
 
 
+@pytest.mark.slow
 def test_what_is_taught_is_what_is_written(tiny_llama, tmp_path, monkeypatch):
     """Six steps of training, noted as they come."""
     seen = {}
@@ -181,6 +182,7 @@ def require_equal(base, library, tolerance, count):
 OF_PEFT = pytest.mark.filterwarnings("ignore::FutureWarning")  # of transformers, at what PEFT calls
 
 
+@pytest.mark.slow
 @OF_PEFT
 def test_peft_loads_them_and_answers_the_same(tiny_llama, library):
     require_equal(tiny_llama, library, 1e-4, 8)

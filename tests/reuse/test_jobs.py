@@ -153,6 +153,7 @@ def test_a_base_is_kept_under_what_it_was_shown(monkeypatch):
     assert len({before, *others}) == 1 + len(others)
 
 
+@pytest.mark.slow
 def test_the_hash_of_a_corpus_is_that_of_any_process():
     code = """
 from sim.reuse.bases import corpus

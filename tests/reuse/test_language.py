@@ -73,6 +73,7 @@ def slowly(base, params, sheet, state=None, project=llama.plain):
     return rows
 
 
+@pytest.mark.slow
 def test_merged_models_write_what_whole_passes_with_the_merge_in_the_weights_write(
     base, world, rooms, library
 ):
@@ -166,6 +167,7 @@ def test_the_oracle_sends_every_token_to_the_owner_of_its_text(base, world, room
     assert written[0, :1].tolist() == slowly(base, base.params, first, at, models.gated)
 
 
+@pytest.mark.slow
 def test_every_answer_has_the_likelihood_of_a_whole_pass(base, world, rooms, library):
     probe = world.probes["direct_question"]
     states = [models.delta(combine(library, pair), jnp.float32) for pair in ((1, 0), (0.5, 0.5))]
@@ -287,6 +289,7 @@ def answer_of(base, question):
     return one, steps
 
 
+@pytest.mark.slow
 def test_forecasts_margins_and_kappa_are_those_of_whole_passes_of_single_adapters(base, world, scene):
     """Every number from the definition, question by question, each adapter in the weights of a model."""
     config, parts, actual = scene
@@ -352,6 +355,7 @@ def test_forecasts_margins_and_kappa_are_those_of_whole_passes_of_single_adapter
     assert sum(map(len, actual.effects.values())) == 4 * 3
 
 
+@pytest.mark.slow
 def test_first_order_is_the_merge_if_only_one_adapter_changes_anything(base, scene):
     """Half of the targets are what the merge writes at some strength, half of them anything."""
     _, (own, _), _ = scene

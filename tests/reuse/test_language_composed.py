@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from test_language import base, library, rooms, stacked, world  # noqa: F401 (fixtures)
 
 from sim.model import llama, llama_adapters
 from sim.reuse.language import ask
 
 
+@pytest.mark.slow
 def test_composed_logits_of_a_language_model_are_weighted_token_by_token(base, world, rooms, library):  # noqa: F811
     """Whole passes of the base and of each adapter; weight 1 on one of them is that model."""
     (sheet,) = [one for one in ask.sheets(base, world.probes, rooms) if "hop1" in one.rows]

@@ -123,6 +123,7 @@ def test_each_adapter_becomes_what_it_would_by_itself(base, tasks):
     assert min(steps) < CONFIG.most and len(set(steps)) > 1  # the rule stopped some, at different steps
 
 
+@pytest.mark.slow
 def test_an_adapter_that_does_not_come_to_know_its_data_ends_and_says_so(base, tasks):
     config = dataclasses.replace(CONFIG, most=5, decay=5)
     for _, _, result in train(config, base, tasks[1:2]):
@@ -143,6 +144,7 @@ def test_longer_training_branches_off_one_run(base, tasks):
     assert not np.allclose(results[3].adapter["q"].b, results[1].adapter["q"].b, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_ends_that_adapter_alone(base, tasks, monkeypatch):
     def rates(config, each):
         usual = plain(config, each)

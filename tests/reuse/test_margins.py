@@ -12,6 +12,7 @@ from sim.reuse import library, margins
 from sim.worlds import build, two_hop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.5, 1.0])
 def test_knowledge_and_retention_are_those_of_the_leads(key, tiny_world, lam):
     decoder, names = tiny().decoder, tiny_world.parts
@@ -49,6 +50,7 @@ def test_knowledge_and_retention_are_those_of_the_leads(key, tiny_world, lam):
         np.testing.assert_allclose(np.float64(actual[metric]), pair, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_early_adapters_are_the_first_steps_of_the_training_that_ends(key):
     config = tiny()
     world = jax.tree.map(jnp.asarray, build(config.world, 0, two_hop.Setting()))

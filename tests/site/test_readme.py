@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_command_writes(tmp_path):
     pages = {
         name: (ROOT / name).read_text() for name in ("README.md", "theory/README.md", "sim/bench/README.md")

@@ -21,6 +21,7 @@ def _inside(samples, expected, sigmas=4.0):
     assert abs(samples.mean() - expected) <= sigmas * error + 1e-12, (samples.mean(), expected, error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stored, read, expected",
     [(P1[0], P1[1], 0.609), (P1[0], P2[0], 1 / np.pi), (P1[0], P12[0], 0.673), (P2[0], P12[1], 0.673)],
@@ -118,6 +119,7 @@ def test_unknown_activation():
         crosstalk.kappa(jnp.ones(2), jnp.ones(2), "gelu")
 
 
+@pytest.mark.slow
 def test_shared_relation_word_cancels_in_the_linear_model(key):
     """16 facts and a new relation word: raw kappa 1/2, whitened 16/17 in the limit of many features."""
     assert float(crosstalk.mean_overlap(16, 0.5, 0.5, 0.0)) == pytest.approx(16 / 17)

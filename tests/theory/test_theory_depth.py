@@ -25,6 +25,7 @@ def test_law_at_other_loads(key, facts, dim):
     assert abs(runs.mean() - depth.accuracy(facts, dim, 0.5)) < slack
 
 
+@pytest.mark.slow
 def test_gap_shrinks_with_size(key):
     """rho_b = 0.8, d = N = 32, 128 (300, 40 draws): the law's gap falls, and beats the leading order's."""
     gaps, leading, errors = [], [], []
@@ -37,6 +38,7 @@ def test_gap_shrinks_with_size(key):
     assert gaps[1] < 0.01 + 3 * errors[1] and leading[1] > gaps[1] + 0.02
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.5, 2.0])
 def test_coefficient_matters_only_with_residuals(key, lam):
     """128 x 128, 20 draws: within 0.02 plus 3 standard errors with the residual; lambda cancels without."""

@@ -56,6 +56,7 @@ def test_rank_one_edit_has_least_norm(seed, size):
     assert jnp.linalg.norm(rival) >= jnp.linalg.norm(update)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**20), st.sampled_from([1, 3]), st.sampled_from([2, 9]))
 def test_least_squares_adapter_beats_rank_r_competitors(seed, rank, facts):

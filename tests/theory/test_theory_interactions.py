@@ -115,6 +115,7 @@ def test_orders_add_up_to_the_variance_of_the_merge():
     assert total == pytest.approx(full)
 
 
+@pytest.mark.slow
 def test_kriging_errs_as_it_says():
     """From base, singles and pairs it is the truncated sum; merges of three besides make it better."""
     depth, draws, gains = 8, 4000, np.full(4, 0.1)

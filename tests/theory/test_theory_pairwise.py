@@ -66,6 +66,7 @@ def by_hand(left, right):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [(3, 3), (2, 4)])
 def test_every_metric_is_the_dense_one(ranks):
     left, right = adapter(0, ranks[0]), adapter(1, ranks[1])

@@ -49,6 +49,7 @@ def test_shares_follow_the_beta_law(key, facts, rank):
     assert stats.kstest(samples[:, 0], law.cdf).pvalue > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("facts, rank", CELLS)
 @pytest.mark.parametrize("lam", [0.75, 1.0])
 def test_overwrite_recall_of_trained_adapters(key, facts, rank, lam):

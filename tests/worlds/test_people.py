@@ -113,6 +113,7 @@ def test_names_are_distinct_and_have_no_full_stop():
         assert len(set(names)) == len(names) == 64 and "." not in "".join(names)
 
 
+@pytest.mark.slow
 def test_a_guess_is_right_in_a_sixteenth_whatever_else_is_known():
     """The null as the world is built: given the emblems and all names, each city is the home of a person
     equally often; the base's own idea of a person's home does not help."""
