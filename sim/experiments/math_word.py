@@ -24,6 +24,7 @@ DEFAULT = of_world(
 """The paper profile's: 2 layers of width 64, rank 4 on every matrix."""
 
 TWO_STEPS = tuple((name, count) for name, count in DEFAULT.pretraining.batch if name[-1] not in "34")
+"""A batch of pretraining without solutions of three and four steps, which take a quarter of its tokens."""
 
 SMALL = replace(
     DEFAULT,

@@ -83,8 +83,9 @@ def test_outcomes_are_those_of_our_own_merge(scene, tiny_world, tmp_path):
     results = prediction.results
     assert len(results.places) == len(results.candidates) == 9 and results.model is None
     probes = {name: tiny_world.probes[name] for name in PROMPT_GROUPS}
-    merged_at = jax.jit(lambda lams: lora.fold(params, lora.linear(parts, lams)))
-    outcomes_of = jax.jit(lambda lams: ask(config.decoder, merged_at(lams), probes))
+    outcomes_of = jax.jit(
+        lambda lams: ask(config.decoder, lora.fold(params, lora.linear(parts, lams)), probes)
+    )
     for lams in itertools.product((0.0, *LAMS), repeat=2):
         merged = outcomes_of(lams)
         for name in PROMPT_GROUPS:

@@ -42,6 +42,16 @@ def context(client):
     return cluster.context_of(client, False, (), 30)
 
 
+@pytest.fixture
+def sent(client, monkeypatch):
+    """The words of every task that is sent to a worker."""
+    tasks, original = [], client.submit
+    monkeypatch.setattr(
+        client, "submit", lambda *given, **named: tasks.append(given) or original(*given, **named)
+    )
+    return tasks
+
+
 def jobs(count):
     return [{"x": np.float64(index)} for index in range(count)]
 
@@ -55,13 +65,8 @@ def test_every_job_is_done_once_and_at_its_place(context, count):
         assert [result["square"] for result in results] == [position**2 for position in positions]
 
 
-def test_no_more_is_sent_than_workers_can_do(context, client, monkeypatch):
+def test_no_more_is_sent_than_workers_can_do(context, sent):
     """Stopping early takes back what was sent and not begun."""
-    sent = []
-    original = client.submit
-    monkeypatch.setattr(
-        client, "submit", lambda *given, **named: sent.append(given) or original(*given, **named)
-    )
     work = context.map_runs(stages, jobs(40))
     next(work)
     chunks = [given for given in sent if given[0] is cluster.run_chunk]
@@ -70,13 +75,8 @@ def test_no_more_is_sent_than_workers_can_do(context, client, monkeypatch):
     assert len(list(context.map_runs(stages, jobs(3)))) == 2  # nothing of before comes in between
 
 
-def test_arrays_of_jax_are_sent_as_numpy(context, client, monkeypatch):
+def test_arrays_of_jax_are_sent_as_numpy(context, sent):
     """To unpickle one would start JAX in a worker before the worker takes its GPU, or a device a thread."""
-    sent = []
-    original = client.submit
-    monkeypatch.setattr(
-        client, "submit", lambda *given, **named: sent.append(given) or original(*given, **named)
-    )
     results = list(context.map_runs(stages, [{"x": jnp.float64(3)} for _ in range(3)]))
     assert [result["square"] for _, chunk in results for result in chunk] == [9, 9, 9]
     leaves = [leaf for *_, chunk in sent for leaf in jax.tree.leaves(chunk)]

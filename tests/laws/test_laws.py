@@ -14,27 +14,8 @@ REACH = 0.05
 """How far outside the interval of a few draws a prediction may lie: less than a wrong sign moves it."""
 
 
-SLOW = (
-    *(name for name in CHECKS if name.startswith("chain of thought")),
-    "coverage recall, relu keys, product form",
-    "strength of a merge without overlap",
-    "cross entropy: critical lambda at a loss",
-    "cross entropy: merged recall from single margins",
-    "two-hop accuracy, adapters anywhere",
-    "two-hop accuracy, every relabelling",
-    "two-hop accuracy, every bijection",
-    "LoRA flow: size of the update",
-    "least-squares adapter, loss",
-    "depth: wrong layer order",
-    "whitened overlap",
-)
-"""Checks whose programs take longest to compile."""
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CHECKS]
-)
+@pytest.mark.parametrize("name", CHECKS)
 def test_every_check_holds_at_a_small_size(name):
     check = CHECKS[name]
     rows = list(check.rows(SMOKE))

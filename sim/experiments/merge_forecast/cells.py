@@ -97,6 +97,7 @@ DESIGNS = {"own": False, "shared": True}
 
 
 RANK = 8
+"""Rank of every adapter."""
 
 
 @dataclass(frozen=True)
