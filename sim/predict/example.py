@@ -11,7 +11,7 @@ import numpy as np
 
 from sim.hf.extra import installed, with_extra
 from sim.hf.weights import llama_adapter, word
-from sim.lab import files
+from sim.lab import files, parallel
 from sim.merge import Adapter, write_adapter
 from sim.model.lora import Adapter as Updates
 from sim.model.training import Schedule
@@ -50,8 +50,9 @@ def write_example(folder: Path) -> bool:
 
 def trained(config: ReuseConfig, world: World) -> tuple[Params, dict[str, Updates]]:
     """A base and the adapter of each part of a world."""
-    pretrain = jax.jit(functools.partial(library.pretrain, config.decoder, config.pretraining))
-    make = jax.jit(functools.partial(library.make, config.recipe, "lora"))
+    jit = functools.partial(jax.jit, compiler_options=parallel.compiler_options(effort=1))
+    pretrain = jit(functools.partial(library.pretrain, config.decoder, config.pretraining))
+    make = jit(functools.partial(library.make, config.recipe, "lora"))
     params, _ = pretrain(world.pretraining, key_data(0, 0))
     outputs = {
         part: make(params, world.data[part], key_data(1, 0), place) for place, part in enumerate(world.parts)

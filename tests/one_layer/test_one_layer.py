@@ -18,7 +18,7 @@ CONFIG = one_layer.for_rank(4)
 
 
 @pytest.fixture(scope="module")
-def table():
+def table(optimised):
     rows = one_layer.run(CONFIG, SEEDS)
     return pd.DataFrame(rows).assign(predicted=predict(CONFIG, one_layer.rows(CONFIG)) * len(SEEDS))
 
