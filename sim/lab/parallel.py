@@ -39,6 +39,7 @@ PLANNED: ContextVar[dict[Future, str]] = ContextVar("planned")
 """Every compilation that the ``plan`` of this thread leads to, with the program's name."""
 
 COMPILERS = ThreadPoolExecutor(os.cpu_count(), "compile")
+STACKERS = ThreadPoolExecutor(os.cpu_count(), "stack")
 LOCK = threading.Lock()
 TRACER, PLANNER, RUNNER = (ThreadPoolExecutor(1, name) for name in ("trace", "plan", "run"))
 
@@ -206,6 +207,11 @@ def fits(compilations: list[Compiled]) -> bool:
     return not limit or 2 * max(map(memory, compilations)) <= limit
 
 
+def _stacked(leaves: tuple) -> np.ndarray:
+    """One leaf of all jobs. Several are copied at once, since NumPy lets other threads run meanwhile."""
+    return np.stack([np.asarray(leaf) for leaf in leaves])
+
+
 def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator[tuple[list[int], list]]:
     """Run ``stages`` for every job, chunk by chunk, each of devices * width runs.
 
@@ -232,7 +238,8 @@ def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator
 
     def start(chunk: list) -> Future:
         chunk = chunk + chunk[-1:] * (size - len(chunk))
-        runs = jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *chunk)
+        leaves = zip(*map(jax.tree.leaves, chunk), strict=True)
+        runs = jax.tree.unflatten(jax.tree.structure(chunk[0]), STACKERS.map(_stacked, leaves))
         return RUNNER.submit(lambda: stages(jax.device_put(runs, sharding)))
 
     def finish(first: int, running: Future) -> tuple[list[int], list]:
