@@ -12,9 +12,12 @@ from sim.lab import parallel
 # Most of the time goes into compiling programs that run for milliseconds: without LLVM's optimisation they
 # compile three times as fast, and a sixth faster still where it neither runs its expensive passes nor gets
 # them in pieces, to be compiled at once. Workers and the processes that tests start inherit the flags.
-FLAGS = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+FLAGS = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
 if jax.__version_info__ < (0, 11):  # later releases abort at a flag they no longer know
-    FLAGS += " --xla_cpu_parallel_codegen_split_count=1 --xla_cpu_use_fusion_emitters=false"
+    FLAGS += " --xla_cpu_use_fusion_emitters=false"
 if FLAGS not in os.environ.get("XLA_FLAGS", ""):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 
