@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-import speed
+import speed  # noqa: F401  (compiles in less time)
 import threadpoolctl
 
 import theory  # noqa: F401  (turns on float64)
@@ -112,14 +112,6 @@ def command(monkeypatch, capsys):
         return code, printed.out, printed.err
 
     return run
-
-
-@pytest.fixture(scope="module")
-def optimised():
-    """Programs of a module, which runs them for longer than they take to compile, as a user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parallel, "compiler_options", speed.of_effort)
-        yield
 
 
 def draw_from(item, runs):

@@ -91,38 +91,19 @@ assert "loudest" in ROUTERS
 wanted = METHODS["root_mean"].coefficient(2) * sum(dense(update) for update in updates)
 np.testing.assert_allclose(dense(merge("root_mean", updates)), wanted, atol=1e-12)
 import contextlib, runpy, sys
-for words in {commands!r}:
-    sys.argv = words.split()
+for name in ("sim.sweep", "sim.merge"):
+    sys.argv = [name, "--help"]
     with contextlib.suppress(SystemExit):
-        runpy.run_module(sys.argv[0], run_name="__main__")
-    print({end!r})
+        runpy.run_module(name, run_name="__main__")
 """
-COMMANDS = ("sim.sweep --help", "sim.merge --help", "sim.starve --facts 16 --rank 8")
-END = "<!-- the end -->"
 
 
-@pytest.fixture(scope="module")
-def printed(house):
-    """What each of the commands prints."""
+@pytest.mark.slow(15)
+def test_registries_find_the_files(house):
     place, run = house
-    *texts, rest = run("-c", PROBE.format(place=str(place), commands=COMMANDS, end=END)).split(f"{END}\n")
-    assert rest == ""
-    return dict(zip(COMMANDS, texts, strict=True))
-
-
-@pytest.mark.slow(15)
-def test_registries_find_the_files(printed):
-    experiments, methods = (
-        " ".join(printed[f"sim.{name} --help"].replace("│", " ").split()) for name in ("sweep", "merge")
-    )
-    assert "relays: Relays asked at once" in experiments and "root_mean" in methods
-
-
-@pytest.mark.slow(15)
-def test_a_command_answers(house, printed):
-    _, run = house
-    assert printed["sim.starve --facts 16 --rank 8"] == "0.500\n"
-    assert "Rank of the adapter." in run("-m", "sim.starve", "--help")
+    help_texts = " ".join(run("-c", PROBE.format(place=str(place))).replace("│", " ").split())
+    assert "relays: Relays asked at once" in help_texts
+    assert "root_mean" in help_texts.partition("relays: Relays asked at once")[2]
 
 
 @pytest.fixture(scope="module")
@@ -158,8 +139,8 @@ def test_a_second_world_through_the_runner(house, relays):
     assert (place / "runs" / "relay.pdf").read_bytes().startswith(b"%PDF")
 
 
-COMMITTED = """
-import runpy, shutil, sys
+CLAIMED = """
+import shutil
 from sim.figures import claims_page, gallery
 from sim.lab.figure import FIGURES, Source, committed
 
@@ -175,26 +156,20 @@ for committed_run in (False, True):
     assert ("relay" in [item.name for item in drawn]) == committed_run
     assert {{line.split()[0] for line in left_out}} == (without - {{"relay"}} if committed_run else without)
     print(claims_page.page(source, committed()), end={end!r})
-sys.argv = ["sim.figures", "shrinkage", "relay", "--recompute"]
-runpy.run_module("sim.figures", run_name="__main__")
 """
-
-
-@pytest.fixture(scope="module")
-def drawn(house, relays):
-    """(folder of the committed figures with those of the page, drawn from a committed run as the page says,
-    the pages of claims without and with that run)."""
-    place, run = house
-    *pages, _ = run("-c", COMMITTED.format(place=str(place), relays=str(relays), end=END)).split(END)
-    return place / "figures", pages
+END = "<!-- the end of the page -->"
 
 
 @pytest.mark.slow(15)
-def test_an_experiment_changes_no_claim_but_its_own(drawn, relays):
+def test_an_experiment_changes_no_claim_but_its_own(house, relays):
     """The page with the example's run in the committed tables is the page without, but for the example's own
     claim, a line and a section, and its line among the low ceilings."""
+    place, run = house
+    printed = run("-c", CLAIMED.format(place=str(place), relays=str(relays), end=END))
+    *pages, rest = printed.split(END)
+    assert rest == ""
     for page, verdict in zip(
-        drawn[1], (r"not run", r"holds|holds in part|does not hold|undecided"), strict=True
+        pages, (r"not run", r"holds|holds in part|does not hold|undecided"), strict=True
     ):
         line = re.search(rf"^\| \[6\]\(#claim-6\) \| .* \| \*\*({verdict})\*\* \|.*\n", page, re.M)[0]
         section = re.search(r'<a id="claim-6"></a>.*?(?=^## |^<a id=)', page, re.M | re.S)[0]
@@ -207,13 +182,28 @@ def test_an_experiment_changes_no_claim_but_its_own(drawn, relays):
     assert counts.groupby(["label", "library", "method", "metric"])["seed"].nunique().max() == 2
 
 
+@pytest.fixture(scope="module")
+def drawn(house, relays):
+    """The committed figures with those of the page, drawn from a committed run as the page says."""
+    place, run = house
+    shutil.copytree(relays, place / "figures/experiments/relays", dirs_exist_ok=True)
+    run("-m", "sim.figures", "shrinkage", "relay", "--recompute")
+    return place / "figures"
+
+
 @pytest.mark.slow(15)
 def test_a_law_is_computed_and_drawn(drawn):
-    figures, _ = drawn
-    table = pd.read_csv(figures / "shrinkage.csv")
+    table = pd.read_csv(drawn / "shrinkage.csv")
     np.testing.assert_allclose(table["predicted"], [1, 0.5, 0.25, 0.125])
     assert ((table["measured"] - table["predicted"]).abs() < 0.2 * table["predicted"]).all()
-    assert (figures / "shrinkage.pdf").exists()
+    assert (drawn / "shrinkage.pdf").exists()
+
+
+@pytest.mark.slow(15)
+def test_a_command_answers(house):
+    _, run = house
+    assert run("-m", "sim.starve", "--facts", 16, "--rank", 8) == "0.500\n"
+    assert "Rank of the adapter." in run("-m", "sim.starve", "--help")
 
 
 FOLLOWED = {

@@ -238,8 +238,8 @@ def map_runs(stages: Callable, jobs: list, width: int | None = None) -> Iterator
 
     def start(chunk: list) -> Future:
         chunk = chunk + chunk[-1:] * (size - len(chunk))
-        leaves = zip(*map(jax.tree.leaves, chunk), strict=True)
-        runs = jax.tree.unflatten(jax.tree.structure(chunk[0]), STACKERS.map(_stacked, leaves))
+        copies = jax.tree.map(lambda *leaves: STACKERS.submit(_stacked, leaves), *chunk)
+        runs = jax.tree.map(Future.result, copies)
         return RUNNER.submit(lambda: stages(jax.device_put(runs, sharding)))
 
     def finish(first: int, running: Future) -> tuple[list[int], list]:

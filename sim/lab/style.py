@@ -285,7 +285,7 @@ def lettered(picture: Figure) -> Figure:
 def fitted(picture: Figure) -> Figure:
     """Titles and names of axes that are much longer than their panel at this width, broken into lines."""
     drawer = FigureCanvasAgg(picture)
-    picture.get_layout_engine().execute(picture)
+    picture.draw_without_rendering()
     for axes in picture.axes:
         room = axes.get_window_extent()
         for text, length, most in (

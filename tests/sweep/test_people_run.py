@@ -5,18 +5,15 @@ import runpy
 import shutil
 import sys
 
-import jax
 import libraries
 import numpy as np
 import pandas as pd
 import pytest
-import speed
 from conftest import draw_from
 
 from sim.figures import FIGURES
 from sim.hf import fetch
 from sim.lab.figure import COMMON, committed
-from sim.model import llama_adapters
 from sim.reuse.language import cell, jobs, training
 from sim.sweep.run import CORE, VALUES
 
@@ -32,15 +29,6 @@ def cache(monkeypatch, tmp_path):
 
 def results(out, name):
     return pd.read_csv(out / name / "results.csv", keep_default_na=False, na_values=[""])
-
-
-@pytest.fixture(scope="module", autouse=True)
-def optimised_steps():
-    """Training takes longer than compiling it."""
-    options = {"static_argnums": (0, 1, 2), "donate_argnums": 4, "compiler_options": speed.of_effort(1)}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(llama_adapters, "_sharded", jax.jit(llama_adapters._sharded.__wrapped__, **options))
-        yield
 
 
 @pytest.fixture(scope="module")
